@@ -1,0 +1,84 @@
+"""What the catalogue says: partners, courses and offerings, each with its whole state and a version that only grows."""
+
+from uuid import UUID
+
+from contracts.envelope import Event
+from contracts.fields import Instant, Place, Session
+
+
+class PartnerState(Event, topic="catalogue.partners", aggregate="partner", key="partner"):
+    partner: str
+    name: str
+    orgnr: str | None = None
+    arenas: list[str]
+    version: int
+
+
+class PartnerJoined(PartnerState):
+    """A provider has joined and may publish courses."""
+
+
+class PartnerChanged(PartnerState):
+    """A provider's name, arenas or contact has changed."""
+
+
+class CourseState(Event, topic="catalogue.courses", aggregate="course", key="course_id"):
+    course_id: UUID
+    partner: str
+    code: str
+    version: int
+    title: dict[str, str]
+    summary: dict[str, str] = {}
+    description: dict[str, str] = {}
+    subjects: list[str] = []
+    language: str = "nb"
+    delivery_mode: str = "onsite"
+    studiepoeng: str | None = None
+    level: str | None = None
+    price_ore: int = 0
+
+
+class CourseCreated(CourseState):
+    """A course is in the catalogue."""
+
+
+class CourseChanged(CourseState):
+    """A course's description has changed."""
+
+
+class CourseWithdrawn(Event, topic="catalogue.courses", aggregate="course", key="course_id"):
+    """A course is no longer offered. Its offerings are cancelled by events of their own."""
+
+    course_id: UUID
+    partner: str
+    version: int
+
+
+class OfferingState(Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"):
+    offering_id: UUID
+    course_id: UUID
+    partner: str
+    key: str
+    version: int
+    starts_at: Instant
+    ends_at: Instant
+    sessions: list[Session] = []
+    places: list[Place]
+
+
+class OfferingScheduled(OfferingState):
+    """A run of a course is open for enrolment."""
+
+
+class OfferingChanged(OfferingState):
+    """A run's dates, sessions or places have changed."""
+
+
+class OfferingCancelled(Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"):
+    """A run will not take place."""
+
+    offering_id: UUID
+    course_id: UUID
+    partner: str
+    version: int
+    reason: str = ""

@@ -1,0 +1,90 @@
+"""What a partner may say of its courses, over Kafka, HTTP or a file. Checked at the catalogue's door, trusted nowhere else."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from contracts.envelope import Event
+from contracts.fields import (
+    Code,
+    DeliveryMode,
+    Instant,
+    Language,
+    Line,
+    NkrLevel,
+    Place,
+    Prose,
+    Session,
+    Slug,
+    StudyPoints,
+)
+
+
+class PartnerEvent(Event, topic="partners.{partner}.courses", aggregate="partner-course"):
+    """Lies on `partners.<slug>.courses`: the topic, not the body, says who speaks."""
+
+
+class CourseText(PartnerEvent, key="code"):
+    """A course as a partner describes it; `code` is told by the address over HTTP and by the event over Kafka."""
+
+    title: dict[Language, Line] = Field(min_length=1)
+    summary: dict[Language, Prose] = {}
+    description: dict[Language, Prose] = {}
+    subjects: Annotated[list[Slug], Field(max_length=10)] = []
+    language: Language = "nb"
+    delivery_mode: DeliveryMode = "onsite"
+    studiepoeng: StudyPoints | None = None
+    level: NkrLevel | None = None
+    price_ore: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
+
+
+class OfferingDates(PartnerEvent, key="course_code"):
+    """One run of a course as a partner describes it."""
+
+    starts_at: Instant
+    ends_at: Instant
+    sessions: Annotated[list[Session], Field(max_length=200)] = []
+    places: Annotated[list[Place], Field(min_length=1, max_length=20)]
+
+    @model_validator(mode="after")
+    def whole(self) -> Self:
+        if self.ends_at <= self.starts_at:
+            raise ValueError("ends_at must be after starts_at")
+        for number, session in enumerate(self.sessions, 1):
+            if session.ends_at <= session.starts_at:
+                raise ValueError(f"session {number} must end after it starts")
+        arenas = [place.arena for place in self.places]
+        if len(set(arenas)) != len(arenas):
+            raise ValueError("places must name each arena once")
+        return self
+
+
+class CoursePublished(CourseText):
+    """This course exists, or has changed. Idempotent: it carries the course's whole state."""
+
+    code: Code
+    seq: Annotated[int, Field(ge=0)] | None = None
+
+
+class CourseRetracted(PartnerEvent, key="code"):
+    """This course is no longer offered."""
+
+    code: Code
+    seq: Annotated[int, Field(ge=0)] | None = None
+
+
+class OfferingPublished(OfferingDates):
+    """This run of a course exists, or has changed. `key` is the partner's own name for it."""
+
+    course_code: Code
+    key: Code
+    seq: Annotated[int, Field(ge=0)] | None = None
+
+
+class OfferingRetracted(PartnerEvent, key="course_code"):
+    """This run of a course will not take place."""
+
+    course_code: Code
+    key: Code
+    reason: Prose = ""
+    seq: Annotated[int, Field(ge=0)] | None = None
