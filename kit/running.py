@@ -1,0 +1,30 @@
+"""What a service has in its hands while it runs; given to its routes, consumers and workers."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from kit.database import Database
+from kit.health import Health
+from kit.metrics import Metrics
+from kit.settings import Settings
+
+
+@dataclass
+class Running:
+    """`stopping` is set when the process is asked to stop: finish what is in hand, take nothing new, return."""
+
+    name: str
+    settings: Settings
+    database: Database
+    metrics: Metrics
+    health: Health
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait so long, or until the process is asked to stop. True when there is still work to do."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            return True
+        return False
