@@ -21,7 +21,7 @@ from kit import trail
 FIELDS = frozenset({
     "event", "level", "time", "service", "module", "pid", "signal", "setting", "version", "migration",
     "correlation_id", "causation_id", "trace_id", "event_id", "event_type", "topic", "partition", "offset", "consumer",
-    "group", "aggregate", "epoch", "seq", "holder", "partitions", "purpose", "worker", "kid",
+    "group", "aggregate", "epoch", "seq", "holder", "term", "partitions", "purpose", "worker", "kid",
     "method", "route", "status", "slug", "reason", "code", "error", "at", "because", "sqlstate", "constraint",
     "dropped", "count", "attempt", "bytes", "backlog", "lag", "duration_ms", "delay_ms", "age_ms", "rss_kb",
 })

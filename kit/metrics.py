@@ -15,20 +15,17 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         self.started = Gauge("kursnett_started_seconds", "When this process started, Unix time.", registry=registry)
         self.started.set(time.time())
-        self.outbox_age = Gauge(
+        self.outbox_age_s = Gauge(
             "kursnett_outbox_age_seconds", "Age of the oldest event that is not yet on its topic.", registry=registry
         )
         self.outbox_backlog = Gauge(
             "kursnett_outbox_backlog", "Events that are not yet on their topic.", registry=registry
         )
-        self.relay_published = Counter(
+        self.relayed = Counter(
             "kursnett_relay_published", "Events the broker has taken from this relay.", registry=registry
         )
-        self.relay_leading = Gauge(
-            "kursnett_relay_leading", "1 when this process holds the relay's lease.", registry=registry
-        )
         self.relay_errors = Counter(
-            "kursnett_relay_errors", "Times the relay had to begin again.", ["reason"], registry=registry
+            "kursnett_relay_errors", "Times the relay had to send something again.", registry=registry
         )
         self.consumer_lag = Gauge(
             "kursnett_consumer_lag", "Records that a consumer has not yet taken.", ["consumer"], registry=registry

@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = Field(
         "development", description="production refuses what only a test may do"
     )
+    instance: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description="this replica's lasting name: restarted, it takes its work back at once",
+    )
     database_host: str = Field("127.0.0.1", description="where PostgreSQL answers")
     database_port: int = Field(5432, ge=1, le=65535, description="the port PostgreSQL answers on")
     database_name: str = Field(description="this service's own database; no other service may connect to it")
@@ -63,6 +68,9 @@ class Settings(BaseSettings):
     kafka_bootstrap: str = Field(
         pattern=r"^[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*$",
         description="Kafka's addresses, host:port with commas between, for the first contact",
+    )
+    instance: str = Field(
+        "", description="this replica's name, the same after a restart; empty: one is made up at each start"
     )
     http_host: str = Field("127.0.0.1", description="the address to listen on; a container says 0.0.0.0")
     http_port: int = Field(8000, ge=1, le=65535, description="the port to listen on")
