@@ -69,9 +69,6 @@ class Settings(BaseSettings):
         pattern=r"^[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*$",
         description="Kafka's addresses, host:port with commas between, for the first contact",
     )
-    instance: str = Field(
-        "", description="this replica's name, the same after a restart; empty: one is made up at each start"
-    )
     http_host: str = Field("127.0.0.1", description="the address to listen on; a container says 0.0.0.0")
     http_port: int = Field(8000, ge=1, le=65535, description="the port to listen on")
     issuer: str = Field(description="the `iss` that a bearer token must have: who may say who somebody is")
