@@ -1,13 +1,17 @@
 """The envelope every event travels in: CloudEvents 1.0, structured when we write, structured or binary when we read."""
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from contracts.fields import Instant
+from contracts.strict import Undecodable as Undecodable  # raised by `decode`, so found beside it
+from contracts.strict import read
 
 STRUCTURED = "application/cloudevents+json"
 TYPE_PREFIX = "no.kursnett."
@@ -23,13 +27,19 @@ class Spec:
     key: str
     subject: str
 
+    @property
+    def service(self) -> str:
+        """The service that says it, e.g. `enrolment` for `no.kursnett.enrolment.LearnerEnrolled.v1`."""
+        return self.type.removeprefix(TYPE_PREFIX).partition(".")[0]
+
 
 class Event(BaseModel):
     """What one event says: the `data` of its envelope.
 
     A base class names its place once, in its class line, and its subclasses share it:
-    `class EnrolmentEvent(Event, topic="enrolment.enrolments", aggregate="learner", key="learner_id", subject="enrolment_id")`.
-    `aggregate` is the kind of thing whose events stay in order: `learner/0190…` is one sequence without gaps on that topic.
+    `class EnrolmentEvent(Event, topic="enrolment.enrolments", aggregate="learner", key="learner_id")`.
+    `aggregate` is the kind of thing whose events stay in order: `learner/0190…` is one sequence without gaps.
+    A second version of an event is a class beside the first: `class CourseCreatedV2(CourseState, major=2)`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # a newer writer's field must not stop an older reader
@@ -43,12 +53,18 @@ class Event(BaseModel):
         above: Spec | None = getattr(cls, "spec", None)
         service = cls.__module__.rpartition(".")[2]
         cls.spec = Spec(
-            type=f"{TYPE_PREFIX}{service}.{cls.__name__}.v{major}",
+            type=f"{TYPE_PREFIX}{service}.{cls.__name__.removesuffix(f'V{major}')}.v{major}",
             topic=topic or (above.topic if above else ""),
             aggregate=aggregate or (above.aggregate if above else ""),
             key=key or (above.key if above else ""),
             subject=subject or key or (above.subject if above else ""),
         )
+
+
+# CloudEvents' own rule for attributes (1.0, "String"): they go into log lines, headers and text columns.
+_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\ufffe\uffff]*$"
+Attribute = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]  # CloudEvents' Integer is 32 bits
 
 
 class Envelope(BaseModel):
@@ -57,20 +73,20 @@ class Envelope(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     specversion: str = "1.0"
-    id: str = Field(min_length=1, max_length=200)
-    source: str = Field(min_length=1, max_length=200)
-    type: str = Field(min_length=1, max_length=200)
-    subject: str | None = Field(default=None, max_length=200)
-    time: AwareDatetime | None = None
-    datacontenttype: str = "application/json"
-    partner: str | None = Field(default=None, max_length=60)
-    partitionkey: str | None = Field(default=None, max_length=200)
-    correlationid: str | None = Field(default=None, max_length=200)
-    causationid: str | None = Field(default=None, max_length=200)
-    traceparent: str | None = Field(default=None, max_length=60)
-    aggregate: str | None = Field(default=None, max_length=250)
-    epoch: int | None = None
-    seq: int | None = None
+    id: Attribute
+    source: Attribute
+    type: Attribute
+    subject: Attribute | None = None
+    time: Instant | None = None
+    datacontenttype: Attribute = "application/json"
+    partner: Attribute | None = None
+    partitionkey: Attribute | None = None
+    correlationid: Attribute | None = None
+    causationid: Attribute | None = None
+    traceparent: Attribute | None = None
+    aggregate: Annotated[str, Field(max_length=250, pattern=_PRINTABLE)] | None = None  # a kind, "/" and a key of 200
+    epoch: Whole | None = None
+    seq: Whole | None = None
     data: dict[str, Any]
 
     @field_validator("specversion")
@@ -83,18 +99,9 @@ class Envelope(BaseModel):
     @field_validator("datacontenttype")
     @classmethod
     def json_data(cls, value: str) -> str:
-        if value.partition(";")[0].strip().lower() not in ("application/json", "text/json"):
+        if not value.partition(";")[0].strip().lower().endswith(("/json", "+json")):
             raise ValueError("datacontenttype must be application/json")
         return value
-
-
-class Undecodable(Exception):
-    """These bytes are not an event. `reason` is a code for counting, `detail` names the place and never the value."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 def encode(envelope: Envelope) -> bytes:
@@ -103,33 +110,45 @@ def encode(envelope: Envelope) -> bytes:
 
 
 def decode(value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Envelope:
-    """Read a record as an envelope, in structured mode or (when it has `ce_*` headers) in binary mode.
+    """Read a record as an envelope, in binary mode when a `ce_` header names a required attribute, else structured.
 
-    A `content-type` header is never believed: it may lie. Raises `Undecodable`, whatever the bytes are.
+    A `content-type` header is never believed: it may lie. Raises `Undecodable`, whatever the bytes are, with the
+    reason `empty`, `too_large`, `not_utf8`, `not_json` or `invalid`.
     """
-    if value is None or value == b"":
+    if not value:
         raise Undecodable("empty", "the record has no value (a tombstone)")
-    attributes = {name[3:].lower(): raw for name, raw in headers if name.lower().startswith("ce_")}
     try:
-        if attributes:
-            return Envelope.model_validate(_binary(value, attributes))
-        return Envelope.model_validate_json(value)
+        if any(name.lower() in _BINARY for name, _ in headers):
+            return Envelope.model_validate({**_attributes(headers), "data": read(value)})
+        return Envelope.model_validate(read(value))
     except ValidationError as error:
         raise Undecodable(*explain(error)) from None
 
 
-def _binary(value: bytes, attributes: dict[str, bytes | None]) -> dict[str, Any]:
-    try:
-        fields: dict[str, Any] = {name: raw.decode() for name, raw in attributes.items() if raw is not None}
-    except UnicodeDecodeError:
-        raise Undecodable("not_utf8", "a ce_ header is not UTF-8") from None
-    try:
-        fields["data"] = json.loads(value)
-    except UnicodeDecodeError:
-        raise Undecodable("not_utf8", "the value is not UTF-8") from None
-    except (ValueError, RecursionError):
-        raise Undecodable("not_json", "the value is not JSON") from None
-    return fields
+# One header such as ce_traceparent, put on by a tracing library, does not make a structured event a binary one.
+_BINARY = frozenset({"ce_specversion", "ce_id", "ce_source", "ce_type"})
+
+
+def _attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
+    attributes: dict[str, str] = {}
+    for name, raw in headers:
+        name = name.lower()
+        if not name.startswith("ce_"):
+            continue
+        if raw is None:
+            raise Undecodable("invalid", f"{_place(name)}: the header has no value")
+        if name[3:] in attributes:  # some readers keep the first, some the last
+            raise Undecodable("invalid", f"{_place(name)}: the header stands twice")
+        try:
+            attributes[name[3:]] = raw.decode()
+        except UnicodeDecodeError:
+            raise Undecodable("not_utf8", f"{_place(name)}: the header is not UTF-8") from None
+    return attributes
+
+
+def _place(part: object) -> str:
+    """A field's name as it may be shown: a stranger chose the names of its fields, and may have put anything there."""
+    return str(part) if re.fullmatch(r"[\w\[\]-]{1,40}", str(part), re.ASCII) else "…"
 
 
 def explain(error: ValidationError) -> tuple[str, str]:
@@ -137,7 +156,7 @@ def explain(error: ValidationError) -> tuple[str, str]:
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     if problems and problems[0]["type"] == "json_invalid":
         return "not_json", problems[0]["msg"]
-    shown = [f"{'.'.join(str(part) for part in p['loc']) or 'body'}: {p['msg']}" for p in problems[:5]]
+    shown = [f"{'.'.join(_place(part) for part in p['loc']) or 'body'}: {p['msg']}" for p in problems[:5]]
     more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
     return "invalid", "; ".join(shown) + more
 
@@ -163,7 +182,7 @@ def wrap(
     causationid: str | None = None,
     traceparent: str | None = None,
 ) -> Envelope:
-    """Put an event of ours in its envelope. `partner` is taken from the event's own field of that name, if it has one."""
+    """Put an event of ours in its envelope. `partner` comes from the event's own field of that name, if it has one."""
     return Envelope(
         id=str(id),
         source=source,

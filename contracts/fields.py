@@ -2,41 +2,79 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 Language = Literal["nb", "nn", "en", "sma", "sme"]
 DeliveryMode = Literal["onsite", "online", "hybrid", "blended"]
 NkrLevel = Literal["2", "3", "4A", "4B", "5.1", "5.2", "6.1", "6.2", "7", "8"]
 
-# Cc and Cs: control characters break logs and mail headers; Bidi overrides make a title lie about itself.
-_REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Cc and Cs: control characters break logs and mail headers, and PostgreSQL keeps no U+0000. U+2028 and U+2029 are line
+# breaks in JavaScript. Bidi overrides make a title lie about itself. U+FFFE and U+FFFF may not stand in XML (Atom).
+_REFUSED = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+_STUDY_POINTS = r"[0-9]{1,3}(\.[0-9]{1,2})?"
+_DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
+# Outside these a time zone's offset may leave the calendar, and somebody has mistyped the year anyway.
+_FIRST = datetime(2000, 1, 1, tzinfo=UTC)
+_LAST = datetime(2100, 1, 1, tzinfo=UTC)
+MOST_SEQ = 2**53 - 1  # above this, JavaScript rounds
 
 
 def clean(text: str) -> str:
-    """NFC-normalised and stripped; refuses control characters and text direction overrides."""
+    """NFC-normalised and stripped, lines ended by one newline; refuses control characters and direction overrides."""
     if _REFUSED.search(text):
         raise ValueError("must not hold control characters or text direction overrides")
-    return unicodedata.normalize("NFC", text).strip()
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def clean_line(text: str) -> str:
-    """As `clean`, on one line and not empty."""
+    """As `clean`, on one line and with something to read in it: spaces of no width alone are not a title."""
     text = clean(text)
-    if "\n" in text or "\r" in text:
-        raise ValueError("must be one line")
-    if not text:
-        raise ValueError("must not be empty")
+    if "\n" in text or "\t" in text:
+        raise ValueError("must be one line without tabs")
+    if not any(character.isalnum() for character in text):
+        raise ValueError("must hold a letter or a digit")
     return text
+
+
+def at_most(length: int) -> Callable[[str], str]:
+    """Limits the text that is kept, after `clean`: NFC makes three characters of some."""
+
+    def check(text: str) -> str:
+        if len(text) > length:
+            raise ValueError(f"must be at most {length} characters")
+        return text
+
+    return check
 
 
 def dotted_decimal(text: str) -> str:
     """Study points as a decimal string, e.g. "7.5": a float would turn 7.1 into 7.0999."""
-    if not re.fullmatch(r"\d{1,3}(\.\d{1,2})?", text):
+    if not re.fullmatch(_STUDY_POINTS, text):
+        if re.fullmatch(_STUDY_POINTS, text.replace(",", ".")):
+            raise ValueError('must be written with a full stop, such as "7.5"')
         raise ValueError('must be a number of study points such as "7.5"')
-    return str(Decimal(text).normalize()) if "." in text else text
+    return format(Decimal(text).normalize(), "f")
+
+
+def is_written_out(value: object) -> object:
+    """Refuses a bare number for a time: whether it counts seconds or milliseconds would be a guess."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
+        return value
+    raise ValueError("must be a time with its zone such as 2026-03-02T18:00:00+01:00")
+
+
+def in_utc(instant: datetime) -> datetime:
+    """The same instant in UTC; refuses years that nobody means."""
+    if not _FIRST <= instant < _LAST:
+        raise ValueError(f"must be between {_FIRST.year} and {_LAST.year}")
+    return instant.astimezone(UTC)
 
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$", description="a-z, 0-9 and hyphens")]
@@ -44,10 +82,21 @@ Code = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$", description="the partner's own code: A-Z a-z 0-9 . _ -"),
 ]
-Line = Annotated[str, Field(max_length=200), AfterValidator(clean_line)]
-Prose = Annotated[str, Field(max_length=8_000), AfterValidator(clean)]
-StudyPoints = Annotated[str, AfterValidator(dotted_decimal)]
-Instant = AwareDatetime  # a time without a zone is refused: nobody knows when it is
+# The three limits together keep a course in five languages under MAX_EVENT_BYTES, whatever its letters (4 bytes each).
+Line = Annotated[
+    str, AfterValidator(clean_line), AfterValidator(at_most(200)), Field(json_schema_extra={"maxLength": 200})
+]
+Summary = Annotated[
+    str, AfterValidator(clean), AfterValidator(at_most(2_000)), Field(json_schema_extra={"maxLength": 2_000})
+]
+Prose = Annotated[
+    str, AfterValidator(clean), AfterValidator(at_most(8_000)), Field(json_schema_extra={"maxLength": 8_000})
+]
+Room = Annotated[str, AfterValidator(clean), AfterValidator(at_most(200)), Field(json_schema_extra={"maxLength": 200})]
+StudyPoints = Annotated[str, AfterValidator(dotted_decimal), Field(json_schema_extra={"pattern": f"^{_STUDY_POINTS}$"})]
+# A time without a zone is refused: nobody knows when it is.
+Instant = Annotated[AwareDatetime, BeforeValidator(is_written_out), AfterValidator(in_utc)]
+PartnerSeq = Annotated[int, Field(ge=0, le=MOST_SEQ, strict=True)]
 
 
 class Session(BaseModel):
@@ -57,7 +106,7 @@ class Session(BaseModel):
 
     starts_at: Instant
     ends_at: Instant
-    room: Annotated[str, Field(max_length=200), AfterValidator(clean)] | None = None
+    room: Room | None = None
 
 
 class Place(BaseModel):

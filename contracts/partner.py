@@ -1,4 +1,4 @@
-"""What a partner may say of its courses, over Kafka, HTTP or a file. Checked at the catalogue's door, trusted nowhere else."""
+"""What a partner may say of its courses, over Kafka, HTTP or a file; checked at the catalogue's door."""
 
 from typing import Annotated, Self
 
@@ -12,11 +12,13 @@ from contracts.fields import (
     Language,
     Line,
     NkrLevel,
+    PartnerSeq,
     Place,
     Prose,
     Session,
     Slug,
     StudyPoints,
+    Summary,
 )
 
 
@@ -28,7 +30,7 @@ class CourseText(PartnerEvent, key="code"):
     """A course as a partner describes it; `code` is told by the address over HTTP and by the event over Kafka."""
 
     title: dict[Language, Line] = Field(min_length=1)
-    summary: dict[Language, Prose] = {}
+    summary: dict[Language, Summary] = {}
     description: dict[Language, Prose] = {}
     subjects: Annotated[list[Slug], Field(max_length=10)] = []
     language: Language = "nb"
@@ -63,14 +65,14 @@ class CoursePublished(CourseText):
     """This course exists, or has changed. Idempotent: it carries the course's whole state."""
 
     code: Code
-    seq: Annotated[int, Field(ge=0)] | None = None
+    seq: PartnerSeq | None = None
 
 
 class CourseRetracted(PartnerEvent, key="code"):
     """This course is no longer offered."""
 
     code: Code
-    seq: Annotated[int, Field(ge=0)] | None = None
+    seq: PartnerSeq | None = None
 
 
 class OfferingPublished(OfferingDates):
@@ -78,7 +80,7 @@ class OfferingPublished(OfferingDates):
 
     course_code: Code
     key: Code
-    seq: Annotated[int, Field(ge=0)] | None = None
+    seq: PartnerSeq | None = None
 
 
 class OfferingRetracted(PartnerEvent, key="course_code"):
@@ -87,4 +89,4 @@ class OfferingRetracted(PartnerEvent, key="course_code"):
     course_code: Code
     key: Code
     reason: Prose = ""
-    seq: Annotated[int, Field(ge=0)] | None = None
+    seq: PartnerSeq | None = None

@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
 KEPT_DAYS = 14  # an event can be read again for two weeks; `republish` rebuilds what is older
-MAX_EVENT_BYTES = 256 * 1024  # a course with five languages is under 40 KiB; a partner's mistake is not a course
+MAX_EVENT_BYTES = 256 * 1024  # the longest course in five languages is 204 KB; a partner's mistake is not a course
+# The broker counts a whole batch with its headers, and refuses one that is larger: several events must fit together.
+# A partner's value between the two limits is taken by the broker, and refused by the reader with a reason to read.
+MAX_BATCH_BYTES = 1024 * 1024
+MAX_PARKED_BYTES = 2 * MAX_BATCH_BYTES  # a copy of the largest record, with headers that say why it is there
 SERVICES = ("catalogue", "enrolment", "notifier")
 
 
@@ -16,22 +20,21 @@ class Topic:
     readers: tuple[str, ...]
     partitions: int = 8  # the most replicas of one reader that can share the work
     compacted: bool = False
+    batch_bytes: int = MAX_BATCH_BYTES
 
     @property
     def settings(self) -> dict[str, str]:
         """The broker's settings for this topic."""
-        if self.compacted:
-            return {"cleanup.policy": "compact", "max.message.bytes": str(MAX_EVENT_BYTES)}
-        return {
-            "cleanup.policy": "delete",
-            "retention.ms": str(KEPT_DAYS * DAY_MS),
-            "max.message.bytes": str(MAX_EVENT_BYTES),
-        }
+        kept = {"cleanup.policy": "delete", "retention.ms": str(KEPT_DAYS * DAY_MS)}
+        if self.compacted:  # the newest word about each key stays, however old
+            kept = {"cleanup.policy": "compact"}
+        return {**kept, "max.message.bytes": str(self.batch_bytes)}
 
 
 def parked(service: str) -> Topic:
     """Where a service shows operators what it could not handle. One partition: it is read by people."""
-    return Topic(f"{service}.parked", service, "key of the parked record", ("operators",), partitions=1)
+    name, key = f"{service}.parked", "key of the parked record"
+    return Topic(name, service, key, ("operators",), partitions=1, batch_bytes=MAX_PARKED_BYTES)
 
 
 def partner_courses(partner: str) -> Topic:
