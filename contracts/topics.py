@@ -47,7 +47,7 @@ PARTNER_COURSES = r"^partners\.[a-z0-9-]+\.courses$"
 TOPICS = (
     Topic("catalogue.courses", "catalogue", "course_id", ("enrolment", "notifier", "partners")),
     Topic("catalogue.partners", "catalogue", "partner", ("enrolment", "notifier"), partitions=1, compacted=True),
-    Topic("enrolment.enrolments", "enrolment", "learner_id", ("notifier", "catalogue")),
+    Topic("enrolment.enrolments", "enrolment", "learner_id; offering_id for its seats", ("notifier", "catalogue")),
     Topic("enrolment.contacts", "enrolment", "learner_id", ("notifier",)),
     Topic("notifier.notices", "notifier", "learner_id", ("operators", "enrolment")),
     *(parked(service) for service in SERVICES),
