@@ -1,0 +1,204 @@
+"""How a service reaches its PostgreSQL: a pool per purpose, time limits everywhere, whole transactions retried."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from kit.settings import Settings
+
+if TYPE_CHECKING:
+    type_of_pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+else:
+    type_of_pool = asyncpg.Pool
+    Connection = asyncpg.Connection | PoolConnectionProxy
+
+T = TypeVar("T")
+
+# One purpose cannot starve another: a rush of web requests leaves the relay and the consumers their own connections.
+POOLS: Mapping[str, int] = {"web": 8, "consumer": 3, "relay": 2, "worker": 2}
+
+ACQUIRE_S = 2.0  # a request that finds no free connection for so long is better told "busy" than left waiting
+COMMAND_S = 5.0  # longer than the server's own limit, so that the server's clear error comes first
+TRIES = 6
+TRYING_S = 2.0  # a database restart takes about 2 s; a person waits that long, not longer
+
+SERVER_SETTINGS = {
+    "statement_timeout": "4s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",  # a stopped process must not hold its row locks for ever
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "jit": "off",  # short statements: compiling costs more than it saves
+}
+
+# The database cannot be reached or is not ready. Nothing about the work itself is wrong.
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+# Two transactions were in each other's way: the same work will go through the next time.
+COLLIDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+class Busy(Exception):
+    """The database has no connection to give at the moment. Nothing was done: ask again in a second."""
+
+    retry_after_s = 1
+
+
+class Unknown(Exception):
+    """The connection was lost while committing: the change was made whole or not at all. Ask again with the same key."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database was out of reach, rather than the work being wrong."""
+    if isinstance(error, (Busy, *AWAY)):
+        return True
+    # asyncpg reports a connection that died under it as an interface error with these words.
+    return isinstance(error, asyncpg.InterfaceError) and any(
+        words in str(error) for words in ("connection is closed", "connection was closed", "pool is clos")
+    )
+
+
+class Database:
+    """The pools of one service, opened at start and closed at the end."""
+
+    def __init__(self, settings: Settings, pools: Mapping[str, int] = POOLS) -> None:
+        self._settings = settings
+        self._sizes = pools
+        self._pools: dict[str, type_of_pool] = {}
+        self.committed = asyncio.Event()  # set after each commit of ours: the relay looks at once, not at its next poll
+
+    async def open(self) -> None:
+        for purpose, size in self._sizes.items():
+            self._pools[purpose] = await asyncpg.create_pool(
+                **arguments(self._settings, purpose),
+                min_size=1,
+                max_size=size,
+                max_inactive_connection_lifetime=60,
+                reset=_keep,  # we change no session state, so the usual round trip on release buys nothing
+            )
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            try:
+                async with asyncio.timeout(5):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+        self._pools.clear()
+
+    @asynccontextmanager
+    async def reading(self, purpose: str = "web") -> AsyncIterator[Connection]:
+        """A connection without a transaction, for single statements. Raises Busy when none is free within 2 s."""
+        try:
+            connection = await self._pools[purpose].acquire(timeout=ACQUIRE_S)
+        except (TimeoutError, *AWAY) as error:
+            raise Busy(f"no {purpose} connection: {type(error).__name__}") from error
+        try:
+            yield connection
+        finally:
+            await self._give_back(purpose, connection)
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], purpose: str = "web") -> T:
+        """Do `work` in one transaction and return what it returned.
+
+        The whole transaction is tried again, at most 6 times in 2 s, when the connection was lost before COMMIT or
+        two transactions collided: `work` must do nothing outside its connection. Raises Busy when the database stays
+        away, Unknown when the answer to COMMIT was lost, and whatever `work` raises, with nothing done.
+        """
+        deadline = time.monotonic() + TRYING_S
+        for attempt in range(1, TRIES + 1):
+            try:
+                result = await self._once(work, purpose)
+            except Unknown:
+                raise
+            except TimeoutError as error:  # a statement took longer than COMMAND_S: trying again would take as long
+                raise Busy("the database is too slow at the moment") from error
+            except Exception as error:
+                if not (isinstance(error, COLLIDED) or is_away(error)):
+                    raise
+                pause = min(0.05 * 2 ** (attempt - 1), 0.5) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
+                if attempt == TRIES or time.monotonic() + pause > deadline:
+                    raise Busy(f"gave up after {attempt} tries: {type(error).__name__}") from error
+                await asyncio.sleep(pause)
+            else:
+                self.committed.set()
+                return result
+        raise AssertionError("unreachable")
+
+    async def _once(self, work: Callable[[Connection], Awaitable[T]], purpose: str) -> T:
+        async with self.reading(purpose) as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                result = await work(connection)
+            except BaseException:
+                await _roll_back(connection, transaction)
+                raise
+            try:
+                await transaction.commit()
+            except asyncpg.PostgresError as error:
+                if isinstance(error, AWAY):
+                    raise Unknown from error
+                raise  # the server said no: nothing was done
+            except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:  # TimeoutError is an OSError
+                raise Unknown from error
+            return result
+
+    async def _give_back(self, purpose: str, connection: Any) -> None:
+        """Return a connection; one that does not answer is thrown away, so that its slot is never lost."""
+        try:
+            await self._pools[purpose].release(connection, timeout=ACQUIRE_S)
+        except Exception:
+            connection.terminate()
+
+
+async def _roll_back(connection: Connection, transaction: Any) -> None:
+    try:
+        await transaction.rollback()
+    except Exception:  # the first error is the one to tell; a connection in this state is of no use to anyone
+        connection.terminate()
+
+
+async def _keep(connection: Connection) -> None:
+    return None
+
+
+def arguments(settings: Settings, purpose: str) -> dict[str, Any]:
+    """What asyncpg needs to connect for one purpose; the application name shows it in pg_stat_activity."""
+    server_settings = {**SERVER_SETTINGS, "application_name": f"{settings.database_user}/{purpose}"}
+    if settings.test_clock_offset:
+        server_settings["kursnett.clock_offset"] = f"{settings.test_clock_offset.total_seconds()} seconds"
+    return {
+        "host": settings.database_host,
+        "port": settings.database_port,
+        "database": settings.database_name,
+        "user": settings.database_user,
+        "password": settings.database_password.get_secret_value(),
+        "timeout": ACQUIRE_S,
+        "command_timeout": COMMAND_S,
+        "server_settings": server_settings,
+    }
+
+
+async def connect(settings: Settings, purpose: str) -> Connection:
+    """One connection outside the pools, without statement limits: for migrations and operators' commands."""
+    wanted = arguments(settings, purpose)
+    for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        wanted["server_settings"].pop(limit)
+    connection: Connection = await asyncpg.connect(**{**wanted, "command_timeout": 600})
+    return connection

@@ -1,0 +1,193 @@
+"""Keeps what could not be handled, whole, until an operator lets it run again or discards it with a reason."""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from contracts import topics
+from kit import outbox
+from kit.database import Connection
+
+_HELD = """
+SELECT DISTINCT topic, key FROM parked
+WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive') AND topic = ANY($2::text[]) AND key = ANY($3::bytea[])
+"""
+_PARK = """
+INSERT INTO parked (consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, state)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
+"""
+# The first open row of each key, when an operator has let it go (redrive) or nothing is before it any more (held).
+_HEAD = """
+SELECT * FROM parked WHERE id = (
+    SELECT min(id) FROM parked WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive')
+    GROUP BY topic, key, CASE WHEN key IS NULL THEN id END  -- without a key there is nothing to hold back
+    HAVING (array_agg(state ORDER BY id))[1] IN ('held', 'redrive') AND NOT min(id) = ANY($2::bigint[])
+    ORDER BY min(id) LIMIT 1
+) AND state IN ('held', 'redrive')
+FOR UPDATE SKIP LOCKED
+"""
+_CLOSE = "UPDATE parked SET state = 'redriven', closed_at = app_now() WHERE id = $1"
+_AGAIN = "UPDATE parked SET state = $2, reason = $3, detail = $4, parked_at = app_now() WHERE id = $1"
+_REDRIVE = """
+UPDATE parked SET state = 'redrive', closed_by = $2
+WHERE id = ANY($1::bigint[]) AND state IN ('parked', 'refused') RETURNING id
+"""
+_DISCARD = """
+UPDATE parked SET state = 'discarded', closed_at = app_now(), closed_by = $2, closed_reason = $3
+WHERE id = ANY($1::bigint[]) AND state IN ('parked', 'held', 'refused', 'redrive') RETURNING id, consumer, event_id
+"""
+_FORGET = """
+INSERT INTO inbox (consumer, event_id)
+SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
+"""
+_LIST = """
+SELECT id, consumer, state, topic, partition, "offset", key, type, event_id, reason, detail, parked_at,
+       octet_length(value) AS bytes, closed_at, closed_by, closed_reason
+FROM parked WHERE ($1 OR state IN ('parked', 'held', 'refused', 'redrive')) AND id > $2 ORDER BY id LIMIT $3
+"""
+_SHOW = "SELECT * FROM parked WHERE id = $1"
+_OPEN = "SELECT count(*) FROM parked WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive')"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record as it came."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    value: bytes | None
+
+
+async def held_keys(conn: Connection, consumer: str, records: Iterable[Record]) -> set[tuple[str, bytes]]:
+    """Which of these records' (topic, key) are held back behind something parked."""
+    keys = {(record.topic, record.key) for record in records if record.key is not None}
+    if not keys:
+        return set()
+    rows = await conn.fetch(_HELD, consumer, [topic for topic, _ in keys], [key for _, key in keys])
+    return {(row["topic"], row["key"]) for row in rows} & {(topic, key) for topic, key in keys if key is not None}
+
+
+async def park(
+    conn: Connection,
+    service: str,
+    consumer: str,
+    record: Record,
+    *,
+    state: str,
+    reason: str,
+    detail: str,
+    event_id: str | None = None,
+    type: str | None = None,
+) -> bool:
+    """Keep a record, and say a copy of it on `<service>.parked`; returns False when it was kept before."""
+    headers = json.dumps(
+        [[name, None if value is None else base64.b64encode(value).decode()] for name, value in record.headers]
+    )
+    kept = await conn.execute(
+        _PARK,
+        consumer,
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        headers,
+        record.value,
+        event_id,
+        type,
+        reason,
+        _line(detail),
+        state,
+    )
+    if kept != "INSERT 0 1":
+        return False
+    if state != "held":  # a held record is not a fault: it waits its turn
+        why = {"reason": reason, "topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)}
+        await outbox.add_copy(conn, topics.parked(service).name, record.key, record.value, why, about=event_id or "")
+    return True
+
+
+async def next_released(conn: Connection, consumer: str, failed: Sequence[int]) -> tuple[int, Record] | None:
+    """The next record that may run again, locked: first of its key, and let go. `failed`: ids to leave for later."""
+    row = await conn.fetchrow(_HEAD, consumer, list(failed))
+    return (row["id"], record_of(row)) if row else None
+
+
+async def close(conn: Connection, parked_id: int) -> None:
+    """It has had its effect."""
+    await conn.execute(_CLOSE, parked_id)
+
+
+async def park_again(conn: Connection, parked_id: int, state: str, reason: str, detail: str) -> None:
+    """It failed again."""
+    await conn.execute(_AGAIN, parked_id, state, reason, _line(detail))
+
+
+async def redrive(conn: Connection, ids: Sequence[int], by: str) -> list[int]:
+    """Let these run again; the service's own consumer does it within a second or two. Returns the ids that could be."""
+    return [row["id"] for row in await conn.fetch(_REDRIVE, ids, by)]
+
+
+async def discard(conn: Connection, ids: Sequence[int], by: str, reason: str) -> list[int]:
+    """Give these up for good: they are noted as heard, and what waited behind them runs on. Returns the ids given up."""
+    if not reason.strip():
+        raise ValueError("say why: a discarded record is gone for good")
+    rows = await conn.fetch(_DISCARD, ids, by, reason)
+    known = [(row["consumer"], row["event_id"]) for row in rows if row["event_id"]]
+    if known:
+        await conn.execute(_FORGET, [consumer for consumer, _ in known], [event_id for _, event_id in known])
+    return [row["id"] for row in rows]
+
+
+async def listing(conn: Connection, *, closed: bool = False, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+    """The parked rows in order, without their bytes; open ones only unless `closed`."""
+    return [_shown(row) for row in await conn.fetch(_LIST, closed, after, limit)]
+
+
+async def show(conn: Connection, parked_id: int) -> dict[str, Any] | None:
+    """One row whole; `value` as text, with what is not UTF-8 escaped."""
+    row = await conn.fetchrow(_SHOW, parked_id)
+    if row is None:
+        return None
+    shown = _shown(row)
+    shown["headers"] = [[name, _text(value)] for name, value in record_of(row).headers]
+    shown["value"] = _text(row["value"])
+    return shown
+
+
+async def count_open(conn: Connection, consumer: str) -> int:
+    found: int = await conn.fetchval(_OPEN, consumer)
+    return found
+
+
+def record_of(row: Any) -> Record:
+    headers = tuple(
+        (name, None if value is None else base64.b64decode(value)) for name, value in json.loads(row["headers"])
+    )
+    return Record(row["topic"], row["partition"], row["offset"], row["key"], headers, row["value"])
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for name, value in dict(row).items():
+        if name in ("value", "headers"):
+            continue
+        if name == "key":
+            value = _text(value)
+        shown[name] = value.isoformat() if isinstance(value, datetime) else value
+    return shown
+
+
+def _line(detail: str) -> str:
+    """A stranger's field names may stand in a detail: no control characters, and not endless."""
+    return "".join(c if c.isprintable() else "?" for c in detail)[:2000]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")
