@@ -60,7 +60,7 @@ class Busy(Exception):
 
 
 class Unknown(Exception):
-    """The connection was lost while committing: the change was made whole or not at all. Ask again with the same key."""
+    """The connection was lost while committing: the change was made whole or not at all: ask with the same key."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -155,7 +155,11 @@ class Database:
                 if isinstance(error, AWAY):
                     raise Unknown from error
                 raise  # the server said no: nothing was done
-            except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:  # TimeoutError is an OSError
+            except (
+                OSError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+            ) as error:  # time-outs too
                 raise Unknown from error
             return result
 

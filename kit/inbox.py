@@ -12,7 +12,9 @@ SELECT $1, * FROM unnest($2::text[], $3::bytea[])
 ON CONFLICT DO NOTHING
 RETURNING event_id
 """
-_DIGESTS = "SELECT event_id, digest FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[]) AND digest IS NOT NULL"
+_DIGESTS = (
+    "SELECT event_id, digest FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[]) AND digest IS NOT NULL"
+)
 _POSITIONS = "SELECT aggregate, epoch, seq FROM inbox_position WHERE consumer = $1 AND aggregate = ANY($2::text[])"
 _MOVE = """
 INSERT INTO inbox_position AS mine (consumer, aggregate, epoch, seq)
@@ -24,7 +26,7 @@ WHERE (mine.epoch, mine.seq) < (excluded.epoch, excluded.seq)
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """`fresh`: the places of the events to act on. `reused`: an id heard before with other words. `gaps`: for counting."""
+    """`fresh`: places of the events to act on. `reused`: ids heard before with other words. `gaps`: a count."""
 
     fresh: list[int]
     reused: list[int]
@@ -74,9 +76,7 @@ async def hear(
     return Heard(fresh, reused, gaps)
 
 
-async def _reused(
-    conn: Connection, consumer: str, ids: Sequence[str], digests: Sequence[bytes | None]
-) -> list[int]:
+async def _reused(conn: Connection, consumer: str, ids: Sequence[str], digests: Sequence[bytes | None]) -> list[int]:
     rows = await conn.fetch(_DIGESTS, consumer, list(set(ids)))
     known = {row["event_id"]: row["digest"] for row in rows}
     return [

@@ -71,7 +71,7 @@ async def held_keys(conn: Connection, consumer: str, records: Iterable[Record]) 
     if not keys:
         return set()
     rows = await conn.fetch(_HELD, consumer, [topic for topic, _ in keys], [key for _, key in keys])
-    return {(row["topic"], row["key"]) for row in rows} & {(topic, key) for topic, key in keys if key is not None}
+    return {(row["topic"], row["key"]) for row in rows} & keys
 
 
 async def park(
@@ -108,7 +108,12 @@ async def park(
     if kept != "INSERT 0 1":
         return False
     if state != "held":  # a held record is not a fault: it waits its turn
-        why = {"reason": reason, "topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)}
+        why = {
+            "reason": reason,
+            "topic": record.topic,
+            "partition": str(record.partition),
+            "offset": str(record.offset),
+        }
         await outbox.add_copy(conn, topics.parked(service).name, record.key, record.value, why, about=event_id or "")
     return True
 
@@ -135,7 +140,7 @@ async def redrive(conn: Connection, ids: Sequence[int], by: str) -> list[int]:
 
 
 async def discard(conn: Connection, ids: Sequence[int], by: str, reason: str) -> list[int]:
-    """Give these up for good: they are noted as heard, and what waited behind them runs on. Returns the ids given up."""
+    """Give these up for good: noted as heard; what waited behind them runs on. Returns the ids given up."""
     if not reason.strip():
         raise ValueError("say why: a discarded record is gone for good")
     rows = await conn.fetch(_DISCARD, ids, by, reason)

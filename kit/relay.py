@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from contracts.envelope import STRUCTURED
-from contracts.topics import KEPT_DAYS, MAX_EVENT_BYTES
+from contracts.topics import KEPT_DAYS, MAX_PARKED_BYTES
+from kit import logs
 from kit.database import Busy, Connection, Database
 from kit.metrics import Metrics
 from kit.settings import Settings
@@ -25,7 +25,7 @@ LEASE_S = 3.0  # how long nobody publishes after the holder has stopped without 
 RENEW_S = 1.0
 IDLE_S = 0.5  # a commit in this process wakes the relay at once; this is for commits made by others
 BUSY_S = 0.05
-SEND_S = 15.0  # an idempotent producer never gives up by itself; after this the outcome is unknown and all is sent again
+SEND_S = 15.0  # an idempotent producer never gives up by itself; after this all is sent again
 BLOCKED_S = 5.0  # how long an aggregate rests whose record the broker refused
 TOPIC_S = 5.0
 PRUNE_S = 60.0
@@ -33,7 +33,7 @@ PRUNE_ROWS = 2000
 
 HEADERS = [("content-type", STRUCTURED.encode())]
 
-# Mine already, free, or left behind by an earlier run of this same replica. The loser's term is stale: it stops marking.
+# Free, or left behind by an earlier run of this same replica. The loser's term is stale: it stops.
 _TAKE = """
 INSERT INTO lease (name, holder, term, expires_at)
 VALUES ('relay', $1, 1, clock_timestamp() + make_interval(secs => $2))
@@ -94,7 +94,7 @@ class Relay:
         return f"the outbox has not moved for {stuck_s:.0f} s: {self._trouble}" if stuck_s > 30 else None
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Publish until `stopping`, then hand the lease over. Raises nothing: every trouble is logged and tried again."""
+        """Publish until `stopping`, then hand the lease over. Every trouble is logged and tried again."""
         stop = asyncio.ensure_future(stopping.wait())
         try:
             while not stopping.is_set():
@@ -127,7 +127,7 @@ class Relay:
             if acked:
                 await self._mark(conn, acked)
                 self._moved = time.monotonic()
-                self._metrics.relay_published.inc(len(acked))
+                self._metrics.relayed.inc(len(acked))
             return len(acked)
 
     async def _holds(self, conn: Connection) -> bool:
@@ -145,7 +145,6 @@ class Relay:
         if term is None:
             return False
         self._term, self._renewed = term, now
-        self._metrics.relay_leading.set(1)
         log.info("relay_lease_taken", holder=self._holder, term=term)
         return True
 
@@ -162,7 +161,6 @@ class Relay:
     def _lose(self) -> None:
         """Another replica publishes now; this one stands by."""
         self._term = 0
-        self._metrics.relay_leading.set(0)
         log.info("relay_lease_lost", holder=self._holder)
 
     async def _send(self, rows: Sequence[Any]) -> list[int]:
@@ -186,15 +184,14 @@ class Relay:
         acked: list[int] = []
         failure: BaseException | None = None
         for row_id, aggregate, future in sent:
-            error = None if future.done() else TimeoutError("no ack in time")
-            error = error or (future.exception() if not future.cancelled() else asyncio.CancelledError())
-            if error is None and aggregate not in self._blocked:
+            wrong = _wrong(future)
+            if wrong is not None:
+                failure = wrong
+                self._block(aggregate, "", wrong)
+            elif aggregate not in self._blocked:
                 acked.append(row_id)
-            elif error is not None:
-                failure = error
-                self._block(aggregate, "", error)
         if failure is not None:
-            await self._drop()  # a producer that failed once may be unable to go on; a new one sends again from the table
+            await self._drop()  # it may be unable to go on; a new one sends again from the table
         return acked
 
     async def _know(self, producer: AIOKafkaProducer, topic: str) -> None:
@@ -207,7 +204,7 @@ class Relay:
         """Let this aggregate rest: what comes after the failed record must not overtake it."""
         self._blocked[aggregate] = time.monotonic() + BLOCKED_S
         self._trouble = type(error).__name__
-        self._metrics.relay_errors.labels(type(error).__name__).inc()
+        self._metrics.relay_errors.inc()
         log.warning("relay_aggregate_rests", aggregate=aggregate, topic=topic, error=type(error).__name__)
 
     def _resting(self) -> list[str]:
@@ -222,7 +219,7 @@ class Relay:
                 acks="all",
                 enable_idempotence=True,
                 max_batch_size=256 * 1024,
-                max_request_size=4 * MAX_EVENT_BYTES,
+                max_request_size=MAX_PARKED_BYTES,
                 linger_ms=0,  # a lone event leaves at once; a backlog fills the batches by itself
                 request_timeout_ms=10_000,
             )
@@ -244,7 +241,7 @@ class Relay:
 
     async def _recover(self, error: Exception) -> None:
         self._trouble = type(error).__name__
-        self._metrics.relay_errors.labels(type(error).__name__).inc()
+        self._metrics.relay_errors.inc()
         log.warning("relay_tries_again", error=type(error).__name__)
         if not isinstance(error, Busy):
             await self._drop()
@@ -258,7 +255,7 @@ class Relay:
         row = await conn.fetchrow(_WAITING)
         if row is not None:
             self._metrics.outbox_backlog.set(row["backlog"])
-            self._metrics.outbox_age.set(row["age_s"])
+            self._metrics.outbox_age_s.set(row["age_s"])
 
     async def _prune(self, conn: Connection) -> None:
         """Delete what is old enough, some rows at a time, when there is nothing else to do."""
@@ -276,6 +273,12 @@ class Relay:
         except Exception as error:  # it runs out by itself
             log.info("relay_lease_left", error=type(error).__name__)
         await self._drop()
+
+
+def _wrong(future: asyncio.Future[Any]) -> BaseException | None:
+    if not future.done():
+        return TimeoutError("no ack in time")
+    return asyncio.CancelledError() if future.cancelled() else future.exception()
 
 
 def _headers(stored: str) -> list[tuple[str, bytes]]:

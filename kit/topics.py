@@ -4,13 +4,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from contracts.topics import Topic
-
-log = logs.get(__name__)
 
 WAITING_S = 60.0  # a broker that starts beside us is there well before
 
