@@ -30,11 +30,11 @@ class Said:
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Iterator[Said]:
     root = logging.getLogger()
-    before = root.handlers[:], root.level
+    before, structured = (root.handlers[:], root.level), structlog.get_config()
     logs.configure("demo", "info", also={"thing_id"})
     yield Said(capsys)
     root.handlers[:], root.level = before[0], before[1]
-    structlog.reset_defaults()
+    structlog.configure(**structured)
 
 
 def test_a_line_is_json_with_the_ids_of_the_trail(said: Said) -> None:

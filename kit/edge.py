@@ -1,0 +1,205 @@
+"""The outermost layer of HTTP: request ids, safe headers, malformed requests, times, and the last catch."""
+
+import json
+import re
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit import database, logs, trail
+from kit.metrics import Metrics
+from kit.problems import Problem, answer
+
+log = logs.get(__name__)
+
+DEPTH = 20  # no request body of ours is deeper; what is deeper wants to exhaust us
+ONCE = (b"authorization", b"content-type", b"content-length", b"idempotency-key", b"if-match", b"x-request-id")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds by machines
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+SAFE_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",  # addresses hold single-purpose links
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",  # a page says its own
+    b"cache-control": b"no-store",  # answers are about persons unless a route says otherwise
+}
+
+
+class Edge:
+    """A pure ASGI layer around a whole application. Nothing that happens inside reaches the server as an exception."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, public_url: str) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.public_url = public_url
+        self.headers = dict(SAFE_HEADERS)
+        if public_url.startswith("https:"):
+            self.headers[b"strict-transport-security"] = b"max-age=31536000"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        sent = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        followed = trail.trail(sent.get(b"x-request-id"), None, sent.get(b"traceparent"))
+        with trail.following(followed):
+            await self._answer(scope, receive, send, followed.correlation_id, sent.get(b"content-type", ""))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, content_type: str) -> None:
+        began = time.perf_counter()
+        status = 0
+        replaced = False
+
+        async def sending(message: Message) -> None:
+            nonlocal status, replaced
+            if replaced:
+                return
+            if message["type"] == "http.response.start" and not status:
+                status = message["status"]
+                if status == 413 and not is_problem(message):  # Starlette's own words, in plain text
+                    replaced = True
+                    await answer(too_large(), self.public_url)(scope, receive, finishing)
+                    return
+                self._add_headers(message, request_id)
+            await send(message)
+
+        async def finishing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._add_headers(message, request_id)
+            await send(message)
+
+        try:
+            problem = malformed(scope)
+            if problem is not None:
+                await answer(problem, self.public_url)(scope, receive, sending)
+            else:
+                guarded = strict(receive) if is_json(content_type) else receive
+                await self.app(scope, guarded, sending)
+        except Exception as error:
+            log.exception("request_failed", method=scope["method"], route=template(scope))
+            if not status:
+                await answer(unforeseen(error), self.public_url)(scope, receive, sending)
+        finally:
+            self._tell(scope, status, time.perf_counter() - began)
+
+    def _add_headers(self, message: Message, request_id: str) -> None:
+        headers = list(message.get("headers", []))
+        there = {name.lower() for name, _ in headers}
+        headers += [(name, value) for name, value in self.headers.items() if name not in there]
+        headers.append((b"x-request-id", request_id.encode("ascii")))
+        message["headers"] = headers
+
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        route = template(scope)
+        self.metrics.http_seconds.labels(method, route, str(status)).observe(seconds)
+        tell = log.debug if route in QUIET else log.info
+        tell("request", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 1))
+
+
+def template(scope: Scope) -> str:
+    """The route's template, never the address itself: addresses hold ids and secrets, and there is no end of them."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "unmatched"))
+
+
+def is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def is_problem(message: Message) -> bool:
+    return any(name == b"content-type" and b"problem+json" in value for name, value in message["headers"])
+
+
+def too_large() -> Problem:
+    return Problem("body-too-large", "The body is too large", 413)
+
+
+def unforeseen(error: Exception) -> Problem:
+    """What the caller is told of an exception that nobody foresaw: 503 when the database was away, else 500."""
+    if isinstance(error, TimeoutError) or database.is_away(error):
+        return busy(1)
+    return Problem("internal-error", "Something went wrong on our side", 500)
+
+
+def busy(retry_after_s: int) -> Problem:
+    headers = {"retry-after": str(retry_after_s)}
+    return Problem("busy", "Busy at the moment", 503, "Nothing was done. Ask again in a moment.", headers=headers)
+
+
+def malformed(scope: Scope) -> Problem | None:
+    """A request that two readers could take differently, or with a character that PostgreSQL cannot keep."""
+    names = [name for name, _ in scope["headers"] if name in ONCE]
+    if len(set(names)) != len(names):
+        return Problem("malformed-request", "The request is malformed", 400, "A header was sent twice.")
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        return Problem("malformed-request", "The request is malformed", 400, "The address holds the character NUL.")
+    return None
+
+
+def strict(receive: Receive) -> Receive:
+    """Check a JSON body when its last byte has come. Raises Problem (422) inside whoever reads it."""
+    body = bytearray()
+
+    async def receiving() -> Message:
+        message = await receive()
+        if message["type"] == "http.request":
+            body.extend(message.get("body", b""))
+            if body and not message.get("more_body"):
+                check_json(bytes(body))
+        return message
+
+    return receiving
+
+
+def check_json(body: bytes) -> None:
+    """Refuse what a lenient reader takes: two of one key, NaN, UTF-16, NUL, and depth. Raises Problem (422)."""
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise _not_json("It is too deep.") from None
+    except UnicodeDecodeError:
+        raise _not_json("It is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise _not_json(f"{error.msg}, at character {error.pos}.") from None
+    except ValueError as error:
+        raise _not_json(str(error)) from None
+    if NUL.search(body):
+        raise _not_json("Text must not hold the character NUL.")
+    if body.count(b"[") + body.count(b"{") > DEPTH and _depth(value) > DEPTH:
+        raise _not_json("It is too deep.")
+
+
+def _not_json(detail: str) -> Problem:
+    return Problem("malformed-json", "The body is not JSON", 422, detail, errors=[{"field": "body", "detail": detail}])
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("A key comes twice in one object.")
+    return found
+
+
+def _no_constant(_: str) -> Any:
+    raise ValueError("NaN and Infinity are not JSON.")
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            part
+            for whole in level
+            if isinstance(whole, (dict, list))
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+        ]
+    return depth
+
+
+def content_type_of(request: Request) -> str:
+    return request.headers.get("content-type", "")
