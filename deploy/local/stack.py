@@ -1,0 +1,177 @@
+"""One local stack as a program sees it: start it, ask it, stop it. Tests and the command line both use this."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from deploy.local import leftovers, ports
+from deploy.local.places import OFFSETS, SERVICES, Places
+from deploy.trouble import Trouble
+
+SERVERS = ("postgres", "kafka", "issuer", "mail")
+EVERYTHING = (*SERVERS, *SERVICES, "gateway")
+START_SECONDS = 300.0  # a first start fetches 75 MB
+STOP_SECONDS = 60.0  # services 20 s, then the servers 20 s
+
+State = dict[str, Any]
+
+
+class Stack:
+    """The stack in one folder. `programs` says what runs in it; `SERVERS` leaves out our own services and the gateway.
+
+    with Stack.somewhere(tmp_path, programs=("postgres", "kafka")) as stack:
+        stack.places.address("kafka"), stack.places.database("admin")
+    """
+
+    def __init__(self, places: Places, programs: Sequence[str] = EVERYTHING) -> None:
+        self.places = places
+        self.programs = tuple(programs)
+        self._lifeline: int | None = None
+
+    @classmethod
+    def somewhere(cls, home: Path, programs: Sequence[str] = SERVERS) -> Self:
+        """A stack in `home` on ports that are free now: for a test beside other stacks."""
+        base = ports.open_block()
+        return cls(Places(home, base_port=base, gateway_port=base + max(OFFSETS.values()) + 1), programs)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def supervisor(self) -> int | None:
+        """The process number of the supervisor that runs this stack now; None when none does."""
+        if not self.places.lock.exists():
+            return None
+        with self.places.lock.open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = lock.read()
+                return int(text) if text else -1
+            return None
+
+    def state(self) -> State:
+        """What the supervisor wrote last: `phase`, `programs`, `places`; empty before the first start."""
+        try:
+            state: State = json.loads(self.places.state.read_text())
+        except FileNotFoundError:
+            return {}
+        return state
+
+    def start(
+        self, detach: bool = False, watch: Callable[[State], None] = lambda state: None, seconds: float = START_SECONDS
+    ) -> None:
+        """Start the stack and return when all of it is ready. Without `detach` it ends when this process does.
+
+        `watch` is called about ten times a second with the state, to show it. Raises Trouble.
+        """
+        if self.supervisor is None:
+            self._launch(detach)
+        give_up = time.monotonic() + seconds
+        while True:
+            state = self.state()
+            watch(state)
+            if state.get("phase") == "ready":
+                return
+            if state.get("phase") == "failed":
+                raise Trouble(state["what"], state["mend"])
+            if state.get("phase") == "stopped":
+                raise Trouble("The stack was stopped while it started.", "Start it again: make up")
+            if self.supervisor is None and not self._process_alive():
+                raise Trouble("The stack's supervisor ended.", f"Its log is {self.places.log('supervisor')}.")
+            if time.monotonic() > give_up:
+                raise Trouble(f"The stack is not ready after {seconds:.0f} s.", "See: kursnett status, kursnett logs")
+            time.sleep(0.1)
+
+    def _launch(self, detach: bool) -> None:
+        try:
+            self.places.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Trouble(
+                f"The folder {self.places.home} cannot be made: {error.strerror}.",
+                "Set KURSNETT_HOME to a folder that you may write in.",
+            ) from error
+        leftovers.end(self.places.home)
+        ports.require_free(self.places, self._ports())
+        self.places.state.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "deploy.local", json.dumps(self.places.record()), ",".join(self.programs)]
+        kept: tuple[int, ...] = ()
+        if not detach:  # the supervisor stops when our end of this pipe closes, however we end
+            end, self._lifeline = os.pipe()
+            command.append(str(end))
+            kept = (end,)
+        with self.places.log("supervisor").open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=kept, start_new_session=True
+            )
+        for one in kept:
+            os.close(one)
+
+    def _process_alive(self) -> bool:
+        process = getattr(self, "_process", None)
+        return process is not None and process.poll() is None
+
+    def _ports(self) -> list[str]:
+        ours = list(self.programs)
+        if "kafka" in ours:
+            ours.append("kafka-controller")
+        if "mail" in ours:
+            ours.append("smtp")
+        return ours
+
+    def stop(self, watch: Callable[[State], None] = lambda state: None) -> list[str]:
+        """Stop the stack in order and end whatever is left of it; returns what had to be ended without a supervisor."""
+        supervisor = self.supervisor
+        if supervisor is not None and supervisor > 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGTERM)
+            give_up = time.monotonic() + STOP_SECONDS
+            while self.supervisor is not None and time.monotonic() < give_up:
+                watch(self.state())
+                time.sleep(0.05)
+            if self.supervisor is not None:
+                leftovers.end_family(supervisor)
+        if self._process_alive():
+            self._process.wait(STOP_SECONDS)
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+        return leftovers.end(self.places.home)
+
+    def reset(self) -> None:
+        """Stop the stack and delete its folder with all its data."""
+        self.stop()
+        note = self.places.home / "postgres.path"
+        if note.exists():
+            shutil.rmtree(Path(note.read_text()), ignore_errors=True)
+        shutil.rmtree(self.places.home, ignore_errors=True)
+
+    def pids(self, name: str) -> list[int]:
+        """All processes of one program, with those that it started."""
+        return leftovers.family(self.state().get("programs", {}).get(name, {}).get("pid"))
+
+    def memory_bytes(self) -> int:
+        """What all processes of the stack hold in memory together, its supervisor too."""
+        total = 0
+        for pid in {self.supervisor or 0, *(pid for name in self.programs for pid in self.pids(name))} - {0, -1}:
+            with contextlib.suppress(psutil.Error):
+                total += psutil.Process(pid).memory_info().rss
+        return total

@@ -1,0 +1,71 @@
+"""Makes each secret of a stack once: `python -m deploy.secrets DIR`; those that are there stay as they are."""
+
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from kit.sealing import generate
+
+SERVICES = ("catalogue", "enrolment", "notifier")
+
+
+def make(directory: Path) -> list[str]:
+    """Write what is missing, as DIR/<service>/<field name> and DIR/postgres/<role>_password; returns their names.
+
+    A file may be read by whoever may read its directory: 0400, or 0440 where the directory says so.
+    """
+    roles = [f"postgres/{role}_password" for role in ("admin", *SERVICES)]
+    made = [name for name in roles if _write(directory / name, secrets.token_hex(24))]
+    for service in SERVICES:  # the server and the service each have their own copy, so that neither reads the other's
+        password = (directory / "postgres" / f"{service}_password").read_text()
+        if _write(directory / service / "database_password", password):
+            made.append(f"{service}/database_password")
+    private_key = directory / "notifier" / "contact_private_key"
+    public_key = directory / "enrolment" / "contact_public_key"
+    if not private_key.exists():
+        public_key.unlink(missing_ok=True)  # it belongs to a private key that is lost
+        private, _ = generate()
+        _write(private_key, private)
+        made.append("notifier/contact_private_key")
+    if _write(public_key, public_half(private_key.read_text())):
+        made.append("enrolment/contact_public_key")
+    return made
+
+
+def public_half(private_json: str) -> str:
+    """The public JWK set of a private one: the same keys without their secret number."""
+    keys = json.loads(private_json)["keys"]
+    return json.dumps({"keys": [{name: value for name, value in key.items() if name != "d"} for key in keys]})
+
+
+def _write(path: Path, text: str) -> bool:
+    """Whether the file had to be made. It appears whole or not at all, so that a killed run leaves no half secret."""
+    if path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), path.parent.stat().st_mode & 0o440 | 0o400)
+    draft.replace(path)
+    return True
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print("Say where the secrets go: python -m deploy.secrets DIR", file=sys.stderr)
+        return 2
+    try:
+        made = make(Path(arguments[0]))
+    except OSError as error:
+        print(f"A secret could not be written ({error}): check the directory's owner and mode.", file=sys.stderr)
+        return 1
+    print(f"made {', '.join(made)}" if made else "every secret is there")  # names only
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
