@@ -1,6 +1,10 @@
 """What every test shares: the one event loop library that the services run on."""
 
+import os
+
 import pytest
+
+from tests.delivery import Servers
 import structlog
 
 
@@ -13,3 +17,9 @@ def anyio_backend() -> str:
 def plain_logs() -> None:
     """Short lines: structlog's own way of showing an exception takes seconds."""
     structlog.configure(processors=[structlog.processors.KeyValueRenderer(key_order=["event"])])
+
+
+@pytest.fixture(scope="session")
+def servers() -> Servers:
+    """PostgreSQL and Kafka."""
+    return Servers(admin=os.environ["TEST_ADMIN"], kafka=os.environ["TEST_KAFKA"])
