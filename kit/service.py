@@ -1,0 +1,218 @@
+"""Runs a service: what it is made of, its start, its graceful stop, and the command line that every service has."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import cyclopts
+import uvicorn
+from fastapi import APIRouter
+
+from contracts.topics import owned_by
+from kit import http, idempotency, logs, migrations, topics
+from kit.consumer import Consumer
+from kit.database import Connection, Database, connect
+from kit.health import Health
+from kit.metrics import Metrics
+from kit.relay import Relay
+from kit.running import Running
+from kit.settings import Settings
+
+log = logs.get(__name__)
+
+Worker = Callable[[Running], Awaitable[None]]
+
+STOP_S = 18.0  # a supervisor waits 20 s and containers 40 s before they kill
+HTTP_STOP_S = 10  # for requests under way
+WAITING_S = 60.0  # servers that start beside us are there well before
+BACKOFF_S = (0.1, 10.0)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What one service is made of. `workers` are long-running; one that raises is started again with back-off."""
+
+    name: str
+    settings: Settings
+    migrations: Path
+    routers: Sequence[APIRouter] = ()
+    consumers: Sequence[Consumer] = ()
+    workers: Mapping[str, Worker] = field(default_factory=dict)
+
+
+class Unready(Exception):
+    """The service cannot start; the message says what to do."""
+
+
+def run(service: Service) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in hand and end within 20 s."""
+    logs.configure(service.name, service.settings.log_level)
+    try:
+        _loop(serve(service))
+    except Unready as error:
+        sys.exit(str(error))
+
+
+def migrate(service: Service) -> None:
+    """Make the database's schema and the service's own topics ready. May be run at any time and by many at once."""
+    logs.configure(service.name, service.settings.log_level)
+    try:
+        _loop(prepare(service))
+    except (Unready, migrations.MigrationError, topics.TopicsError) as error:
+        sys.exit(str(error))
+
+
+def main(build: Callable[[], Service], also: Callable[[cyclopts.App], None] = lambda app: None) -> None:
+    """The command line of a service: `serve`, `migrate`, and what `also` adds."""
+    app = cyclopts.App(help="One service of Kursnett.", version_flags=[])
+
+    @app.command(name="serve")
+    def _serve() -> None:
+        """Serve HTTP, listen to events and publish our own, until SIGTERM."""
+        run(build())
+
+    @app.command(name="migrate")
+    def _migrate() -> None:
+        """Make the database's schema and this service's topics ready."""
+        migrate(build())
+
+    also(app)
+    app()
+
+
+async def prepare(service: Service) -> None:
+    """What `migrate` does. Raises Unready, MigrationError or TopicsError."""
+    conn = await _patiently(service.settings)
+    try:
+        for applied in await migrations.migrate(conn, [migrations.KIT, service.migrations]):
+            log.info("migration_applied", migration=f"{applied.folder}/{applied.name}")
+    finally:
+        await conn.close()
+    await topics.declare(service.settings.kafka_bootstrap, owned_by(service.name))
+
+
+async def serve(service: Service) -> None:
+    """The whole life of one process. Raises Unready when the database lacks a migration."""
+    conn = await _patiently(service.settings)
+    try:
+        missing = await migrations.pending(conn, [migrations.KIT, service.migrations])
+    except migrations.MigrationError as error:
+        raise Unready(str(error)) from error
+    finally:
+        await conn.close()
+    if missing:
+        raise Unready(f"The database lacks {missing[0].name}. Run: python -m services.{service.name} migrate")
+
+    database = Database(service.settings)
+    await database.open()
+    running = Running(service.name, service.settings, database, Metrics(), Health(service.name))
+    relay = Relay(database, service.settings, running.metrics)
+    running.health.register("database", _answers(database))
+    running.health.register("relay", relay.check)
+    server = _Server(
+        uvicorn.Config(
+            http.build(running, service.routers),
+            host=service.settings.http_host,
+            port=service.settings.http_port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=HTTP_STOP_S,
+            timeout_keep_alive=75,  # longer than the gateway keeps an idle connection, so that it never meets a closed one
+        )
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.stopping.set)
+    workers: dict[str, Worker] = {
+        **{f"consumer {one.name}": one.run for one in service.consumers},
+        **service.workers,
+        "idempotency": idempotency.forget,
+    }
+    tasks = [asyncio.create_task(_kept_up(name, worker, running)) for name, worker in workers.items()]
+    publishing = asyncio.create_task(relay.run(running.stopping))
+    serving = asyncio.create_task(server.serve())
+    log.info("service_started", pid=os.getpid())
+    stop = asyncio.create_task(running.stopping.wait())
+    await asyncio.wait([stop, serving], return_when=asyncio.FIRST_COMPLETED)  # a port that is taken ends `serving`
+    running.stopping.set()
+    running.health.stopping = True
+    began = time.monotonic()
+    server.should_exit = True
+    _, late = await asyncio.wait([serving, publishing, *tasks], timeout=STOP_S)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=1)
+    await database.close()
+    log.info("service_stopped", duration_ms=round((time.monotonic() - began) * 1000), count=len(late))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: ours stops the whole service, not only HTTP."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+async def _kept_up(name: str, worker: Worker, running: Running) -> None:
+    pause_s = BACKOFF_S[0]
+    while not running.stopping.is_set():
+        began = time.monotonic()
+        try:
+            await worker(running)
+            if running.stopping.is_set():
+                return
+        except Exception as error:
+            log.error("worker_failed", worker=name, exc_info=error)
+        running.metrics.worker_restarts.labels(name).inc()
+        if time.monotonic() - began > BACKOFF_S[1]:
+            pause_s = BACKOFF_S[0]
+        await running.pause(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        pause_s = min(pause_s * 2, BACKOFF_S[1])
+
+
+def _answers(database: Database) -> Callable[[], Awaitable[str | None]]:
+    async def check() -> str | None:
+        async with database.reading("worker") as conn:
+            await conn.fetchval("SELECT 1")
+        return None
+
+    return check
+
+
+async def _patiently(settings: Settings) -> Connection:
+    """A connection, waiting up to 60 s for a database that is still starting. Raises Unready."""
+    deadline = time.monotonic() + WAITING_S
+    while True:
+        try:
+            return await connect(settings, "migrate")
+        except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError):
+            raise Unready(
+                f"The database does not let {settings.database_user} in: check KURSNETT_DATABASE_USER "
+                "and the secret database_password."
+            ) from None
+        except (OSError, asyncpg.PostgresError) as error:
+            if time.monotonic() > deadline:
+                where = f"{settings.database_host}:{settings.database_port}/{settings.database_name}"
+                raise Unready(f"No database answers at {where} ({type(error).__name__}): start it first.") from None
+            await asyncio.sleep(0.3)
+
+
+def _loop(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
