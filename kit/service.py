@@ -127,7 +127,7 @@ async def serve(service: Service) -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=HTTP_STOP_S,
-            timeout_keep_alive=75,  # longer than the gateway keeps an idle connection, so that it never meets a closed one
+            timeout_keep_alive=75,  # longer than the gateway keeps an idle connection: it never meets a closed one
         )
     )
     loop = asyncio.get_running_loop()

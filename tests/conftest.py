@@ -1,11 +1,11 @@
-"""What every test shares: the one event loop library that the services run on."""
+"""What every test shares: the event loop library that the services run on, and the real servers of this run."""
 
-import os
+from collections.abc import Iterator
 
 import pytest
 
+from deploy.local.stack import Stack
 from tests.delivery import Servers
-import structlog
 
 
 @pytest.fixture(scope="session")
@@ -13,13 +13,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def plain_logs() -> None:
-    """Short lines: structlog's own way of showing an exception takes seconds."""
-    structlog.configure(processors=[structlog.processors.KeyValueRenderer(key_order=["event"])])
-
-
 @pytest.fixture(scope="session")
-def servers() -> Servers:
-    """PostgreSQL and Kafka."""
-    return Servers(admin=os.environ["TEST_ADMIN"], kafka=os.environ["TEST_KAFKA"])
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """PostgreSQL and Kafka, started for this run on free ports."""
+    home = tmp_path_factory.mktemp("servers", numbered=False) / "home"
+    with Stack.somewhere(home, programs=("postgres", "kafka")) as stack:
+        yield Servers(admin=stack.places.database("admin"), kafka=stack.places.address("kafka"))
+        stack.stop()
+    stack.reset()
