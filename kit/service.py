@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import APIRouter
 
 from contracts.topics import owned_by
-from kit import http, idempotency, logs, migrations, topics
+from kit import http, idempotency, logs, migrations, operating, topics
 from kit.consumer import Consumer
 from kit.database import Connection, Database, connect
 from kit.health import Health
@@ -71,8 +71,8 @@ def migrate(service: Service) -> None:
         sys.exit(str(error))
 
 
-def main(build: Callable[[], Service], also: Callable[[cyclopts.App], None] = lambda app: None) -> None:
-    """The command line of a service: `serve`, `migrate`, and what `also` adds."""
+def main(name: str, build: Callable[[], Service], also: Callable[[cyclopts.App], None] = lambda app: None) -> None:
+    """The command line of a service: `serve`, `migrate`, the operators' commands, and what `also` adds."""
     app = cyclopts.App(help="One service of Kursnett.", version_flags=[])
 
     @app.command(name="serve")
@@ -85,6 +85,7 @@ def main(build: Callable[[], Service], also: Callable[[cyclopts.App], None] = la
         """Make the database's schema and this service's topics ready."""
         migrate(build())
 
+    operating.add(app, name, lambda: build().settings)
     also(app)
     app()
 
