@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kit import database, logs, trail
+from kit import database, logs, tracing, trail
 from kit.metrics import Metrics
 from kit.problems import Problem, answer
 
@@ -44,8 +44,9 @@ class Edge:
             return
         sent = {name: value.decode("latin-1") for name, value in scope["headers"]}
         followed = trail.trail(sent.get(b"x-request-id"), None, sent.get(b"traceparent"))
-        with trail.following(followed):
+        with trail.following(followed), tracing.span(scope["method"], "server") as span:
             await self._answer(scope, receive, send, followed.correlation_id, sent.get(b"content-type", ""))
+            span.rename(f"{scope['method']} {template(scope)}")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, content_type: str) -> None:
         began = time.perf_counter()
