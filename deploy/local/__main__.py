@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ async def supervise(places: Places, names: list[str], lifeline: int | None) -> i
         phase.update(phase="failed", what=trouble.what, mend=trouble.mend)
     except OSError as error:
         phase.update(phase="failed", what=f"The stack failed: {error}.", mend="Is the disk full? See: kursnett doctor")
+    except Exception:  # whatever it was, the person who waits must be told, and the children were stopped
+        traceback.print_exc()
+        mend = f"Please report it, with {places.log('supervisor')}."
+        phase.update(phase="failed", what="The supervisor met a fault of its own.", mend=mend)
     finally:
         write()
     return 0 if phase["phase"] == "stopped" else 1

@@ -20,6 +20,8 @@ LOGGING = Path(__file__).with_name("log4j2.properties")
 # A small heap, the collector that costs least beside it, and the compiler that is done soonest: the whole broker takes
 # 170 to 320 MB and starts in a few seconds.
 JVM = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# What Kafka does to memory and native code, newer Javas warn of at each start.
+QUIET = ("--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED")
 ONE_BROKER = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -85,7 +87,7 @@ class Kafka:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "server.properties"
         settings.write_text("".join(f"{key}={value}\n" for key, value in self.settings().items()))
-        command = [java(), *JVM, f"-Dlog4j2.configurationFile={LOGGING.as_uri()}", "-cp", class_path]
+        command = [java(), *JVM, *QUIET, f"-Dlog4j2.configurationFile={LOGGING.as_uri()}", "-cp", class_path]
         if not (self.folder / "data" / "meta.properties").exists():
             say("formatting the log folder")
             self._format(command, settings)
