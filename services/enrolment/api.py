@@ -1,0 +1,204 @@
+"""What learners ask over HTTP: which seats are free, a seat or a place in line, and to leave again."""
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, cast
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from contracts.fields import Language, Line, Slug
+from kit import sealing
+from kit.auth import Caller, Signed
+from kit.database import Connection
+from kit.http import Db, ThisService
+from kit.idempotency import Answer, Repeatable, once
+from services.enrolment import commands, domain, store
+from services.enrolment.settings import EnrolmentSettings
+
+BASE = "/api/enrolment/v1"
+MOST_LISTED = 100
+
+router = APIRouter(prefix=BASE, tags=["enrolment"])
+
+
+def an_address(text: str) -> str:
+    """A mail address in its usual form. DNS is not asked: it may be away, and the mail tells in the end."""
+    try:
+        return validate_email(text, check_deliverability=False).normalized
+    except EmailNotValidError:
+        raise ValueError("must be a mail address such as kari@example.no") from None
+
+
+def each_once(places: list[str]) -> list[str]:
+    if len(set(places)) < len(places):
+        raise ValueError("must not name a place twice")
+    return places
+
+
+class Contact(BaseModel):
+    """How to reach the learner. It is sealed for the notifier at once and not kept here."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    email: Annotated[str, Field(max_length=320), AfterValidator(an_address)]
+    language: Language = "nb"
+
+
+class Asking(BaseModel):
+    """A learner asks for a seat."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    places: Annotated[
+        list[Slug], Field(min_length=1, max_length=3, description="arenas, best first"), AfterValidator(each_once)
+    ]
+    name: Annotated[Line, Field(description="shown to the partner in the list of those who attend")]
+    contact: Contact | None = None
+
+
+class SeatsAt(BaseModel):
+    arena: str
+    capacity: int
+    taken: int
+    free: int
+    queued: int
+
+
+class OfferingSeats(BaseModel):
+    offering_id: UUID
+    course_id: UUID
+    partner: str
+    starts_at: datetime
+    ends_at: datetime
+    cancelled: bool
+    places: list[SeatsAt]
+
+
+class EnrolmentShown(BaseModel):
+    """`place_in_line` is 1-based, only while queued."""
+
+    enrolment_id: UUID
+    offering_id: UUID
+    state: str
+    places: list[str]
+    place: str | None
+    place_in_line: int | None
+    asked_at: datetime
+
+
+class EnrolmentList(BaseModel):
+    items: list[EnrolmentShown]
+
+
+def shown(enrolment: store.Enrolment) -> EnrolmentShown:
+    return EnrolmentShown(
+        enrolment_id=enrolment.id,
+        offering_id=enrolment.offering_id,
+        state=enrolment.state,
+        places=list(enrolment.choices),
+        place=enrolment.place,
+        place_in_line=enrolment.place_in_line,
+        asked_at=enrolment.asked_at,
+    )
+
+
+def login(caller: Caller) -> tuple[str, str]:
+    return caller.issuer, caller.subject
+
+
+@router.get("/offerings/{offering_id}", response_model=OfferingSeats)
+async def read_offering(
+    offering_id: UUID, database: Db, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """The seats of an offering, for anybody."""
+    async with database.reading() as conn:
+        offering = await store.offering(conn, offering_id)
+        places = await store.places(conn, offering_id)
+    if offering is None:
+        raise commands.unknown_offering()
+    body = (
+        OfferingSeats(
+            offering_id=offering.id,
+            course_id=offering.course_id,
+            partner=offering.partner,
+            starts_at=offering.starts_at,
+            ends_at=offering.ends_at,
+            cancelled=offering.cancelled,
+            places=[seats_at(place) for place in places if place.open or place.taken],
+        )
+        .model_dump_json()
+        .encode()
+    )
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"etag": etag, "cache-control": "no-cache"}
+    known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
+    if known & {etag, "*"}:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def seats_at(place: domain.Place) -> SeatsAt:
+    return SeatsAt(arena=place.arena, capacity=place.capacity, taken=place.taken, free=place.free, queued=place.queued)
+
+
+@router.post("/offerings/{offering_id}/enrolments", status_code=201, response_model=EnrolmentShown)
+async def enrol(
+    offering_id: UUID, asking: Asking, caller: Signed, repeatable: Repeatable, running: ThisService, database: Db
+) -> Response:
+    """Ask for a seat: `associated` with a `place`, or `queued` with a `place_in_line`."""
+    sealed = None
+    if asking.contact is not None:  # sealed before the transaction: nobody waits for our arithmetic
+        settings = cast(EnrolmentSettings, running.settings)
+        sealed = sealing.seal(settings.contact_public_key, {**asking.contact.model_dump(), "name": asking.name})
+
+    async def work(conn: Connection) -> Response:
+        async def effect() -> Answer:
+            made = await commands.enrol(conn, offering_id, login(caller), asking.places, asking.name, sealed)
+            return Answer(shown(made), 201, {"location": f"{BASE}/enrolments/{made.id}"})
+
+        return await once(conn, repeatable, effect)
+
+    return await database.run(work)
+
+
+@router.get("/enrolments/{enrolment_id}")
+async def read_enrolment(enrolment_id: UUID, caller: Signed, database: Db) -> EnrolmentShown:
+    """One enrolment of one's own."""
+    async with database.reading() as conn:
+        found = await store.own_enrolment(conn, enrolment_id, *login(caller))
+    if found is None:
+        raise commands.unknown_enrolment()
+    return shown(found)
+
+
+@router.get("/me/enrolments")
+async def read_own(
+    caller: Signed,
+    database: Db,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
+    after: UUID | None = None,
+) -> EnrolmentList:
+    """One's own enrolments, newest first; `after` is the last id of the page before."""
+    async with database.reading() as conn:
+        found = await store.own_enrolments(conn, *login(caller), after, limit + 1)
+    page = found[:limit]
+    if len(found) > limit:
+        response.headers["link"] = f'<{BASE}/me/enrolments?limit={limit}&after={page[-1].id}>; rel="next"'
+    return EnrolmentList(items=[shown(one) for one in page])
+
+
+@router.post("/enrolments/{enrolment_id}/withdraw", response_model=EnrolmentShown)
+async def withdraw(enrolment_id: UUID, caller: Signed, repeatable: Repeatable, database: Db) -> Response:
+    """Leave the seat or the line. The seat goes to the first in line in the same moment."""
+
+    async def work(conn: Connection) -> Response:
+        async def effect() -> Answer:
+            return Answer(shown(await commands.withdraw(conn, enrolment_id, login(caller))))
+
+        return await once(conn, repeatable, effect)
+
+    return await database.run(work)
