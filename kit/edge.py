@@ -1,5 +1,6 @@
 """The outermost layer of HTTP: request ids, safe headers, malformed requests, times, and the last catch."""
 
+import asyncio
 import json
 import re
 import time
@@ -78,6 +79,11 @@ class Edge:
             else:
                 guarded = strict(receive) if is_json(content_type) else receive
                 await self.app(scope, guarded, sending)
+        except asyncio.CancelledError:  # the process has to stop before this request was done
+            log.warning("request_cut_off", method=scope["method"], route=template(scope))
+            if not status:
+                await answer(unknown(), self.public_url)(scope, receive, sending)
+            raise
         except Exception as error:
             log.exception("request_failed", method=scope["method"], route=template(scope))
             if not status:
@@ -129,6 +135,12 @@ def unforeseen(error: Exception) -> Problem:
 def busy(retry_after_s: int) -> Problem:
     headers = {"retry-after": str(retry_after_s)}
     return Problem("busy", "Busy at the moment", 503, "Nothing was done. Ask again in a moment.", headers=headers)
+
+
+def unknown() -> Problem:
+    words = "Ask again with the same Idempotency-Key: you get the first answer, or it is done now."
+    headers = {"retry-after": "1"}
+    return Problem("outcome-unknown", "It is not known whether this was done", 503, words, headers=headers)
 
 
 def malformed(scope: Scope) -> Problem | None:

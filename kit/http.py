@@ -109,7 +109,7 @@ def build(running: Running, routers: Sequence[APIRouter], title: str = "") -> Ap
 
     async def on_unknown(_: Request, __: Any) -> Response:
         log.warning("outcome_unknown")
-        return told(unknown())
+        return told(edge.unknown())
 
     async def on_unstorable(_: Request, __: Any) -> Response:
         return told(Problem("invalid", "The request is not valid", 422, "A text holds a character we cannot keep."))
@@ -133,16 +133,6 @@ def build(running: Running, routers: Sequence[APIRouter], title: str = "") -> Ap
         app.include_router(router)
     app.include_router(common)
     return app
-
-
-def unknown() -> Problem:
-    return Problem(
-        "outcome-unknown",
-        "It is not known whether this was done",
-        503,
-        "Ask again with the same Idempotency-Key: you get the first answer, or it is done now.",
-        headers={"retry-after": "1"},
-    )
 
 
 def wrong_content_type(request: Request, error: RequestValidationError) -> Problem | None:

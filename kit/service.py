@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -15,10 +16,12 @@ from typing import Any
 import asyncpg
 import cyclopts
 import uvicorn
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
 from fastapi import APIRouter
 
 from contracts.topics import owned_by
-from kit import http, idempotency, logs, migrations, operating, topics
+from kit import http, idempotency, logs, migrations, operating, topics, tracing
 from kit.consumer import Consumer
 from kit.database import Connection, Database, connect
 from kit.health import Health
@@ -47,6 +50,7 @@ class Service:
     routers: Sequence[APIRouter] = ()
     consumers: Sequence[Consumer] = ()
     workers: Mapping[str, Worker] = field(default_factory=dict)
+    log_fields: frozenset[str] = frozenset()  # what its own log lines may hold beside the kit's fields: ids, never text
 
 
 class Unready(Exception):
@@ -55,7 +59,8 @@ class Unready(Exception):
 
 def run(service: Service) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in hand and end within 20 s."""
-    logs.configure(service.name, service.settings.log_level)
+    logs.configure(service.name, service.settings.log_level, service.log_fields)
+    tracing.start(service.name, service.settings.otlp_endpoint)
     try:
         _loop(serve(service))
     except Unready as error:
@@ -113,20 +118,22 @@ async def serve(service: Service) -> None:
     if missing:
         raise Unready(f"The database lacks {missing[0].name}. Run: python -m services.{service.name} migrate")
 
+    listening = _listen(service.settings.http_host, service.settings.http_port)
     database = Database(service.settings)
     await database.open()
     running = Running(service.name, service.settings, database, Metrics(), Health(service.name))
     relay = Relay(database, service.settings, running.metrics)
     running.health.register("database", _answers(database))
+    running.health.register("broker", _broker_answers(service.settings.kafka_bootstrap))
     running.health.register("relay", relay.check)
+    application = http.build(running, service.routers)
     server = _Server(
         uvicorn.Config(
-            http.build(running, service.routers),
-            host=service.settings.http_host,
-            port=service.settings.http_port,
+            application,
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here asks for a caller's address, so that nobody can forge one
             timeout_graceful_shutdown=HTTP_STOP_S,
             timeout_keep_alive=75,  # longer than the gateway keeps an idle connection: it never meets a closed one
         )
@@ -141,10 +148,10 @@ async def serve(service: Service) -> None:
     }
     tasks = [asyncio.create_task(_kept_up(name, worker, running)) for name, worker in workers.items()]
     publishing = asyncio.create_task(relay.run(running.stopping))
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve([listening]))
     log.info("service_started", pid=os.getpid())
     stop = asyncio.create_task(running.stopping.wait())
-    await asyncio.wait([stop, serving], return_when=asyncio.FIRST_COMPLETED)  # a port that is taken ends `serving`
+    await asyncio.wait([stop, serving, publishing], return_when=asyncio.FIRST_COMPLETED)  # none of them ends by itself
     running.stopping.set()
     running.health.stopping = True
     began = time.monotonic()
@@ -154,7 +161,10 @@ async def serve(service: Service) -> None:
         task.cancel()
     if late:
         await asyncio.wait(late, timeout=1)
+    stop.cancel()
+    await application.state.keys.close()
     await database.close()
+    await tracing.stop()
     log.info("service_stopped", duration_ms=round((time.monotonic() - began) * 1000), count=len(late))
 
 
@@ -190,6 +200,32 @@ def _answers(database: Database) -> Callable[[], Awaitable[str | None]]:
         return None
 
     return check
+
+
+def _broker_answers(bootstrap: str) -> Callable[[], Awaitable[str | None]]:
+    """Asks a broker which protocol it speaks: an open port may be anybody's."""
+    places = [place.rpartition(":") for place in bootstrap.split(",")]
+
+    async def check() -> str | None:
+        for host, _, port in places:
+            with contextlib.suppress(KafkaError, OSError):
+                connection = await create_conn(host, int(port), request_timeout_ms=1000)
+                connection.close()
+                return None
+        return "no broker answers"
+
+    return check
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket to serve on. Raises Unready when it cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        where = f"{host}:{port}"
+        reason = os.strerror(error.errno or 0)
+        raise Unready(f"Cannot listen on {where} ({reason}): free it, or set KURSNETT_HTTP_PORT.") from None
 
 
 async def _patiently(settings: Settings) -> Connection:
