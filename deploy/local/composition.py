@@ -84,6 +84,7 @@ def settings(places: Places, name: str) -> dict[str, str]:
     """The environment that one service is run with; its secrets are files."""
     common = {
         "KURSNETT_ENVIRONMENT": "development",
+        "KURSNETT_INSTANCE": "1",  # one process each: restarted, it takes its partitions and its lease back at once
         "KURSNETT_DATABASE_HOST": "127.0.0.1",
         "KURSNETT_DATABASE_PORT": str(places.port("postgres")),
         "KURSNETT_DATABASE_NAME": name,

@@ -204,10 +204,3 @@ class Postgres:
             text=True,
         )
         return done.returncode == 0
-
-
-def remove(places: Places) -> None:
-    """Delete the data, wherever it lies."""
-    note = places.home / "postgres.path"
-    if note.exists():
-        shutil.rmtree(Path(note.read_text()), ignore_errors=True)

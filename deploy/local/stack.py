@@ -22,6 +22,7 @@ from deploy.trouble import Trouble
 
 SERVERS = ("postgres", "kafka", "issuer", "mail")
 EVERYTHING = (*SERVERS, *SERVICES, "gateway")
+KEPT = ("postgres", "kafka", "issuer", "gateway", "secrets", "logs", "postgres.path", "state.json", "state.new", "lock")
 START_SECONDS = 300.0  # a first start fetches 75 MB
 STOP_SECONDS = 60.0  # services 20 s, then the servers 20 s
 
@@ -39,6 +40,14 @@ class Stack:
         self.places = places
         self.programs = tuple(programs)
         self._lifeline: int | None = None
+
+    @classmethod
+    def here(cls) -> Self:
+        """The stack that the environment names; on the ports that it runs on, if it runs."""
+        stack = cls(Places.from_environment())
+        if stack.supervisor is not None and stack.state():
+            stack.places = Places.from_record(stack.state()["places"])
+        return stack
 
     @classmethod
     def somewhere(cls, home: Path, programs: Sequence[str] = SERVERS) -> Self:
@@ -110,7 +119,7 @@ class Stack:
                 "Set KURSNETT_HOME to a folder that you may write in.",
             ) from error
         leftovers.end(self.places.home)
-        ports.require_free(self.places, self._ports())
+        ports.require_free(self.places, self.ports())
         self.places.state.unlink(missing_ok=True)
         command = [sys.executable, "-m", "deploy.local", json.dumps(self.places.record()), ",".join(self.programs)]
         kept: tuple[int, ...] = ()
@@ -129,7 +138,8 @@ class Stack:
         process = getattr(self, "_process", None)
         return process is not None and process.poll() is None
 
-    def _ports(self) -> list[str]:
+    def ports(self) -> list[str]:
+        """The names of the ports that its programs listen on."""
         ours = list(self.programs)
         if "kafka" in ours:
             ours.append("kafka-controller")
@@ -157,12 +167,19 @@ class Stack:
         return leftovers.end(self.places.home)
 
     def reset(self) -> None:
-        """Stop the stack and delete its folder with all its data."""
+        """Stop the stack and delete all that it keeps, and nothing else: KURSNETT_HOME may be any folder."""
         self.stop()
         note = self.places.home / "postgres.path"
         if note.exists():
             shutil.rmtree(Path(note.read_text()), ignore_errors=True)
-        shutil.rmtree(self.places.home, ignore_errors=True)
+        for name in KEPT:
+            path = self.places.home / name
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.places.home.rmdir()
 
     def pids(self, name: str) -> list[int]:
         """All processes of one program, with those that it started."""

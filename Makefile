@@ -1,0 +1,32 @@
+# What can be made here: `make` alone prints this list. Everything needs Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+.DEFAULT_GOAL := help
+.PHONY: help install up down test lint contracts stack-test
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## build .venv from the lock file, and nothing else
+	@$(PYTHON) deploy/install.py
+
+up: install ## start everything on this machine and print where to go; Ctrl-C stops it all
+	@.venv/bin/kursnett up
+
+down: install ## stop everything that `make up` started
+	@.venv/bin/kursnett down
+
+test: install ## run all tests but the slow ones, on real servers
+	@.venv/bin/python -m pytest -m "not slow and not faults and not stack and not browser"
+
+lint: install ## check style, types, layers and migrations
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/squawk $$(git ls-files '*/migrations/*.sql')
+
+contracts: install ## write schemas, examples and tables anew from the classes in contracts/
+	@.venv/bin/python -m contracts
+
+stack-test: install ## bring the containers up, send one course through them, take them down (Docker Engine)
+	@.venv/bin/python -m deploy.compose.stacktest

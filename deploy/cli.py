@@ -1,0 +1,52 @@
+"""The `kursnett` command: every group of commands is registered here, and every refusal becomes one clear sentence."""
+
+import signal
+import sys
+from types import FrameType
+
+from cyclopts import App
+from rich.console import Console
+
+from deploy.commands import doctor, stack, token
+from deploy.trouble import Trouble
+
+app = App(
+    name="kursnett",
+    help="Kursnett on this machine: start it, look at it, operate it.\n\nExample: `kursnett up`",
+    help_format="markdown",
+    version_flags=[],
+)
+for command in (stack.up, stack.status, stack.logs, stack.down, stack.reset, token.token, doctor.doctor):
+    app.command(command)
+
+
+def main() -> None:
+    """Run one command. Exits with 1 when it is refused and with 130 when it is interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    errors = Console(stderr=True, highlight=False)
+    try:
+        code = app()
+    except Trouble as trouble:
+        errors.print(f"[bold red]kursnett:[/] {_plain(trouble.what)}", soft_wrap=True)
+        if trouble.mend:
+            errors.print(f"          {_plain(trouble.mend)}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # somebody read what he wanted and closed: `kursnett logs | head`
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _plain(text: str) -> str:
+    """Text that may hold square brackets, which rich would take for markup."""
+    return text.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    main()

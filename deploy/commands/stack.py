@@ -1,0 +1,196 @@
+"""up, status, logs, down and reset: the local stack's life, from a terminal."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.prompt import Confirm
+from rich.table import Table
+
+from deploy.local.display import Progress, summary
+from deploy.local.inquiry import answers, report
+from deploy.local.places import Places
+from deploy.local.stack import EVERYTHING, Stack
+from deploy.trouble import Trouble
+
+console = Console(highlight=False)
+Flag = Annotated[bool, Parameter(negative="")]
+TAIL_LINES = 40
+FOLLOW_SECONDS = 0.3
+
+
+def up(*, detach: Flag = False) -> int:
+    """Start everything on this machine and show where to go; Ctrl-C stops it all.
+
+    Example: `kursnett up --detach`
+
+    Parameters
+    ----------
+    detach
+        Return when all is ready and leave it running; `kursnett down` stops it.
+    """
+    stack = Stack.here()
+    runs_already = stack.supervisor is not None
+    try:
+        with Progress(console) as progress:
+            stack.start(detach=detach, watch=progress.show)
+    except KeyboardInterrupt:
+        return _stop(stack, "Stopped before it was ready.") if not runs_already else 130
+    except Trouble:
+        if not runs_already:
+            stack.stop()
+        raise
+    console.print(summary(stack.places, stack.state().get("seconds")))
+    if runs_already:
+        console.print("It was running already. Stop it with: kursnett down")
+        return 0
+    if detach:
+        console.print("It runs in the background. Stop it with: kursnett down")
+        return 0
+    console.print("Ctrl-C stops it all.")
+    try:
+        while stack.supervisor is not None:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return _stop(stack, "Stopped.")
+    state = stack.state()
+    stack.stop()
+    if state.get("phase") == "failed":
+        raise Trouble(state["what"], state["mend"])
+    if state.get("phase") != "stopped":
+        raise Trouble(
+            "The stack's supervisor was killed.", "What was left of the stack was ended. Start again: make up"
+        )
+    console.print("It was stopped from elsewhere.")
+    return 0
+
+
+def _stop(stack: Stack, words: str) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C would leave half of it running
+    console.print("Stopping …")
+    stack.stop()
+    console.print(words)
+    return 0
+
+
+def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
+    """Ask every server who it is and whether it is well; with `--json`, every address too.
+
+    Example: `kursnett status --json`
+
+    Parameters
+    ----------
+    as_json
+        Print one JSON object, with the addresses, database URLs and process numbers.
+    """
+    stack = Stack.here()
+    told = asyncio.run(report(stack))
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return 0
+    if stack.supervisor is None:
+        raise Trouble("The stack does not run.", "Start it: make up")
+    programs = stack.state()["programs"]
+    well = asyncio.run(answers(stack.places, list(programs)))
+    table = Table(box=None, header_style="bold")
+    for heading in ("program", "state", "answers", "address", "process", "restarts"):
+        table.add_column(heading)
+    for name, known in programs.items():
+        pid, restarts = str(known["pid"] or ""), str(known["restarts"] or "")
+        table.add_row(name, known["state"], "yes" if well[name] else "no", stack.places.address(name), pid, restarts)
+    console.print(table)
+    console.print(f"memory: {stack.memory_bytes() / 1e6:.0f} MB")
+    return 0 if told["ready"] else 1
+
+
+def logs(service: str | None = None, *, follow: Flag = False) -> None:
+    """Show the last lines of the logs, of all programs or of one.
+
+    Example: `kursnett logs enrolment --follow`
+
+    Parameters
+    ----------
+    service
+        postgres, kafka, issuer, mail, catalogue, enrolment, notifier, gateway or supervisor.
+    follow
+        Go on showing new lines until Ctrl-C.
+    """
+    known = (*EVERYTHING, "supervisor")
+    if service is not None and service not in known:
+        raise Trouble(f"There is no log of {service!r}.", f"Choose one of: {', '.join(known)}.")
+    places = Stack.here().places
+    names = [service] if service else [name for name in known if places.log(name).exists()]
+    if not names or not any(places.log(name).exists() for name in names):
+        raise Trouble(f"There is no log in {places.logs} yet.", "Start the stack first: make up")
+    seen = {name: _show_tail(places, name, prefix=service is None) for name in names}
+    while follow:
+        for name in names:
+            seen[name] = _show_new(places, name, seen[name], prefix=service is None)
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _show_tail(places: Places, name: str, prefix: bool) -> int:
+    path = places.log(name)
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    _print(name, content.decode(errors="replace").splitlines()[-TAIL_LINES:], prefix)
+    return len(content)
+
+
+def _show_new(places: Places, name: str, seen: int, prefix: bool) -> int:
+    path = places.log(name)
+    size = path.stat().st_size if path.exists() else 0
+    if size < seen:  # it was cut
+        seen = 0
+    if size > seen:
+        with path.open("rb") as file:
+            file.seek(seen)
+            whole, _, _ = file.read().rpartition(b"\n")
+        _print(name, whole.decode(errors="replace").splitlines(), prefix)
+        seen += len(whole) + 1 if whole else 0
+    return seen
+
+
+def _print(name: str, lines: list[str], prefix: bool) -> None:
+    for line in lines:
+        print(f"{name:<10} {line}" if prefix else line)
+    sys.stdout.flush()
+
+
+def down() -> None:
+    """Stop everything in order, and end whatever an earlier stack left behind here. Data stays.
+
+    Example: `kursnett down`
+    """
+    stack = Stack.here()
+    ran = stack.supervisor is not None
+    ended = stack.stop()
+    if ended:
+        console.print(f"Ended what an earlier stack had left: {', '.join(ended)}")
+    console.print("Stopped." if ran else "Nothing was running.")
+
+
+def reset(*, yes: Flag = False) -> None:
+    """Stop everything and delete all data of the local stack: databases, topics, keys, logs.
+
+    Example: `kursnett reset --yes`
+
+    Parameters
+    ----------
+    yes
+        Do not ask.
+    """
+    stack = Stack.here()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise Trouble("reset deletes all data and there is nobody to ask.", "Say so: kursnett reset --yes")
+        if not Confirm.ask(f"Delete all data of the stack in {stack.places.home}?", default=False):
+            raise Trouble("Nothing was deleted.")
+    stack.reset()
+    console.print(f"The data in {stack.places.home} is gone. What was fetched stays in the cache.")
