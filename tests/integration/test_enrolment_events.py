@@ -1,0 +1,87 @@
+"""Enrolment hears the catalogue over a real Kafka, and what it says of it stays on the same trail."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from contracts.catalogue import OfferingCancelled, OfferingChanged, OfferingScheduled
+from contracts.envelope import Event, decode, encode, wrap
+from contracts.fields import Place
+from contracts.topics import owned_by
+from kit import migrations, topics
+from kit.database import connect
+from services.enrolment import commands, events, store
+from services.enrolment.app import MIGRATIONS
+from tests.delivery import Servers, listening, running, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def say(kafka: str, said: Sequence[Event], correlation_id: str, first: int = 1) -> None:
+    """Put events on their topic as the catalogue's relay does."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        for seq, event in enumerate(said, start=first):
+            envelope = wrap(
+                event,
+                id=uuid.uuid4(),
+                source="/catalogue",
+                time=datetime.now(UTC),
+                epoch=1,
+                seq=seq,
+                correlationid=correlation_id,
+            )
+            key = str(envelope.partitionkey).encode()
+            await producer.send_and_wait(event.spec.topic, encode(envelope), key=key)
+    finally:
+        await producer.stop()
+
+
+async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: Servers) -> None:
+    await topics.declare(servers.kafka, owned_by("catalogue"))
+    settings = await servers.database()
+    conn = await connect(settings, "migrate")
+    try:
+        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
+    finally:
+        await conn.close()
+    about: dict[str, Any] = {"offering_id": uuid.uuid4(), "course_id": uuid.uuid4(), "partner": "torgar"}
+    starts_at = datetime.now(UTC) + timedelta(days=9)
+    times: dict[str, Any] = {"key": "h26", "starts_at": starts_at, "ends_at": starts_at + timedelta(hours=2)}
+    offering_id = about["offering_id"]
+
+    def state(kind: Any, version: int, seats: int) -> Event:
+        made: Event = kind(**about, **times, version=version, places=[Place(arena="online", capacity=seats)])
+        return made
+
+    async with running(settings) as here, listening(here, events.courses()):
+
+        async def version(wanted: int) -> bool:
+            async with here.database.reading() as conn:
+                known = await store.offering(conn, offering_id)
+            return known is not None and known.version == wanted
+
+        await say(servers.kafka, [state(OfferingScheduled, 1, 0)], "planning")
+        await until(lambda: version(1))
+        login = ("issuer", "kari")
+        made = await here.database.run(lambda conn: commands.enrol(conn, offering_id, login, ["online"], "Kari"))
+        assert made.state == "queued"
+
+        # Out of the line by one event and out of the seat by another, perhaps in the same batch.
+        await say(servers.kafka, [state(OfferingChanged, 2, 1)], "more-seats", first=2)
+        await say(servers.kafka, [OfferingCancelled(**about, version=3)], "the-end", first=3)
+        await until(lambda: version(3))
+
+        async with here.database.reading() as conn:
+            rows = await conn.fetch("SELECT payload FROM outbox ORDER BY id")
+        said = [decode(row["payload"], []) for row in rows][-2:]
+        assert [(one.type, one.correlationid) for one in said] == [
+            ("no.kursnett.enrolment.LearnerEnrolled.v1", "more-seats"),
+            ("no.kursnett.enrolment.LearnerWithdrew.v1", "the-end"),
+        ]
+        assert all(one.causationid for one in said)
