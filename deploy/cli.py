@@ -7,7 +7,7 @@ from types import FrameType
 from cyclopts import App
 from rich.console import Console
 
-from deploy.commands import doctor, stack, token
+from deploy.commands import doctor, operate, stack, token
 from deploy.trouble import Trouble
 
 app = App(
@@ -18,6 +18,10 @@ app = App(
 )
 for command in (stack.up, stack.status, stack.logs, stack.down, stack.reset, token.token, doctor.doctor):
     app.command(command)
+for group in (operate.partners, operate.parked, operate.consumer):
+    app.command(group)
+for operating in (operate.replay, operate.republish, operate.timeline, operate.demo):
+    app.command(operating)
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def main() -> int:
         if subprocess.run(pip + step).returncode:
             return fail(
                 "pip could not install the locked packages.",
-                "Is the package index reachable, and is there room on the disk? Then run the same command again: it goes on.",
+                "Is the package index reachable, and is there room on the disk? Then run the same command again.",
             )
     STAMP.write_text(wanted)
     say(f"ready in {time.monotonic() - started:.0f} s")

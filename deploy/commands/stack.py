@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 from rich.table import Table
 
+from deploy.demo import data
 from deploy.local.display import Progress, summary
 from deploy.local.inquiry import answers, report
 from deploy.local.places import Places
@@ -24,7 +25,7 @@ TAIL_LINES = 40
 FOLLOW_SECONDS = 0.3
 
 
-def up(*, detach: Flag = False) -> int:
+def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
     """Start everything on this machine and show where to go; Ctrl-C stops it all.
 
     Example: `kursnett up --detach`
@@ -33,12 +34,16 @@ def up(*, detach: Flag = False) -> int:
     ----------
     detach
         Return when all is ready and leave it running; `kursnett down` stops it.
+    no_demo
+        Leave the databases as they are: no demonstration partners, courses and people.
     """
     stack = Stack.here()
     runs_already = stack.supervisor is not None
     try:
         with Progress(console) as progress:
             stack.start(detach=detach, watch=progress.show)
+        if not no_demo:
+            _demo(stack.places)
     except KeyboardInterrupt:
         return _stop(stack, "Stopped before it was ready.") if not runs_already else 130
     except Trouble:
@@ -68,6 +73,14 @@ def up(*, detach: Flag = False) -> int:
         )
     console.print("It was stopped from elsewhere.")
     return 0
+
+
+def _demo(places: Places) -> None:
+    """Load the demonstration data once; a note tells that it is there, so that a later start need not ask."""
+    note = places.home / "demo"
+    if not note.exists():
+        asyncio.run(data.load(places, lambda text: console.print(f"demo: {text}", markup=False)))
+        note.touch()
 
 
 def _stop(stack: Stack, words: str) -> int:

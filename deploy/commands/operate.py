@@ -1,0 +1,119 @@
+"""partners, parked, consumer, replay, republish and timeline: a service's own commands, asked for from outside."""
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from deploy.demo import story
+from deploy.local.places import SERVICES, Places
+from deploy.local.service import command
+from deploy.local.stack import Stack
+from deploy.trouble import Trouble
+
+console = Console(highlight=False)
+Rest = Annotated[str, Parameter(allow_leading_hyphen=True)]
+
+partners = App(name="partners", help="Providers of courses: `partners list`, `partners add SLUG --name … --arena …`")
+parked = App(name="parked", help="Records that could not be handled, of one service: read, run again, give up.")
+consumer = App(name="consumer", help="Pause and resume what a service listens with.")
+
+
+def _pass_on(service: str, *arguments: str) -> None:
+    if service not in SERVICES:
+        raise Trouble(f"There is no service {service!r}.", f"Choose one of: {', '.join(SERVICES)}.")
+    print(asyncio.run(command(_running(), service, *arguments)), end="")
+
+
+def _running() -> Places:
+    stack = Stack.here()
+    if stack.supervisor is None:
+        raise Trouble("The stack does not run.", "Start it: make up, or kursnett up --detach")
+    return stack.places
+
+
+def _group(group: App, verb: str, help: str, service: str | None = None) -> None:
+    """Register one verb; its own options are the service's, shown by `python -m services.<service> … --help`."""
+    if service is not None:
+
+        @group.command(name=verb, help=help)
+        def _fixed(*arguments: Rest) -> None:
+            _pass_on(service, str(group.name[0]), verb, *arguments)
+
+        return
+
+    @group.command(name=verb, help=help)
+    def _named(service: str, *arguments: Rest) -> None:
+        _pass_on(service, str(group.name[0]), verb, *arguments)
+
+
+_group(
+    partners,
+    "add",
+    "Let one in. Example: `kursnett partners add nesna --name Nesna --arena online`",
+    "catalogue",
+)
+_group(partners, "list", "List the providers. Example: `kursnett partners list --json`", "catalogue")
+_group(parked, "list", "List what is parked. Example: `kursnett parked list catalogue --json`")
+_group(parked, "show", "Show one record whole. Example: `kursnett parked show catalogue 17`")
+_group(parked, "redrive", "Let records run again. Example: `kursnett parked redrive catalogue 17 18`")
+_group(parked, "discard", 'Give records up. Example: `kursnett parked discard catalogue 17 --reason "sent anew"`')
+_group(consumer, "pause", 'Stop a consumer. Example: `kursnett consumer pause enrolment courses --reason "restoring"`')
+_group(consumer, "resume", "Let it go on. Example: `kursnett consumer resume enrolment courses`")
+_group(consumer, "status", "Show the switches. Example: `kursnett consumer status enrolment`")
+
+
+def replay(service: str, *arguments: Rest) -> None:
+    """Let a consumer read again what was written since an instant; no mail is sent again.
+
+    Example: `kursnett replay notifier enrolments --from 2026-11-24T08:00:00Z`
+    """
+    _pass_on(service, "replay", *arguments)
+
+
+def republish(service: str, *arguments: Rest) -> None:
+    """Put on its topics again what a service has said since an instant.
+
+    Example: `kursnett republish catalogue --since 2026-11-20T00:00:00Z --dry-run`
+    """
+    _pass_on(service, "republish", *arguments)
+
+
+def timeline(id: str, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Follow one thing through all services, by enrolment, event or correlation id.
+
+    Example: `kursnett timeline 019ab3c4-…`
+    """
+    places = _running()
+    rows = asyncio.run(_timeline(places, id))
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    for row in rows:
+        told = "  ".join(f"{name}={value}" for name, value in row.items() if value and name not in ("at", "service"))
+        print(f"{row['at']}  {row['service']:<10} {told}")
+    if not rows:
+        raise Trouble(f"No service knows {id}.", "Give an enrolment's id, an event's id or a correlation id.")
+
+
+async def _timeline(places: Places, id: str) -> list[dict[str, Any]]:
+    """Ask every service; then ask again for the correlations found, so that what an event caused is there too."""
+    found: dict[str, dict[str, Any]] = {}
+    ids = {id}
+    for _ in range(2):
+        for service in SERVICES:
+            for one in sorted(ids):
+                for row in json.loads(await command(places, service, "timeline", one, "--json")):
+                    found[json.dumps([service, row], sort_keys=True)] = {"service": service, **row}
+        ids = {str(r[k]) for r in found.values() for k in ("correlation_id", "event_id") if r.get(k)} - ids
+    return sorted(found.values(), key=lambda row: str(row["at"]))
+
+
+def demo() -> None:
+    """Play the story of one seat against the running stack: course, queue, withdrawal, mails.
+
+    Example: `kursnett demo`
+    """
+    asyncio.run(story.play(_running(), lambda text: console.print(f"  {text}", markup=False, soft_wrap=True)))

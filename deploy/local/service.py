@@ -1,0 +1,35 @@
+"""Runs a command of one service, such as `partners add`, with the running stack's own settings."""
+
+import asyncio
+import os
+import sys
+
+from deploy.local.composition import settings
+from deploy.local.places import Places
+from deploy.trouble import Trouble
+
+SECONDS = 60.0
+
+
+async def command(places: Places, service: str, *arguments: str) -> str:
+    """What the command prints. Raises Trouble with its words when it fails."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        f"services.{service}",
+        *arguments,
+        env={**os.environ, **settings(places, service)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise Trouble(f"{service} {arguments[0]} did not end within {SECONDS:.0f} s.", "See: kursnett status") from None
+    if process.returncode:
+        words = (err.decode() or out.decode()).strip()
+        raise Trouble(words or f"{service} {arguments[0]} failed.", "See: kursnett status")
+    return out.decode()
