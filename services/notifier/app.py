@@ -1,0 +1,23 @@
+"""What the notifier is made of."""
+
+from pathlib import Path
+
+from kit.service import Service
+from kit.settings import read
+from services.notifier import events
+from services.notifier.sender import Sender
+from services.notifier.settings import NotifierSettings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def build() -> Service:
+    """The service with the settings of this process. Ends the process on a setting that will not do."""
+    settings = read(NotifierSettings)
+    return Service(
+        name="notifier",
+        settings=settings,
+        migrations=MIGRATIONS,
+        consumers=events.consumers(settings.contact_private_key.get_secret_value()),
+        workers={"sender": Sender(settings).run},
+    )

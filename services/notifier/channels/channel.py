@@ -1,0 +1,47 @@
+"""What a channel is: the one thing it does, what it is given, and the two ways it says no."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One message, ready: to whom, in which language, and its words. `message_id` is the same at every attempt."""
+
+    message_id: str
+    written_at: datetime
+    address: str
+    name: str | None
+    language: str
+    subject: str
+    text: str
+    html: str
+
+
+class Later(Exception):
+    """Not now; the same letter may be taken later. `reason` is a code."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Never(Exception):
+    """This letter will not be taken however often it is tried. `reason` is a code."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Channel(Protocol):
+    """A way to a person."""
+
+    async def deliver(self, letter: Letter) -> None:
+        """Hand over one letter; returning means that it was taken. Raises Later or Never."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

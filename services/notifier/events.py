@@ -1,0 +1,154 @@
+"""What the notifier hears: courses and contacts it keeps, and what happened to a learner, which it owes a notice."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar, cast
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from contracts.catalogue import (
+    CourseChanged,
+    CourseCreated,
+    CourseState,
+    OfferingCancelled,
+    OfferingChanged,
+    OfferingScheduled,
+    OfferingState,
+)
+from contracts.enrolment import ContactGiven, EnrolmentEvent, LearnerEnrolled, LearnerQueued, LearnerWithdrew
+from contracts.envelope import explain
+from contracts.fields import Language, Line
+from kit.consumer import Consumer
+from kit.database import Connection
+from kit.listeners import Listeners, Received, Refused
+from kit.sealing import Unsealable, unseal
+from services.notifier import store
+
+T = TypeVar("T")
+
+CHANNEL = "email"  # the only way to people so far
+CANCELLED = "offering_cancelled"  # the reason enrolment gives when a learner did not leave by own will
+
+courses = Listeners()
+enrolments = Listeners()
+
+
+class Contact(BaseModel):
+    """What is in a sealed letter."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    email: str
+    name: Line | None = None
+    language: Language = "nb"
+
+    @field_validator("email")
+    @classmethod
+    def one_address(cls, value: str) -> str:
+        try:
+            # `.test` is let in: the door decides which domains a learner may use, and this is not the door.
+            return validate_email(value, check_deliverability=False, test_environment=True).normalized
+        except EmailNotValidError:
+            raise ValueError("must be one address") from None
+
+
+def newest(states: Iterable[tuple[UUID, int, T]]) -> list[T]:
+    """The state with the highest version of each id, the last of equals: one statement may write a row once."""
+    kept: dict[UUID, tuple[int, T]] = {}
+    for key, version, state in states:
+        if key not in kept or version >= kept[key][0]:
+            kept[key] = (version, state)
+    return [state for _, state in kept.values()]
+
+
+@courses.on(CourseCreated, CourseChanged)
+async def keep_courses(conn: Connection, received: Sequence[Received]) -> None:
+    states = [cast(CourseState, one.event) for one in received]
+    await store.keep_courses(conn, newest((one.course_id, one.version, one) for one in states))
+
+
+@courses.on(OfferingScheduled, OfferingChanged)
+async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None:
+    states = [cast(OfferingState, one.event) for one in received]
+    await store.keep_offerings(conn, newest((one.offering_id, one.version, one) for one in states))
+
+
+@courses.on(OfferingCancelled)
+async def cancel_offerings(conn: Connection, received: Sequence[Received]) -> None:
+    cancelled = [cast(OfferingCancelled, one.event) for one in received]
+    await store.cancel_offerings(conn, newest((one.offering_id, one.version, one) for one in cancelled))
+
+
+@enrolments.on(LearnerEnrolled, LearnerQueued, LearnerWithdrew)
+async def owe_notices(conn: Connection, received: Sequence[Received]) -> None:
+    await store.add_notices(conn, [notice(one) for one in received])
+
+
+def notice(received: Received) -> store.NewNotice:
+    """The notice that an event asks for."""
+    event = cast(EnrolmentEvent, received.event)
+    path = received.trail
+    place: str | None = None
+    place_in_line: int | None = None
+    match event:
+        case LearnerEnrolled():
+            template, place = ("seat_from_line" if event.from_queue else "enrolled"), event.place
+        case LearnerQueued():
+            template, place_in_line = "queued", event.place_in_line
+        case LearnerWithdrew():
+            template, place = ("offering_cancelled" if event.reason == CANCELLED else "withdrawn"), event.place
+        case _:
+            raise TypeError(f"no notice is owed for {type(event).__name__}")
+    return store.NewNotice(
+        event_id=received.event_id,
+        learner_id=event.learner_id,
+        offering_id=event.offering_id,
+        about=event.enrolment_id,
+        template=template,
+        channel=CHANNEL,
+        place=place,
+        place_in_line=place_in_line,
+        correlation_id=path.correlation_id,
+        traceparent=path.traceparent,
+    )
+
+
+def opened(received: Received, private_key: str) -> store.Contact:
+    """The contact in a sealed letter. Raises Refused, without a word of what is in it."""
+    event = cast(ContactGiven, received.event)
+    try:
+        contact = Contact.model_validate(unseal(private_key, event.sealed))
+    except Unsealable as error:
+        raise Refused("unsealable", f"sealed: {error}") from None
+    except ValidationError as error:
+        raise Refused("bad_contact", explain(error)[1]) from None
+    return store.Contact(
+        learner_id=event.learner_id,
+        email=contact.email,
+        name=contact.name,
+        language=contact.language,
+        epoch=received.envelope.epoch or 0,
+        seq=received.envelope.seq or 0,
+    )
+
+
+def contact_listeners(private_key: str) -> Listeners:
+    """The listener that opens contacts, with the key that it needs."""
+    contacts = Listeners()
+
+    @contacts.on(ContactGiven)
+    async def keep_contacts(conn: Connection, received: Sequence[Received]) -> None:
+        given = {one.learner_id: one for one in (opened(each, private_key) for each in received)}  # in order: last wins
+        await store.keep_contacts(conn, list(given.values()))
+
+    return contacts
+
+
+def consumers(private_key: str) -> list[Consumer]:
+    """One for each topic: a rush of enrolments does not delay courses."""
+    return [
+        Consumer("courses", courses, topics=("catalogue.courses",)),
+        Consumer("enrolments", enrolments, topics=("enrolment.enrolments",)),
+        Consumer("contacts", contact_listeners(private_key), topics=("enrolment.contacts",)),
+    ]

@@ -1,0 +1,110 @@
+"""How a notice becomes words: template, language, dates and names, and what a title from outside may not do."""
+
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from babel.dates import format_datetime
+from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+
+from services.notifier.channels.channel import Letter
+from services.notifier.store import Claimed
+
+MESSAGES = Path(__file__).parent / "messages"
+TEMPLATES = ("enrolled", "seat_from_line", "queued", "withdrawn", "offering_cancelled")
+OSLO = ZoneInfo("Europe/Oslo")
+
+# Which title a reader of each language gets; after these any there is.
+TITLES: Mapping[str, tuple[str, ...]] = {"nb": ("nb", "nn", "en"), "nn": ("nn", "nb", "en"), "en": ("en", "nb", "nn")}
+LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
+CLOCK = {"nb": "HH.mm", "nn": "HH.mm", "en": "HH:mm"}
+DAY = {"nb": "EEEE d. MMMM y 'kl.'", "nn": "EEEE d. MMMM y 'kl.'", "en": "EEEE d MMMM y',' 'at'"}
+ONLINE = {"nb": "På nett", "nn": "På nett", "en": "Online"}
+# Names of places are the same in every language; a new arena is shown by its slug until it has its letters here.
+ARENAS = {
+    "bronnoysund": "Brønnøysund",
+    "mo-i-rana": "Mo i Rana",
+    "mosjoen": "Mosjøen",
+    "sandnessjoen": "Sandnessjøen",
+}
+
+
+def environment() -> SandboxedEnvironment:
+    """Templates that can read what they are given and nothing else; a name that is missing is an error."""
+    return SandboxedEnvironment(
+        loader=FileSystemLoader(MESSAGES),
+        autoescape=lambda name: bool(name and name.endswith(".html")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def letter(templates: SandboxedEnvironment, notice: Claimed) -> Letter:
+    """The notice in its learner's language; sma and sme have no words yet and get nb. Raises jinja2.TemplateError."""
+    language = notice.language if notice.language in LOCALES else "nb"
+    title, title_language = chosen_title(notice.title, language)
+    name = one_line(notice.name) if notice.name else None
+    words = {
+        "language": language,
+        "name": name,
+        "title": title,
+        "title_language": title_language,
+        "when": spelled(notice.starts_at, notice.ends_at, language),
+        "place": place_name(notice.place, language),
+        "place_in_line": notice.place_in_line,
+    }
+    written = templates.get_template(f"{notice.template}.{language}.txt").render(words)
+    subject, _, text = written.partition("\n")
+    return Letter(
+        message_id=notice.message_id,
+        written_at=notice.created_at,
+        address=notice.email,
+        name=name,
+        language=language,
+        subject=one_line(subject),
+        text=text.lstrip("\n"),
+        html=templates.get_template(f"{notice.template}.{language}.html").render(words, subject=one_line(subject)),
+    )
+
+
+def chosen_title(titles: Mapping[str, str], language: str) -> tuple[str, str]:
+    """(title, its language): the reader's own, else the nearest, else the first there is."""
+    for wanted in (*TITLES[language], *sorted(titles)):
+        if titles.get(wanted):
+            return one_line(titles[wanted]), wanted
+    return "", language
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters or invisible ones that turn its direction."""
+    visible = "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in text)
+    return " ".join("".join(c for c in visible if c not in _TURNING).split())
+
+
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
+def spelled(starts_at: datetime, ends_at: datetime, language: str) -> str:
+    """From and to as people in Oslo's time zone say it, e.g. `torsdag 3. desember 2026 kl. 18.00–20.30`."""
+    start, end = starts_at.astimezone(OSLO), ends_at.astimezone(OSLO)
+    if start.date() == end.date():
+        return f"{_moment(start, language)}–{format_datetime(end, CLOCK[language], locale=LOCALES[language])}"
+    return f"{_moment(start, language)} – {_moment(end, language)}"
+
+
+def _moment(at: datetime, language: str) -> str:
+    return format_datetime(at, f"{DAY[language]} {CLOCK[language]}", locale=LOCALES[language])
+
+
+def place_name(place: str | None, language: str) -> str | None:
+    """A place as people call it."""
+    if place is None:
+        return None
+    if place == "online":
+        return ONLINE[language]
+    return ARENAS.get(place) or place.replace("-", " ").capitalize()

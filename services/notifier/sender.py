@@ -1,0 +1,139 @@
+"""Sends what is owed: takes notices in hand, gives them to their channel, and tells what became of them."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+
+from contracts.notifier import NoticeFailed, NoticeSent
+from kit import logs, outbox
+from kit.database import Connection, Unknown, is_away
+from kit.running import Running
+from kit.trail import following, trail
+from services.notifier import letters, store
+from services.notifier.channels import CHANNELS
+from services.notifier.channels.channel import Channel, Later, Never
+from services.notifier.settings import NotifierSettings
+from services.notifier.store import Claimed
+
+log = logs.get(__name__)
+
+IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the database
+AWAY_S = 1.0  # between questions to a database that does not answer
+FIRST_DELAY_S = 2.0
+LONGEST_DELAY_S = 900.0  # a mail server that greylists wants minutes; a learner should not wait for hours
+NOTING_S = 15.0  # how long we try to note what became of a notice; with the mail's 40 s it stays under 60 s
+STOP_S = 15.0  # letters in hand at a stop may take so long; the process has 18 s
+
+
+class Sender:
+    """One worker of a service; many services may send beside each other, each notice goes through one of them."""
+
+    def __init__(self, settings: NotifierSettings, channels: Mapping[str, Channel] | None = None) -> None:
+        self._settings = settings
+        self._channels = channels
+        self._templates = letters.environment()
+        self._domain = settings.mail_from.rpartition("@")[2]
+
+    async def run(self, running: Running) -> None:
+        """Send until the process is asked to stop; letters in hand are finished."""
+        channels = self._channels or {name: make(self._settings) for name, make in CHANNELS.items()}
+        in_hand: set[asyncio.Task[None]] = set()
+        try:
+            while not running.stopping.is_set():
+                free = self._settings.sender_connections - len(in_hand)
+                claimed = await self._claim(running, free) if free else []
+                for notice in claimed:
+                    in_hand.add(asyncio.create_task(self._send(running, channels[notice.channel], notice)))
+                if in_hand and (claimed or not free):
+                    done, in_hand = await asyncio.wait(in_hand, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await running.pause(IDLE_S)
+                    done = {task for task in in_hand if task.done()}
+                    in_hand -= done
+                for task in done:
+                    task.result()
+        finally:
+            if in_hand:
+                _, late = await asyncio.wait(in_hand, timeout=STOP_S)
+                for task in late:
+                    task.cancel()
+            for channel in channels.values():
+                await channel.close()
+
+    async def _claim(self, running: Running, most: int) -> list[Claimed]:
+        try:
+            return await running.database.run(lambda conn: store.claim(conn, most, self._domain), "worker")
+        except Exception as error:
+            # Unknown: they may be ours without our knowing it, and are taken again when they count as abandoned.
+            if not (is_away(error) or isinstance(error, Unknown)):
+                raise
+            log.warning("waiting_for_database", worker="sender", error=type(error).__name__)
+            await running.pause(AWAY_S)
+            return []
+
+    async def _send(self, running: Running, channel: Channel, notice: Claimed) -> None:
+        with following(trail(notice.correlation_id, notice.event_id, notice.traceparent)):
+            try:
+                await channel.deliver(letters.letter(self._templates, notice))
+            except Never as no:
+                reason = no.reason
+                await self._note(running, lambda conn: self._failed(conn, notice, reason))
+                log.warning("notice_failed", reason=reason, attempt=notice.attempt)
+            except Later as no:
+                await self._later(running, notice, no.reason)
+            except Exception as error:  # a fault of ours: a mended version sends it
+                log.error("letter_not_written", exc_info=error)
+                await self._later(running, notice, "not_written")
+            else:
+                await self._note(running, lambda conn: self._sent(conn, notice))
+
+    async def _later(self, running: Running, notice: Claimed, reason: str) -> None:
+        pause_s = delay_s(notice.attempt)
+        hours = self._settings.give_up_hours
+
+        async def put_off(conn: Connection) -> None:
+            if not await store.defer(conn, notice, reason, pause_s, hours):
+                await self._failed(conn, notice, "gave_up")
+
+        await self._note(running, put_off)
+        log.info("notice_deferred", reason=reason, attempt=notice.attempt, delay_ms=round(pause_s * 1000))
+
+    async def _sent(self, conn: Connection, notice: Claimed) -> None:
+        if await store.mark_sent(conn, notice):
+            await outbox.add(conn, NoticeSent.model_validate(_named(notice)))
+
+    async def _failed(self, conn: Connection, notice: Claimed, reason: str) -> None:
+        if await store.mark_failed(conn, notice, reason):
+            await outbox.add(conn, NoticeFailed.model_validate({**_named(notice), "reason": reason}))
+
+    async def _note(self, running: Running, work: Callable[[Connection], Awaitable[None]]) -> None:
+        """Write down what became of a notice. Tried for long: what is sent and not noted is sent again."""
+        try:
+            async with asyncio.timeout(NOTING_S):
+                while True:
+                    try:
+                        return await running.database.run(work, "worker")
+                    except Exception as error:
+                        if not (is_away(error) or isinstance(error, Unknown)):
+                            raise
+                    await asyncio.sleep(AWAY_S)
+        except TimeoutError:
+            log.error("notice_not_noted", reason="database_away")
+
+
+def _named(notice: Claimed) -> dict[str, object]:
+    return {
+        "notice_id": notice.id,
+        "learner_id": notice.learner_id,
+        "template": notice.template,
+        "channel": notice.channel,
+        "about": notice.about,
+    }
+
+
+def delay_s(attempt: int) -> float:
+    """How long to wait after this attempt (from 1): twice as long each time, up to 15 minutes, half to one and a half.
+
+    The jitter keeps a thousand mails that met one outage from coming back together.
+    """
+    return min(FIRST_DELAY_S * 2.0 ** min(attempt - 1, 20), LONGEST_DELAY_S) * random.uniform(0.5, 1.5)  # noqa: S311

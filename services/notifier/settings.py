@@ -1,0 +1,59 @@
+"""The notifier's own knobs: the mail server, the sender, and the key that opens contacts."""
+
+from email.errors import MessageError
+from email.headerregistry import Address
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from kit import sealing
+from kit.settings import Settings
+
+
+class NotifierSettings(Settings):
+    """What the notifier needs to know besides what every service does."""
+
+    database_name: str = Field("notifier", description="this service's own database; no other service may connect")
+    database_user: str = Field("notifier", description="this service's own login role, which owns its database")
+    contact_private_key: SecretStr = Field(description="the private JWK set that opens how to reach a learner")
+    smtp_host: str = Field("127.0.0.1", description="the mail server that takes our mail")
+    smtp_port: int = Field(25, ge=1, le=65535, description="its port: 587 with starttls, 465 with tls, mostly")
+    smtp_tls: Literal["none", "starttls", "tls"] = Field(
+        "starttls", description="mail names people: only a server on the same machine may be spoken to without TLS"
+    )
+    smtp_user: str = Field("", description="the login at the mail server; empty: it knows us by our address")
+    smtp_password: SecretStr = Field(SecretStr(""), description="the password of smtp_user")
+    smtp_timeout_s: int = Field(
+        30, ge=1, le=40, description="the longest one mail may take; under 60 s, when a notice is taken to be abandoned"
+    )
+    mail_from: str = Field(
+        "ikke-svar@kursnett.example", description="the sender of every mail, at a domain that you may send for"
+    )
+    sender_connections: int = Field(
+        4, ge=1, le=50, description="mails under way at once; mail servers often refuse more than a few connections"
+    )
+    give_up_hours: int = Field(
+        48, ge=1, le=240, description="how long a mail is tried; older than this, it may tell what is no longer so"
+    )
+
+    @field_validator("contact_private_key")
+    @classmethod
+    def can_open(cls, value: SecretStr) -> SecretStr:
+        """A key that will not do is found at start, not at the first learner."""
+        try:
+            sealing.unseal(value.get_secret_value(), "")
+        except sealing.Unsealable as error:
+            if str(error) == "bad_key_set":
+                raise ValueError("must be a JWK set with a private EC key, as `kit.sealing.generate` makes") from None
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def one_address(cls, value: str) -> str:
+        try:
+            address = Address(addr_spec=value)
+        except (ValueError, IndexError, MessageError) as error:
+            raise ValueError("must be one plain address such as ikke-svar@example.no") from error
+        if not address.domain or not value.isascii():
+            raise ValueError("must be one plain address such as ikke-svar@example.no")
+        return value

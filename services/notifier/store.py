@@ -1,0 +1,254 @@
+"""Every statement the notifier asks of its database, one function each."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from contracts.catalogue import CourseState, OfferingCancelled, OfferingState
+from kit.database import Connection
+
+ABANDONED_S = 60  # a notice in `sending` for so long has lost its sender: a mail takes 40 s at the very most
+
+
+@dataclass(frozen=True)
+class Contact:
+    """How to reach a learner; `epoch` and `seq` say which of two is the newer."""
+
+    learner_id: UUID
+    email: str
+    name: str | None
+    language: str
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class NewNotice:
+    """A notice as an event asks for it."""
+
+    event_id: str
+    learner_id: UUID
+    offering_id: UUID
+    about: UUID
+    template: str
+    channel: str
+    place: str | None
+    place_in_line: int | None
+    correlation_id: str
+    traceparent: str | None
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1."""
+
+    id: UUID
+    event_id: str
+    learner_id: UUID
+    about: UUID
+    template: str
+    channel: str
+    place: str | None
+    place_in_line: int | None
+    attempt: int
+    message_id: str
+    correlation_id: str | None
+    traceparent: str | None
+    created_at: datetime
+    sending_since: datetime
+    email: str
+    name: str | None
+    language: str
+    title: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime
+
+
+async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
+    """Keep each learner's newest contact; one row per learner at most."""
+    await conn.execute(
+        """
+        INSERT INTO contacts AS old (learner_id, email, name, language, epoch, seq)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[])
+        ON CONFLICT (learner_id) DO UPDATE SET
+            email = excluded.email, name = excluded.name, language = excluded.language,
+            epoch = excluded.epoch, seq = excluded.seq, updated_at = app_now()
+        WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
+        """,
+        [one.learner_id for one in contacts],
+        [one.email for one in contacts],
+        [one.name for one in contacts],
+        [one.language for one in contacts],
+        [one.epoch for one in contacts],
+        [one.seq for one in contacts],
+    )
+
+
+async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> None:
+    """Keep each course's newest version; one row per course at most."""
+    await conn.execute(
+        """
+        INSERT INTO courses AS old (course_id, partner, title, version)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bigint[])
+        ON CONFLICT (course_id) DO UPDATE SET
+            partner = excluded.partner, title = excluded.title, version = excluded.version
+        WHERE excluded.version >= old.version
+        """,
+        [one.course_id for one in courses],
+        [one.partner for one in courses],
+        [json.dumps(one.title) for one in courses],
+        [one.version for one in courses],
+    )
+
+
+async def keep_offerings(conn: Connection, offerings: Sequence[OfferingState]) -> None:
+    """Keep each offering's newest version; one row per offering at most."""
+    await conn.execute(
+        """
+        INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
+        ON CONFLICT (offering_id) DO UPDATE SET
+            course_id = excluded.course_id, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
+            version = excluded.version
+        WHERE excluded.version >= old.version
+        """,
+        [one.offering_id for one in offerings],
+        [one.course_id for one in offerings],
+        [one.starts_at for one in offerings],
+        [one.ends_at for one in offerings],
+        [one.version for one in offerings],
+    )
+
+
+async def cancel_offerings(conn: Connection, cancelled: Sequence[OfferingCancelled]) -> None:
+    """Mark offerings as cancelled. Their dates stay: the letter that tells of it names them."""
+    await conn.execute(
+        """
+        UPDATE offerings AS old SET cancelled = true, version = new.version
+        FROM unnest($1::uuid[], $2::bigint[]) AS new (offering_id, version)
+        WHERE old.offering_id = new.offering_id AND new.version >= old.version
+        """,
+        [one.offering_id for one in cancelled],
+        [one.version for one in cancelled],
+    )
+
+
+async def add_notices(conn: Connection, notices: Sequence[NewNotice]) -> None:
+    """Owe these notices, in this order. One that is owed or sent already is left as it is."""
+    await conn.execute(
+        """
+        INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place, place_in_line,
+                             correlation_id, traceparent)
+        SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
+                             $8::int[], $9::text[], $10::text[])
+        ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
+        """,
+        [one.event_id for one in notices],
+        [one.learner_id for one in notices],
+        [one.offering_id for one in notices],
+        [one.about for one in notices],
+        [one.template for one in notices],
+        [one.channel for one in notices],
+        [one.place for one in notices],
+        [one.place_in_line for one in notices],
+        [one.correlation_id for one in notices],
+        [one.traceparent for one in notices],
+    )
+
+
+async def claim(conn: Connection, most: int, domain: str) -> list[Claimed]:
+    """Take at most so many notices in hand: due, of a known learner and course, and none older about the same thing.
+
+    One that another sender left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it
+    had. `domain` is the right side of a new Message-ID.
+    """
+    rows = await conn.fetch(
+        """
+        WITH mine AS (
+            SELECT notice.id, contact.email, contact.name, contact.language, course.title,
+                   offering.starts_at, offering.ends_at
+            FROM notices AS notice
+            JOIN contacts AS contact USING (learner_id)
+            JOIN offerings AS offering USING (offering_id)
+            JOIN courses AS course USING (course_id)
+            WHERE notice.state IN ('due', 'deferred', 'sending')
+              AND notice.due_at <= app_now()
+              AND (notice.state <> 'sending' OR notice.sending_since < app_now() - make_interval(secs => $3))
+              AND NOT EXISTS (
+                  SELECT FROM notices AS older
+                  WHERE older.about = notice.about AND older.id < notice.id
+                    AND older.state IN ('due', 'deferred', 'sending')
+              )
+            ORDER BY notice.due_at, notice.id
+            LIMIT $1
+            FOR UPDATE OF notice SKIP LOCKED
+        )
+        UPDATE notices AS notice SET
+            state = 'sending', sending_since = app_now(), updated_at = app_now(), attempts = notice.attempts + 1,
+            message_id = coalesce(notice.message_id, '<' || notice.id || '@' || $2 || '>')
+        FROM mine WHERE notice.id = mine.id
+        RETURNING notice.id, notice.event_id, notice.learner_id, notice.about, notice.template, notice.channel,
+                  notice.place, notice.place_in_line, notice.attempts AS attempt, notice.message_id,
+                  notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
+                  mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at
+        """,
+        most,
+        domain,
+        float(ABANDONED_S),
+    )
+    return [_claimed(row) for row in rows]
+
+
+def _claimed(row: Any) -> Claimed:
+    return Claimed(**{**dict(row), "title": json.loads(row["title"])})
+
+
+async def mark_sent(conn: Connection, notice: Claimed) -> bool:
+    """Note that the notice was taken. False when it is no longer in this sender's hands."""
+    done = await conn.fetchval(
+        """
+        UPDATE notices SET state = 'sent', sent_at = app_now(), updated_at = app_now(), reason = NULL
+        WHERE id = $1 AND state = 'sending' AND attempts = $2
+        RETURNING true
+        """,
+        notice.id,
+        notice.attempt,
+    )
+    return bool(done)
+
+
+async def mark_failed(conn: Connection, notice: Claimed, reason: str) -> bool:
+    """Note that the notice will not be sent. False when it is no longer in this sender's hands."""
+    done = await conn.fetchval(
+        """
+        UPDATE notices SET state = 'failed', failed_at = app_now(), updated_at = app_now(), reason = $3
+        WHERE id = $1 AND state = 'sending' AND attempts = $2
+        RETURNING true
+        """,
+        notice.id,
+        notice.attempt,
+        reason,
+    )
+    return bool(done)
+
+
+async def defer(conn: Connection, notice: Claimed, reason: str, delay_s: float, give_up_hours: int) -> bool:
+    """Put the notice off. False when it is no longer in this sender's hands, or too old to be put off again."""
+    done = await conn.fetchval(
+        """
+        UPDATE notices SET state = 'deferred', due_at = app_now() + make_interval(secs => $4), updated_at = app_now(),
+            reason = $3
+        WHERE id = $1 AND state = 'sending' AND attempts = $2
+          AND created_at > app_now() - make_interval(hours => $5)
+        RETURNING true
+        """,
+        notice.id,
+        notice.attempt,
+        reason,
+        delay_s,
+        give_up_hours,
+    )
+    return bool(done)
