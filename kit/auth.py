@@ -6,14 +6,11 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from kit import logs
 from kit.problems import Problem
@@ -21,11 +18,12 @@ from kit.settings import Settings
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient
+    from joserfc.jwk import ECKey, RSAKey
 
 log = logs.get(__name__)
 
 ALGORITHMS = ["RS256", "ES256"]  # what real issuers sign with; `none` and shared-secret kinds are never accepted
-TYPES = (None, "jwt", "at+jwt", "application/at+jwt")  # a logout token or a DPoP proof is not an access token
+TYPES = ("jwt", "at+jwt", "application/at+jwt")  # a logout token or a DPoP proof is not an access token
 LEEWAY_S = 10  # clocks differ by less
 KEYS_LAST_S = 600  # a key that the issuer has withdrawn is refused after ten minutes
 ASK_AGAIN_S = 10  # tokens with made-up key ids must not make us flood the issuer
@@ -71,6 +69,9 @@ class Keys:
 
     async def caller(self, token: str) -> Caller:
         """Who this token speaks for. Raises Refused; raises Problem (503) while no keys could be had yet."""
+        from joserfc import jwt  # with cryptography 10 MB, which a service that nobody has asked yet does not need
+        from joserfc.errors import JoseError
+
         kid = key_id(token)
         await self._freshen(kid)
         key = self._keys.get(kid)
@@ -91,8 +92,7 @@ class Keys:
             rules.validate(opened.claims)
         except (JoseError, ValueError, TypeError, KeyError) as error:
             raise Refused(str(getattr(error, "error", type(error).__name__))) from None
-        kind = opened.header.get("typ")
-        if (kind.lower() if isinstance(kind, str) else kind) not in TYPES:
+        if str(opened.header.get("typ", "jwt")).lower() not in TYPES:
             raise Refused("wrong_typ")
         return speaks_for(opened.claims, self._settings.trust_role_claims)
 
@@ -121,9 +121,9 @@ class Keys:
         finally:
             self._asked = time.monotonic()
 
-    async def _fetch(self) -> dict[str | None, RSAKey | ECKey]:
+    async def _fetch(self) -> "dict[str | None, RSAKey | ECKey]":
         if self._client is None:
-            from httpx2 import AsyncClient  # 10 MB that a service which nobody has asked yet does not need
+            from httpx2 import AsyncClient
 
             self._client = AsyncClient(timeout=FETCH_S, follow_redirects=False, trust_env=False)
         answer = await self._client.get(self._settings.issuer_keys_url)
@@ -139,8 +139,10 @@ class Keys:
             await self._client.aclose()
 
 
-def usable(key_set: Any) -> dict[str | None, RSAKey | ECKey]:
+def usable(key_set: Any) -> "dict[str | None, RSAKey | ECKey]":
     """The signing keys of a JWK set by id. A set of one key serves tokens that name none, too."""
+    from joserfc.jwk import ECKey, KeySet, RSAKey
+
     found: dict[str | None, RSAKey | ECKey] = {}
     for entry in key_set["keys"]:
         if entry.get("use", "sig") != "sig" or entry.get("kty") not in ("RSA", "EC"):
@@ -183,10 +185,8 @@ def speaks_for(claims: dict[str, Any], trust_role_claims: bool) -> Caller:
     caller = Caller(issuer=claims["iss"], subject=subject, name=text("name", 200))
     if not trust_role_claims:
         return caller
-    return Caller(
-        issuer=caller.issuer,
-        subject=subject,
-        name=caller.name,
+    return replace(
+        caller,
         role="operator" if claims.get("kursnett_role") == "operator" else "learner",
         partner=text("kursnett_partner", 40),
         employer=text("kursnett_employer", 9),

@@ -1,8 +1,14 @@
 """Whether a process makes progress: the answers of /healthz and /readyz."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
+
+from kit.database import Database
 
 Check = Callable[[], Awaitable[str | None]]  # None: fine; else what is wrong, in words without values
 
@@ -40,3 +46,27 @@ async def _ask(check: Check) -> str | None:
         return f"no answer within {CHECK_S:g} s"
     except Exception as error:
         return f"the check failed: {type(error).__name__}"
+
+
+def database_answers(database: Database) -> Check:
+    async def check() -> str | None:
+        async with database.reading("worker") as conn:
+            await conn.fetchval("SELECT 1")
+        return None
+
+    return check
+
+
+def broker_answers(bootstrap: str) -> Check:
+    """Asks a broker which protocol it speaks: an open port may be anybody's."""
+    places = [place.rpartition(":") for place in bootstrap.split(",")]
+
+    async def check() -> str | None:
+        for host, _, port in places:
+            with contextlib.suppress(KafkaError, OSError):
+                connection = await create_conn(host, int(port), request_timeout_ms=1000)
+                connection.close()
+                return None
+        return "no broker answers"
+
+    return check

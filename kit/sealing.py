@@ -1,11 +1,12 @@
 """Sealed letters: what one service encrypts for another, so that nobody in between can read it."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from joserfc import jwe
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey
+
+# joserfc is imported where it is used: with cryptography it takes 10 MB, which a service at rest does not need.
 
 KEY_WRAPPING = "ECDH-ES+A256KW"
 CONTENT = "A256GCM"
@@ -23,6 +24,8 @@ def generate() -> tuple[str, str]:
     To rotate: put the new key *first* in both sets, give the public one to the writers, and drop the old private key
     when no letter for it can still arrive.
     """
+    from joserfc.jwk import ECKey
+
     key = ECKey.generate_key(CURVE, {"use": "enc", "alg": KEY_WRAPPING}, auto_kid=True)
     return _set(key.as_dict(private=True)), _set(key.as_dict(private=False))
 
@@ -33,6 +36,8 @@ def _set(key: Any) -> str:
 
 def seal(public_json: str, letter: dict[str, Any]) -> str:
     """Encrypt `letter` for the first key of the set: a compact JWE (ECDH-ES+A256KW, A256GCM). Raises Unsealable."""
+    from joserfc import jwe
+
     key = _keys(public_json)[0]
     header = {"alg": KEY_WRAPPING, "enc": CONTENT, "kid": key.kid}
     return jwe.encrypt_compact(header, json.dumps(letter).encode(), key, algorithms=ALGORITHMS)
@@ -40,9 +45,12 @@ def seal(public_json: str, letter: dict[str, Any]) -> str:
 
 def unseal(private_json: str, sealed: str) -> dict[str, Any]:
     """The letter in a compact JWE that was sealed for one of our keys. Raises Unsealable with a code, no content."""
+    from joserfc import jwe
+    from joserfc.errors import JoseError
+
     keys = {key.kid: key for key in _keys(private_json)}
 
-    def ours(recipient: Any) -> ECKey:
+    def ours(recipient: Any) -> "ECKey":
         key = keys.get(recipient.headers().get("kid"))
         if key is None:
             raise Unsealable("unknown_key")
@@ -60,7 +68,10 @@ def unseal(private_json: str, sealed: str) -> dict[str, Any]:
     return letter
 
 
-def _keys(text: str) -> list[ECKey]:
+def _keys(text: str) -> "list[ECKey]":
+    from joserfc.errors import JoseError
+    from joserfc.jwk import ECKey, KeySet
+
     try:
         keys = [key for key in KeySet.import_key_set(json.loads(text)).keys if isinstance(key, ECKey)]
     except (JoseError, ValueError, TypeError, KeyError) as error:

@@ -11,24 +11,23 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import cyclopts
 import uvicorn
-from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaError
 from fastapi import APIRouter
 
 from contracts.topics import owned_by
-from kit import http, idempotency, logs, migrations, operating, topics, tracing
+from kit import health, http, idempotency, logs, migrations, topics, tracing
 from kit.consumer import Consumer
 from kit.database import Connection, Database, connect
-from kit.health import Health
 from kit.metrics import Metrics
 from kit.relay import Relay
 from kit.running import Running
 from kit.settings import Settings
+
+if TYPE_CHECKING:
+    import cyclopts
 
 log = logs.get(__name__)
 
@@ -76,8 +75,15 @@ def migrate(service: Service) -> None:
         sys.exit(str(error))
 
 
-def main(name: str, build: Callable[[], Service], also: Callable[[cyclopts.App], None] = lambda app: None) -> None:
+def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App], None]" = lambda app: None) -> None:
     """The command line of a service: `serve`, `migrate`, the operators' commands, and what `also` adds."""
+    if sys.argv[1:] == ["serve"]:  # the libraries of the command line take 4 MB that a server never needs
+        run(build())
+        return
+    import cyclopts
+
+    from kit import operating
+
     app = cyclopts.App(help="One service of Kursnett.", version_flags=[])
 
     @app.command(name="serve")
@@ -121,10 +127,10 @@ async def serve(service: Service) -> None:
     listening = _listen(service.settings.http_host, service.settings.http_port)
     database = Database(service.settings)
     await database.open()
-    running = Running(service.name, service.settings, database, Metrics(), Health(service.name))
+    running = Running(service.name, service.settings, database, Metrics(), health.Health(service.name))
     relay = Relay(database, service.settings, running.metrics)
-    running.health.register("database", _answers(database))
-    running.health.register("broker", _broker_answers(service.settings.kafka_bootstrap))
+    running.health.register("database", health.database_answers(database))
+    running.health.register("broker", health.broker_answers(service.settings.kafka_bootstrap))
     running.health.register("relay", relay.check)
     application = http.build(running, service.routers)
     server = _Server(
@@ -191,30 +197,6 @@ async def _kept_up(name: str, worker: Worker, running: Running) -> None:
             pause_s = BACKOFF_S[0]
         await running.pause(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         pause_s = min(pause_s * 2, BACKOFF_S[1])
-
-
-def _answers(database: Database) -> Callable[[], Awaitable[str | None]]:
-    async def check() -> str | None:
-        async with database.reading("worker") as conn:
-            await conn.fetchval("SELECT 1")
-        return None
-
-    return check
-
-
-def _broker_answers(bootstrap: str) -> Callable[[], Awaitable[str | None]]:
-    """Asks a broker which protocol it speaks: an open port may be anybody's."""
-    places = [place.rpartition(":") for place in bootstrap.split(",")]
-
-    async def check() -> str | None:
-        for host, _, port in places:
-            with contextlib.suppress(KafkaError, OSError):
-                connection = await create_conn(host, int(port), request_timeout_ms=1000)
-                connection.close()
-                return None
-        return "no broker answers"
-
-    return check
 
 
 def _listen(host: str, port: int) -> socket.socket:

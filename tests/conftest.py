@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from deploy.local.stack import Stack
 from tests.delivery import Servers
@@ -11,6 +12,12 @@ from tests.delivery import Servers
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """Short lines: structlog's own way of showing an exception takes seconds."""
+    structlog.configure(processors=[structlog.processors.KeyValueRenderer(key_order=["event"])])
 
 
 @pytest.fixture(scope="session")
