@@ -1,0 +1,467 @@
+"""A notice becomes one mail, whatever the mail server answers and whoever dies on the way."""
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP
+from pydantic import SecretStr
+
+from contracts.catalogue import CourseCreated, OfferingScheduled
+from contracts.enrolment import ContactGiven, LearnerEnrolled, LearnerQueued, LearnerWithdrew
+from contracts.envelope import Event, encode, wrap
+from contracts.fields import Place
+from kit import migrations, sealing
+from kit.database import connect
+from kit.listeners import Listeners, Refused
+from kit.parking import Record
+from kit.running import Running
+from services.notifier import events, store
+from services.notifier.app import MIGRATIONS
+from services.notifier.channels.channel import Later, Never
+from services.notifier.channels.failing import Failing
+from services.notifier.sender import Sender, delay_s
+from services.notifier.settings import NotifierSettings
+from tests.delivery import Servers, running, until
+
+pytestmark = pytest.mark.anyio
+
+PRIVATE, PUBLIC = sealing.generate()
+START = datetime(2027, 1, 14, 17, tzinfo=UTC)
+
+
+class Sink:
+    """A mail server that says what it is told to: an answer per mail in turn, 250 when there is none left."""
+
+    def __init__(self) -> None:
+        self.mails: list[Any] = []
+        self.seen: list[str] = []  # the Message-ID of every mail that came whole, taken or not
+        self.rcpt: list[str] = []
+        self.data: list[str] = []
+        self.connections = 0
+        self.port = 0
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
+        answer = self.rcpt.pop(0) if self.rcpt else "250 OK"
+        if answer.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return answer
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        mail = message_from_bytes(envelope.content, policy=policy.default)
+        self.seen.append(mail["Message-ID"])
+        answer = self.data.pop(0) if self.data else "250 taken"
+        if answer.startswith("250") or answer == "taken, then gone":
+            self.mails.append(mail)
+        if answer in ("gone", "taken, then gone"):
+            server.transport.abort()
+            return "451 unheard"
+        if answer == "silence":
+            await asyncio.sleep(3600)
+        return answer
+
+    def session(self) -> SMTP:
+        self.connections += 1
+        return SMTP(self, enable_SMTPUTF8=True, hostname="sink", loop=asyncio.get_running_loop())
+
+    def recipients(self) -> list[str]:
+        return [address.addr_spec for mail in self.mails for address in mail["To"].addresses]
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    sink = Sink()
+    server = await asyncio.get_running_loop().create_server(sink.session, "127.0.0.1", 0)
+    sink.port = server.sockets[0].getsockname()[1]
+    yield sink
+    server.close()
+
+
+class World:
+    """A notifier's database with one course, and the means to let things happen in it."""
+
+    def __init__(self, here: Running, settings: NotifierSettings) -> None:
+        self.here = here
+        self.settings = settings
+        self.course, self.offering = uuid.uuid4(), uuid.uuid4()
+        self.seq = 0
+        self.contacts = events.contact_listeners(PRIVATE)
+
+    async def hear(self, listeners: Listeners, said: Sequence[Event], event_id: uuid.UUID | None = None) -> None:
+        """What a consumer does with records, in one transaction."""
+        records = []
+        for event in said:
+            self.seq += 1
+            whole = wrap(
+                event,
+                id=event_id or uuid.uuid4(),
+                source=f"/{event.spec.service}",
+                time=datetime.now(UTC),
+                epoch=1,
+                seq=self.seq,
+                correlationid="asked-1",
+            )
+            records.append(Record(event.spec.topic, 0, self.seq, None, (), encode(whole)))
+        received = [listeners.read(record) for record in records]
+        await self.here.database.run(lambda conn: listeners.tell(conn, received), "consumer")
+
+    async def course_is_known(self) -> None:
+        course = CourseCreated(
+            course_id=self.course, partner="torgar", code="L1", version=1, title={"nb": "Ledelse", "en": "Leadership"}
+        )
+        offering = OfferingScheduled(
+            offering_id=self.offering,
+            course_id=self.course,
+            partner="torgar",
+            key="v27",
+            version=1,
+            starts_at=START,
+            ends_at=START + timedelta(hours=2),
+            places=[Place(arena="mosjoen", capacity=20)],
+        )
+        await self.hear(events.courses, [course, offering])
+
+    async def contact_is_known(self, learner: uuid.UUID, email: str, language: str = "nb") -> None:
+        sealed = sealing.seal(PUBLIC, {"email": email, "name": "Kari Åsnes", "language": language})
+        await self.hear(self.contacts, [ContactGiven(learner_id=learner, sealed=sealed)])
+
+    def about(self, learner: uuid.UUID, enrolment: uuid.UUID | None = None) -> dict[str, Any]:
+        return {
+            "enrolment_id": enrolment or uuid.uuid4(),
+            "learner_id": learner,
+            "offering_id": self.offering,
+            "course_id": self.course,
+            "partner": "torgar",
+        }
+
+    async def learners(self, count: int) -> None:
+        """So many learners with a contact get a seat."""
+        ids = [uuid.uuid4() for _ in range(count)]
+        for number, learner in enumerate(ids):
+            await self.contact_is_known(learner, f"l{number}@example.no")
+        await self.hear(events.enrolments, [LearnerEnrolled(**self.about(one), place="mosjoen") for one in ids])
+
+    async def rows(self, query: str, *values: Any) -> list[Any]:
+        async with self.here.database.reading() as conn:
+            return list(await conn.fetch(query, *values))
+
+    async def states(self) -> dict[str, int]:
+        return dict(Counter(row["state"] for row in await self.rows("SELECT state FROM notices")))
+
+    async def told(self) -> list[tuple[str, dict[str, Any]]]:
+        """(type, data) of every event in the outbox."""
+        payloads = [json.loads(row["payload"]) for row in await self.rows("SELECT payload FROM outbox ORDER BY id")]
+        assert all(one["correlationid"] == "asked-1" for one in payloads)
+        return [(one["type"].split(".")[-2], one["data"]) for one in payloads]
+
+    async def hurry(self) -> None:
+        """Let no deferred notice wait."""
+        await self.rows("UPDATE notices SET due_at = app_now() WHERE state = 'deferred'")
+
+    async def all_are(self, state: str, count: int) -> None:
+        async def done() -> bool:
+            return (await self.states()) == {state: count}
+
+        await until(done)
+
+    @asynccontextmanager
+    async def sending(self, *senders: Sender) -> AsyncIterator[None]:
+        self.here.stopping.clear()
+        tasks = [asyncio.create_task(one.run(self.here)) for one in senders or (Sender(self.settings),)]
+        try:
+            yield
+        finally:
+            self.here.stopping.set()
+            await asyncio.gather(*tasks)
+
+
+@pytest.fixture
+async def world(servers: Servers, sink: Sink) -> AsyncIterator[World]:
+    plain = await servers.database()
+    settings = NotifierSettings(
+        **plain.model_dump(exclude={"contact_private_key"}),
+        contact_private_key=SecretStr(PRIVATE),
+        smtp_port=sink.port,
+        smtp_tls="none",
+        smtp_timeout_s=5,
+    )
+    conn = await connect(settings, "migrate")
+    await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
+    await conn.close()
+    async with running(settings, "notifier") as here:
+        world = World(here, settings)
+        await world.course_is_known()
+        yield world
+
+
+async def test_each_notice_is_one_mail_to_its_learner(world: World, sink: Sink) -> None:
+    await world.learners(30)
+    async with world.sending():
+        await world.all_are("sent", 30)
+    assert sorted(sink.recipients()) == sorted(f"l{number}@example.no" for number in range(30))
+    assert len({mail["Message-ID"] for mail in sink.mails}) == 30
+    assert {mail["Subject"] for mail in sink.mails} == {"Du har fått plass på Ledelse"}
+    assert sink.connections <= world.settings.sender_connections
+    told = await world.told()
+    assert Counter(kind for kind, _ in told) == {"NoticeSent": 30}
+    assert "@" not in json.dumps([data for _, data in told])
+
+
+async def test_each_event_has_its_words_in_the_learners_language(world: World, sink: Sink) -> None:
+    one, two, three = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    await world.contact_is_known(one, "one@example.no", "en")
+    await world.contact_is_known(two, "two@example.no", "nn")
+    await world.contact_is_known(three, "three@example.no", "sma")
+    await world.hear(
+        events.enrolments,
+        [
+            LearnerQueued(**world.about(one), places=["mosjoen"], place_in_line=4),
+            LearnerEnrolled(**world.about(two), place="online", from_queue=True),
+            LearnerWithdrew(**world.about(three), place="mosjoen", reason="offering_cancelled"),
+        ],
+    )
+    async with world.sending():
+        await world.all_are("sent", 3)
+    subjects = {mail["To"].addresses[0].addr_spec: mail["Subject"] for mail in sink.mails}
+    assert subjects == {
+        "one@example.no": "You are in line for Leadership",
+        "two@example.no": "Det vart ein ledig plass til deg på Ledelse",
+        "three@example.no": "Ledelse er avlyst",
+    }
+
+
+async def test_an_event_heard_again_tells_nobody_twice(world: World, sink: Sink) -> None:
+    learner, event_id = uuid.uuid4(), uuid.uuid4()
+    enrolled = LearnerEnrolled(**world.about(learner), place="mosjoen")
+    await world.contact_is_known(learner, "kari@example.no")
+    async with world.sending():
+        await world.hear(events.enrolments, [enrolled], event_id)
+        await world.all_are("sent", 1)
+        await world.hear(events.enrolments, [enrolled], event_id)
+        await world.hear(events.enrolments, [LearnerWithdrew(**world.about(learner))])
+        await world.all_are("sent", 2)
+    assert len(sink.mails) == 2
+
+
+async def test_a_notice_waits_for_its_contact_and_then_goes_at_once(world: World, sink: Sink) -> None:
+    learner = uuid.uuid4()
+    await world.hear(events.enrolments, [LearnerEnrolled(**world.about(learner), place="mosjoen")])
+    await world.learners(1)
+    async with world.sending():
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'sent'"))
+        assert await world.states() == {"due": 1, "sent": 1}
+        await world.contact_is_known(learner, "late@example.no")
+
+        async def arrived() -> bool:
+            return "late@example.no" in sink.recipients()
+
+        await until(arrived, within_s=2)
+
+
+async def test_the_words_about_one_enrolment_keep_their_order(world: World, sink: Sink) -> None:
+    learner, enrolment = uuid.uuid4(), uuid.uuid4()
+    sink.data = ["451 later"]
+    await world.contact_is_known(learner, "kari@example.no")
+    await world.hear(
+        events.enrolments,
+        [
+            LearnerQueued(**world.about(learner, enrolment), places=["mosjoen"], place_in_line=1),
+            LearnerEnrolled(**world.about(learner, enrolment), place="mosjoen", from_queue=True),
+        ],
+    )
+    async with world.sending():
+        await world.all_are("sent", 2)
+    assert [mail["Subject"].split(" på ")[0] for mail in sink.mails] == [
+        "Du står i kø for Ledelse",
+        "Det ble en ledig plass til deg",
+    ]
+
+
+@pytest.mark.parametrize("answer", ["451 busy", "gone"])
+async def test_a_mail_that_was_not_taken_is_sent_again(world: World, sink: Sink, answer: str) -> None:
+    sink.data = [answer] * 3
+    await world.learners(2)
+    async with world.sending():
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'deferred' AND due_at > app_now()"))
+
+        async def all_sent() -> bool:
+            await world.hurry()
+            return (await world.states()) == {"sent": 2}
+
+        await until(all_sent)
+    assert len(sink.mails) == 2
+    assert len(sink.seen) == 5
+    assert len(set(sink.seen)) == 2  # a repeat has the Message-ID it had
+    assert Counter(kind for kind, _ in await world.told()) == {"NoticeSent": 2}
+
+
+async def test_a_mail_that_was_taken_without_a_word_comes_again_under_the_same_id(world: World, sink: Sink) -> None:
+    """The declared window from the other side: no sender can tell this from a mail that was not taken."""
+    sink.data = ["taken, then gone"]
+    await world.learners(1)
+    async with world.sending():
+        await world.all_are("deferred", 1)
+        await world.hurry()
+        await world.all_are("sent", 1)
+    assert len(sink.mails) == 2
+    assert len({mail["Message-ID"] for mail in sink.mails}) == 1
+
+
+@pytest.mark.parametrize(
+    ("rcpt", "data", "reason"),
+    [(["550 no such user"], [], "refused_address"), ([], ["554 no"], "refused_message")],
+)
+async def test_a_final_no_is_told_and_not_asked_again(
+    world: World, sink: Sink, rcpt: list[str], data: list[str], reason: str
+) -> None:
+    sink.rcpt, sink.data = rcpt, data
+    await world.learners(1)
+    async with world.sending():
+        await world.all_are("failed", 1)
+        await world.learners(1)  # the connection is of use after a "no"
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'sent'"))
+    [(kind, said), (other, _)] = await world.told()
+    assert (kind, other) == ("NoticeFailed", "NoticeSent")
+    assert said["reason"] == reason
+    assert sink.connections == 1
+
+
+async def test_a_mail_server_that_is_away_costs_nothing_but_time(world: World, sink: Sink) -> None:
+    nobody = world.settings.model_copy(update={"smtp_port": 1})
+    await world.learners(1)
+    async with world.sending(Sender(nobody)):
+        await world.all_are("deferred", 1)
+    [row] = await world.rows("SELECT reason, attempts FROM notices")
+    assert row["reason"] == "no_connection"
+    await world.hurry()
+    async with world.sending():
+        await world.all_are("sent", 1)
+    assert len(sink.mails) == 1
+
+
+async def test_a_mail_server_that_never_answers_holds_nobody_else_back(world: World, sink: Sink) -> None:
+    slow = world.settings.model_copy(update={"smtp_timeout_s": 1})
+    sink.data = ["silence"]
+    await world.learners(5)
+    async with world.sending(Sender(slow)):
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'deferred' AND reason = 'timed_out'"))
+        assert await world.states() == {"deferred": 1, "sent": 4}
+
+
+async def test_a_sender_killed_while_sending_costs_a_repeat_with_the_same_message_id(world: World, sink: Sink) -> None:
+    """The declared window: the server took the mail, and nobody noted it."""
+    sink.data = ["silence"]
+    await world.learners(1)
+    world.here.stopping.clear()
+    victim = asyncio.create_task(Sender(world.settings).run(world.here))
+
+    async def under_way() -> bool:
+        return len(sink.seen) == 1
+
+    await until(under_way)
+    claimed = await world.rows("SELECT state, message_id FROM notices")
+    assert claimed[0]["state"] == "sending"
+    assert claimed[0]["message_id"] == sink.seen[0]
+    for task in asyncio.all_tasks():
+        if "Sender" in str(task.get_coro()):
+            task.cancel()
+    await asyncio.gather(victim, return_exceptions=True)
+
+    async with world.sending():
+        await world.learners(1)
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'sent'"))
+        assert await world.states() == {"sending": 1, "sent": 1}  # for 60 s it may still be alive
+        await world.rows("UPDATE notices SET sending_since = app_now() - interval '61 s' WHERE state = 'sending'")
+        await world.all_are("sent", 2)
+    assert sorted(Counter(sink.seen).values()) == [1, 2]
+    assert sink.seen.count(claimed[0]["message_id"]) == 2
+    assert Counter(kind for kind, _ in await world.told()) == {"NoticeSent": 2}
+
+
+async def test_two_senders_send_each_mail_once(world: World, sink: Sink) -> None:
+    await world.learners(60)
+    async with world.sending(Sender(world.settings), Sender(world.settings), Sender(world.settings)):
+        await world.all_are("sent", 60)
+    assert len(sink.seen) == len(set(sink.seen)) == 60
+
+
+async def test_a_late_sender_does_not_undo_what_another_noted(world: World) -> None:
+    await world.learners(1)
+    [first] = await world.here.database.run(lambda conn: store.claim(conn, 5, "x.example"))
+    assert await world.here.database.run(lambda conn: store.claim(conn, 5, "x.example")) == []
+    await world.rows("UPDATE notices SET sending_since = app_now() - interval '61 s'")
+    [second] = await world.here.database.run(lambda conn: store.claim(conn, 5, "other.example"))
+    assert second.message_id == first.message_id
+    assert not await world.here.database.run(lambda conn: store.mark_failed(conn, first, "late"))
+    assert await world.here.database.run(lambda conn: store.mark_sent(conn, second))
+
+
+async def test_each_answer_of_a_channel_has_its_state(world: World) -> None:
+    await world.learners(1)
+    async with world.sending(Sender(world.settings, {"email": Failing(Later("busy"))})):
+        await world.all_are("deferred", 1)
+    await world.hurry()
+    async with world.sending(Sender(world.settings, {"email": Failing(Never("no_thanks"))})):
+        await world.all_are("failed", 1)
+    [(kind, said)] = await world.told()
+    assert (kind, said["reason"]) == ("NoticeFailed", "no_thanks")
+
+
+async def test_a_notice_that_is_too_old_is_given_up_and_told(world: World) -> None:
+    await world.learners(1)
+    await world.rows("UPDATE notices SET created_at = app_now() - interval '49 hours'")
+    async with world.sending(Sender(world.settings, {"email": Failing(Later("busy"))})):
+        await world.all_are("failed", 1)
+    assert [data["reason"] for _, data in await world.told()] == ["gave_up"]
+
+
+async def test_an_older_course_or_contact_does_not_replace_a_newer(world: World, sink: Sink) -> None:
+    learner = uuid.uuid4()
+    course = CourseCreated(course_id=world.course, partner="torgar", code="L1", version=3, title={"nb": "Ny"})
+    older = course.model_copy(update={"version": 2, "title": {"nb": "Gammel"}})
+    await world.hear(events.courses, [course, older])
+    await world.hear(events.courses, [older])
+    world.seq = 100
+    await world.contact_is_known(learner, "new@example.no")
+    world.seq = 50
+    await world.contact_is_known(learner, "old@example.no")
+    await world.hear(events.enrolments, [LearnerEnrolled(**world.about(learner), place="mosjoen")])
+    async with world.sending():
+        await world.all_are("sent", 1)
+    assert sink.recipients() == ["new@example.no"]
+    assert sink.mails[0]["Subject"].endswith("Ny")
+
+
+@pytest.mark.parametrize(
+    ("letter", "reason"),
+    [
+        ({"email": "a@b.no, c@d.no", "name": "A"}, "bad_contact"),
+        ({"email": "a@b.no\r\nBcc: c@d.no", "name": "A"}, "bad_contact"),
+        ({"email": "a@b.no", "name": "A\r\nBcc: c@d.no"}, "bad_contact"),
+        ({"name": "A"}, "bad_contact"),
+        (None, "unsealable"),
+    ],
+)
+async def test_a_contact_that_will_not_do_is_refused_without_a_word_of_it(
+    world: World, letter: dict[str, Any] | None, reason: str
+) -> None:
+    sealed = "not a letter" if letter is None else sealing.seal(PUBLIC, letter)
+    with pytest.raises(Refused) as refused:
+        await world.hear(world.contacts, [ContactGiven(learner_id=uuid.uuid4(), sealed=sealed)])
+    assert refused.value.reason == reason
+    assert "b.no" not in str(refused.value)
+    assert "Bcc" not in str(refused.value)
+
+
+def test_each_wait_is_longer_than_the_last_until_a_quarter_of_an_hour() -> None:
+    assert 1 <= delay_s(1) <= 3
+    assert 8 <= delay_s(4) <= 24
+    assert 450 <= delay_s(1000) <= 1350
+    assert len({delay_s(3) for _ in range(20)}) > 1
