@@ -1,0 +1,93 @@
+"""`python -m services.catalogue serve | migrate | partners …`."""
+
+import asyncio
+import json
+import re
+import sys
+from typing import Annotated, Any
+
+import cyclopts
+from stdnum.no import orgnr as organisation
+
+from contracts.topics import partner_courses
+from kit import topics
+from kit.database import connect
+from kit.service import main
+from kit.settings import read
+from services.catalogue import commands, store
+from services.catalogue.app import build
+from services.catalogue.domain import Rule
+from services.catalogue.settings import CatalogueSettings
+
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="")]
+
+
+def operators(app: cyclopts.App) -> None:
+    """Give the command line what operators do with partners."""
+    partners = cyclopts.App(name="partners", help="Providers of courses.")
+    app.command(partners)
+
+    @partners.command(name="add")
+    def _add(
+        slug: str,
+        *,
+        name: str,
+        arena: Annotated[list[str], cyclopts.Parameter(negative="")],
+        orgnr: str | None = None,
+        as_json: Json = False,
+    ) -> None:
+        """Let a provider in: its key (shown this once) and its topic. Running services notice by themselves.
+
+        Example: partners add nesna --name "Nesna kurssenter" --orgnr 100000601 --arena mo-i-rana --arena online
+        """
+        for label, value in (("SLUG", slug), *(("--arena", one) for one in arena)):
+            if not SLUG.fullmatch(value):
+                sys.exit(f"{label} must be 1 to 40 of a-z, 0-9 and hyphens, such as mo-i-rana.")
+        if orgnr is not None and not organisation.is_valid(orgnr):
+            sys.exit("--orgnr must be nine digits whose last one is the right check digit.")
+        try:
+            made = asyncio.run(add(read(CatalogueSettings), slug, name.strip(), orgnr, arena))
+        except (Rule, topics.TopicsError) as error:
+            sys.exit(f"{slug} was not added: {error}.")
+        if as_json:
+            print(json.dumps(made))
+        else:
+            print(f"{slug} may publish to {partner_courses(slug).name} at {made['kafka']['bootstrap']}.")
+            print(f"Its key over HTTP, shown this once: {made['key']}")
+
+    @partners.command(name="list")
+    def _list(*, as_json: Json = False) -> None:
+        """List the providers."""
+        rows = asyncio.run(listed(read(CatalogueSettings)))
+        if as_json:
+            print(json.dumps(rows, default=str, ensure_ascii=False))
+        for row in () if as_json else rows:
+            print(f"{row['slug']:<20} {row['state']:<12} {row['name']}  ({', '.join(row['arenas'])})")
+
+
+async def add(
+    settings: CatalogueSettings, slug: str, name: str, orgnr: str | None, arenas: list[str]
+) -> dict[str, Any]:
+    """Make the partner, its key and its topic. Raises Rule or TopicsError, with nothing half done that matters."""
+    await topics.declare(settings.kafka_bootstrap, [partner_courses(slug)])  # first: an empty topic harms nobody
+    conn = await connect(settings, "operator")
+    try:
+        async with conn.transaction():
+            key = await commands.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
+    finally:
+        await conn.close()
+    kafka = {"bootstrap": settings.kafka_bootstrap, "security_protocol": "PLAINTEXT"}
+    return {"slug": slug, "key": key, "kafka": {**kafka, "mechanism": None, "username": None, "password": None}}
+
+
+async def listed(settings: CatalogueSettings) -> list[dict[str, Any]]:
+    conn = await connect(settings, "operator")
+    try:
+        return [dict(row) for row in await store.partners(conn)]
+    finally:
+        await conn.close()
+
+
+if __name__ == "__main__":
+    main("catalogue", build, operators)

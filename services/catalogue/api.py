@@ -1,0 +1,224 @@
+"""What partners write and everybody reads over HTTP."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel, ValidationError
+
+from contracts import strict
+from contracts.fields import Code, Slug
+from contracts.partner import CourseText, OfferingDates
+from contracts.topics import partner_courses
+from kit import auth, problems
+from kit.database import Connection
+from kit.http import Db
+from kit.problems import Problem
+from services.catalogue import commands, store
+from services.catalogue.commands import Published
+from services.catalogue.domain import Rule
+
+BASE = "/api/catalogue/v1"
+MOST_LISTED = 100
+
+router = APIRouter(prefix=BASE, tags=["catalogue"])
+
+problems.explain(
+    "not-this-partner", "Not allowed", "A partner writes its own courses only: use your own address and key."
+)
+problems.explain(
+    "stale", "It has changed since you read it", "Read it again, put your change on the new version, send its ETag."
+)
+
+T = TypeVar("T", bound=BaseModel)
+Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
+
+
+async def acting_for(request: Request, partner: Slug, database: Db) -> str:
+    """The partner whose address this is; 401 without a key or token, 403 with another's."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.startswith("kn_"):
+        async with database.reading() as conn:
+            owner = await store.partner_of_key(conn, commands.digest_of(token.strip()))
+        if owner is None:
+            raise auth.unauthenticated("This partner key is not valid, or no longer.", 'Bearer realm="kursnett"')
+        if owner != partner:
+            raise Problem("not-this-partner", "Not allowed", 403, "This key belongs to another partner.")
+        return partner
+    caller = await auth.signed(await auth.perhaps_signed(request, await auth.bearer(request)))
+    auth.must_act_for(caller, partner)
+    return partner
+
+
+Partner = Annotated[str, Depends(acting_for)]
+IfMatch = Annotated[str | None, Header(description="The ETag it must still have.")]
+
+
+def said(kind: type[T], body: bytes) -> T:
+    """The body as what a partner may say; a misspelt field is named, never dropped. Raises Problem."""
+    try:
+        fields = strict.read(body)
+    except strict.Undecodable as error:
+        raise Problem("malformed", "The body cannot be read", 400, error.detail) from None
+    try:
+        return kind.model_validate(fields, extra="forbid")
+    except ValidationError as error:
+        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_input=False, include_url=False)]
+        raise problems.invalid(found) from None
+
+
+def refused(rule: Rule) -> Problem:
+    """A broken rule as an answer."""
+    if rule.code == "stale":
+        return Problem("stale", "It has changed since you read it", 412, str(rule))
+    status = {"unknown_partner": 404, "unknown_course": 404, "unknown_offering": 404, "offering_cancelled": 409}
+    code = status.get(rule.code, 422)
+    slug = {404: "not-found", 409: "conflict", 422: "invalid"}[code]
+    title = {404: "Not found", 409: "Conflict", 422: "The request is not valid"}[code]
+    return Problem(slug, title, code, str(rule), errors=[{"field": rule.field, "detail": rule.text}])
+
+
+def version_of(tag: str | None) -> int | None:
+    """The version that an If-Match names; -1 for one that is none of ours, which matches nothing."""
+    if tag is None or tag.strip() == "*":
+        return None
+    number = tag.strip().removeprefix("W/").strip('"')
+    return int(number) if number.isdecimal() and len(number) < 10 else -1
+
+
+def answered(name: str, done: Published) -> Response:
+    body = json.dumps({name: str(done.id), "version": done.version}).encode()
+    headers = {"etag": f'"{done.version}"', "location": f"{BASE}/{name.removesuffix('_id')}s/{done.id}"}
+    return Response(body, 201 if done.created else 200, headers, "application/json")
+
+
+# The bodies are read by `said`, which names a misspelt field, so FastAPI does not know them by itself.
+BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+
+
+@router.put("/partners/{partner}/courses/{code}", openapi_extra=BODY)
+async def put_course(
+    code: Code, request: Request, partner: Partner, database: Db, if_match: IfMatch = None
+) -> Response:
+    """Make or change a course; the same again changes nothing."""
+    text = said(CourseText, await request.body())
+
+    async def work(conn: Connection) -> Published:
+        done = await commands.publish_course(conn, partner, code, text, version_of(if_match))
+        await store.note_intake(conn, partner, "http", "CoursePublished", code)
+        return done
+
+    try:
+        return answered("course_id", await database.run(work))
+    except Rule as rule:
+        raise refused(rule) from None
+
+
+@router.put("/partners/{partner}/courses/{code}/offerings/{key}", openapi_extra=BODY)
+async def put_offering(
+    code: Code, key: Code, request: Request, partner: Partner, database: Db, if_match: IfMatch = None
+) -> Response:
+    """Schedule or change a run of a course; the same again changes nothing."""
+    dates = said(OfferingDates, await request.body())
+
+    async def work(conn: Connection) -> Published:
+        done = await commands.publish_offering(conn, partner, code, key, dates, version_of(if_match))
+        await store.note_intake(conn, partner, "http", "OfferingPublished", code)
+        return done
+
+    try:
+        return answered("offering_id", await database.run(work))
+    except Rule as rule:
+        raise refused(rule) from None
+
+
+class Cancelling(BaseModel):
+    reason: str = ""
+
+
+@router.post("/partners/{partner}/courses/{code}/offerings/{key}/cancel", openapi_extra=BODY)
+async def cancel_offering(code: Code, key: Code, request: Request, partner: Partner, database: Db) -> Response:
+    """Cancel a run. Everybody who has a seat or stands in line is told."""
+    body = await request.body()
+    reason = said(Cancelling, body).reason[:2000] if body else ""
+    try:
+        done = await database.run(lambda conn: commands.cancel_offering(conn, partner, code, key, reason))
+    except Rule as rule:
+        raise refused(rule) from None
+    return answered("offering_id", done)
+
+
+@router.get("/partners/{partner}/intake")
+async def read_intake(
+    partner: Partner, database: Db, limit: Limit = MOST_LISTED, before: datetime | None = None
+) -> dict[str, Any]:
+    """What came from this partner and what became of it, newest first."""
+    async with database.reading() as conn:
+        rows = await store.intake(conn, partner, partner_courses(partner).name, before, limit)
+    return {"items": [dict(row) for row in rows]}
+
+
+@router.get("/courses")
+async def list_courses(
+    database: Db,
+    response: Response,
+    q: Annotated[str, Query(max_length=200)] = "",
+    partner: Slug | None = None,
+    after: UUID | None = None,
+    limit: Limit = 20,
+) -> dict[str, Any]:
+    """Courses whose code or title holds the words; `after` is the last id of the page before."""
+    async with database.reading() as conn:
+        rows = await store.search(conn, q, partner, after, limit + 1)
+    page = rows[:limit]
+    if len(rows) > limit:
+        response.headers["link"] = f'<{BASE}/courses?limit={limit}&after={page[-1]["id"]}>; rel="next"'
+    return {
+        "items": [
+            {
+                "course_id": row["id"],
+                "partner": row["partner"],
+                "code": row["code"],
+                "title": json.loads(row["content"])["title"],
+            }
+            for row in page
+        ]
+    }
+
+
+@router.get("/courses/{course_id}")
+async def read_course(course_id: UUID, database: Db, response: Response) -> dict[str, Any]:
+    """One course with its offerings."""
+    async with database.reading() as conn:
+        row = await store.course(conn, course_id)
+        runs = await store.offerings(conn, course_id)
+    if row is None:
+        raise Problem("not-found", "Not found", 404, "There is no such course.")
+    response.headers["etag"] = f'"{row["version"]}"'
+    return {
+        "course_id": row["id"],
+        "partner": row["partner"],
+        "code": row["code"],
+        "version": row["version"],
+        "withdrawn": row["withdrawn"],
+        **json.loads(row["content"]),
+        "offerings": [shown(run) for run in runs],
+    }
+
+
+@router.get("/offerings/{offering_id}")
+async def read_offering(offering_id: UUID, database: Db, response: Response) -> dict[str, Any]:
+    """One run of a course."""
+    async with database.reading() as conn:
+        row = await store.offering(conn, offering_id)
+    if row is None:
+        raise Problem("not-found", "Not found", 404, "There is no such offering.")
+    response.headers["etag"] = f'"{row["version"]}"'
+    return {**shown(row), "course_id": row["course_id"], "partner": row["partner"], "code": row["code"]}
+
+
+def shown(row: store.Row) -> dict[str, Any]:
+    about = {"offering_id": row["id"], "key": row["key"], "version": row["version"], "state": row["state"]}
+    return {**about, **json.loads(row["content"])}

@@ -1,0 +1,21 @@
+"""What the catalogue is made of."""
+
+from pathlib import Path
+
+from kit.service import Service
+from kit.settings import read
+from services.catalogue import api, events
+from services.catalogue.settings import CatalogueSettings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def build() -> Service:
+    """The service with the settings of this process. Ends the process on a setting that will not do."""
+    return Service(
+        name="catalogue",
+        settings=read(CatalogueSettings),
+        migrations=MIGRATIONS,
+        routers=(api.router,),
+        consumers=(events.partners(),),
+    )

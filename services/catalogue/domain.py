@@ -1,0 +1,30 @@
+"""The catalogue's pure rules: what a partner may say, and what of it is new."""
+
+from collections.abc import Sequence
+
+
+class Rule(Exception):
+    """What was said breaks a rule of the catalogue. `code` is for programs, `field` names the place, the text says why."""
+
+    def __init__(self, code: str, field: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.field = field
+        self.text = text
+
+
+def known_subjects(given: Sequence[str], known: Sequence[str]) -> None:
+    """Raises Rule for a subject that is not on the list."""
+    strange = sorted(set(given) - set(known))
+    if strange:
+        raise Rule(
+            "unknown_subject", "subjects", f"{', '.join(strange)} is not a subject; choose of {', '.join(known)}"
+        )
+
+
+def own_arenas(given: Sequence[str], own: Sequence[str]) -> None:
+    """Raises Rule for an arena that the partner may not use."""
+    strange = sorted(set(given) - set(own))
+    if strange:
+        text = f"{', '.join(strange)} is not an arena of this partner; choose of {', '.join(sorted(own))}"
+        raise Rule("unknown_arena", "places", text)

@@ -1,0 +1,184 @@
+"""Every SQL statement of the catalogue: one function, one statement."""
+
+import json
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from kit.database import Connection
+
+Row = asyncpg.Record
+
+
+async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> bool:
+    """False when there is one by this slug."""
+    done = await conn.execute(
+        "INSERT INTO partners (slug, name, orgnr, arenas) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        slug,
+        name,
+        orgnr,
+        arenas,
+    )
+    return bool(done == "INSERT 0 1")
+
+
+async def add_key(conn: Connection, partner: str, digest: bytes) -> None:
+    await conn.execute("INSERT INTO partner_keys (partner, digest) VALUES ($1, $2)", partner, digest)
+
+
+async def partner_of_key(conn: Connection, digest: bytes) -> str | None:
+    found: str | None = await conn.fetchval("SELECT partner FROM partner_keys WHERE digest = $1", digest)
+    return found
+
+
+async def partner(conn: Connection, slug: str) -> Row | None:
+    return await conn.fetchrow("SELECT slug, name, orgnr, arenas, state FROM partners WHERE slug = $1", slug)
+
+
+async def partners(conn: Connection) -> list[Row]:
+    return await conn.fetch("SELECT slug, name, orgnr, arenas, state, joined_at FROM partners ORDER BY slug")
+
+
+async def subjects(conn: Connection) -> list[str]:
+    return [row["slug"] for row in await conn.fetch("SELECT slug FROM subjects ORDER BY slug")]
+
+
+async def create_course(conn: Connection, partner: str, code: str, content: dict[str, Any]) -> UUID | None:
+    """The new course's id; none when the partner has a course by this code, which is locked then by nobody."""
+    found: UUID | None = await conn.fetchval(
+        """
+        INSERT INTO courses (partner, code, content) VALUES ($1, $2, $3)
+        ON CONFLICT ON CONSTRAINT course_code_is_the_partners_own DO NOTHING RETURNING id
+        """,
+        partner,
+        code,
+        json.dumps(content),
+    )
+    return found
+
+
+async def lock_course(conn: Connection, partner: str, code: str) -> Row | None:
+    """A course and its row lock: whoever changes a course or one of its offerings holds it until commit."""
+    return await conn.fetchrow(
+        "SELECT id, partner, code, version, content, withdrawn FROM courses WHERE partner = $1 AND code = $2 FOR UPDATE",
+        partner,
+        code,
+    )
+
+
+async def change_course(conn: Connection, course_id: UUID, content: dict[str, Any]) -> int:
+    """The new version."""
+    version: int = await conn.fetchval(
+        """
+        UPDATE courses SET content = $2, withdrawn = false, version = version + 1, changed_at = app_now()
+        WHERE id = $1 RETURNING version
+        """,
+        course_id,
+        json.dumps(content),
+    )
+    return version
+
+
+async def withdraw_course(conn: Connection, course_id: UUID) -> int:
+    version: int = await conn.fetchval(
+        "UPDATE courses SET withdrawn = true, version = version + 1, changed_at = app_now() WHERE id = $1 RETURNING version",
+        course_id,
+    )
+    return version
+
+
+async def create_offering(conn: Connection, course_id: UUID, key: str, content: dict[str, Any]) -> UUID:
+    offering_id: UUID = await conn.fetchval(
+        "INSERT INTO offerings (course_id, key, content) VALUES ($1, $2, $3) RETURNING id",
+        course_id,
+        key,
+        json.dumps(content),
+    )
+    return offering_id
+
+
+async def offering_of(conn: Connection, course_id: UUID, key: str) -> Row | None:
+    return await conn.fetchrow(
+        "SELECT id, version, content, state FROM offerings WHERE course_id = $1 AND key = $2", course_id, key
+    )
+
+
+async def change_offering(conn: Connection, offering_id: UUID, content: dict[str, Any], state: str) -> int:
+    version: int = await conn.fetchval(
+        """
+        UPDATE offerings SET content = $2, state = $3, version = version + 1, changed_at = app_now()
+        WHERE id = $1 RETURNING version
+        """,
+        offering_id,
+        json.dumps(content),
+        state,
+    )
+    return version
+
+
+async def course(conn: Connection, course_id: UUID) -> Row | None:
+    return await conn.fetchrow(
+        "SELECT id, partner, code, version, content, withdrawn FROM courses WHERE id = $1", course_id
+    )
+
+
+async def offerings(conn: Connection, course_id: UUID) -> list[Row]:
+    return await conn.fetch(
+        "SELECT id, course_id, key, version, content, state FROM offerings WHERE course_id = $1 ORDER BY id", course_id
+    )
+
+
+async def offering(conn: Connection, offering_id: UUID) -> Row | None:
+    return await conn.fetchrow(
+        """
+        SELECT offerings.id, course_id, key, offerings.version, offerings.content, state, partner, code
+        FROM offerings JOIN courses ON courses.id = course_id WHERE offerings.id = $1
+        """,
+        offering_id,
+    )
+
+
+async def search(conn: Connection, q: str, partner: str | None, after: UUID | None, limit: int) -> list[Row]:
+    """Courses in the order they came, whose code or a title holds the words."""
+    return await conn.fetch(
+        """
+        SELECT id, partner, code, content FROM courses
+        WHERE NOT withdrawn
+          AND ($1 = '' OR position(lower($1) in lower(code)) > 0
+               OR EXISTS (SELECT FROM jsonb_each_text(content->'title') WHERE position(lower($1) in lower(value)) > 0))
+          AND ($2::text IS NULL OR partner = $2) AND ($3::uuid IS NULL OR id > $3)
+        ORDER BY id LIMIT $4
+        """,
+        q,
+        partner,
+        after,
+        limit,
+    )
+
+
+async def note_intake(conn: Connection, partner: str, way: str, what: str, code: str) -> None:
+    await conn.execute(
+        "INSERT INTO intake (partner, way, what, code) VALUES ($1, $2, $3, $4)", partner, way, what, code
+    )
+
+
+async def intake(conn: Connection, partner: str, topic: str, before: datetime | None, limit: int) -> list[Row]:
+    """What came from one partner and what became of it, newest first."""
+    return await conn.fetch(
+        """
+        SELECT * FROM (
+            SELECT at, 'taken' AS outcome, way, what, code, NULL AS reason, NULL AS detail FROM intake WHERE partner = $1
+            UNION ALL
+            SELECT parked_at, CASE WHEN state = 'refused' THEN 'refused' ELSE 'parked' END, 'kafka', type, NULL,
+                   reason, detail
+            FROM parked WHERE topic = $2 AND state <> 'redriven'
+        ) AS everything
+        WHERE $3::timestamptz IS NULL OR at < $3 ORDER BY at DESC LIMIT $4
+        """,
+        partner,
+        topic,
+        before,
+        limit,
+    )
