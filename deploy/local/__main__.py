@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import asdict
@@ -23,15 +24,17 @@ async def supervise(places: Places, names: list[str], lifeline: int | None) -> i
     """Run the stack until SIGTERM, SIGINT or the end of whoever holds the lifeline; returns the exit code."""
     began = time.time()
     phase: dict[str, Any] = {"phase": "starting"}
+    writing = threading.Lock()  # a program's preparation tells of its progress from a thread of its own
 
     def write() -> None:
         if phase["phase"] == "starting" and supervisor.ready:
             phase.update(phase="ready", seconds=round(time.time() - began, 1))
         known = {name: asdict(one) for name, one in supervisor.known.items()}
         state = {**phase, "supervisor": os.getpid(), "began": began, "places": places.record(), "programs": known}
-        draft = places.state.with_suffix(".new")
-        draft.write_text(json.dumps(state))
-        draft.replace(places.state)
+        with writing:
+            draft = places.state.with_suffix(".new")
+            draft.write_text(json.dumps(state))
+            draft.replace(places.state)
 
     supervisor = Supervisor(programs(places, names), places.home, places.logs, write)
     loop = asyncio.get_running_loop()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class Rule(Exception):
-    """What was said breaks a rule of the catalogue. `code` is for programs, `field` names the place, the text says why."""
+    """What was said breaks a rule. `code` is for programs, `field` names the place, the text says why."""
 
     def __init__(self, code: str, field: str, text: str) -> None:
         super().__init__(text)

@@ -62,7 +62,10 @@ async def create_course(conn: Connection, partner: str, code: str, content: dict
 async def lock_course(conn: Connection, partner: str, code: str) -> Row | None:
     """A course and its row lock: whoever changes a course or one of its offerings holds it until commit."""
     return await conn.fetchrow(
-        "SELECT id, partner, code, version, content, withdrawn FROM courses WHERE partner = $1 AND code = $2 FOR UPDATE",
+        """
+        SELECT id, partner, code, version, content, withdrawn FROM courses
+        WHERE partner = $1 AND code = $2 FOR UPDATE
+        """,
         partner,
         code,
     )
@@ -83,7 +86,10 @@ async def change_course(conn: Connection, course_id: UUID, content: dict[str, An
 
 async def withdraw_course(conn: Connection, course_id: UUID) -> int:
     version: int = await conn.fetchval(
-        "UPDATE courses SET withdrawn = true, version = version + 1, changed_at = app_now() WHERE id = $1 RETURNING version",
+        """
+        UPDATE courses SET withdrawn = true, version = version + 1, changed_at = app_now()
+        WHERE id = $1 RETURNING version
+        """,
         course_id,
     )
     return version
@@ -169,7 +175,8 @@ async def intake(conn: Connection, partner: str, topic: str, before: datetime | 
     return await conn.fetch(
         """
         SELECT * FROM (
-            SELECT at, 'taken' AS outcome, way, what, code, NULL AS reason, NULL AS detail FROM intake WHERE partner = $1
+            SELECT at, 'taken' AS outcome, way, what, code, NULL AS reason, NULL AS detail
+            FROM intake WHERE partner = $1
             UNION ALL
             SELECT parked_at, CASE WHEN state = 'refused' THEN 'refused' ELSE 'parked' END, 'kafka', type, NULL,
                    reason, detail
