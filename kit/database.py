@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from kit import tracing
 from kit.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Database:
                 **arguments(self._settings, purpose),
                 min_size=1,
                 max_size=size,
+                init=tracing.watch,
                 max_inactive_connection_lifetime=60,
                 reset=_keep,  # we change no session state, so the usual round trip on release buys nothing
             )

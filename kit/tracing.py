@@ -90,6 +90,13 @@ def span(name: str, kind: Kind = "internal") -> Iterator[Span]:
         inner.end()
 
 
+@contextmanager
+def hearing(followed: trail.Trail, kind: str) -> Iterator[Span]:
+    """What one event causes, on its trail: around a listener's work for that event. `kind` is the event's type."""
+    with trail.following(followed), span(f"hear {kind}", "consumer") as heard:
+        yield heard
+
+
 def _context(traceparent: str | None) -> Any:
     """What OpenTelemetry calls the parent's context; none begins a new trace."""
     from opentelemetry.context import Context
