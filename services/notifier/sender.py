@@ -12,7 +12,7 @@ from kit.trail import following, trail
 from services.notifier import letters, store
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Never
-from services.notifier.settings import NotifierSettings
+from services.notifier.settings import NotifierSettings, sender
 from services.notifier.store import Claimed
 
 log = logs.get(__name__)
@@ -32,7 +32,7 @@ class Sender:
         self._settings = settings
         self._channels = channels
         self._templates = letters.environment()
-        self._domain = settings.mail_from.rpartition("@")[2]
+        self._domain = sender(settings.mail_from).domain
 
     async def run(self, running: Running) -> None:
         """Send until the process is asked to stop; letters in hand are finished."""

@@ -27,7 +27,8 @@ class NotifierSettings(Settings):
         30, ge=1, le=40, description="the longest one mail may take; under 60 s, when a notice is taken to be abandoned"
     )
     mail_from: str = Field(
-        "ikke-svar@kursnett.example", description="the sender of every mail, at a domain that you may send for"
+        "Kursnett <ikke-svar@kursnett.example>",
+        description="the sender of every mail, at a domain that you may send for",
     )
     sender_connections: int = Field(
         4, ge=1, le=50, description="mails under way at once; mail servers often refuse more than a few connections"
@@ -50,10 +51,17 @@ class NotifierSettings(Settings):
     @field_validator("mail_from")
     @classmethod
     def one_address(cls, value: str) -> str:
-        try:
-            address = Address(addr_spec=value)
-        except (ValueError, IndexError, MessageError) as error:
-            raise ValueError("must be one plain address such as ikke-svar@example.no") from error
-        if not address.domain or not value.isascii():
-            raise ValueError("must be one plain address such as ikke-svar@example.no")
+        sender(value)
         return value
+
+
+def sender(value: str) -> Address:
+    """`Kursnett <ikke-svar@example.no>` or the address alone. Raises ValueError for anything else."""
+    name, bracket, rest = value.rpartition("<")
+    try:
+        address = Address(name.strip(), addr_spec=rest.removesuffix(">") if bracket else rest)
+    except (ValueError, IndexError, MessageError):
+        address = Address()
+    if not address.domain or not value.isascii() or any(sign in name for sign in '<>@,;"'):
+        raise ValueError("must be one address such as Kursnett <ikke-svar@example.no>")
+    return address

@@ -12,8 +12,9 @@ from jinja2 import UndefinedError
 from services.notifier import letters, store
 from services.notifier.channels import email
 from services.notifier.channels.channel import Letter, Never
+from services.notifier.settings import sender
 
-SENDER = "ikke-svar@kursnett.example"
+SENDER = sender("Kursnett <ikke-svar@kursnett.example>")
 TITLES = {"nb": "Ledelse i praksis", "nn": "Leiing i praksis", "en": "Leadership in practice"}
 LANGUAGES = ("nb", "nn", "en")
 UGLY = (
@@ -129,6 +130,19 @@ def test_a_template_does_evaluate_its_own_words() -> None:
 def test_what_is_not_one_plain_address_is_never_sent_to(address: str) -> None:
     with pytest.raises(Never, match="bad_address"):
         email.message(written(email=address), SENDER)
+
+
+@pytest.mark.parametrize("value", ["a@b.no", "Kursnett <a@b.no>", "Kurs nett<a@b.no>"])
+def test_the_sender_is_one_address(value: str) -> None:
+    assert sender(value).addr_spec == "a@b.no"
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a", "a@b.no, c@d.no", "a@b.no <c@d.no>", "x <a@b.no> <c@d.no>", "x\r\ny <a@b.no>"]
+)
+def test_a_sender_that_is_not_one_address_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="must be one address"):
+        sender(value)
 
 
 def test_a_header_with_a_line_break_is_refused() -> None:

@@ -11,21 +11,20 @@ from email.message import EmailMessage
 import aiosmtplib
 
 from services.notifier.channels.channel import Later, Letter, Never
-from services.notifier.settings import NotifierSettings
+from services.notifier.settings import NotifierSettings, sender
 
-SENDER_NAME = "Kursnett"
 IDLE_S = 10.0  # after so long without use the server is asked whether it still listens
 _NEVER = {"recipient": "refused_address", "message": "refused_message"}
 
 
-def message(letter: Letter, mail_from: str) -> EmailMessage:
+def message(letter: Letter, mail_from: Address) -> EmailMessage:
     """The letter as one mail to one recipient, text and HTML. Raises Never for what no header can hold.
 
     Addresses are objects and never strings in a header: "a@b.no, c@d.no" would silently be two recipients.
     """
     mail = EmailMessage(policy=policy.SMTP)
     try:
-        mail["From"] = Address(SENDER_NAME, addr_spec=mail_from)
+        mail["From"] = mail_from
         mail["To"] = recipient(letter)
     except (ValueError, IndexError, MessageError) as error:
         raise Never("bad_address") from error
@@ -73,12 +72,13 @@ class Email:
 
     def __init__(self, settings: NotifierSettings) -> None:
         self._settings = settings
+        self._sender = sender(settings.mail_from)
         self._idle: list[tuple[aiosmtplib.SMTP, float]] = []
         self._slots = asyncio.Semaphore(settings.sender_connections)
 
     async def deliver(self, letter: Letter) -> None:
         """Hand one letter to the mail server. Returning means that it answered 250. Raises Later or Never."""
-        content = serialised(message(letter, self._settings.mail_from))
+        content = serialised(message(letter, self._sender))
         async with self._slots:
             try:
                 async with asyncio.timeout(self._settings.smtp_timeout_s):
@@ -104,7 +104,7 @@ class Email:
         client = aiosmtplib.SMTP(
             hostname=settings.smtp_host,
             port=settings.smtp_port,
-            local_hostname=settings.mail_from.rpartition("@")[2],  # the machine's own name is nobody's business
+            local_hostname=self._sender.domain,  # the machine's own name is nobody's business
             use_tls=settings.smtp_tls == "tls",
             start_tls=settings.smtp_tls == "starttls",
             username=settings.smtp_user or None,
@@ -117,7 +117,7 @@ class Email:
     async def _hand_over(self, client: aiosmtplib.SMTP, address: str, content: bytes) -> None:
         usable = False
         try:
-            await client.sendmail(self._settings.mail_from, [address], content)
+            await client.sendmail(self._sender.addr_spec, [address], content)
             usable = True
         except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused):
             usable = True  # a "no" about this letter; the next one may go
