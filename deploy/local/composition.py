@@ -75,7 +75,7 @@ def service(places: Places, name: str) -> Program:
         prepare=prepare,
         argv=[*command, "serve"],
         environment=environment,
-        after=("postgres", "kafka", "issuer", "mail"),
+        after=("postgres", "kafka", "mail"),  # the issuer is asked with the first token
         stop_seconds=25.0,  # it promises 20
     )
 

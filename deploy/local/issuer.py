@@ -18,7 +18,7 @@ CONFIGURATION = ROOT / "deploy" / "issuer.json"  # what it puts into a token; th
 MAIN = "no.nav.security.mock.oauth2.StandaloneMockOAuth2ServerKt"
 JVM = ("-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 AT_ONCE = 16  # requests side by side; it closes the connection after each
-WARMING = 150  # a young Java signs a third of what it does after so many
+WARMING = 400  # a young Java signs a third of what it does after so many
 
 
 @dataclass(frozen=True)

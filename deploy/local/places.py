@@ -106,6 +106,6 @@ def cache() -> Path:
 
 def _port(environment: Mapping[str, str], name: str, otherwise: int, highest: int) -> int:
     text = environment.get(name) or str(otherwise)
-    if not text.isdecimal() or not 1024 <= int(text) <= highest:
+    if not (text.isascii() and text.isdecimal()) or not 1024 <= int(text) <= highest:
         raise Trouble(f"{name} is {text!r}, which is no port.", f"Set it to a number from 1024 to {highest}.")
     return int(text)

@@ -1,0 +1,161 @@
+"""The parts of the local stack that need no server: ports, archives, secrets, settings, the mail box."""
+
+import hashlib
+import json
+import socket
+import stat
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from deploy import secrets
+from deploy.local import jars, ports
+from deploy.local.mail import Box, application
+from deploy.local.places import Places
+from deploy.trouble import Trouble
+from kit.sealing import seal, unseal
+
+
+def test_a_taken_port_is_told_with_its_owner_and_the_way_round_it(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        places = Places(tmp_path, gateway_port=other.getsockname()[1])
+        with pytest.raises(Trouble) as told:
+            ports.require_free(places, ["gateway"])
+    assert f"Port {places.gateway_port} (for gateway) is taken by python" in told.value.what
+    assert f"KURSNETT_PORT={places.gateway_port + 1}" in told.value.mend
+    ports.require_free(places, ["gateway"])  # the control: free again
+
+
+@pytest.mark.parametrize("value", ["", "80", "99999", "abc", "-1", "١٨٠٠٠"])
+def test_a_wrong_port_is_refused_by_name(value: str) -> None:
+    if not value:
+        assert Places.from_environment({"KURSNETT_PORT": value}).gateway_port == 8080
+        return
+    with pytest.raises(Trouble, match="KURSNETT_PORT"):
+        Places.from_environment({"KURSNETT_PORT": value})
+
+
+def test_an_archive_with_another_hash_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KURSNETT_CACHE", str(tmp_path))
+    jar = jars.Jar("org.example:thing:1", hashlib.sha256(b"right").hexdigest())
+    monkeypatch.setattr(jars, "listed", lambda program: [jar])
+    folder = tmp_path / "jars"
+    folder.mkdir()
+    (folder / jar.file).write_bytes(b"right")
+    assert jars.class_path("kafka") == str(folder / jar.file)
+    (folder / jar.file).write_bytes(b"wrong")
+    with pytest.raises(Trouble, match=r"is not the org.example:thing:1"):
+        jars.class_path("kafka")
+
+
+def test_a_download_that_is_not_the_listed_one_never_gets_into_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KURSNETT_CACHE", str(tmp_path))
+    good = jars.Jar("org.example:good:1", hashlib.sha256(b"good").hexdigest())
+    bad = jars.Jar("org.example:bad:1", hashlib.sha256(b"bad").hexdigest())
+    monkeypatch.setattr(jars, "listed", lambda program: [good, bad])
+
+    def network(coordinate: str, staging: Path) -> Path:
+        path = staging / coordinate.replace(":", "-")
+        path.write_bytes(b"good" if "good" in coordinate else b"forged")
+        return path
+
+    monkeypatch.setattr(jars, "_download", network)
+    with pytest.raises(Trouble, match=r"org.example:bad:1 is not what"):
+        jars.class_path("kafka")
+    assert [path.name for path in (tmp_path / "jars").iterdir()] == [good.file]  # and the whole one need not come again
+
+
+def test_no_network_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def network(coordinate: str, staging: Path) -> Path:
+        raise ConnectionError("Max retries exceeded with url …")
+
+    monkeypatch.setenv("KURSNETT_CACHE", str(tmp_path))
+    monkeypatch.setattr(jars, "_download", network)
+    with pytest.raises(Trouble, match=r"could not be fetched.*run the same command again"):
+        jars.class_path("kafka")
+
+
+def test_every_archive_is_listed_once_with_its_hash() -> None:
+    for program in jars.ENDPOINTS:
+        listed = jars.listed(program)
+        assert len({jar.file for jar in listed}) == len(listed) > 40
+        assert all(len(jar.sha256) == 64 for jar in listed)
+    assert "org.apache.kafka:kafka-clients:4.3.1" in {jar.coordinate for jar in jars.listed("kafka")}
+
+
+def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:
+    assert len(secrets.make(tmp_path)) == 9
+    before = {path: path.read_text() for path in tmp_path.glob("*/*")}
+    assert secrets.make(tmp_path) == []
+    assert {path: path.read_text() for path in tmp_path.glob("*/*")} == before
+    assert {stat.S_IMODE(path.stat().st_mode) for path in before} == {0o400}
+    public = (tmp_path / "enrolment" / "contact_public_key").read_text()
+    private = (tmp_path / "notifier" / "contact_private_key").read_text()
+    assert unseal(private, seal(public, {"email": "kari@example.org"})) == {"email": "kari@example.org"}
+    assert "d" not in json.loads(public)["keys"][0]
+    passwords = [text for path, text in before.items() if path.parent.name == "postgres"]
+    assert len(set(passwords)) == 4
+
+
+def test_a_lost_public_key_comes_back_and_a_lost_private_one_takes_it_along(tmp_path: Path) -> None:
+    secrets.make(tmp_path)
+    public, private = tmp_path / "enrolment" / "contact_public_key", tmp_path / "notifier" / "contact_private_key"
+    first = public.read_text()
+    public.unlink()
+    secrets.make(tmp_path)
+    assert public.read_text() == first
+    private.unlink()
+    secrets.make(tmp_path)
+    assert public.read_text() != first
+    assert secrets.public_half(private.read_text()) == public.read_text()
+
+
+def letter(subject: str) -> bytes:
+    message = EmailMessage()
+    message["From"] = "Kursnett <kursnett@example.org>"
+    message["To"] = "Kari Nordmann <kari@example.org>"
+    message["Subject"] = subject
+    message["Message-ID"] = f"<{len(subject)}@example.org>"
+    message.set_content("Du har fått plass.\n")
+    message.add_alternative('<html lang="nb"><p>Du har fått plass.</p></html>', subtype="html")
+    return message.as_bytes()
+
+
+def test_the_mail_page_speaks_mailpits_words() -> None:
+    box = Box()
+    for number in range(60):
+        box.add("kursnett@example.org", ["kari@example.org"], letter(f"søknad-{number}"))
+    web = TestClient(application(box))
+    listed = web.get("/api/v1/messages", params={"limit": 2}).json()
+    assert (listed["total"], [one["Subject"] for one in listed["messages"]]) == (60, ["søknad-59", "søknad-58"])
+    newest = listed["messages"][0]
+    assert newest["To"] == [{"Name": "Kari Nordmann", "Address": "kari@example.org"}]
+    assert newest["From"]["Address"] == "kursnett@example.org"
+    raw = web.get(f"/api/v1/message/{newest['ID']}/raw")
+    assert b"Message-ID: <9@example.org>" in raw.content
+    assert newest["MessageID"] == "9@example.org"
+    shown = web.get(f"/api/v1/message/{newest['ID']}").json()
+    assert shown["Text"].strip() == "Du har fått plass."
+    assert 'lang="nb"' in shown["HTML"]
+    assert "søknad-59" in web.get("/").text
+    assert "Du har fått plass." in web.get(f"/view/{newest['ID']}").text
+    assert web.get("/api/v1/message/99999999/raw").status_code == 404
+    assert web.delete("/api/v1/messages").status_code == 200
+    assert web.get("/api/v1/messages").json()["total"] == 0
+
+
+def test_the_mail_box_keeps_the_newest_and_even_what_is_no_mail() -> None:
+    box = Box(kept=3)
+    for raw in (b"", b"\xff\xfe\x00 no mail", b"Subject: =?utf-8?b?broken\r\n\r\n", b"To: a@b.no, c@d.no\r\n\r\nx"):
+        box.add("a@example.org", ["b@example.org"], raw)
+    assert len(box) == 3
+    web = TestClient(application(box))
+    for mail in web.get("/api/v1/messages").json()["messages"]:
+        assert web.get(f"/api/v1/message/{mail['ID']}").status_code == 200
+        assert web.get(f"/view/{mail['ID']}").status_code == 200
