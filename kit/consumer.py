@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from kit import inbox, logs, parking, switch, trail
+from kit import inbox, logs, offsets, parking, switch, trail
 from kit.database import AWAY, COLLIDED, Connection, Unknown, is_away
 from kit.listeners import Listeners, Received, Refused
 from kit.parking import Record
@@ -29,6 +29,7 @@ ATTEMPTS = 3
 BACKOFF_S = (0.1, 0.5)  # between attempts at one record, with jitter
 ONE_S = 10.0  # how long one record may take; far below the poll interval, so that it never costs a rebalance
 TRANSIENT_S = 60.0  # how long locks and time-outs are waited out before a record counts as failed
+TOPICS_MS = 5_000  # how soon a new topic that fits the pattern is followed
 SWITCH_S = 1.0  # how soon an operator's pause, resume, replay or redrive is seen
 WATCH_S = 5.0
 STUCK_S = 60.0  # waiting records and no progress for so long: this process is no use and should be restarted
@@ -70,6 +71,7 @@ class Consumer:
             client_id=self.group,
             consumer_only=True,  # it has no producer, so that no header of a record can make us write anywhere
             allow_auto_create_topics=False,
+            metadata_max_age_ms=TOPICS_MS,
             graceful_timeout=12,
             logger=logging.getLogger("faststream"),
         )
@@ -81,7 +83,8 @@ class Consumer:
             await broker.stop()
 
     def _subscribe(self, broker: KafkaBroker) -> Any:
-        instance = self._running.settings.instance
+        # A lasting member that comes back gets its old assignment and never the topics that fit the pattern since.
+        instance = "" if self._pattern else self._running.settings.instance
         subscriber = broker.subscriber(
             *self._topics,
             pattern=self._pattern,
@@ -96,7 +99,7 @@ class Consumer:
             parser=self._parse,
             decoder=_as_it_is,
             max_poll_interval_ms=300_000,
-            session_timeout_ms=10_000,
+            session_timeout_ms=6_000,  # the least that a broker allows: how long a killed member is waited for
         )
         subscriber(self._take)
         return subscriber
@@ -293,21 +296,13 @@ class Consumer:
                 return
 
     async def _commit(self, records: Iterable[Record]) -> None:
-        offsets: dict[TopicPartition, int] = {}
-        for record in records:
-            place = TopicPartition(record.topic, record.partition)
-            offsets[place] = max(offsets.get(place, 0), record.offset + 1)
         try:
-            await self._kafka.commit(offsets)
+            await self._kafka.commit(offsets.after(records))
         except KafkaError as error:  # a rebalance came between; the new owner reads again and the inbox knows
             log.info("offsets_not_committed", consumer=self.group, error=type(error).__name__)
 
     def _rewind(self, records: Iterable[Record]) -> None:
-        first: dict[TopicPartition, int] = {}
-        for record in records:
-            place = TopicPartition(record.topic, record.partition)
-            first[place] = min(first.get(place, record.offset), record.offset)
-        for place, offset in first.items():
+        for place, offset in offsets.first(records).items():
             if place in self._kafka.assignment():
                 self._kafka.seek(place, offset)
 
@@ -381,7 +376,8 @@ class Consumer:
             log.info("lag_not_known", consumer=self.group, error=type(error).__name__)
             return
         self._running.metrics.consumer_lag.labels(self.group).set(lag)
-        if (assigned and lag == 0) or self._waiting_for_database:
+        nothing_yet = self._pattern is not None and not self._kafka.subscription()  # no topic fits the pattern
+        if (assigned and lag == 0) or nothing_yet or self._waiting_for_database:
             self._progress = time.monotonic()
         if time.monotonic() - self._progress > STUCK_S:
             log.error("consumer_stuck", consumer=self.group, lag=lag, partitions=len(assigned))
