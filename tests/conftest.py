@@ -1,11 +1,13 @@
 """What every test shares: the event loop library that the services run on, and the real servers of this run."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from deploy.local.stack import Stack
+from deploy.demo import data
+from deploy.local.stack import EVERYTHING, Stack
 from tests.delivery import Servers
 
 
@@ -28,3 +30,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield Servers(admin=stack.places.database("admin"), kafka=stack.places.address("kafka"))
         stack.stop()
     stack.reset()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole product, started for this run on free ports, with the demonstration data."""
+    home = tmp_path_factory.mktemp("stack", numbered=False) / "home"
+    with Stack.somewhere(home, programs=EVERYTHING) as running:
+        asyncio.run(data.load(running.places, lambda text: None))
+        yield running
+        running.stop()
+    running.reset()

@@ -1,6 +1,7 @@
 """Whether the ports that a stack wants are free, and who has them when they are not."""
 
 import errno
+import random
 import socket
 from collections.abc import Iterable
 
@@ -51,9 +52,14 @@ def require_free(places: Places, names: Iterable[str]) -> None:
     )
 
 
-def open_block(first: int = 20000, last: int = 60000) -> int:
-    """A base port with all the ports that a stack counts from it free, and the one after them for its gateway."""
-    for base in range(first, last, PORTS_SPANNED + 1):
+def open_block(first: int = 20000, last: int = 32000) -> int:
+    """A base port with all the ports that a stack counts from it free, and the one after them for its gateway.
+
+    Two that look at the same time must not find the same, so each begins somewhere else. `last` is below the ports that
+    the system gives to outgoing connections.
+    """
+    bases = list(range(first, last, PORTS_SPANNED + 1))
+    for base in random.sample(bases, len(bases)):
         if all(free(port) for port in range(base, base + PORTS_SPANNED + 1)):
             return base
     raise Trouble("No run of free ports was found on this machine.", "Stop some servers and try again.")

@@ -1,0 +1,296 @@
+"""The whole chain by its public interface: a partner's course, a learner's seat, one mail; on the real servers."""
+
+import asyncio
+import json
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from typing import Any
+
+import httpx2
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from contracts.envelope import decode
+from deploy.demo import story
+from deploy.demo.data import bearer
+from deploy.local.issuer import Login, tokens
+from deploy.local.places import Places
+from deploy.local.service import command
+from deploy.local.stack import Stack
+from tests.delivery import until
+
+pytestmark = pytest.mark.anyio
+
+
+class Web:
+    """A partner and learners at the gateway, and the mail catcher."""
+
+    def __init__(self, places: Places, http: httpx2.AsyncClient) -> None:
+        self.places = places
+        self.http = http
+        self.word = uuid.uuid4().hex[:8]
+
+    async def token(self, name: str, partner: str = "") -> str:
+        [found] = await tokens(self.places, [Login(name, name, partner=partner)])
+        return found
+
+    async def offering(self, code: str, capacity: int, title: str = "Kurs") -> str:
+        """A course and a run of it by PUT; waits until enrolment has heard of it."""
+        key = await self.token("torgar", "torgar")
+        address = f"/api/catalogue/v1/partners/torgar/courses/{code}"
+        made = await self.http.put(address, json={"title": {"nb": title, "en": f"{title} (en)"}}, headers=bearer(key))
+        assert made.status_code == 201, made.text
+        start = datetime.now(UTC) + timedelta(days=30)
+        run = {
+            "starts_at": start.isoformat(),
+            "ends_at": (start + timedelta(hours=6)).isoformat(),
+            "places": [{"arena": "bronnoysund", "capacity": capacity}],
+        }
+        made = await self.http.put(f"{address}/offerings/1", json=run, headers=bearer(key))
+        assert made.status_code == 201, made.text
+        offering = str(made.json()["offering_id"])
+
+        async def open_there() -> bool:
+            return (await self.http.get(f"/api/enrolment/v1/offerings/{offering}")).status_code == 200
+
+        await until(open_there)
+        return offering
+
+    async def enrol(self, offering: str, name: str, language: str = "nb", **headers: str) -> httpx2.Response:
+        body = {
+            "places": ["bronnoysund"],
+            "name": name,
+            "contact": {"email": f"{name}@example.org", "language": language},
+        }
+        token = await self.token(name)
+        return await self.http.post(
+            f"/api/enrolment/v1/offerings/{offering}/enrolments", json=body, headers=bearer(token) | headers
+        )
+
+    async def mails(self, name: str, count: int, within_s: float = 10) -> list[Any]:
+        """The mails to one learner, oldest first, once there are so many."""
+        base = f"http://127.0.0.1:{self.places.port('mail')}/api/v1"
+
+        async def come() -> list[str] | None:
+            listed = (await self.http.get(f"{base}/messages", params={"limit": 1000})).json()["messages"]
+            ids = [m["ID"] for m in listed if m["To"][0]["Address"] == f"{name}@example.org"]
+            return ids[::-1] if len(ids) >= count else None
+
+        ids = await until(come, within_s)
+        raw = [(await self.http.get(f"{base}/message/{one}/raw")).content for one in ids]
+        return [message_from_bytes(one, policy=policy.default) for one in raw]
+
+
+@pytest.fixture
+async def web(stack: Stack) -> AsyncIterator[Web]:
+    async with httpx2.AsyncClient(base_url=stack.places.gateway, timeout=20) as http:
+        yield Web(stack.places, http)
+
+
+async def send(web: Web, topic: str, key: str, value: bytes | None, headers: Any = None) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=web.places.address("kafka"))
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, value, key=key.encode(), headers=headers)
+    finally:
+        await producer.stop()
+
+
+async def test_the_demonstrated_story_comes_true(stack: Stack) -> None:
+    told: list[str] = []
+    await story.play(stack.places, told.append)
+    assert any("associated" in line for line in told)
+
+
+async def test_a_course_put_over_http_becomes_a_seat_and_one_mail_within_two_seconds(web: Web) -> None:
+    name = f"kari-{web.word}"
+    offering = await web.offering(f"H-{web.word}", 1, "Sveising")
+    answer = await web.enrol(offering, name)
+    assert answer.status_code == 201
+    assert answer.json()["state"] == "associated"
+    assert answer.headers["location"].endswith(answer.json()["enrolment_id"])
+    [mail] = await web.mails(name, 1, within_s=2)
+    assert mail["Content-Language"] == "nb"
+    assert {part.get_content_type() for part in mail.walk()} >= {"text/plain", "text/html"}
+    assert "Sveising" in mail.get_body(("plain",)).get_content()
+
+
+async def test_each_learner_is_written_to_in_his_own_language(web: Web) -> None:
+    offering = await web.offering(f"L-{web.word}", 3)
+    for language in ("nb", "nn", "en"):
+        name = f"{language}-{web.word}"
+        assert (await web.enrol(offering, name, language)).status_code == 201
+        [mail] = await web.mails(name, 1)
+        assert mail["Content-Language"] == language
+
+
+async def test_withdrawing_gives_the_seat_to_the_first_in_line(web: Web) -> None:
+    offering = await web.offering(f"W-{web.word}", 1)
+    names = [f"{who}-{web.word}" for who in ("first", "second", "third")]
+    made = [(await web.enrol(offering, name)).json() for name in names]
+    assert [(one["state"], one["place_in_line"]) for one in made] == [
+        ("associated", None),
+        ("queued", 1),
+        ("queued", 2),
+    ]
+    address = f"/api/enrolment/v1/enrolments/{made[0]['enrolment_id']}/withdraw"
+    left = await web.http.post(address, headers=bearer(await web.token(names[0])))
+    assert left.status_code == 200
+    [seated] = [
+        (await web.http.get(f"/api/enrolment/v1/enrolments/{made[1]['enrolment_id']}", headers=bearer(token))).json()
+        for token in [await web.token(names[1])]
+    ]
+    assert (seated["state"], seated["place"]) == ("associated", "bronnoysund")
+    assert len(await web.mails(names[1], 2)) == 2
+    assert len(await web.mails(names[0], 2)) == 2
+
+
+async def test_a_repeated_request_has_one_effect(web: Web) -> None:
+    name = f"twice-{web.word}"
+    offering = await web.offering(f"I-{web.word}", 5)
+    answers = [await web.enrol(offering, name, **{"Idempotency-Key": web.word}) for _ in range(3)]
+    assert [a.status_code for a in answers] == [201, 201, 201]
+    assert len({a.json()["enrolment_id"] for a in answers}) == 1
+    assert len(await web.mails(name, 1)) == 1
+
+
+async def test_a_killed_service_comes_back_and_loses_nothing(web: Web, stack: Stack) -> None:
+    offering = await web.offering(f"K-{web.word}", 50)
+    names = [f"kill{n}-{web.word}" for n in range(12)]
+    for place, name in enumerate(names):
+        if place == 4:
+            for pid in stack.pids("notifier"):
+                os.kill(pid, signal.SIGKILL)
+        assert (await web.enrol(offering, name)).status_code == 201
+    for name in names:
+        assert len(await web.mails(name, 1, within_s=40)) == 1
+
+
+BAD = {
+    "not_json": (b"{", None),
+    "not_utf8": (b"\xff\xfe{}", None),
+    "empty": (None, None),
+    "foreign_source": (b'{"specversion":"1.0","id":"1","source":"/partners/mosjoen","type":"x","data":{}}', None),
+    "unknown_type": (b'{"specversion":"1.0","id":"2","source":"/partners/torgar","type":"x","data":{}}', None),
+    "unknown_version": (
+        b'{"specversion":"1.0","id":"3","source":"/partners/torgar",'
+        b'"type":"no.kursnett.partner.CoursePublished.v9","data":{}}',
+        [("reply_to", b"catalogue.courses"), ("content-type", b"text/xml")],
+    ),
+}
+
+
+async def test_bad_messages_of_a_partner_get_a_reason_and_hold_nobody_up(web: Web) -> None:
+    topic = "partners.torgar.courses"
+    for value, headers in BAD.values():
+        await send(web, topic, f"bad-{web.word}", value, headers)
+    name = f"after-{web.word}"
+    await web.offering(f"B-{web.word}", 1)
+    event = {
+        "specversion": "1.0",
+        "id": web.word,
+        "source": "/partners/torgar",
+        "type": "no.kursnett.partner.CoursePublished.v1",
+        "data": {"code": f"bad-{web.word}", "title": {"nb": name}},
+    }
+    await send(web, topic, f"bad-{web.word}", json.dumps(event).encode())
+
+    async def found() -> Any:
+        return (await web.http.get("/api/catalogue/v1/courses", params={"q": f"bad-{web.word}"})).json()["items"]
+
+    await until(found)
+    rows = json.loads(await command(web.places, "catalogue", "parked", "list", "--json"))
+    mine = {row["reason"] for row in rows if row["key"] == f"bad-{web.word}"}
+    assert mine == set(BAD)
+    intake = await web.http.get(
+        "/api/catalogue/v1/partners/torgar/intake", headers=bearer(await web.token("torgar", "torgar"))
+    )
+    assert {one["reason"] for one in intake.json()["items"] if one["outcome"] == "refused"} >= set(BAD)
+
+
+async def test_a_problem_names_the_field(web: Web) -> None:
+    key = await web.token("torgar", "torgar")
+    address = f"/api/catalogue/v1/partners/torgar/courses/P-{web.word}"
+    wrong = await web.http.put(address, json={"titel": {"nb": "x"}, "price_ore": "10"}, headers=bearer(key))
+    assert wrong.status_code == 422
+    assert wrong.headers["content-type"].startswith("application/problem+json")
+    assert {e["field"] for e in wrong.json()["errors"]} == {"title", "titel", "price_ore"}
+    strange = await web.http.put(address, json={"title": {"nb": "x"}, "subjects": ["magi"]}, headers=bearer(key))
+    assert strange.status_code == 422
+    assert "havbruk" in strange.json()["detail"]
+
+
+async def test_a_partner_writes_its_own_courses_only(web: Web) -> None:
+    body = {"title": {"nb": "x"}}
+    address = f"/api/catalogue/v1/partners/mosjoen/courses/X-{web.word}"
+    assert (await web.http.put(address, json=body)).status_code == 401
+    other = bearer(await web.token("torgar", "torgar"))
+    assert (await web.http.put(address, json=body, headers=other)).status_code == 403
+    learner = bearer(await web.token("kari"))
+    assert (await web.http.put(address, json=body, headers=learner)).status_code == 403
+
+
+async def test_a_new_partner_joins_a_running_stack(web: Web) -> None:
+    slug = f"ny-{web.word}"
+    made = json.loads(
+        await command(web.places, "catalogue", "partners", "add", slug, "--name", "Ny", "--arena", "online", "--json")
+    )
+    body = {"title": {"nb": "Fra en ny partner"}}
+    address = f"/api/catalogue/v1/partners/{slug}/courses/A"
+    assert (await web.http.put(address, json=body, headers=bearer(made["key"]))).status_code == 201
+    elsewhere = f"/api/catalogue/v1/partners/torgar/courses/A-{web.word}"
+    assert (await web.http.put(elsewhere, json=body, headers=bearer(made["key"]))).status_code == 403
+    event = {
+        "specversion": "1.0",
+        "id": "1",
+        "source": f"/partners/{slug}",
+        "type": "no.kursnett.partner.CoursePublished.v1",
+        "data": {"code": f"KAFKA-{web.word}", "title": {"nb": "x"}},
+    }
+    await send(web, f"partners.{slug}.courses", "k", json.dumps(event).encode())
+
+    async def found() -> Any:
+        return (await web.http.get("/api/catalogue/v1/courses", params={"q": f"KAFKA-{web.word}"})).json()["items"]
+
+    assert (await until(found, 30))[0]["partner"] == slug
+
+
+async def test_no_name_or_address_is_on_a_topic_or_in_a_log(web: Web, stack: Stack) -> None:
+    name = f"canary{web.word}"
+    offering = await web.offering(f"C-{web.word}", 1)
+    assert (await web.enrol(offering, name)).status_code == 201
+    await web.mails(name, 1)
+    consumer = AIOKafkaConsumer(
+        "catalogue.courses",
+        "enrolment.enrolments",
+        "enrolment.contacts",
+        "notifier.notices",
+        bootstrap_servers=web.places.address("kafka"),
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    values: list[bytes] = []
+    try:
+        ours = ""
+
+        async def sent() -> bool:
+            nonlocal ours
+            for part in (await consumer.getmany(timeout_ms=500)).values():
+                for record in part:
+                    values.append(record.value)
+                    envelope = decode(record.value, record.headers)
+                    if envelope.data.get("offering_id") == offering and "LearnerEnrolled" in envelope.type:
+                        ours = envelope.data["learner_id"]
+            return any(b"NoticeSent" in v and ours.encode() in v for v in values) if ours else False
+
+        await until(sent)
+    finally:
+        await consumer.stop()
+    assert not [v for v in values if name.encode() in v]
+    for log in stack.places.logs.glob("*.log"):
+        if log.name.startswith(("catalogue", "enrolment", "notifier")):
+            assert name not in await asyncio.to_thread(log.read_text), log.name
