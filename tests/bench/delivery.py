@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,14 @@ class Bench:
             for n in range(-1, -IDLE - 20, -1):
                 await here.database.run(lambda c, n=n: outbox.add(c, self.event(thing=f"i{n}", number=n)))
                 began = time.perf_counter()
-                await until(lambda n=n: asyncio.sleep(0, n in self.heard), 10)
+                await until(partial(self.has, n), 10)
                 if n < -20:  # the first ones find the consumer joining
                     took.append((self.heard[n] - began) * 1000)
                 await asyncio.sleep(0.01)
         return took
+
+    async def has(self, number: int) -> bool:
+        return number in self.heard
 
     async def in_order(self) -> bool:
         consumer = AIOKafkaConsumer(self.topic, bootstrap_servers=self.servers.kafka, auto_offset_reset="earliest")

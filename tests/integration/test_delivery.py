@@ -21,6 +21,7 @@ from kit.consumer import Consumer
 from kit.database import Connection, connect
 from kit.listeners import Listeners, Received, Refused
 from kit.relay import Relay
+from kit.running import Running
 from tests.delivery import Servers, listening, records, relaying, running, until
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,8 @@ class World:
         self.listeners = Listeners()
         self.listeners.on(ThingHappened)(self.listen)
         self.calls = 0
+        self.here: Running
+        self.conn: Connection
 
     async def listen(self, conn: Connection, received: Sequence[Received]) -> None:
         self.calls += 1
@@ -159,10 +162,12 @@ async def killed(*_: Any) -> None:
     raise Killed
 
 
-async def test_an_event_survives_a_relay_killed_between_ack_and_mark(world: Any) -> None:
+async def test_an_event_survives_a_relay_killed_between_ack_and_mark(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await world.here.database.run(lambda c: outbox.add(c, world.event(thing="a", number=1)))
     first = Relay(world.here.database, world.here.settings, world.here.metrics)
-    first._mark = killed  # type: ignore[method-assign]
+    monkeypatch.setattr(first, "_mark", killed)
     with pytest.raises(Killed):
         await first._turn()
     await first._drop()
@@ -174,11 +179,11 @@ async def test_an_event_survives_a_relay_killed_between_ack_and_mark(world: Any)
     assert await done(world) == [("a", 1)]
 
 
-async def test_marking_before_the_ack_would_lose_it(world: Any) -> None:
+async def test_marking_before_the_ack_would_lose_it(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The red control of the test above: with the two steps the other way round, a kill loses the event."""
     await world.here.database.run(lambda c: outbox.add(c, world.event(thing="a", number=1)))
     first = Relay(world.here.database, world.here.settings, world.here.metrics)
-    first._send = killed  # type: ignore[method-assign]
+    monkeypatch.setattr(first, "_send", killed)
     async with world.here.database.reading("relay") as conn:
         assert await first._holds(conn)
         ids = [r["id"] for r in await conn.fetch("SELECT id FROM outbox")]
@@ -196,6 +201,7 @@ import asyncio, json, sys
 from kit.database import Database
 from kit.metrics import Metrics
 from kit.relay import Relay
+from kit.running import Running
 from tests.delivery import Servers
 
 async def main():
