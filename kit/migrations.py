@@ -82,6 +82,7 @@ async def migrate(conn: Connection, folders: Sequence[Path]) -> list[Migration]:
         missing = await pending(conn, folders)
         for migration in missing:
             async with conn.transaction():
+                await conn.execute("SET LOCAL lock_timeout = '5s'")  # better to fail than to make everybody queue
                 await conn.execute(migration.sql)
                 await conn.execute(
                     "INSERT INTO migrations (folder, number, name, sha256) VALUES ($1, $2, $3, $4)",
