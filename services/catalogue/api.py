@@ -1,20 +1,22 @@
 """What partners write and everybody reads over HTTP."""
 
 import json
-from datetime import datetime
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from contracts import strict
-from contracts.fields import Code, Slug
+from contracts.fields import Code, Instant, Prose, Slug
 from contracts.partner import CourseText, OfferingDates
 from contracts.topics import partner_courses
-from kit import auth, problems
-from kit.database import Connection
+from kit import auth, idempotency, problems
+from kit.database import Connection, Database
 from kit.http import Db
+from kit.idempotency import Answer, Asked
 from kit.problems import Problem
 from services.catalogue import commands, store
 from services.catalogue.commands import Published
@@ -27,9 +29,6 @@ router = APIRouter(prefix=BASE, tags=["catalogue"])
 
 problems.explain(
     "not-this-partner", "Not allowed", "A partner writes its own courses only: use your own address and key."
-)
-problems.explain(
-    "stale", "It has changed since you read it", "Read it again, put your change on the new version, send its ETag."
 )
 
 T = TypeVar("T", bound=BaseModel)
@@ -61,7 +60,8 @@ def said(kind: type[T], body: bytes) -> T:
     try:
         fields = strict.read(body)
     except strict.Undecodable as error:
-        raise Problem("malformed", "The body cannot be read", 400, error.detail) from None
+        wrong = [{"field": "body", "detail": error.detail}]
+        raise Problem("malformed-json", "The body is not JSON", 422, error.detail, errors=wrong) from None
     try:
         return kind.model_validate(fields, extra="forbid")
     except ValidationError as error:
@@ -69,12 +69,20 @@ def said(kind: type[T], body: bytes) -> T:
         raise problems.invalid(found) from None
 
 
+STATUSES = {
+    "unknown_partner": 404,
+    "unknown_course": 404,
+    "unknown_offering": 404,
+    "course_withdrawn": 409,
+    "offering_cancelled": 409,
+}
+
+
 def refused(rule: Rule) -> Problem:
     """A broken rule as an answer."""
     if rule.code == "stale":
-        return Problem("stale", "It has changed since you read it", 412, str(rule))
-    status = {"unknown_partner": 404, "unknown_course": 404, "unknown_offering": 404, "offering_cancelled": 409}
-    code = status.get(rule.code, 422)
+        return Problem("precondition-failed", "It has changed since you read it", 412, str(rule))
+    code = STATUSES.get(rule.code, 422)
     slug = {404: "not-found", 409: "conflict", 422: "invalid"}[code]
     title = {404: "Not found", 409: "Conflict", 422: "The request is not valid"}[code]
     return Problem(slug, title, code, str(rule), errors=[{"field": rule.field, "detail": rule.text}])
@@ -88,10 +96,47 @@ def version_of(tag: str | None) -> int | None:
     return int(number) if number.isdecimal() and len(number) < 10 else -1
 
 
-def answered(name: str, done: Published) -> Response:
-    body = json.dumps({name: str(done.id), "version": done.version}).encode()
-    headers = {"etag": f'"{done.version}"', "location": f"{BASE}/{name.removesuffix('_id')}s/{done.id}"}
-    return Response(body, 201 if done.created else 200, headers, "application/json")
+async def repeatable(
+    request: Request,
+    partner: Partner,
+    idempotency_key: Annotated[
+        str | None, Header(description="Names this request, so that it may be sent again without a second effect.")
+    ] = None,
+) -> Asked | None:
+    """The kit's dependency for whoever acts for this partner, by its key or by a token."""
+    return await idempotency.asked(request, auth.Caller(issuer="partners", subject=partner), idempotency_key)
+
+
+Repeatable = Annotated[Asked | None, Depends(repeatable)]
+
+
+async def done(
+    database: Database,
+    asked: Asked | None,
+    name: str,
+    note: tuple[str, str, str],
+    command: Callable[[Connection], Awaitable[Published]],
+) -> Response:
+    """The command's effect and its note in the intake, once, as an answer. Raises Problem for a broken rule."""
+    partner, what, code = note
+
+    async def work(conn: Connection) -> Response:
+        async def effect() -> Answer:
+            published = await command(conn)
+            await store.note_intake(conn, partner, "http", what, code)
+            headers = {
+                "etag": f'"{published.version}"',
+                "location": f"{BASE}/{name.removesuffix('_id')}s/{published.id}",
+            }
+            body = {name: str(published.id), "version": published.version}
+            return Answer(body, 201 if published.created else 200, headers)
+
+        return await idempotency.once(conn, asked, effect)
+
+    try:
+        return await database.run(work)
+    except Rule as rule:
+        raise refused(rule) from None
 
 
 # The bodies are read by `said`, which names a misspelt field, so FastAPI does not know them by itself.
@@ -100,59 +145,59 @@ BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "obj
 
 @router.put("/partners/{partner}/courses/{code}", openapi_extra=BODY)
 async def put_course(
-    code: Code, request: Request, partner: Partner, database: Db, if_match: IfMatch = None
+    code: Code, request: Request, partner: Partner, database: Db, asked: Repeatable, if_match: IfMatch = None
 ) -> Response:
     """Make or change a course; the same again changes nothing."""
     text = said(CourseText, await request.body())
-
-    async def work(conn: Connection) -> Published:
-        done = await commands.publish_course(conn, partner, code, text, version_of(if_match))
-        await store.note_intake(conn, partner, "http", "CoursePublished", code)
-        return done
-
-    try:
-        return answered("course_id", await database.run(work))
-    except Rule as rule:
-        raise refused(rule) from None
+    version = version_of(if_match)
+    return await done(
+        database,
+        asked,
+        "course_id",
+        (partner, "CoursePublished", code),
+        lambda conn: commands.publish_course(conn, partner, code, text, version),
+    )
 
 
 @router.put("/partners/{partner}/courses/{code}/offerings/{key}", openapi_extra=BODY)
 async def put_offering(
-    code: Code, key: Code, request: Request, partner: Partner, database: Db, if_match: IfMatch = None
+    code: Code, key: Code, request: Request, partner: Partner, database: Db, asked: Repeatable, if_match: IfMatch = None
 ) -> Response:
     """Schedule or change a run of a course; the same again changes nothing."""
     dates = said(OfferingDates, await request.body())
-
-    async def work(conn: Connection) -> Published:
-        done = await commands.publish_offering(conn, partner, code, key, dates, version_of(if_match))
-        await store.note_intake(conn, partner, "http", "OfferingPublished", code)
-        return done
-
-    try:
-        return answered("offering_id", await database.run(work))
-    except Rule as rule:
-        raise refused(rule) from None
+    version = version_of(if_match)
+    return await done(
+        database,
+        asked,
+        "offering_id",
+        (partner, "OfferingPublished", code),
+        lambda conn: commands.publish_offering(conn, partner, code, key, dates, version),
+    )
 
 
 class Cancelling(BaseModel):
-    reason: str = ""
+    reason: Prose = ""
 
 
 @router.post("/partners/{partner}/courses/{code}/offerings/{key}/cancel", openapi_extra=BODY)
-async def cancel_offering(code: Code, key: Code, request: Request, partner: Partner, database: Db) -> Response:
+async def cancel_offering(
+    code: Code, key: Code, request: Request, partner: Partner, database: Db, asked: Repeatable
+) -> Response:
     """Cancel a run. Everybody who has a seat or stands in line is told."""
     body = await request.body()
-    reason = said(Cancelling, body).reason[:2000] if body else ""
-    try:
-        done = await database.run(lambda conn: commands.cancel_offering(conn, partner, code, key, reason))
-    except Rule as rule:
-        raise refused(rule) from None
-    return answered("offering_id", done)
+    reason = said(Cancelling, body).reason if body else ""
+    return await done(
+        database,
+        asked,
+        "offering_id",
+        (partner, "OfferingRetracted", code),
+        lambda conn: commands.cancel_offering(conn, partner, code, key, reason),
+    )
 
 
 @router.get("/partners/{partner}/intake")
 async def read_intake(
-    partner: Partner, database: Db, limit: Limit = MOST_LISTED, before: datetime | None = None
+    partner: Partner, database: Db, limit: Limit = MOST_LISTED, before: Instant | None = None
 ) -> dict[str, Any]:
     """What came from this partner and what became of it, newest first."""
     async with database.reading() as conn:
@@ -174,7 +219,9 @@ async def list_courses(
         rows = await store.search(conn, q, partner, after, limit + 1)
     page = rows[:limit]
     if len(rows) > limit:
-        response.headers["link"] = f'<{BASE}/courses?limit={limit}&after={page[-1]["id"]}>; rel="next"'
+        asked = {"q": q, "partner": partner, "limit": limit, "after": page[-1]["id"]}
+        query = urlencode({name: value for name, value in asked.items() if value})
+        response.headers["link"] = f'<{BASE}/courses?{query}>; rel="next"'
     return {
         "items": [
             {

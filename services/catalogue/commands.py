@@ -91,6 +91,8 @@ async def publish_offering(
 ) -> Published:
     """Schedule or change a run of a course. Saying the same again changes nothing. Raises Rule."""
     course = await _locked(conn, partner, code)
+    if course["withdrawn"]:
+        raise Rule("course_withdrawn", "code", f"course {code} was withdrawn; publish it again first")
     owner = await store.partner(conn, partner)
     domain.own_arenas([place.arena for place in dates.places], owner["arenas"] if owner else [])
     content = _content(dates)

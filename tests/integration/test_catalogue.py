@@ -1,0 +1,300 @@
+"""The catalogue as a partner meets it: over HTTP and over Kafka, on a real PostgreSQL and a real broker."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from httpx2 import AsyncClient
+
+from contracts.envelope import decode
+from kit import http, migrations
+from kit.database import connect
+from kit.running import Running
+from services.catalogue import __main__ as catalogue
+from services.catalogue import api, events
+from services.catalogue.app import MIGRATIONS
+from services.catalogue.domain import Rule
+from services.catalogue.settings import CatalogueSettings
+from tests.delivery import Servers, listening, running, until
+from tests.web import ISSUER, Issuer, client
+
+pytestmark = pytest.mark.anyio
+
+BASE = "/api/catalogue/v1"
+COURSE = {"title": {"nb": "Sveising for b\u00e5tbyggere"}, "subjects": ["bygg"], "studiepoeng": "7.50"}
+DATES = {
+    "starts_at": "2027-03-01T09:00:00+01:00",
+    "ends_at": "2027-03-05T15:00:00+01:00",
+    "places": [{"arena": "online", "capacity": 12}],
+}
+
+
+@dataclass
+class World:
+    here: Running
+    settings: CatalogueSettings
+    asking: AsyncClient
+    issuer: Issuer
+    partner: str
+    key: str
+
+    @property
+    def courses(self) -> str:
+        return f"{BASE}/partners/{self.partner}/courses"
+
+    async def put(self, path: str, body: Any, **headers: str) -> Any:
+        known = {"authorization": f"Bearer {self.key}"} | {name.replace("_", "-"): it for name, it in headers.items()}
+        return await self.asking.put(f"{self.courses}/{path}", json=body, headers=known)
+
+    async def cancel(self, path: str) -> Any:
+        address = f"{self.courses}/{path}/cancel"
+        return await self.asking.post(address, headers={"authorization": f"Bearer {self.key}"})
+
+    async def intake(self) -> list[dict[str, Any]]:
+        address = f"{BASE}/partners/{self.partner}/intake"
+        answer = await self.asking.get(address, headers={"authorization": f"Bearer {self.key}"})
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
+    async def said(self) -> list[tuple[str, Any]]:
+        """What the catalogue has told the others, in order: (event, version)."""
+        async with self.here.database.reading() as conn:
+            rows = await conn.fetch("SELECT payload FROM outbox WHERE topic <> 'catalogue.parked' ORDER BY id")
+        heard = [decode(row["payload"], []) for row in rows]
+        return [(one.type.split(".")[-2], one.data["version"]) for one in heard]
+
+    async def send(self, *said: tuple[str, dict[str, Any]], source: str = "") -> None:
+        """Write to the partner's topic as a stranger's program would: plain JSON by a plain client."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka_bootstrap)
+        await producer.start()
+        try:
+            for kind, data in said:
+                code = data.get("code") or data.get("course_code")
+                event = {
+                    "specversion": "1.0",
+                    "id": str(uuid.uuid4()),
+                    "source": source or f"/partners/{self.partner}",
+                    "type": f"no.kursnett.partner.{kind}.v1",
+                    "subject": code,
+                    "time": "2027-01-04T12:00:00Z",
+                    "datacontenttype": "application/json",
+                    "data": data,
+                }
+                key = str(code).encode()
+                await producer.send_and_wait(f"partners.{self.partner}.courses", json.dumps(event).encode(), key=key)
+        finally:
+            await producer.stop()
+
+
+@asynccontextmanager
+async def world(servers: Servers) -> AsyncIterator[World]:
+    known = (await servers.database()).model_dump() | {"issuer": ISSUER, "trust_role_claims": True}
+    settings = CatalogueSettings(**known)
+    conn = await connect(settings, "migrate")
+    try:
+        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
+    finally:
+        await conn.close()
+    partner = f"p-{uuid.uuid4().hex[:12]}"  # a topic of its own on the broker that all tests share
+    made = await catalogue.add(settings, partner, "Sveiseskolen", None, ["online", "mosjoen"])
+    async with running(settings, "catalogue") as here:
+        app = http.build(here, [api.router])
+        issuer = Issuer()
+        issuer.serve(app.state.keys)
+        async with client(app) as asking:
+            yield World(here, settings, asking, issuer, partner, made["key"])
+
+
+async def test_a_partner_joins_once_and_its_key_is_kept_as_a_digest_only(servers: Servers) -> None:
+    async with world(servers) as here:
+        assert here.key.startswith(f"kn_{here.partner}_")
+        assert len(here.key.removeprefix(f"kn_{here.partner}_")) == 43
+        async with here.here.database.reading() as conn:
+            kept = await conn.fetch("SELECT * FROM partner_keys")
+        assert len(kept) == 1
+        assert here.key not in str([dict(row) for row in kept])
+        with pytest.raises(Rule, match="is a partner already"):
+            await catalogue.add(here.settings, here.partner, "Sveiseskolen", None, ["online"])
+        assert [one["slug"] for one in await catalogue.listed(here.settings)] == [here.partner]
+        assert await here.said() == [("PartnerJoined", 1)]
+
+
+async def test_a_course_and_its_offering_are_published_and_read(servers: Servers) -> None:
+    async with world(servers) as here:
+        course = await here.put("SV-1", COURSE)
+        assert (course.status_code, course.headers["etag"]) == (201, '"1"')
+        offering = await here.put("SV-1/offerings/v27", DATES)
+        assert (offering.status_code, offering.headers["etag"]) == (201, '"1"')
+
+        read = await here.asking.get(course.headers["location"])
+        assert read.headers["etag"] == '"1"'
+        assert (read.json()["code"], read.json()["studiepoeng"]) == ("SV-1", "7.5")
+        assert [one["offering_id"] for one in read.json()["offerings"]] == [offering.json()["offering_id"]]
+        one = (await here.asking.get(offering.headers["location"])).json()
+        assert (one["key"], one["state"], one["course_id"]) == ("v27", "scheduled", course.json()["course_id"])
+        assert one["starts_at"] == "2027-03-01T08:00:00Z"
+        assert [(one["outcome"], one["way"]) for one in await here.intake()] == [("taken", "http")] * 2
+
+
+async def test_saying_the_same_again_makes_no_version_and_no_event(servers: Servers) -> None:
+    async with world(servers) as here:
+        for status in (201, 200, 200):
+            assert (await here.put("SV-1", COURSE)).status_code == status
+            assert (await here.put("SV-1/offerings/v27", DATES)).status_code == status
+        changed = await here.put("SV-1", COURSE | {"price_ore": 5000})
+        assert (changed.status_code, changed.headers["etag"]) == (200, '"2"')
+        moved = await here.put("SV-1/offerings/v27", DATES | {"places": [{"arena": "mosjoen", "capacity": 3}]})
+        assert (moved.status_code, moved.headers["etag"]) == (200, '"2"')
+        for _ in range(2):
+            assert (await here.cancel("SV-1/offerings/v27")).json()["version"] == 3
+        assert (await here.put("SV-1/offerings/v27", DATES)).status_code == 409
+        assert await here.said() == [
+            ("PartnerJoined", 1),
+            ("CourseCreated", 1),
+            ("OfferingScheduled", 1),
+            ("CourseChanged", 2),
+            ("OfferingChanged", 2),
+            ("OfferingCancelled", 3),
+        ]
+
+
+async def test_many_writers_of_one_course_make_versions_without_gaps(servers: Servers) -> None:
+    async with world(servers) as here:
+        bodies = [COURSE | {"price_ore": 100 * number} for number in range(8)]
+        answers = await asyncio.gather(*(here.put("SV-1", body) for body in bodies))
+        assert sorted(one.status_code for one in answers) == [200] * 7 + [201]
+        assert sorted(one.json()["version"] for one in answers) == list(range(1, 9))
+        assert [version for _, version in (await here.said())[1:]] == list(range(1, 9))
+
+
+async def test_a_stale_if_match_changes_nothing(servers: Servers) -> None:
+    async with world(servers) as here:
+        assert (await here.put("SV-1", COURSE, if_match='"1"')).status_code == 412
+        await here.put("SV-1", COURSE)
+        await here.put("SV-1/offerings/v27", DATES)
+        later = COURSE | {"price_ore": 5000}
+        assert (await here.put("SV-1", later, if_match='"1"')).status_code == 200
+        stale = await here.put("SV-1", later | {"price_ore": 6000}, if_match='"1"')
+        assert (stale.status_code, stale.headers["content-type"]) == (412, "application/problem+json")
+        moved = DATES | {"ends_at": "2027-03-06T15:00:00+01:00"}
+        assert (await here.put("SV-1/offerings/v27", moved, if_match='"7"')).status_code == 412
+        assert len(await here.said()) == 4
+
+
+async def test_a_rule_that_is_broken_is_told_with_its_field(servers: Servers) -> None:
+    async with world(servers) as here:
+        assert (await here.put("SV-1/offerings/v27", DATES)).status_code == 404
+        await here.put("SV-1", COURSE)
+        for path, body, field in (
+            ("SV-2", COURSE | {"studiepoeg": "7.5"}, "studiepoeg"),
+            ("SV-2", COURSE | {"subjects": ["magi"]}, "subjects"),
+            ("SV-1/offerings/v27", DATES | {"places": [{"arena": "oslo", "capacity": 1}]}, "places"),
+            ("SV-1/offerings/v27", DATES | {"places": [{"arena": "online", "capacity": -1}]}, "places[0].capacity"),
+        ):
+            answer = await here.put(path, body)
+            assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+            assert [error["field"] for error in answer.json()["errors"]] == [field]
+        assert await here.said() == [("PartnerJoined", 1), ("CourseCreated", 1)]
+
+
+async def test_a_partner_writes_its_own_courses_only(servers: Servers) -> None:
+    async with world(servers) as here:
+        other = await catalogue.add(here.settings, f"{here.partner}-b", "En annen", None, ["online"])
+        address = f"{here.courses}/SV-1"
+
+        async def status(token: str | None) -> int:
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+            answer = await here.asking.put(address, json=COURSE, headers=headers)
+            return int(answer.status_code)
+
+        assert await status(None) == 401
+        assert await status(here.key[:-1]) == 401
+        assert await status(other["key"]) == 403
+        assert await status(here.issuer.token(kursnett_partner=other["slug"])) == 403
+        assert await status(here.issuer.token()) == 403
+        assert await status(here.issuer.token(kursnett_partner=here.partner)) == 201
+        assert await status(here.issuer.token(kursnett_role="operator")) == 200
+        assert await status(here.key) == 200
+
+
+async def test_a_repeated_write_gets_its_first_answer(servers: Servers) -> None:
+    async with world(servers) as here:
+        first = await here.put("SV-1", COURSE, idempotency_key="one")
+        again = await here.put("SV-1", COURSE, idempotency_key="one")
+        assert (first.status_code, again.status_code) == (201, 201)
+        assert (again.json(), again.headers["etag"]) == (first.json(), '"1"')
+        assert (await here.put("SV-1", COURSE | {"price_ore": 1}, idempotency_key="one")).status_code == 422
+        assert len(await here.intake()) == 1
+
+
+async def test_courses_are_found_by_title_or_code_page_by_page(servers: Servers) -> None:
+    async with world(servers) as here:
+        for number in range(5):
+            await here.put(f"SV-{number}", COURSE)
+        await here.put("REG-1", {"title": {"nb": "Regnskap"}})
+        address, found = f"{BASE}/courses?q=SVEISING&partner={here.partner}&limit=2", []
+        while address:
+            answer = await here.asking.get(address)
+            found += [one["code"] for one in answer.json()["items"]]
+            address = answer.headers.get("link", "").partition(">")[0].removeprefix("<")
+        assert found == [f"SV-{number}" for number in range(5)]
+        by_code = (await here.asking.get(f"{BASE}/courses?q=reg-1")).json()["items"]
+        assert [one["code"] for one in by_code] == ["REG-1"]
+        assert (await here.asking.get(f"{BASE}/courses?partner=nobody")).json() == {"items": []}
+
+
+async def test_a_partner_says_the_same_over_kafka(servers: Servers) -> None:
+    async with world(servers) as here, listening(here.here, events.partners()):
+        offering = {"course_code": "SV-1", "key": "v27", **DATES}
+        await here.send(
+            ("CoursePublished", {"code": "SV-1", **COURSE}),
+            ("OfferingPublished", offering),
+            ("OfferingPublished", offering),
+            ("CoursePublished", {"code": "SV-1", **COURSE, "price_ore": 5000}),
+            ("CourseRetracted", {"code": "SV-1"}),
+            ("OfferingPublished", offering | {"key": "h27"}),
+        )
+
+        async def all_six() -> bool:
+            return len(await here.intake()) == 6
+
+        await until(all_six, within_s=40)
+        assert [(one["outcome"], one["reason"]) for one in await here.intake()].count(("taken", None)) == 5
+        assert [one["reason"] for one in await here.intake() if one["outcome"] == "refused"] == ["course_withdrawn"]
+        async with here.here.database.reading() as conn:
+            rows = await conn.fetch("SELECT payload FROM outbox WHERE topic = 'catalogue.courses' ORDER BY id")
+        kinds = [decode(row["payload"], []).type.split(".")[-2] for row in rows]
+        assert kinds == ["CourseCreated", "OfferingScheduled", "CourseChanged", "OfferingCancelled", "CourseWithdrawn"]
+        assert (await here.put("SV-1/offerings/h27", DATES)).status_code == 409
+        assert (await here.put("SV-1", COURSE)).status_code == 200
+        assert (await here.put("SV-1/offerings/h27", DATES)).status_code == 201
+
+
+async def test_what_breaks_a_rule_over_kafka_costs_only_itself_and_is_told(servers: Servers) -> None:
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await here.send(
+            ("CoursePublished", {"code": "SV-1", **COURSE, "subjects": ["magi"]}),
+            ("CoursePublished", {"code": "SV-1", "title": {}}),
+            ("OfferingPublished", {"course_code": "SV-9", "key": "v27", **DATES}),
+            ("CourseRenamed", {"code": "SV-1"}),
+        )
+        await here.send(("CoursePublished", {"code": "SV-1", **COURSE}), source="/partners/somebody-else")
+        await here.send(("CoursePublished", {"code": "SV-1", **COURSE}))
+
+        async def all_six() -> bool:
+            return len(await here.intake()) == 6
+
+        await until(all_six, within_s=40)
+        told = [(one["outcome"], one["reason"]) for one in await here.intake()]
+        assert told.count(("taken", None)) == 1
+        refused = {reason for outcome, reason in told if outcome == "refused"}
+        assert {"unknown_subject", "unknown_course", "unknown_type", "foreign_source"} < refused
+        assert all(one["detail"] for one in await here.intake() if one["outcome"] == "refused")
+        listed = (await here.asking.get(f"{BASE}/courses")).json()["items"]
+        assert [one["code"] for one in listed] == ["SV-1"]
