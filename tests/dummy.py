@@ -11,10 +11,17 @@ from kit.service import Service, main
 from kit.settings import Settings, read
 
 router = APIRouter()
+begun: list[float] = []
+
+
+@router.get("/begun")
+async def tell_begun() -> int:
+    return len(begun)
 
 
 @router.get("/slow/{seconds}")
 async def slow(seconds: float) -> str:
+    begun.append(seconds)
     await asyncio.sleep(seconds)
     return "done"
 

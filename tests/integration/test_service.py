@@ -151,7 +151,7 @@ async def test_a_request_under_way_is_finished_before_the_end(world: World) -> N
     async with world.serving() as process:
         await process.ready()
         slow = asyncio.create_task(process.asking.get("/slow/2"))
-        await until(lambda: connected(process))
+        await until(lambda: begun(process))
         process.child.send_signal(signal.SIGTERM)
         process.child.send_signal(signal.SIGTERM)  # a second one does no harm
         await until(lambda: refuses(process))
@@ -160,9 +160,8 @@ async def test_a_request_under_way_is_finished_before_the_end(world: World) -> N
         assert await process.ended() == 0
 
 
-async def connected(process: Process) -> bool:
-    text = (await process.asking.get("/healthz")).text
-    return bool(text)
+async def begun(process: Process) -> bool:
+    return bool((await process.asking.get("/begun")).json())
 
 
 async def refuses(process: Process) -> bool:
@@ -178,7 +177,7 @@ async def test_a_request_that_does_not_end_is_cut_off_in_time(world: World) -> N
     async with world.serving() as process:
         await process.ready()
         endless = asyncio.create_task(process.asking.get("/slow/600"))
-        await until(lambda: connected(process))
+        await until(lambda: begun(process))
         process.child.send_signal(signal.SIGTERM)
         assert await process.ended(20) == 0
         answer = await endless
