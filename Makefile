@@ -1,7 +1,7 @@
 # What can be made here: `make` alone prints this list. Everything needs Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help install up down test lint contracts stack-test
+.PHONY: help install up down test lint bench contracts stack-test
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ lint: install ## check style, types, layers and migrations
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/squawk $$(git ls-files '*/migrations/*.sql')
+
+bench: install ## measure relay and consumer beside a bare loop on this machine; prints, asserts nothing
+	@.venv/bin/python -m tests.bench.delivery
 
 contracts: install ## write schemas, examples and tables anew from the classes in contracts/
 	@.venv/bin/python -m contracts
