@@ -1,5 +1,6 @@
 """How a person sees a stack start, stop and run: a line for each program, and a table of addresses at the end."""
 
+import re
 import time
 from typing import Any, Self
 
@@ -36,10 +37,7 @@ class Progress:
             self._live.update(self._table(state))
             return
         for name, known in state.get("programs", {}).items():
-            now = (
-                known["state"],
-                known["text"].rstrip("0123456789 of") if "fetched" in known["text"] else known["text"],
-            )
+            now = (known["state"], re.sub(r"\d+", "", known["text"]))  # not a line for each of 46 downloads
             if now != self._told.get(name) and known["state"] != "waiting":
                 self._told[name] = now
                 seconds = time.time() - state["began"]

@@ -63,6 +63,7 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._delete_database()  # a stack of a `with` block is a test's
 
     @property
     def supervisor(self) -> int | None:
@@ -169,9 +170,7 @@ class Stack:
     def reset(self) -> None:
         """Stop the stack and delete all that it keeps, and nothing else: KURSNETT_HOME may be any folder."""
         self.stop()
-        note = self.places.home / "postgres.path"
-        if note.exists():
-            shutil.rmtree(Path(note.read_text()), ignore_errors=True)
+        self._delete_database()
         for name in KEPT:
             path = self.places.home / name
             if path.is_dir():
@@ -180,6 +179,13 @@ class Stack:
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.places.home.rmdir()
+
+    def _delete_database(self) -> None:
+        """Its files may lie outside the stack's folder: see deploy.local.postgres."""
+        note = self.places.home / "postgres.path"
+        if note.exists():
+            shutil.rmtree(Path(note.read_text()), ignore_errors=True)
+            note.unlink()
 
     def pids(self, name: str) -> list[int]:
         """All processes of one program, with those that it started."""
