@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from kit import inbox, logs, offsets, parking, switch, trail
+from kit import inbox, logs, offsets, parking, switch
 from kit.database import AWAY, COLLIDED, Connection, Unknown, is_away
 from kit.listeners import Listeners, Received, Refused
 from kit.parking import Record
@@ -200,11 +200,7 @@ class Consumer:
         if heard.reused:
             raise Refused("id_reused", "this id was sent before with other data: a new event needs a new id")
         fresh = [received[place] for place in heard.fresh]
-        if len(fresh) == 1:
-            with trail.following(fresh[0].trail):
-                await self._listeners.tell(conn, fresh)
-        else:
-            await self._listeners.tell(conn, fresh)
+        await self._listeners.tell(conn, fresh)
         count = self._running.metrics.consumer_events
         count.labels(self.group, "done").inc(len(fresh))
         count.labels(self.group, "repeat").inc(len(received) - len(fresh))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from contracts.partner import CoursePublished, CourseRetracted, OfferingPublished, OfferingRetracted
 from contracts.topics import PARTNER_COURSES
-from kit import trail
+from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
@@ -26,7 +26,7 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
         partner = one.topic.split(".")[1]  # the topic says who speaks, never the body
         if await store.partner(conn, partner) is None:
             raise Refused("unknown_partner", "no partner has this topic; see: partners list")
-        with trail.following(one.trail):
+        with tracing.hearing(one.trail, one.envelope.type):
             try:
                 code = await _take(conn, partner, one)
             except Rule as rule:

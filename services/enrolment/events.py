@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from contracts.catalogue import OfferingCancelled, OfferingChanged, OfferingScheduled, OfferingState
-from kit import trail
+from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received
@@ -18,7 +18,7 @@ async def follow_offerings(conn: Connection, received: Sequence[Received]) -> No
     told = [(one, one.event) for one in received if isinstance(one.event, (OfferingState, OfferingCancelled))]
     await store.lock_offerings(conn, [event.offering_id for _, event in told])
     for one, event in told:
-        with trail.following(one.trail):
+        with tracing.hearing(one.trail, one.envelope.type):
             if isinstance(event, OfferingCancelled):
                 await commands.cancel_offering(conn, event)
             else:
