@@ -14,10 +14,10 @@ from httpx2 import AsyncClient
 
 from contracts.envelope import decode
 from kit import http, migrations
-from kit.database import connect
+from kit.database import Connection, connect
 from kit.running import Running
 from services.catalogue import __main__ as catalogue
-from services.catalogue import api, events
+from services.catalogue import api, events, store
 from services.catalogue.app import MIGRATIONS
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
@@ -185,6 +185,34 @@ async def test_a_stale_if_match_changes_nothing(servers: Servers) -> None:
         moved = DATES | {"ends_at": "2027-03-06T15:00:00+01:00"}
         assert (await here.put("SV-1/offerings/v27", moved, if_match='"7"')).status_code == 412
         assert len(await here.said()) == 4
+
+
+async def two_writers_of_one_version(here: World) -> list[int]:
+    await here.put("SV-1", COURSE)
+    bodies = [COURSE | {"price_ore": 100 * number} for number in (1, 2)]
+    answers = await asyncio.gather(*(here.put("SV-1", body, if_match='"1"') for body in bodies))
+    return sorted(one.status_code for one in answers)
+
+
+async def test_of_two_writers_with_one_etag_one_is_told_that_it_is_stale(servers: Servers) -> None:
+    async with world(servers) as here:
+        assert await two_writers_of_one_version(here) == [200, 412]
+
+
+async def test_without_the_row_lock_one_writer_undoes_the_other(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The red control of the test before."""
+    both_have_read = asyncio.Barrier(2)
+
+    async def read_without_lock(conn: Connection, partner: str, code: str) -> Any:
+        row = await conn.fetchrow("SELECT * FROM courses WHERE partner = $1 AND code = $2", partner, code)
+        await both_have_read.wait()
+        return row
+
+    async with world(servers) as here:
+        monkeypatch.setattr(store, "lock_course", read_without_lock)
+        assert await two_writers_of_one_version(here) == [200, 200]
 
 
 async def test_a_rule_that_is_broken_is_told_with_its_field(servers: Servers) -> None:
