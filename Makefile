@@ -7,7 +7,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## build .venv from the lock file, and nothing else
-	@$(PYTHON) deploy/install.py
+	@$(PYTHON) -I deploy/install.py
 
 up: install ## start everything on this machine and print where to go; Ctrl-C stops it all
 	@.venv/bin/kursnett up
