@@ -4,8 +4,10 @@ import asyncio
 import json
 import re
 import sys
-from typing import Annotated, Any
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
 
+import asyncpg
 import cyclopts
 from stdnum.no import orgnr as organisation
 
@@ -20,6 +22,7 @@ from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+T = TypeVar("T")
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="")]
 
 
@@ -46,10 +49,9 @@ def operators(app: cyclopts.App) -> None:
                 sys.exit(f"{label} must be 1 to 40 of a-z, 0-9 and hyphens, such as mo-i-rana.")
         if orgnr is not None and not organisation.is_valid(orgnr):
             sys.exit("--orgnr must be nine digits whose last one is the right check digit.")
-        try:
-            made = asyncio.run(add(read(CatalogueSettings), slug, name.strip(), orgnr, arena))
-        except (Rule, topics.TopicsError) as error:
-            sys.exit(f"{slug} was not added: {error}.")
+        if not name.strip():
+            sys.exit("--name must say what people call the provider.")
+        made = _end(add(read(CatalogueSettings), slug, name.strip(), orgnr, arena), f"{slug} was not added")
         if as_json:
             print(json.dumps(made))
         else:
@@ -59,11 +61,25 @@ def operators(app: cyclopts.App) -> None:
     @partners.command(name="list")
     def _list(*, as_json: Json = False) -> None:
         """List the providers."""
-        rows = asyncio.run(listed(read(CatalogueSettings)))
+        rows = _end(listed(read(CatalogueSettings)), "The providers cannot be listed")
         if as_json:
             print(json.dumps(rows, default=str, ensure_ascii=False))
         for row in () if as_json else rows:
             print(f"{row['slug']:<20} {row['state']:<12} {row['name']}  ({', '.join(row['arenas'])})")
+
+
+def _end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
+    """What the work gives; ends the process with one sentence when it fails for a reason that an operator can mend."""
+    try:
+        return asyncio.run(work)
+    except (Rule, topics.TopicsError) as error:
+        sys.exit(f"{otherwise}: {error}.")
+    except OSError:
+        sys.exit(f"{otherwise}: the database does not answer. Start it, then run this again.")
+    except asyncpg.UndefinedTableError:
+        sys.exit(f"{otherwise}: the database has no tables yet. Run: python -m services.catalogue migrate")
+    except asyncpg.PostgresError as error:
+        sys.exit(f"{otherwise}: the database says {type(error).__name__}.")
 
 
 async def add(

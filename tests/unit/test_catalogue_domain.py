@@ -2,10 +2,12 @@
 
 import json
 
+import asyncpg
 import pytest
 
 from contracts.partner import CourseText
 from kit.problems import Problem
+from services.catalogue import __main__ as catalogue
 from services.catalogue import api, domain
 from services.catalogue.domain import Rule
 
@@ -59,3 +61,20 @@ def test_a_body_that_two_readers_could_take_differently_is_refused(body: bytes) 
 )
 def test_a_broken_rule_is_told_by_its_status(code: str, status: int) -> None:
     assert api.refused(Rule(code, "places", "words")).status == status
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Rule("partner_exists", "slug", "x is a partner already"), "x was not added: x is a partner already."),
+        (ConnectionRefusedError(), "x was not added: the database does not answer. Start it, then run this again."),
+        (asyncpg.InvalidPasswordError(), "x was not added: the database says InvalidPasswordError."),
+    ],
+)
+def test_what_an_operator_can_mend_is_one_sentence(error: Exception, words: str) -> None:
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        catalogue._end(fail(), "x was not added")
+    assert caught.value.code == words
