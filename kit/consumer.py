@@ -178,14 +178,22 @@ class Consumer:
                     return False
 
     async def _effects(self, conn: Connection, records: Sequence[Record]) -> None:
-        """The whole batch in the caller's transaction: held keys, inbox, listeners. Raises Refused for a bad record."""
+        """The whole batch in the caller's transaction: held keys, inbox, listeners. Raises Refused for a bad record.
+
+        What a stranger sends malformed is kept here at once, so that it does not cost the others their batch.
+        """
         held = await parking.held_keys(conn, self.group, records)
         received: list[Received] = []
         for record in records:
             if record.key is not None and (record.topic, record.key) in held:
                 await self._hold(conn, record)
-            else:
+                continue
+            try:
                 received.append(self._listeners.read(record))
+            except Refused as error:
+                if not self._foreign:
+                    raise
+                await self._keep(conn, record, "refused", error.reason, error.detail)
         if received:
             await self._hear(conn, received)
 
@@ -216,20 +224,9 @@ class Consumer:
     async def _park(self, record: Record, reason: str, detail: str) -> bool:
         """Park one record; waits for the database as long as it takes. False when the process is stopping."""
         state = "refused" if self._foreign and reason != "failed" else "parked"
-        event_id, kind = self._named(record)
 
         async def keep(conn: Connection) -> None:
-            await parking.park(
-                conn,
-                self._running.name,
-                self.group,
-                record,
-                state=state,
-                reason=reason,
-                detail=detail,
-                event_id=event_id,
-                type=kind,
-            )
+            await self._keep(conn, record, state, reason, detail)
 
         while True:
             try:
@@ -238,21 +235,29 @@ class Consumer:
             except Exception as error:
                 if not await self._wait_for_database(error):
                     return False
-        log.warning(
-            "record_parked",
-            consumer=self.group,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            reason=reason,
-        )
-        self._running.metrics.consumer_events.labels(self.group, "parked").inc()
         if state == "parked":
             self._outcomes.append(True)
             if sum(self._outcomes) >= MOST_PARKED:
                 self._outcomes.clear()
                 await self._set_paused(f"{MOST_PARKED} of the last {WINDOW} records were parked")
         return True
+
+    async def _keep(self, conn: Connection, record: Record, state: str, reason: str, detail: str) -> None:
+        event_id, kind = self._named(record)
+        await parking.park(
+            conn,
+            self._running.name,
+            self.group,
+            record,
+            state=state,
+            reason=reason,
+            detail=detail,
+            event_id=event_id,
+            type=kind,
+        )
+        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        log.warning("record_parked", consumer=self.group, reason=reason, **place)
+        self._running.metrics.consumer_events.labels(self.group, "parked").inc()
 
     def _named(self, record: Record) -> tuple[str | None, str | None]:
         try:

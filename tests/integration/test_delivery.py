@@ -304,6 +304,16 @@ async def test_bad_bytes_are_parked_with_a_reason_and_others_run_on(world: Any) 
     assert sorted(dict(c.headers)["reason"].decode() for c in copies) == sorted(r["reason"] for r in rows)
 
 
+async def test_a_strangers_malformed_record_does_not_cost_the_others_their_batch(world: Any) -> None:
+    good = [("a", world.raw("a", n)) for n in range(3)]
+    await world.send(good[0], ("a", b"{"), *good[1:])
+    async with listening(world.here, Consumer("things", world.listeners, topics=(world.topic,), foreign=True)):
+        assert await has(world, 3) == [("a", 0), ("a", 1), ("a", 2)]
+        [row] = await until(lambda: open_rows(world))
+    assert row["state"] == "refused"
+    assert world.calls == 1
+
+
 async def test_a_record_sent_twice_has_one_effect(world: Any) -> None:
     value = world.raw("a", 1)
     await world.send(("a", value), ("a", value), ("a", world.raw("a", 2)))
