@@ -58,7 +58,7 @@ def install(wanted: str) -> int:
             )
     STAMP.unlink(missing_ok=True)
     say("fetching the locked packages (a minute the first time)")
-    for step in (["--require-hashes", "-r", str(LOCK)], ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]):
+    for step in (["--no-deps", "--require-hashes", "-r", str(LOCK)], ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]):
         words = pip(step)
         if words:
             return fail(*diagnosis(words))
@@ -83,7 +83,7 @@ def pip(arguments: "list[str]") -> "list[str]":
     command = [str(python()), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
     command.append("--no-compile")  # most of it is never run; what is, is compiled when it is
     count = 0
-    words: "collections.deque[str]" = collections.deque(maxlen=30)
+    words: collections.deque[str] = collections.deque(maxlen=30)
     with subprocess.Popen(command + arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         for line in running.stdout or ():
             words.append(line.rstrip())
