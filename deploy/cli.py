@@ -1,5 +1,6 @@
 """The `kursnett` command: every group of commands is registered here, and every refusal becomes one clear sentence."""
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -31,16 +32,28 @@ def main() -> None:
     try:
         code = app()
     except Trouble as trouble:
-        errors.print(f"[bold red]kursnett:[/] {_plain(trouble.what)}", soft_wrap=True)
-        if trouble.mend:
-            errors.print(f"          {_plain(trouble.mend)}", soft_wrap=True)
-        sys.exit(1)
+        sys.exit(_refuse(errors, trouble))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # somebody read what he wanted and closed: `kursnett logs | head`
         sys.stderr.close()
         sys.exit(0)
+    except PermissionError as error:
+        mend = "Was it made by another user? Change its owner, or set KURSNETT_HOME to a folder of your own."
+        sys.exit(_refuse(errors, Trouble(f"You may not use {error.filename}.", mend)))
+    except Exception as error:
+        if os.environ.get("KURSNETT_LOG_LEVEL") == "debug":
+            raise
+        mend = "Please report it, with what KURSNETT_LOG_LEVEL=debug shows when you run the same command again."
+        sys.exit(_refuse(errors, Trouble(f"That met a fault of its own ({type(error).__name__}: {error}).", mend)))
     sys.exit(code)
+
+
+def _refuse(errors: Console, trouble: Trouble) -> int:
+    errors.print(f"[bold red]kursnett:[/] {_plain(trouble.what)}", soft_wrap=True)
+    if trouble.mend:
+        errors.print(f"          {_plain(trouble.mend)}", soft_wrap=True)
+    return 1
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

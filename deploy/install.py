@@ -58,7 +58,7 @@ def install(wanted: str) -> int:
             )
     STAMP.unlink(missing_ok=True)
     say("fetching the locked packages (a minute the first time)")
-    for step in (["--no-deps", "--require-hashes", "-r", str(LOCK)], ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]):
+    for step in (["--require-hashes", "-r", str(LOCK)], ["--no-build-isolation", "-e", str(ROOT)]):
         words = pip(step)
         if words:
             return fail(*diagnosis(words))
@@ -81,6 +81,7 @@ def usable() -> bool:
 def pip(arguments: "list[str]") -> "list[str]":
     """Run pip install, saying how far it is; returns its last words if it failed, else nothing."""
     command = [str(python()), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+    command.append("--no-deps")  # the lock is whole
     command.append("--no-compile")  # most of it is never run; what is, is compiled when it is
     count = 0
     words: collections.deque[str] = collections.deque(maxlen=30)
