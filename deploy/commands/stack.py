@@ -14,7 +14,7 @@ from rich.table import Table
 
 from deploy.demo import data
 from deploy.local.display import Progress, summary
-from deploy.local.inquiry import answers, report
+from deploy.local.inquiry import report
 from deploy.local.places import Places
 from deploy.local.stack import EVERYTHING, Stack
 from deploy.trouble import Trouble
@@ -109,7 +109,7 @@ def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = 
     if stack.supervisor is None:
         raise Trouble("The stack does not run.", "Start it: make up")
     programs = stack.state()["programs"]
-    well = asyncio.run(answers(stack.places, list(programs)))
+    well = told["programs"]
     table = Table(box=None, header_style="bold")
     for heading in ("program", "state", "answers", "address", "process", "restarts"):
         table.add_column(heading)

@@ -165,6 +165,11 @@ class Postgres:
         password.unlink()
         if done.returncode:
             words = done.stderr.strip().splitlines() or ["nothing"]
+            if "could not look up effective user ID" in done.stderr:
+                raise Trouble(
+                    f"PostgreSQL needs a user with a name, and number {os.geteuid()} has none in /etc/passwd.",
+                    "Run as a user that the system knows, or as root.",
+                )
             raise Trouble(
                 f"PostgreSQL could not make its files in {self.data}; it said: {words[-1]}",
                 "Is the disk full, or the folder not writable? Then run the same command again.",
