@@ -1,6 +1,7 @@
 """Finds and ends what a killed supervisor left behind: our own processes by their mark, never a stranger's."""
 
 import contextlib
+import signal
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,9 @@ def end(home: Path) -> list[str]:
         with contextlib.suppress(psutil.Error):
             families += process.children(recursive=True)
             named.append(f"{process.name()} ({process.pid})")
-            process.terminate()  # psutil compares the start time first, so a reused process number is safe
+            # psutil compares the start time first, so a reused process number is safe.
+            # On SIGTERM PostgreSQL would wait for its clients.
+            process.send_signal(signal.SIGINT if process.name() == "postgres" else signal.SIGTERM)
     _, alive = psutil.wait_procs([*heads, *families], GRACE_SECONDS)
     for process in alive:
         with contextlib.suppress(psutil.Error):
@@ -50,6 +53,14 @@ def end_family(pid: int) -> None:
         for one in [*process.children(recursive=True), process]:
             with contextlib.suppress(psutil.Error):
                 one.kill()
+
+
+def lives(pid: int, name: str) -> bool:
+    """Whether a process of this number and name runs; one that has ended and was not yet reaped does not."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return bool(process.name() == name and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def family(pid: int | None) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 
+from deploy.local import leftovers
 from deploy.local.places import ROOT, Places
 from deploy.local.processes import Program, Say
 from deploy.trouble import Trouble
@@ -118,10 +119,17 @@ class Postgres:
         if not (self.folder / "name").exists():
             say("making the database files")
             self._make()
+        self._forget_dead_owner()
         name = (self.folder / "name").read_text()
         settings = {**SETTINGS, "port": str(self.places.port("postgres")), "cluster_name": name}
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         self._program.argv = [str(self.install / "bin" / "postgres"), "-D", str(self.data), *arguments]
+
+    def _forget_dead_owner(self) -> None:
+        """Where nobody reaps, a killed server's number lives on, and the next server would take it for its owner."""
+        note = self.data / "postmaster.pid"
+        if note.exists() and not leftovers.lives(int(note.read_text().split()[0]), "postgres"):
+            note.unlink()
 
     def _copy(self, install: Path) -> Path:
         """Binaries that `nobody` may run, when the project lies in a folder closed to him."""

@@ -143,3 +143,16 @@ def test_a_log_never_grows_past_its_bound_and_its_writer_goes_on(tmp_path: Path)
     assert log.read_bytes() == b"next"
     assert (tmp_path / "one.log.1").read_bytes().endswith(b"new ")
     assert (tmp_path / "one.log.1").stat().st_size == 250
+
+
+def test_a_dead_process_that_nobody_reaped_does_not_live() -> None:
+    child = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    name = psutil.Process(child.pid).name()
+    assert leftovers.lives(child.pid, name)
+    assert not leftovers.lives(child.pid, "postgres")
+    child.kill()
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not leftovers.lives(child.pid, name)
+    child.wait()
+    assert not leftovers.lives(child.pid, name)
