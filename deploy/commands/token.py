@@ -1,10 +1,10 @@
 """token: access tokens of the development issuer, for anybody one wants to be."""
 
-import asyncio
 import re
 from dataclasses import replace
 from typing import Annotated, Literal
 
+import uvloop
 from cyclopts import Parameter
 
 from deploy.local.issuer import LOGINS, Login, tokens
@@ -52,4 +52,4 @@ def token(
     given = {"role": role, "partner": partner, "employer": employer}
     login = replace(login, **{key: value for key, value in given.items() if value is not None})
     people = [login] if count is None else [replace(login, username=f"{name}-{n}") for n in range(1, count + 1)]
-    print("\n".join(asyncio.run(tokens(Stack.here().places, people))))
+    print("\n".join(uvloop.run(tokens(Stack.here().places, people))))
