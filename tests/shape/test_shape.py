@@ -203,7 +203,7 @@ BREACHES: list[tuple[Check, str]] = [
     (no_transaction, "async def f(c):\n    async with c.transaction(): ..."),
     (no_transaction, "async def f(running): await running.database.run(g)"),
     (of_any_machine, "--index-url https://example.no/simple"),
-    (of_any_machine, "cd /root/kursnett"),
+    (of_any_machine, f"cd /{'root'}/kursnett"),  # spelled apart, so that no path of a machine stands in this tree
 ]
 
 
