@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from contracts.notifier import NoticeFailed, NoticeSent
 from kit import logs, outbox
@@ -16,6 +17,8 @@ from services.notifier.settings import NotifierSettings, sender
 from services.notifier.store import Claimed
 
 log = logs.get(__name__)
+
+T = TypeVar("T")
 
 IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the database
 AWAY_S = 1.0  # between questions to a database that does not answer
@@ -38,7 +41,10 @@ class Sender:
         """Send until the process is asked to stop; letters in hand are finished."""
         channels = self._channels or {name: make(self._settings) for name, make in CHANNELS.items()}
         in_hand: set[asyncio.Task[None]] = set()
+        taken_back = not self._settings.instance
         try:
+            while not running.stopping.is_set() and not taken_back:
+                taken_back = await self._take_back(running)
             while not running.stopping.is_set():
                 free = self._settings.sender_connections - len(in_hand)
                 claimed = await self._claim(running, free) if free else []
@@ -60,19 +66,34 @@ class Sender:
             for channel in channels.values():
                 await channel.close()
 
+    async def _take_back(self, running: Running) -> bool:
+        """Let go of what an earlier run of this replica had in hand. False when the database is away."""
+        name = self._settings.instance
+        count = await self._ask(running, lambda conn: store.take_back(conn, name))
+        if count:
+            log.warning("notices_taken_back", count=count)
+        return count is not None
+
     async def _claim(self, running: Running, most: int) -> list[Claimed]:
+        # None: they may be ours without our knowing it, and are taken again when they count as abandoned.
+        name = self._settings.instance
+        return await self._ask(running, lambda conn: store.claim(conn, most, self._domain, name)) or []
+
+    async def _ask(self, running: Running, work: Callable[[Connection], Awaitable[T]]) -> T | None:
+        """What the database answers, in one transaction; none, a second later, when it is away or its answer is."""
         try:
-            return await running.database.run(lambda conn: store.claim(conn, most, self._domain), "worker")
+            return await running.database.run(work, "worker")
         except Exception as error:
-            # Unknown: they may be ours without our knowing it, and are taken again when they count as abandoned.
             if not (is_away(error) or isinstance(error, Unknown)):
                 raise
             log.warning("waiting_for_database", worker="sender", error=type(error).__name__)
             await running.pause(AWAY_S)
-            return []
+            return None
 
     async def _send(self, running: Running, channel: Channel, notice: Claimed) -> None:
         with following(trail(notice.correlation_id, notice.event_id, notice.traceparent)):
+            if notice.abandoned:  # the declared window; the same Message-ID tells the two apart from two mails
+                log.warning("mail_may_come_twice", attempt=notice.attempt)
             try:
                 await channel.deliver(letters.letter(self._templates, notice))
             except Never as no:

@@ -43,7 +43,10 @@ class NewNotice:
 
 @dataclass(frozen=True)
 class Claimed:
-    """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1."""
+    """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
+
+    `abandoned`: a sender that is gone had it in hand, and nobody knows whether it was sent.
+    """
 
     id: UUID
     event_id: str
@@ -59,6 +62,7 @@ class Claimed:
     traceparent: str | None
     created_at: datetime
     sending_since: datetime
+    abandoned: bool
     email: str
     name: str | None
     language: str
@@ -159,17 +163,31 @@ async def add_notices(conn: Connection, notices: Sequence[NewNotice]) -> None:
     )
 
 
-async def claim(conn: Connection, most: int, domain: str) -> list[Claimed]:
+async def take_back(conn: Connection, sender: str) -> int:
+    """Let go of what an earlier run of this sender, by its lasting name, had in hand; returns how many they were.
+
+    They stay in `sending`, so that an earlier run that still lives can note what it has sent.
+    """
+    rows = await conn.fetch(
+        """
+        UPDATE notices SET sending_since = '-infinity' WHERE state = 'sending' AND sender = $1 RETURNING id
+        """,
+        sender,
+    )
+    return len(rows)
+
+
+async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[Claimed]:
     """Take at most so many notices in hand: due, of a known learner and course, and none older about the same thing.
 
-    One that another sender left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it
-    had. `domain` is the right side of a new Message-ID.
+    One that was left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it had.
+    `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes them, empty if it has none.
     """
     rows = await conn.fetch(
         """
         WITH mine AS (
-            SELECT notice.id, contact.email, contact.name, contact.language, course.title,
-                   offering.starts_at, offering.ends_at
+            SELECT notice.id, notice.state = 'sending' AS abandoned, contact.email, contact.name, contact.language,
+                   course.title, offering.starts_at, offering.ends_at
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
@@ -188,16 +206,18 @@ async def claim(conn: Connection, most: int, domain: str) -> list[Claimed]:
         )
         UPDATE notices AS notice SET
             state = 'sending', sending_since = app_now(), updated_at = app_now(), attempts = notice.attempts + 1,
+            sender = nullif($4, ''),
             message_id = coalesce(notice.message_id, '<' || notice.id || '@' || $2 || '>')
         FROM mine WHERE notice.id = mine.id
         RETURNING notice.id, notice.event_id, notice.learner_id, notice.about, notice.template, notice.channel,
                   notice.place, notice.place_in_line, notice.attempts AS attempt, notice.message_id,
                   notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
-                  mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at
+                  mine.abandoned, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at
         """,
         most,
         domain,
         float(ABANDONED_S),
+        sender,
     )
     return [_claimed(row) for row in rows]
 

@@ -48,6 +48,7 @@ def claimed(**changed: Any) -> store.Claimed:
         traceparent=None,
         created_at=datetime(2026, 11, 24, 9, tzinfo=UTC),
         sending_since=datetime(2026, 11, 24, 9, tzinfo=UTC),
+        abandoned=False,
         email="kari@example.no",
         name="Kari Åsnes",
         language="nb",
