@@ -1,4 +1,4 @@
-"""The record of a run: every call, every answer and every fault, one JSON line each, in the order in which they came."""
+"""The record of a run: every call, every answer and every fault, one JSON line each, in the order they came."""
 
 import json
 import time
