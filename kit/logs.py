@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterable
 from datetime import datetime
@@ -28,6 +29,8 @@ FIELDS = frozenset({
 # fmt: on
 SAFE_ARGUMENT = re.compile(r"[\w.:/\[\]-]{1,120}", re.ASCII)
 LONGEST_TEXT = 500  # characters; ids, codes and code locations are far shorter
+REPEAT_S = 10.0  # a library in trouble says the same thing ten times a second; then `count` tells how often it did
+REPEATS_KNOWN = 200
 FRAMES = 8  # the innermost calls say where; the outer ones are always the same
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 CHATTY = ("aiokafka", "faststream", "asyncio", "httpx2", "httpcore2")  # they tell each heartbeat at info
@@ -157,13 +160,27 @@ class Stdout:
 
 
 class Borrowed(logging.Handler):
-    """Lines of libraries that use the standard `logging`, told in our form."""
+    """Lines of libraries that use the standard `logging`, told in our form; the same one at most every 10 s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}  # what -> when it was told, how often not since
 
     def emit(self, record: logging.LogRecord) -> None:
         exception = record.exc_info[1] if record.exc_info else None
         level = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
+        text = borrowed_text(record)
+        same = (record.name, text if exception is None else f"{text} {kind_of(exception)}")
+        now = time.monotonic()
+        told, unsaid = self._told.get(same, (-REPEAT_S, 0))
+        if now - told < REPEAT_S:
+            self._told[same] = told, unsaid + 1
+            return
+        if len(self._told) > REPEATS_KNOWN:
+            self._told.clear()
+        self._told[same] = now, 0
         tell = getattr(structlog.get_logger(), level if level in LEVELS else "info")
-        tell(borrowed_text(record), module=record.name[:60], exc_info=exception)
+        tell(text, module=record.name[:60], exc_info=exception, **({"count": unsaid + 1} if unsaid else {}))
 
 
 def borrowed_text(record: logging.LogRecord) -> str:

@@ -111,6 +111,22 @@ def test_heartbeats_of_libraries_are_not_told(said: Said) -> None:
     assert said.text() == ""
 
 
+def test_a_library_that_repeats_itself_is_heard_once_and_then_counted(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(50):
+        logging.getLogger("aiokafka.cluster").error("Topic %s not found", "a.b")
+    assert said.one()["event"] == "Topic a.b not found"
+    logging.getLogger("aiokafka.cluster").error("Topic %s not found", "a.c")
+    assert said.one()["event"] == "Topic a.c not found"
+    monkeypatch.setattr(logs, "REPEAT_S", 0.0)
+    logging.getLogger("aiokafka.cluster").error("Topic %s not found", "a.b")
+    assert said.one()["count"] == 50
+    for number in range(1000):
+        logging.getLogger("aiokafka.cluster").error("Topic %s not found", number)
+    assert len(logging.getLogger().handlers[0]._told) <= logs.REPEATS_KNOWN + 1  # type: ignore[attr-defined]
+
+
 def test_a_hostile_id_from_outside_does_not_become_the_trail() -> None:
     made = trail.trail('x" onload="', None, "00-" + "0" * 32 + "-" + "b" * 16 + "-01")
     assert len(made.correlation_id) == 36
