@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from contracts.envelope import Event, decode
@@ -189,7 +190,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="kursnett-bench-") as home:
         with Stack.somewhere(Path(home) / "home", programs=("postgres", "kafka")) as stack:
             place = Servers(admin=stack.places.database("admin"), kafka=stack.places.address("kafka"))
-            asyncio.run(main(place, Path(home)))
+            uvloop.run(main(place, Path(home)))
             stack.stop()
         stack.reset()
     sys.exit(0)

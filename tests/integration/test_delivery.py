@@ -168,9 +168,10 @@ async def test_an_event_survives_a_relay_killed_between_ack_and_mark(
     await world.here.database.run(lambda c: outbox.add(c, world.event(thing="a", number=1)))
     first = Relay(world.here.database, world.here.settings, world.here.metrics)
     monkeypatch.setattr(first, "_mark", killed)
+    await first._turn()
     with pytest.raises(Killed):
-        await first._turn()
-    await first._drop()
+        await first._settled()
+    await first._producer.drop()
     async with relaying(world.here), listening(world.here, world.consumer()):
         found = await records(world.kafka, world.topic, 2)  # once from each relay
         assert await has(world, 1) == [("a", 1)]
@@ -183,13 +184,13 @@ async def test_marking_before_the_ack_would_lose_it(world: Any, monkeypatch: pyt
     """The red control of the test above: with the two steps the other way round, a kill loses the event."""
     await world.here.database.run(lambda c: outbox.add(c, world.event(thing="a", number=1)))
     first = Relay(world.here.database, world.here.settings, world.here.metrics)
-    monkeypatch.setattr(first, "_send", killed)
+    monkeypatch.setattr(first._producer, "send", killed)
     async with world.here.database.reading("relay") as conn:
         assert await first._holds(conn)
         ids = [r["id"] for r in await conn.fetch("SELECT id FROM outbox")]
-        await first._mark(conn, ids)
+    await first._mark(ids)
     with pytest.raises(Killed):
-        await first._send([])
+        await first._producer.send([])
     async with relaying(world.here):
         await world.here.database.run(lambda c: outbox.add(c, world.event(thing="b", number=2)))
         [found] = await records(world.kafka, world.topic, 1)

@@ -1,0 +1,194 @@
+"""Sends rows of the outbox to Kafka: a batch a partition built by hand, all in flight, and what became of each."""
+
+import asyncio
+import base64
+import functools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+
+from contracts.envelope import STRUCTURED
+from contracts.topics import MAX_PARKED_BYTES
+from kit import logs
+from kit.metrics import Metrics
+
+log = logs.get(__name__)
+
+BATCH_BYTES = 256 * 1024
+SEND_S = 15.0  # an idempotent producer never gives up by itself; after this all is sent again
+REST_S = 5.0  # how long an aggregate rests whose record the broker refused, or whose topic is not there
+TOPIC_S = 5.0
+
+HEADERS = [("content-type", STRUCTURED.encode())]
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """Rows under way to one partition; `ack` is done when the broker has them, or says why not."""
+
+    rows: Sequence[Any]
+    ack: asyncio.Future[Any]
+    producer: AIOKafkaProducer
+
+
+class Producer:
+    """An idempotent aiokafka producer that is thrown away at the first error: a new one sends again from the table.
+
+    Each partition has one batch under way at a time, so that what is sent later cannot arrive earlier.
+    """
+
+    def __init__(self, bootstrap: str, metrics: Metrics) -> None:
+        self._bootstrap = bootstrap
+        self._metrics = metrics
+        self._producer: AIOKafkaProducer | None = None
+        self._resting: dict[str, float] = {}  # aggregate -> when to try it again
+        self._missing: dict[str, float] = {}  # topic -> when to look for it again
+        self._suspects: set[str] = set()  # aggregates of a refused batch: sent apart, so that one costs only itself
+        self.trouble = ""
+
+    def resting(self) -> list[str]:
+        """The aggregates not to be sent now: what comes after a failed record must not overtake it."""
+        now = time.monotonic()
+        self._resting = {aggregate: until for aggregate, until in self._resting.items() if until > now}
+        return list(self._resting)
+
+    async def send(self, rows: Sequence[Any]) -> list[Flight]:
+        """Put rows (id, aggregate, topic, key, headers, payload) under way, in their order within each aggregate.
+
+        Rows whose topic is missing are left out and rest. Raises KafkaError or OSError when the broker is away.
+        """
+        producer = await self._open()
+        flights: list[Flight] = []
+        partitions: dict[str, list[int]] = {}
+        for topic in {row["topic"] for row in rows}:
+            partitions[topic] = await self._partitions(producer, topic)
+        for topic, partition, batch, batched in self._batches(producer, rows, partitions):
+            ack = await producer.send_batch(batch, topic, partition=partition)
+            ack.add_done_callback(_seen)
+            flights.append(Flight(batched, ack, producer))
+        return flights
+
+    def _batches(
+        self, producer: AIOKafkaProducer, rows: Sequence[Any], partitions: dict[str, list[int]]
+    ) -> Iterator[tuple[str, int, Any, list[Any]]]:
+        """(topic, partition, batch, its rows), whole batches as they fill up and then what is left."""
+        open_batches: dict[tuple[str, int, str], tuple[Any, list[Any]]] = {}
+        for row in rows:
+            aggregate, topic = row["aggregate"], row["topic"]
+            if aggregate in self._resting:  # since these rows were read
+                continue
+            if not partitions[topic]:
+                self.rest(aggregate, f"topic {topic} is not there")
+                continue
+            partition = _partition(row["key"], len(partitions[topic]))
+            place = (topic, partition, aggregate if aggregate in self._suspects else "")
+            headers = HEADERS if row["headers"] is None else _headers(row["headers"])
+            batch, batched = open_batches.get(place) or (producer.create_batch(), [])
+            if batch.append(key=row["key"], value=row["payload"], timestamp=None, headers=headers) is None:
+                yield topic, partition, batch, batched
+                batch, batched = producer.create_batch(), []
+                batch.append(key=row["key"], value=row["payload"], timestamp=None, headers=headers)
+            batched.append(row)
+            open_batches[place] = batch, batched
+        for (topic, partition, _), (batch, batched) in open_batches.items():
+            yield topic, partition, batch, batched
+
+    async def _partitions(self, producer: AIOKafkaProducer, topic: str) -> list[int]:
+        """The topic's partitions; none when it is missing, which must not stop the other topics."""
+        if self._missing.get(topic, 0) > time.monotonic():
+            return []
+        try:
+            async with asyncio.timeout(TOPIC_S):
+                return sorted(await producer.partitions_for(topic))
+        except (KafkaError, TimeoutError) as error:
+            self._missing[topic] = time.monotonic() + REST_S
+            log.warning("relay_topic_not_found", topic=topic, error=type(error).__name__)
+            return []
+
+    async def settle(self, flights: Sequence[Flight]) -> list[int]:
+        """Wait for the broker; returns the ids of the rows that it has for certain, and lets the others rest."""
+        flights = [flight for flight in flights if flight.producer is self._producer]  # else it was thrown away
+        if not flights:
+            return []
+        await asyncio.wait([flight.ack for flight in flights], timeout=SEND_S)
+        acked: list[int] = []
+        failed = False
+        for flight in flights:
+            wrong = _wrong(flight.ack)
+            aggregates = {row["aggregate"] for row in flight.rows}
+            if wrong is None:
+                acked.extend(row["id"] for row in flight.rows if row["aggregate"] not in self._resting)
+                self._suspects -= aggregates
+                continue
+            failed = True
+            self._suspects |= aggregates
+            for aggregate in aggregates:
+                self.rest(aggregate, type(wrong).__name__)
+        if failed:
+            await self.drop()  # it may be unable to go on
+        return acked
+
+    def rest(self, aggregate: str, why: str) -> None:
+        """Leave an aggregate alone for some seconds."""
+        self._resting[aggregate] = time.monotonic() + REST_S
+        self.trouble = why
+        self._metrics.relay_errors.inc()
+        log.warning("relay_aggregate_rests", aggregate=aggregate, error=why)
+
+    async def _open(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._bootstrap,
+                acks="all",
+                enable_idempotence=True,
+                max_batch_size=BATCH_BYTES,
+                max_request_size=MAX_PARKED_BYTES,
+                linger_ms=0,  # a lone event leaves at once; a backlog fills the batches by itself
+                request_timeout_ms=10_000,
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def drop(self) -> None:
+        """Close the producer, whatever state it is in. The next `send` makes a new one."""
+        producer, self._producer = self._producer, None
+        self._missing.clear()
+        if producer is not None:
+            stop = asyncio.ensure_future(producer.stop())
+            await asyncio.wait([stop], timeout=2)  # it would wait for a broker that is gone
+            stop.cancel()
+
+
+# Hashing in Python costs more than all else that is done to a row, and a busy aggregate's key comes again and again.
+@functools.lru_cache(maxsize=20_000)
+def _partition(key: bytes | None, count: int) -> int:
+    """As every Kafka client chooses by default: murmur2 of the key. Without a key: always the first."""
+    partition: int = DefaultPartitioner()(key, range(count), []) if key is not None else 0
+    return partition
+
+
+def _wrong(ack: asyncio.Future[Any]) -> BaseException | None:
+    if not ack.done():
+        return TimeoutError("no ack in time")
+    return asyncio.CancelledError() if ack.cancelled() else ack.exception()
+
+
+def _seen(ack: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody may ask for any more, so that no warning of it is logged at exit."""
+    if not ack.cancelled():
+        ack.exception()
+
+
+def _headers(stored: str) -> list[tuple[str, bytes]]:
+    return [(name, base64.b64decode(value)) for name, value in json.loads(stored)]

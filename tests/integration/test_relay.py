@@ -1,0 +1,114 @@
+"""What the broker refuses costs its own aggregate some seconds, and nobody else anything."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from contracts.topics import Topic
+from kit import producer, topics
+from kit.database import Connection, connect
+from kit.running import Running
+from tests.delivery import Servers, records, relaying, running, until
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Place:
+    """A topic of one partition that takes small records only, and a database whose outbox speaks there."""
+
+    topic: str
+    here: Running
+    conn: Connection
+    kafka: str
+
+    async def say(self, aggregate: str, seq: int, payload: bytes = b"{}", topic: str = "") -> None:
+        """Write a row as `outbox.add` does, with bytes of our own choice."""
+        await self.conn.execute(
+            "INSERT INTO outbox (event_id, aggregate, epoch, seq, topic, key, payload) "
+            "VALUES ($1, $2, 1, $3, $4, $5, $6)",
+            uuid.uuid4(),
+            aggregate,
+            seq,
+            topic or self.topic,
+            b"one key",
+            payload,
+        )
+
+    async def unpublished(self) -> list[tuple[str, int]]:
+        rows = await self.conn.fetch("SELECT aggregate, seq FROM outbox WHERE published_at IS NULL ORDER BY id")
+        return [(row["aggregate"], row["seq"]) for row in rows]
+
+
+@pytest.fixture
+async def place(servers: Servers) -> AsyncIterator[Place]:
+    name = f"relay{uuid.uuid4().hex[:8]}"
+    topic = Topic(f"{name}.things", name, "thing", (), partitions=1, batch_bytes=2_000)
+    await topics.declare(servers.kafka, [topic])
+    settings = await servers.database()
+    conn = await connect(settings, "test")
+    async with running(settings, name) as here:
+        yield Place(topic.name, here, conn, servers.kafka)
+    await conn.close()
+
+
+@pytest.fixture(autouse=True)
+def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer, "REST_S", 0.5)
+
+
+async def test_a_record_that_the_broker_refuses_costs_only_its_own_aggregate(place: Place) -> None:
+    await place.say("thing/a", 1)
+    await place.say("thing/big", 1, b"x" * 3_000)
+    await place.say("thing/big", 2)
+    await place.say("thing/b", 1)
+
+    async def only_big() -> bool:
+        return await place.unpublished() == [("thing/big", 1), ("thing/big", 2)]
+
+    async with relaying(place.here):
+        await until(only_big)
+        await place.say("thing/c", 1)
+        await until(only_big)
+        assert len(await records(place.kafka, place.topic, 3)) >= 3
+
+
+async def test_a_missing_topic_stops_its_own_events_only_and_they_go_when_it_is_made(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "TOPIC_S", 0.5)
+    missing = Topic(f"{place.topic}-later", "test", "thing", (), partitions=1)
+    for number in range(3):
+        await place.say(f"thing/{number}", 1, topic=missing.name)
+    await place.say("thing/a", 1)
+
+    async def one_left() -> bool:
+        return [aggregate for aggregate, _ in await place.unpublished()] == ["thing/0", "thing/1", "thing/2"]
+
+    async with relaying(place.here):
+        await until(one_left)
+        await topics.declare(place.kafka, [missing])
+        await until(lambda: _none(place))
+        assert len(await records(place.kafka, missing.name, 3)) == 3
+
+
+async def test_many_turns_under_way_keep_every_aggregate_in_its_order(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With turns of 7 rows, one aggregate's numbers lie in many turns that are under way beside each other."""
+    monkeypatch.setattr("kit.relay.BATCH", 7)
+    for seq in range(1, 101):
+        for aggregate in ("thing/a", "thing/b"):
+            await place.say(aggregate, seq, f"{aggregate} {seq}".encode())
+    async with relaying(place.here):
+        await until(lambda: _none(place))
+        found: list[Any] = [record.value.decode().split() for record in await records(place.kafka, place.topic, 200)]
+    for aggregate in ("thing/a", "thing/b"):
+        assert [int(seq) for name, seq in found if name == aggregate] == list(range(1, 101))
+
+
+async def _none(place: Place) -> bool:
+    return not await place.unpublished()
