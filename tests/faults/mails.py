@@ -1,0 +1,73 @@
+"""Judges mail: each notice reaches its learner once, or twice where a fault in that very moment explains it (V12)."""
+
+from collections import defaultdict
+from datetime import datetime
+
+from tests.faults.evidence import Row
+from tests.faults.model import World
+from tests.faults.verdict import Looked, outcomes
+
+# From the moment that the server took a mail until that is noted: 15 s the sender tries, and the time of one statement.
+NOTED_S = 20.0
+TOUCHED = ("notifier", "postgres", "smtp", "mail", "sink")  # whose faults can keep a sent mail from being noted
+
+
+def one_mail(world: World) -> Looked:
+    """V12: a sent notice was taken once by the mail server; more often only where the answer or its note was lost."""
+    found = Looked({"notices sent": 0, "mails taken": 0})
+    found.also |= {"failed": 0, "still waiting": 0, "taken more than once": 0}
+    subjects = {row["id"]: row["subject"] for row in world.rows("enrolment.learners")}
+    notices = {row["message_id"]: row for row in world.rows("notifier.notices") if row["message_id"]}
+    taken: dict[str, list[Row]] = defaultdict(list)
+    for mail in world.evidence.deliveries:
+        if mail["outcome"] in ("ok", "unanswered"):
+            taken[mail["message_id"]].append(mail)
+            found.seen["mails taken"] += 1
+    for message_id, mails in taken.items():
+        row = notices.get(message_id)
+        if row is None:
+            found.wrong.append(("no notice has this Message-ID", mails))
+        elif {mail["recipient"].partition("@")[0] for mail in mails} != {subjects.get(row["learner_id"])}:
+            found.wrong.append(("a mail went to somebody else", [row, *mails]))
+    for row in world.rows("notifier.notices"):
+        mails = taken.get(row["message_id"], [])
+        found.seen["notices sent"] += row["state"] == "sent"
+        found.also["failed"] += row["state"] == "failed"
+        found.also["still waiting"] += row["state"] not in ("sent", "failed")
+        found.also["taken more than once"] += len(mails) > 1
+        if row["state"] == "sent" and not mails:
+            found.wrong.append(("this notice is called sent, and no mail of it was taken", [row]))
+        if len(mails) > row["attempts"]:
+            found.wrong.append(("more mails than attempts", [row, *mails]))
+        for mail in mails[:-1] if row["state"] == "sent" else mails:
+            if not _explained(world, row, mail):
+                found.wrong.append(("sent again, though nothing was wrong when it was taken", [row, *mails]))
+                break
+    return found
+
+
+def _explained(world: World, row: Row, mail: Row) -> bool:
+    """Whether the answer to this mail, or the note of it, may have been lost: by a fault just then, or by our log."""
+    if mail["outcome"] == "unanswered":
+        return True
+    begin, end = mail["t"] - 1.0, mail["t"] + NOTED_S
+    history = world.evidence.history
+    heals = {line["id"]: line["t"] for line in outcomes(history, "heal")}
+    for line in outcomes(history, "fault"):
+        near = line["t"] < end and heals.get(line["id"], float("inf")) > begin
+        if near and any(word in str(line.get("target", "")) for word in TOUCHED):
+            return True
+    if any(line["who"] == "notifier" and begin < line["t"] < end for line in outcomes(history, "exit")):
+        return True
+    return any(
+        line.get("event") in ("notice_deferred", "notice_not_noted")
+        and line.get("causation_id") == row["event_id"]
+        and begin < _monotonic(world, line) < end + 40.0  # a mail may take 40 s until it is given up
+        for line in world.evidence.notifier_log
+    )
+
+
+def _monotonic(world: World, line: Row) -> float:
+    """A log line's time on the clock of the history, whose first line names both."""
+    first = world.evidence.history[0]
+    return float(datetime.fromisoformat(line["time"]).timestamp() - first.get("wall", 0.0) + first["t"])

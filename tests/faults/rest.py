@@ -1,0 +1,55 @@
+"""Judges the end of a run: all at rest (V14), nothing held on to (V16), nobody's name where all can read it (V17)."""
+
+from tests.faults.evidence import SERVICES
+from tests.faults.model import World
+from tests.faults.verdict import Looked, outcomes
+
+QUIET_S = 60.0
+MAIL_QUIET_S = 75.0  # a mail whose sender was killed is taken in hand again after 60 s, and must go out first
+POOLS = {"web": 8, "consumer": 3, "relay": 2, "worker": 2}
+SLACK = 5
+RSS_KB = 64 * 1024
+
+
+def comes_to_rest(world: World) -> Looked:
+    """V14: soon after the last heal everything is published, heard and out of hand."""
+    quiet = world.evidence.quiet
+    found = Looked({"things looked at": len(quiet), "faults": len(outcomes(world.evidence.history, "fault"))})
+    for name in ("outbox", "lag", "sending"):
+        within_s = MAIL_QUIET_S if name == "sending" else QUIET_S
+        after_s = quiet.get(name)
+        found.also[f"s to {name} at rest"] = after_s
+        if after_s is None or after_s > within_s:
+            found.wrong.append((f"{name} was not at rest {within_s:.0f} s after the last heal", [quiet]))
+    return found
+
+
+def no_leak(world: World) -> Looked:
+    """V16: a service holds at the end what it held at the start."""
+    before, after = world.evidence.before, world.evidence.after
+    found = Looked({"services": len(after)})
+    for service in SERVICES:
+        start, end = before.get(service), after.get(service)
+        if start is None or end is None:
+            found.wrong.append((f"{service} was not looked at", [start, end]))
+            continue
+        found.also[f"files of {service}"] = f"{start['files']} to {end['files']}"
+        for name, most in (
+            ("files", start["files"] + SLACK),
+            ("threads", start["threads"] + SLACK),
+            ("rss_kb", start["rss_kb"] + RSS_KB),
+        ):
+            if end[name] > most:
+                found.wrong.append((f"{service} holds {end[name]} {name}, and had {start[name]}", [start, end]))
+        for pool, size in end["pools"].items():
+            if size > POOLS[pool]:
+                found.wrong.append((f"{service} has {size} connections in the pool {pool}", [end]))
+    return found
+
+
+def no_personal_data(world: World) -> Looked:
+    """V17: no name and no address that was typed is in a log, a topic, a metric or a reason."""
+    found = Looked({f"bytes of {what}": size for what, size in world.evidence.scanned.items()})
+    found.seen["sorts of place"] = len(world.evidence.scanned)
+    found.wrong += [("a person's data lies where all can read it", [leak]) for leak in world.evidence.leaks]
+    return found

@@ -1,0 +1,118 @@
+"""Judges what clients were told: what was answered is there once (V1, V11), and nothing else is (V2)."""
+
+import json
+from collections import Counter, defaultdict
+
+from tests.faults.model import World, digest
+from tests.faults.verdict import Looked, outcomes
+
+
+def no_lost_write(world: World) -> Looked:
+    """V1: what was answered `ok` is there, with what had to be said of it; what is unknown is there at most once."""
+    rows = {row["id"]: row for row in world.rows("enrolment.enrolments")}
+    by_name = Counter(row["name"] for row in world.rows("enrolment.enrolments"))
+    about = defaultdict(set)
+    for row in world.rows("enrolment.outbox"):
+        about[row["subject"]].add(json.loads(row["payload"])["type"].split(".")[-2] if not row["headers"] else "copy")
+    found = Looked({"enrolled": 0, "withdrawn": 0, "published over HTTP": 0, "published over Kafka": 0})
+    found.also["unknown"] = sum(1 for _, lines in world.of("enrol", "withdraw") if not outcomes(lines, "ok"))
+    for name, lines in world.of("enrol", "withdraw"):
+        found.seen["enrolled" if lines[0]["f"] == "enrol" else "withdrawn"] += bool(outcomes(lines, "ok"))
+        for told in outcomes(lines, "ok"):
+            row = rows.get(told["body"]["enrolment_id"])
+            kinds = about.get(told["body"]["enrolment_id"], set())
+            if lines[0]["f"] == "enrol":
+                wanted = "LearnerEnrolled" if told["body"]["state"] == "associated" else "LearnerQueued"
+                if row is None or row["offering_id"] != lines[0]["offering"]:
+                    found.wrong.append((f"operation {name} was answered, and its enrolment is not there", lines))
+                elif wanted not in kinds:
+                    found.wrong.append((f"{wanted} was never said of {row['id']}", [*lines, row, sorted(kinds)]))
+            else:
+                if row is None or row["state"] != "cancelled" or "LearnerWithdrew" not in kinds:
+                    found.wrong.append((f"operation {name} withdrew, and it did not last", [*lines, row]))
+        if by_name[lines[0].get("name")] > 1:
+            found.wrong.append((f"operation {name} had its effect more than once", lines))
+    _published(world, found)
+    return found
+
+
+def _published(world: World, found: Looked) -> None:
+    known = {row["id"]: row for table in ("courses", "offerings") for row in world.rows(f"catalogue.{table}")}
+    said = {
+        (str(body["data"].get("offering_id") or body["data"].get("course_id")), body["data"].get("version"))
+        for body in (json.loads(r["payload"]) for r in world.rows("catalogue.outbox") if not r["headers"])
+    }
+    for name, lines in world.of("partner_http"):
+        for told in outcomes(lines, "ok"):
+            found.seen["published over HTTP"] += 1
+            thing = told["body"].get("offering_id") or told["body"].get("course_id")
+            row = known.get(thing)
+            if row is None or row["version"] < told["body"]["version"] or (thing, told["body"]["version"]) not in said:
+                found.wrong.append((f"operation {name} was answered, and {thing} is not so", [*lines, row]))
+    there = {(one.topic, one.partition, one.offset): digest(one.value) for one in world.theirs}
+    for name, lines in world.of("partner"):
+        for told in outcomes(lines, "ok"):
+            found.seen["published over Kafka"] += 1
+            if there.get((told["topic"], told["partition"], told["offset"])) != lines[0]["digest"]:
+                found.wrong.append((f"record {name} was acked, and is not on its topic", lines))
+
+
+def no_phantom(world: World) -> Looked:
+    """V2: everything that is there was asked for, as it is there."""
+    asked = {lines[0]["name"]: lines for _, lines in world.of("enrol")}
+    left = {lines[0]["enrolment"] for _, lines in world.of("withdraw")}
+    subjects = {row["id"]: row["subject"] for row in world.rows("enrolment.learners")}
+    found = Looked({"enrolments": 0, "withdrawals": 0, "courses": 0})
+    for row in world.rows("enrolment.enrolments"):
+        found.seen["enrolments"] += 1
+        lines = asked.get(row["name"], [])
+        first = lines[0] if lines else {}
+        if (first.get("offering"), first.get("learner")) != (row["offering_id"], subjects.get(row["learner_id"])):
+            found.wrong.append(("nobody asked for this enrolment", [row, *lines]))
+        elif not outcomes(lines, "ok") and not outcomes(lines, "info"):
+            found.wrong.append(("this was refused for certain, and is there all the same", [row, *lines]))
+        elif list(row["choices"]) != first["places"]:
+            found.wrong.append(("other places were asked for", [row, *lines]))
+    for row in world.rows("enrolment.changes"):
+        if row["by_whom"] == "learner" and row["to_state"] == "cancelled":
+            found.seen["withdrawals"] += 1
+            if row["enrolment_id"] not in left:
+                found.wrong.append(("nobody withdrew from this enrolment", [row]))
+    codes = {(lines[0]["partner"], lines[0]["code"]) for _, lines in world.of("partner", "partner_http")}
+    for row in world.rows("catalogue.courses"):
+        found.seen["courses"] += 1
+        if (row["partner"], row["code"]) not in codes:
+            found.wrong.append(("no partner published this course", [row]))
+    return found
+
+
+def idempotent(world: World) -> Looked:
+    """V11: one key has one effect and one answer; another request under it is refused."""
+    effects = Counter(row["name"] for row in world.rows("enrolment.enrolments"))
+    found = Looked({"keys": 0, "repeats answered the same": 0, "other requests refused": 0})
+    for name, lines in world.of("enrol", "withdraw", "partner_http"):
+        if lines[0].get("key") is None:
+            continue
+        found.seen["keys"] += 1
+        same = [line for line in lines if not line.get("variant")]
+        first = next((line for line in same if line["kind"] == "ok"), None)
+        if effects[lines[0].get("name")] > 1:
+            found.wrong.append((f"key {lines[0]['key']} had {effects[lines[0]['name']]} effects", lines))
+        if lines[0]["f"] == "enrol" and effects[lines[0].get("other_name")] and effects[lines[0]["name"]]:
+            found.wrong.append((f"key {lines[0]['key']} had the effect of two requests", lines))
+        if first is None:
+            continue
+        begun = {line["n"]: line["i"] for line in lines if line["kind"] == "invoke"}
+        for line in lines:
+            later = begun.get(line["n"], -1) > first["i"]
+            if line.get("variant"):
+                if line["kind"] == "ok" or (later and line["kind"] == "fail" and line["status"] != 422):
+                    found.wrong.append((f"another request under the key of {name} was not refused", lines))
+                found.seen["other requests refused"] += line["kind"] == "fail" and line["status"] == 422
+            elif line["kind"] == "ok" and line is not first:
+                found.seen["repeats answered the same"] += 1
+                if (line["status"], line["body"]) != (first["status"], first["body"]):
+                    found.wrong.append((f"key {line['key']} was answered in two ways", lines))
+            elif line["kind"] == "fail" and later and line.get("err") != "request-in-progress":
+                found.wrong.append((f"key {line['key']} was answered, and refused when it was repeated", lines))
+    return found
