@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 
 from deploy.local.composition import settings
 from deploy.local.places import Places
@@ -11,14 +12,14 @@ from deploy.trouble import Trouble
 SECONDS = 60.0
 
 
-async def command(places: Places, service: str, *arguments: str) -> str:
-    """What the command prints. Raises Trouble with its words when it fails."""
+async def command(places: Places, service: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """What the command prints; `environment` is that of another stack. Raises Trouble with its words when it fails."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         f"services.{service}",
         *arguments,
-        env={**os.environ, **settings(places, service)},
+        env={**os.environ, **(environment or settings(places, service))},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -24,6 +24,7 @@ from deploy.local.composition import migrate, settings
 from deploy.local.places import SERVICES, Places
 from deploy.local.ports import free
 from deploy.local.postgres import Postgres
+from deploy.local.service import command
 from deploy.trouble import Trouble
 from tests.faults.broker import PORTS_EACH, Brokers
 from tests.faults.child import Child, Notes
@@ -107,6 +108,10 @@ class FaultStack:
         head = {"alg": "ES256", "kid": self._key.kid, "typ": "JWT"}
         return jwt.encode(head, {key: value for key, value in claims.items() if value is not None}, self._key)
 
+    async def command(self, service: str, *arguments: str) -> str:
+        """What a service's own command prints, such as `partners add`. Raises Trouble with its words when it fails."""
+        return await command(self._places, service, *arguments, environment=self._environments[service])
+
     def watch(self, history: Notes) -> None:
         """Write each end and each start of a process to this history from now on."""
         for child in self.children.values():
@@ -156,7 +161,7 @@ class FaultStack:
             "postgres",
             self.home,
             places.log("postgres"),
-            program.argv,
+            [*program.argv, "-c", "track_commit_timestamp=on"],  # the checker orders claims by when they were committed
             program.ready,
             program.environment,
             program.user,
