@@ -28,8 +28,9 @@ lint: install ## check style, types, layers and migrations
 bench: install ## measure relay and consumer beside a bare loop on this machine; prints, asserts nothing
 	@.venv/bin/python -m tests.bench.delivery
 
-contracts: install ## write schemas, examples and tables anew from the classes in contracts/
+contracts: install ## write schemas, tables and HTTP documents anew from the classes and the services' routes
 	@.venv/bin/python -m contracts
+	@.venv/bin/python -m deploy.openapi
 
 stack-test: install ## bring the containers up, send one course through them, take them down (Docker Engine)
 	@.venv/bin/python -m deploy.compose.stacktest

@@ -23,23 +23,32 @@ def files(folder: Path = HERE) -> dict[Path, str]:
 
 def stale(folder: Path = HERE) -> list[str]:
     """Which golden files are not as they should be, one line each; none when all is well."""
-    wanted = files(folder)
-    found = [
-        f"{path.relative_to(folder.parent)}: {'missing' if not path.exists() else 'out of date'}"
-        for path, content in wanted.items()
-        if not path.exists() or path.read_text("utf-8") != content
-    ]
-    return found + [f"{path.relative_to(folder.parent)}: no such event" for path in _left_over(folder, wanted)]
+    return differing(files(folder), folder / "schemas")
 
 
 def write(folder: Path = HERE) -> list[str]:
     """Make them so; returns what was changed, one line each."""
-    changed = stale(folder)
-    wanted = files(folder)
-    (folder / "schemas").mkdir(exist_ok=True)
+    return put(files(folder), folder / "schemas")
+
+
+def differing(wanted: dict[Path, str], own: Path) -> list[str]:
+    """Which of these files are not as wanted, and what else lies in the folder `own`, which holds nothing else."""
+    root = own.parent.parent
+    found = [
+        f"{path.relative_to(root)}: {'missing' if not path.exists() else 'out of date'}"
+        for path, content in wanted.items()
+        if not path.exists() or path.read_text("utf-8") != content
+    ]
+    return found + [f"{path.relative_to(root)}: belongs to nothing" for path in _left_over(wanted, own)]
+
+
+def put(wanted: dict[Path, str], own: Path) -> list[str]:
+    """Write these files and delete what else lies in `own`; returns what was changed, one line each."""
+    changed = differing(wanted, own)
+    own.mkdir(exist_ok=True)
     for path, content in wanted.items():
         path.write_text(content, "utf-8")
-    for path in _left_over(folder, wanted):
+    for path in _left_over(wanted, own):
         path.unlink()
     return changed
 
@@ -88,5 +97,5 @@ def topics_table() -> str:
     return "\n".join([head, "|---|---|---|---|---|---|---|", *rows])
 
 
-def _left_over(folder: Path, wanted: dict[Path, str]) -> list[Path]:
-    return [path for path in sorted((folder / "schemas").glob("*.json")) if path not in wanted]
+def _left_over(wanted: dict[Path, str], own: Path) -> list[Path]:
+    return [path for path in sorted(own.glob("*.json")) if path not in wanted]

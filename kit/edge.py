@@ -1,25 +1,21 @@
 """The outermost layer of HTTP: request ids, safe headers, malformed requests, times, and the last catch."""
 
 import asyncio
-import json
-import re
 import time
-from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contracts.strict import Undecodable, read
 from kit import database, logs, tracing, trail
 from kit.metrics import Metrics
 from kit.problems import Problem, answer
 
 log = logs.get(__name__)
 
-DEPTH = 20  # no request body of ours is deeper; what is deeper wants to exhaust us
 ONCE = (b"authorization", b"content-type", b"content-length", b"idempotency-key", b"if-match", b"x-request-id")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds by machines
-NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 SAFE_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",  # addresses hold single-purpose links
@@ -169,49 +165,14 @@ def strict(receive: Receive) -> Receive:
 
 
 def check_json(body: bytes) -> None:
-    """Refuse what a lenient reader takes: two of one key, NaN, UTF-16, NUL, and depth. Raises Problem (422)."""
+    """Refuse what another reader could take differently, or a database could not keep. Raises Problem (422, 413)."""
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise _not_json("It is too deep.") from None
-    except UnicodeDecodeError:
-        raise _not_json("It is not UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise _not_json(f"{error.msg}, at character {error.pos}.") from None
-    except ValueError as error:
-        raise _not_json(str(error)) from None
-    if NUL.search(body):
-        raise _not_json("Text must not hold the character NUL.")
-    if body.count(b"[") + body.count(b"{") > DEPTH and _depth(value) > DEPTH:
-        raise _not_json("It is too deep.")
-
-
-def _not_json(detail: str) -> Problem:
-    return Problem("malformed-json", "The body is not JSON", 422, detail, errors=[{"field": "body", "detail": detail}])
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("A key comes twice in one object.")
-    return found
-
-
-def _no_constant(_: str) -> Any:
-    raise ValueError("NaN and Infinity are not JSON.")
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        level = [
-            part
-            for whole in level
-            if isinstance(whole, (dict, list))
-            for part in (whole.values() if isinstance(whole, dict) else whole)
-        ]
-    return depth
+        read(body)
+    except Undecodable as error:
+        if error.reason == "too_large":
+            raise too_large() from None
+        wrong = [{"field": "body", "detail": error.detail}]
+        raise Problem("malformed-json", "The body is not JSON", 422, error.detail, errors=wrong) from None
 
 
 def content_type_of(request: Request) -> str:

@@ -1,6 +1,7 @@
 """Makes a service's HTTP application: its routes inside the manners that all services share."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
 import contracts
-from kit import edge, logs, metrics, problems
+from kit import edge, logs, metrics, openapi, problems
 from kit.auth import Keys
 from kit.database import Busy, Database, Unknown
 from kit.problems import Problem
@@ -34,33 +35,6 @@ SLUGS = {
     429: ("too-many-requests", "Too many requests"),
     503: ("busy", "Busy at the moment"),
 }
-PROBLEM_SCHEMA = {
-    "title": "Problem",
-    "description": "RFC 9457. `type` is an address that explains this kind of problem; others members may follow.",
-    "type": "object",
-    "required": ["type", "title", "status"],
-    "properties": {
-        "type": {"type": "string", "format": "uri"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "detail"],
-                "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
-}
-ANY_PROBLEM: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "Not what was asked for.",
-        "content": {problems.CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-}
 
 
 class Application(FastAPI):
@@ -71,22 +45,36 @@ class Application(FastAPI):
         return edge.Edge(super().build_middleware_stack(), running.metrics, running.settings.public_url)
 
     def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
-        return document
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.complete(super().openapi())
+        return self.openapi_schema
+
+    @cached_property
+    def queries(self) -> dict[tuple[str, str], list[str]]:
+        return openapi.queries(self.openapi())
 
 
-def build(running: Running, routers: Sequence[APIRouter], title: str = "") -> Application:
-    """The application of one service. Its routes find what they need through `ThisService` and `Db`."""
+def routed(name: str, routers: Sequence[APIRouter]) -> Application:
+    """The routes of one service, enough to describe them: `routed(…).openapi()` needs no settings and no servers."""
     app = Application(
-        title=title or f"Kursnett: {running.name}",
+        title=f"Kursnett: {name}",
         version="1",
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
         max_body_size=BODY_BYTES,
-        responses=ANY_PROBLEM,
+        responses=openapi.ANY,
+        generate_unique_id_function=lambda route: route.name,  # a client's function has the name of ours
         redirect_slashes=False,  # a redirect would drop the body and show an address that is not ours
     )
+    for router in routers:
+        app.include_router(router, dependencies=[Depends(only_known_queries)])
+    app.include_router(common)
+    return app
+
+
+def build(running: Running, routers: Sequence[APIRouter]) -> Application:
+    """The application of one service. Its routes find what they need through `ThisService` and `Db`."""
+    app = routed(running.name, routers)
     app.state.running = running
     app.state.keys = Keys(running.settings)
     public_url = running.settings.public_url
@@ -128,11 +116,19 @@ def build(running: Running, routers: Sequence[APIRouter], title: str = "") -> Ap
     ):
         for kind in kinds:
             app.add_exception_handler(kind, answer)
-
-    for router in routers:
-        app.include_router(router)
-    app.include_router(common)
     return app
+
+
+async def only_known_queries(request: Request) -> None:
+    """A misspelt filter must not show everything: each parameter that the address does not take is named."""
+    app: Application = request.app
+    known = app.queries.get((request.method, edge.template(request.scope))) if request.url.query else None
+    if known is None:
+        return
+    takes = f"this address takes {', '.join(known)}" if known else "this address takes none"
+    strange = [name for name in dict.fromkeys(request.query_params) if name not in known]
+    if strange:
+        raise problems.invalid([{"loc": ("query", name), "msg": f"is not known; {takes}"} for name in strange])
 
 
 def wrong_content_type(request: Request, error: RequestValidationError) -> Problem | None:

@@ -26,8 +26,13 @@ KINDS: dict[str, Kind] = {}
 
 
 def explain(slug: str, title: str, words: str) -> None:
-    """Give a kind of problem its page at /problems/{slug}. A service explains its own beside where it raises them."""
-    KINDS[slug] = Kind(slug, title, words)
+    """Give a kind of problem its page at /problems/{slug}. A service explains its own beside where it raises them.
+
+    Raises ValueError for a second meaning: the gateway has one address for each kind, whichever service raises it.
+    """
+    kind = Kind(slug, title, words)
+    if KINDS.setdefault(slug, kind) != kind:
+        raise ValueError(f"the kind of problem {slug} is explained already, in other words: use another slug")
 
 
 class Problem(Exception):
@@ -72,6 +77,8 @@ def field_name(place: tuple[Any, ...]) -> str:
     source, *rest = place or ("body",)
     name = ""
     for part in rest:
+        if part == "[key]":  # pydantic's word for: the name itself, not what stands under it
+            continue
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
     if source in ("query", "header", "cookie", "path"):
         return f"{source} {name}"
@@ -113,8 +120,8 @@ for _slug, _title, _words in (
     (
         "malformed-json",
         "The body is not JSON",
-        "The body must be one JSON value in UTF-8: no text after it, no key twice in one object, no NaN or Infinity, "
-        "no NUL characters, and at most 20 levels deep. Nothing was done.",
+        "The body must be one JSON value in UTF-8: no text after it, no key twice in one object, numbers that 64 bits "
+        "hold, no NUL and no half characters, and at most 32 levels deep. Nothing was done.",
     ),
     (
         "malformed-request",

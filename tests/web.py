@@ -1,14 +1,16 @@
 """A small service in one process, and an issuer of tokens for it: for tests of the kit's HTTP side."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter
-from httpx2 import ASGITransport, AsyncClient
+from httpx2 import ASGITransport, AsyncClient, Response
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
+from openapi_schema_validator import OAS31Validator
 from pydantic import SecretStr
 
 from kit import http
@@ -43,6 +45,44 @@ def running(**changes: Any) -> Running:
 async def client(app: http.Application) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(transport=ASGITransport(app), base_url="http://demo.test") as asking:
         yield asking
+
+
+@asynccontextmanager
+async def held_to_its_word(app: http.Application) -> AsyncIterator[AsyncClient]:
+    """A client that fails on an answer which the service's OpenAPI document does not describe."""
+
+    async def compare(answer: Response) -> None:
+        await answer.aread()
+        wrong = beside_the_document(app.openapi(), answer)
+        assert not wrong, f"{answer.request.method} {answer.url.path}: {wrong}"
+
+    async with client(app) as asking:
+        asking.event_hooks = {"response": [compare]}
+        yield asking
+
+
+def beside_the_document(document: dict[str, Any], answer: Response) -> str:
+    """What the document does not say of this answer: its status, its content type, or a field; empty when it does."""
+    for template, operations in document["paths"].items():
+        shape = re.sub(r"\{\w+\}", "[^/]+", template)
+        operation = operations.get(answer.request.method.lower())
+        if operation and re.fullmatch(shape, answer.url.path):
+            break
+    else:
+        return ""  # an address that is not described is none of the document's business
+    described = operation["responses"].get(str(answer.status_code))
+    if described is None:
+        return f"status {answer.status_code} is not described"
+    if "$ref" in described:
+        described = document["components"]["responses"][described["$ref"].rpartition("/")[2]]
+    if "content" not in described:
+        return "a body is not described" if answer.content else ""
+    kind = answer.headers.get("content-type", "none")
+    if kind not in described["content"]:
+        return f"content type {kind} is not described"
+    schema = {**described["content"][kind]["schema"], "components": document["components"]}
+    wrong = [f"{error.json_path}: {error.message}" for error in OAS31Validator(schema).iter_errors(answer.json())]
+    return "; ".join(wrong)
 
 
 def build(routers: Sequence[APIRouter], **changes: Any) -> http.Application:

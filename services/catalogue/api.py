@@ -2,25 +2,36 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import BaseModel, ValidationError
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
 
-from contracts import strict
 from contracts.fields import Code, Instant, Prose, Slug
 from contracts.partner import CourseText, OfferingDates
 from contracts.topics import partner_courses
-from kit import auth, idempotency, problems
+from kit import auth, idempotency, logs, openapi, problems
+from kit.bodies import Whole
 from kit.database import Connection, Database
 from kit.http import Db
 from kit.idempotency import Answer, Asked
 from kit.problems import Problem
 from services.catalogue import commands, store
-from services.catalogue.commands import Published
+from services.catalogue.answers import (
+    CoursesFound,
+    CourseShown,
+    CourseTaken,
+    Intake,
+    OfferingOfCourse,
+    OfferingTaken,
+)
+from services.catalogue.commands import Published, Wanted
 from services.catalogue.domain import Rule
+
+log = logs.get(__name__)
 
 BASE = "/api/catalogue/v1"
 MOST_LISTED = 100
@@ -31,42 +42,38 @@ problems.explain(
     "not-this-partner", "Not allowed", "A partner writes its own courses only: use your own address and key."
 )
 
-T = TypeVar("T", bound=BaseModel)
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
+Key = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Depends(
+        HTTPBearer(
+            auto_error=False,
+            scheme_name="PartnerKey",
+            description="The partner's own key, or an access token of a person who may act for it.",
+        )
+    ),
+]
 
 
-async def acting_for(request: Request, partner: Slug, database: Db) -> str:
+async def acting_for(request: Request, partner: Slug, database: Db, key: Key) -> str:
     """The partner whose address this is; 401 without a key or token, 403 with another's."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.startswith("kn_"):
+    if key is not None and key.credentials.startswith("kn_"):
         async with database.reading() as conn:
-            owner = await store.partner_of_key(conn, commands.digest_of(token.strip()))
+            owner = await store.partner_of_key(conn, commands.digest_of(key.credentials))
         if owner is None:
+            log.info("partner_key_refused", partner=partner)
             raise auth.unauthenticated("This partner key is not valid, or no longer.", 'Bearer realm="kursnett"')
         if owner != partner:
+            log.info("partner_key_of_another", partner=partner, owner=owner)
             raise Problem("not-this-partner", "Not allowed", 403, "This key belongs to another partner.")
         return partner
-    caller = await auth.signed(await auth.perhaps_signed(request, await auth.bearer(request)))
+    caller = await auth.signed(await auth.perhaps_signed(request, key))
     auth.must_act_for(caller, partner)
     return partner
 
 
 Partner = Annotated[str, Depends(acting_for)]
 IfMatch = Annotated[str | None, Header(description="The ETag it must still have.")]
-
-
-def said(kind: type[T], body: bytes) -> T:
-    """The body as what a partner may say; a misspelt field is named, never dropped. Raises Problem."""
-    try:
-        fields = strict.read(body)
-    except strict.Undecodable as error:
-        wrong = [{"field": "body", "detail": error.detail}]
-        raise Problem("malformed-json", "The body is not JSON", 422, error.detail, errors=wrong) from None
-    try:
-        return kind.model_validate(fields, extra="forbid")
-    except ValidationError as error:
-        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_input=False, include_url=False)]
-        raise problems.invalid(found) from None
 
 
 STATUSES = {
@@ -81,19 +88,20 @@ STATUSES = {
 def refused(rule: Rule) -> Problem:
     """A broken rule as an answer."""
     if rule.code == "stale":
-        return Problem("precondition-failed", "It has changed since you read it", 412, str(rule))
+        errors = [{"field": rule.field, "detail": rule.text}]
+        return Problem("precondition-failed", "It has changed since you read it", 412, str(rule), errors=errors)
     code = STATUSES.get(rule.code, 422)
     slug = {404: "not-found", 409: "conflict", 422: "invalid"}[code]
     title = {404: "Not found", 409: "Conflict", 422: "The request is not valid"}[code]
     return Problem(slug, title, code, str(rule), errors=[{"field": rule.field, "detail": rule.text}])
 
 
-def version_of(tag: str | None) -> int | None:
+def version_of(tag: str | None) -> Wanted:
     """The version that an If-Match names; -1 for one that is none of ours, which matches nothing."""
     if tag is None or tag.strip() == "*":
-        return None
+        return None if tag is None else "*"
     number = tag.strip().removeprefix("W/").strip('"')
-    return int(number) if number.isdecimal() and len(number) < 10 else -1
+    return int(number) if number.isdecimal() and len(number) < 10 and number[0] != "0" else -1
 
 
 async def repeatable(
@@ -139,32 +147,43 @@ async def done(
         raise refused(rule) from None
 
 
-# The bodies are read by `said`, which names a misspelt field, so FastAPI does not know them by itself.
-BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+def writes(taken: type[BaseModel]) -> dict[str, Any]:
+    """What every PUT of a partner tells of its answers."""
+    made = {201: {"model": taken, "description": "It is new."}}
+    return {"response_model": taken, "responses": {**made, **openapi.problems(403, 404, 409, 412)}}
 
 
-@router.put("/partners/{partner}/courses/{code}", openapi_extra=BODY)
+@router.put("/partners/{partner}/courses/{code}", **writes(CourseTaken))
 async def put_course(
-    code: Code, request: Request, partner: Partner, database: Db, asked: Repeatable, if_match: IfMatch = None
+    code: Code,
+    course: Annotated[CourseText, Whole()],
+    partner: Partner,
+    database: Db,
+    asked: Repeatable,
+    if_match: IfMatch = None,
 ) -> Response:
     """Make or change a course; the same again changes nothing."""
-    text = said(CourseText, await request.body())
     version = version_of(if_match)
     return await done(
         database,
         asked,
         "course_id",
         (partner, "CoursePublished", code),
-        lambda conn: commands.publish_course(conn, partner, code, text, version),
+        lambda conn: commands.publish_course(conn, partner, code, course, version),
     )
 
 
-@router.put("/partners/{partner}/courses/{code}/offerings/{key}", openapi_extra=BODY)
+@router.put("/partners/{partner}/courses/{code}/offerings/{key}", **writes(OfferingTaken))
 async def put_offering(
-    code: Code, key: Code, request: Request, partner: Partner, database: Db, asked: Repeatable, if_match: IfMatch = None
+    code: Code,
+    key: Code,
+    dates: Annotated[OfferingDates, Whole()],
+    partner: Partner,
+    database: Db,
+    asked: Repeatable,
+    if_match: IfMatch = None,
 ) -> Response:
     """Schedule or change a run of a course; the same again changes nothing."""
-    dates = said(OfferingDates, await request.body())
     version = version_of(if_match)
     return await done(
         database,
@@ -175,17 +194,27 @@ async def put_offering(
     )
 
 
-class Cancelling(BaseModel):
+class Cancelling(BaseModel, extra="forbid"):
+    """Why a run is cancelled, in words for those who have a seat."""
+
     reason: Prose = ""
 
 
-@router.post("/partners/{partner}/courses/{code}/offerings/{key}/cancel", openapi_extra=BODY)
+@router.post(
+    "/partners/{partner}/courses/{code}/offerings/{key}/cancel",
+    response_model=OfferingTaken,
+    responses=openapi.problems(403, 404, 409),
+)
 async def cancel_offering(
-    code: Code, key: Code, request: Request, partner: Partner, database: Db, asked: Repeatable
+    code: Code,
+    key: Code,
+    partner: Partner,
+    database: Db,
+    asked: Repeatable,
+    cancelling: Cancelling | None = None,
 ) -> Response:
     """Cancel a run. Everybody who has a seat or stands in line is told."""
-    body = await request.body()
-    reason = said(Cancelling, body).reason if body else ""
+    reason = cancelling.reason if cancelling else ""
     return await done(
         database,
         asked,
@@ -195,7 +224,7 @@ async def cancel_offering(
     )
 
 
-@router.get("/partners/{partner}/intake")
+@router.get("/partners/{partner}/intake", response_model=Intake, responses=openapi.problems(403))
 async def read_intake(
     partner: Partner, database: Db, limit: Limit = MOST_LISTED, before: Instant | None = None
 ) -> dict[str, Any]:
@@ -205,7 +234,7 @@ async def read_intake(
     return {"items": [dict(row) for row in rows]}
 
 
-@router.get("/courses")
+@router.get("/courses", response_model=CoursesFound)
 async def list_courses(
     database: Db,
     response: Response,
@@ -235,7 +264,7 @@ async def list_courses(
     }
 
 
-@router.get("/courses/{course_id}")
+@router.get("/courses/{course_id}", response_model=CourseShown, responses=openapi.problems(404))
 async def read_course(course_id: UUID, database: Db, response: Response) -> dict[str, Any]:
     """One course with its offerings."""
     async with database.reading() as conn:
@@ -255,7 +284,7 @@ async def read_course(course_id: UUID, database: Db, response: Response) -> dict
     }
 
 
-@router.get("/offerings/{offering_id}")
+@router.get("/offerings/{offering_id}", response_model=OfferingOfCourse, responses=openapi.problems(404))
 async def read_offering(offering_id: UUID, database: Db, response: Response) -> dict[str, Any]:
     """One run of a course."""
     async with database.reading() as conn:

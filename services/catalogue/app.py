@@ -8,6 +8,7 @@ from services.catalogue import api, events
 from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+ROUTERS = (api.router,)
 
 
 def build() -> Service:
@@ -16,6 +17,7 @@ def build() -> Service:
         name="catalogue",
         settings=read(CatalogueSettings),
         migrations=MIGRATIONS,
-        routers=(api.router,),
+        routers=ROUTERS,
         consumers=(events.partners(),),
+        log_fields=frozenset({"partner", "owner"}),  # slugs of organisations
     )

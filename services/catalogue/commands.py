@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from contracts.catalogue import (
@@ -24,6 +24,8 @@ from services.catalogue.domain import Rule
 
 # What the address and the envelope say is not part of the content.
 ADDRESS = {"code", "course_code", "key", "seq"}
+
+Wanted = int | Literal["*"] | None  # the version that must be there; "*": any; none: no condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None,
 
 
 async def publish_course(
-    conn: Connection, partner: str, code: str, text: CourseText, if_version: int | None = None
+    conn: Connection, partner: str, code: str, text: CourseText, if_version: Wanted = None
 ) -> Published:
     """Make or change a course. Saying the same again changes nothing. Raises Rule."""
     domain.known_subjects(text.subjects, await store.subjects(conn))
@@ -87,7 +89,7 @@ async def retract_course(conn: Connection, partner: str, code: str) -> None:
 
 
 async def publish_offering(
-    conn: Connection, partner: str, code: str, key: str, dates: OfferingDates, if_version: int | None = None
+    conn: Connection, partner: str, code: str, key: str, dates: OfferingDates, if_version: Wanted = None
 ) -> Published:
     """Schedule or change a run of a course. Saying the same again changes nothing. Raises Rule."""
     course = await _locked(conn, partner, code)
@@ -153,7 +155,11 @@ def _content(said: CourseText | OfferingDates) -> dict[str, Any]:
     return said.model_dump(mode="json", exclude=ADDRESS)
 
 
-def _expect(wanted: int | None, version: int) -> None:
-    """Raises Rule when somebody else changed it since the caller read it."""
-    if wanted is not None and wanted != version:
-        raise Rule("stale", "if-match", f"it has changed since: it is at version {version}. Read it again")
+def _expect(wanted: Wanted, version: int) -> None:
+    """Raises Rule when it is not what the caller has read; `version` is 0 while there is none."""
+    if wanted is None or wanted == version or (wanted == "*" and version):
+        return
+    now = (
+        f"it is at version {version}: read it again" if version else "there is none yet: leave If-Match out to make it"
+    )
+    raise Rule("stale", "header if-match", f"does not name the present version; {now}")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.fields import Language, Line, Slug
-from kit import sealing
+from kit import openapi, sealing
 from kit.auth import Caller, Signed
 from kit.database import Connection
 from kit.http import Db, ThisService
@@ -109,7 +109,14 @@ def login(caller: Caller) -> tuple[str, str]:
     return caller.issuer, caller.subject
 
 
-@router.get("/offerings/{offering_id}", response_model=OfferingSeats)
+NOT_SENT = {"description": "It is as `If-None-Match` says."}
+
+
+@router.get(
+    "/offerings/{offering_id}",
+    response_model=OfferingSeats,
+    responses={304: NOT_SENT, **openapi.problems(404)},
+)
 async def read_offering(
     offering_id: UUID, database: Db, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
@@ -144,7 +151,12 @@ def seats_at(place: domain.Place) -> SeatsAt:
     return SeatsAt(arena=place.arena, capacity=place.capacity, taken=place.taken, free=place.free, queued=place.queued)
 
 
-@router.post("/offerings/{offering_id}/enrolments", status_code=201, response_model=EnrolmentShown)
+@router.post(
+    "/offerings/{offering_id}/enrolments",
+    status_code=201,
+    response_model=EnrolmentShown,
+    responses=openapi.problems(404, 409),
+)
 async def enrol(
     offering_id: UUID, asking: Asking, caller: Signed, repeatable: Repeatable, running: ThisService, database: Db
 ) -> Response:
@@ -164,7 +176,7 @@ async def enrol(
     return await database.run(work)
 
 
-@router.get("/enrolments/{enrolment_id}")
+@router.get("/enrolments/{enrolment_id}", responses=openapi.problems(404))
 async def read_enrolment(enrolment_id: UUID, caller: Signed, database: Db) -> EnrolmentShown:
     """One enrolment of one's own."""
     async with database.reading() as conn:
@@ -191,7 +203,7 @@ async def read_own(
     return EnrolmentList(items=[shown(one) for one in page])
 
 
-@router.post("/enrolments/{enrolment_id}/withdraw", response_model=EnrolmentShown)
+@router.post("/enrolments/{enrolment_id}/withdraw", response_model=EnrolmentShown, responses=openapi.problems(404, 409))
 async def withdraw(enrolment_id: UUID, caller: Signed, repeatable: Repeatable, database: Db) -> Response:
     """Leave the seat or the line. The seat goes to the first in line in the same moment."""
 

@@ -8,6 +8,7 @@ from services.enrolment import api, events
 from services.enrolment.settings import EnrolmentSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+ROUTERS = (api.router,)
 
 
 def build() -> Service:
@@ -16,6 +17,6 @@ def build() -> Service:
         name="enrolment",
         settings=read(EnrolmentSettings),
         migrations=MIGRATIONS,
-        routers=(api.router,),
+        routers=ROUTERS,
         consumers=(events.courses(),),
     )

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+from fastapi import APIRouter
+
 from kit.service import Service
 from kit.settings import read
-from services.notifier import events
+from services.notifier import events, store
 from services.notifier.sender import Sender
 from services.notifier.settings import NotifierSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+ROUTERS: tuple[APIRouter, ...] = ()  # it says nothing over HTTP yet but how it is
 
 
 def build() -> Service:
@@ -18,6 +21,8 @@ def build() -> Service:
         name="notifier",
         settings=settings,
         migrations=MIGRATIONS,
+        routers=ROUTERS,
         consumers=events.consumers(settings.contact_private_key.get_secret_value()),
         workers={"sender": Sender(settings).run},
+        timeline=store.timeline,
     )

@@ -37,7 +37,7 @@ def test_a_stale_missing_or_left_over_file_is_named_and_mended(tmp_path: Path) -
         f"contracts/schemas/{EVENTS[0].spec.type}.json: missing",
         "contracts/asyncapi.json: out of date",
         "contracts/README.md: out of date",
-        "contracts/schemas/no.kursnett.catalogue.CourseSold.v1.json: no such event",
+        "contracts/schemas/no.kursnett.catalogue.CourseSold.v1.json: belongs to nothing",
     ]
     assert golden.stale(folder) == named
     assert golden.write(folder) == named

@@ -22,7 +22,7 @@ from services.catalogue.app import MIGRATIONS
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
 from tests.delivery import Servers, listening, running, until
-from tests.web import ISSUER, Issuer, client
+from tests.web import ISSUER, Issuer, held_to_its_word
 
 pytestmark = pytest.mark.anyio
 
@@ -107,7 +107,7 @@ async def world(servers: Servers) -> AsyncIterator[World]:
         app = http.build(here, [api.router])
         issuer = Issuer()
         issuer.serve(app.state.keys)
-        async with client(app) as asking:
+        async with held_to_its_word(app) as asking:
             yield World(here, settings, asking, issuer, partner, made["key"])
 
 

@@ -24,7 +24,7 @@ from services.enrolment import api, commands
 from services.enrolment.app import MIGRATIONS
 from services.enrolment.settings import EnrolmentSettings
 from tests.delivery import Servers
-from tests.web import ISSUER, Issuer, client
+from tests.web import ISSUER, Issuer, held_to_its_word
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +80,7 @@ async def world(servers: Servers) -> AsyncIterator[World]:
     issuer = Issuer()
     issuer.serve(app.state.keys)
     try:
-        async with client(app) as asking:
+        async with held_to_its_word(app) as asking:
             yield World(database, asking, issuer)
     finally:
         await database.close()

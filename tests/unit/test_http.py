@@ -118,6 +118,18 @@ async def test_each_wrong_field_is_named_and_no_value_is_shown(asking: AsyncClie
     assert "canary" not in answer.text
 
 
+async def test_a_query_parameter_that_the_address_does_not_take_is_named(asking: AsyncClient) -> None:
+    answer = await asking.post("/api/demo/v1/things/7?limit=3&limt=2&a%0Ab=canary", json=GOOD)
+    errors = problem(answer, 422, "invalid")["errors"]
+    assert errors == [
+        {"field": "query limt", "detail": "is not known; this address takes limit"},
+        {"field": "query a\nb", "detail": "is not known; this address takes limit"},
+    ]
+    assert "canary" not in answer.text
+    problem(await asking.get("/api/demo/v1/trail?x="), 422, "invalid")
+    assert (await asking.get("/healthz?probe=1")).status_code == 200  # machines ask there
+
+
 async def test_a_missing_body_is_named(asking: AsyncClient) -> None:
     body = problem(await asking.post("/api/demo/v1/things/1"), 422, "invalid")
     assert body["errors"][0]["field"] == "body"
@@ -135,8 +147,12 @@ MALFORMED = {
     "nul": b'{"places": ["mo"], "contact": {"email": "\\u0000", "age": 1}}',
     "raw_nul": b'{"places": ["mo\x00"]}',
     "deep": b"[" * 10_000 + b"]" * 10_000,
-    "rather_deep": b'{"a": ' + b"[" * 30 + b"]" * 30 + b"}",
+    "rather_deep": b'{"a": ' + b"[" * 32 + b"]" * 32 + b"}",
     "number": b"9" * 5000,
+    "past_64_bits": b'{"a": 9223372036854775808}',
+    "no_number": b'{"a": 1e400}',
+    "half_a_character": b'{"places": ["mo"], "contact": {"email": "\\ud800", "age": 1}}',
+    "half_a_character_in_a_name": b'{"\\udfff": 1}',
 }
 
 
@@ -152,12 +168,6 @@ async def test_text_that_only_looks_like_nul_is_taken(asking: AsyncClient) -> No
     headers = {"content-type": "application/json; charset=utf-8"}
     answer = await asking.post("/api/demo/v1/things/1", content=text.encode(), headers=headers)
     assert answer.status_code == 200
-
-
-async def test_a_lone_surrogate_is_an_invalid_field(asking: AsyncClient) -> None:
-    text = rb'{"places": ["mo"], "contact": {"email": "\ud800", "age": 1}}'
-    headers = {"content-type": "application/json"}
-    problem(await asking.post("/api/demo/v1/things/1", content=text, headers=headers), 422, "invalid")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
@@ -284,12 +294,23 @@ async def test_a_kind_of_problem_is_explained_to_programs_and_people(asking: Asy
     problem(await asking.get("/problems/nothing"), 404, "not-found")
 
 
+def test_one_kind_of_problem_has_one_meaning() -> None:
+    known = problems.KINDS["conflict"]
+    problems.explain(known.slug, known.title, known.words)
+    with pytest.raises(ValueError, match="explained already"):
+        problems.explain("conflict", known.title, "Something else.")
+    assert problems.KINDS["conflict"] == known
+
+
 async def test_the_openapi_document_is_openapi_3_1(asking: AsyncClient) -> None:
     document = (await asking.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
     OpenAPIV31SpecValidator(document).validate()
     responses = document["paths"]["/api/demo/v1/things/{thing}"]["post"]["responses"]
-    assert set(responses) == {"200", "default"}
+    assert set(responses) == {"200", "400", "413", "415", "422", "500", "503", "default"}
+    assert responses["413"] == {"$ref": "#/components/responses/413"}
+    refusals = [*document["components"]["responses"].values(), responses["default"]]
+    assert {kind for one in refusals for kind in one["content"]} == {"application/problem+json"}
     assert "/metrics" not in document["paths"]
     problem(await asking.get("/docs"), 404, "not-found")
 
@@ -302,7 +323,7 @@ async def test_the_asyncapi_document_is_served(asking: AsyncClient) -> None:
 async def test_requests_are_counted_and_logged_by_route_template(
     asking: AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await asking.get("/api/demo/v1/fails/busy?secret=canary")
+    await asking.get("/api/demo/v1/fails/busy", headers={"x-secret": "canary"})
     await asking.get("/api/demo/v1/nothing/canary")
     text = (await asking.get("/metrics")).text
     assert 'route="/api/demo/v1/fails/{how}",status="503"' in text

@@ -1,0 +1,89 @@
+"""The shapes of what the catalogue answers over HTTP."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from contracts.fields import Instant, Place, Session
+
+
+class CourseTaken(BaseModel):
+    """`version` is the number in the `ETag`; it grows with each change."""
+
+    course_id: UUID
+    version: int
+
+
+class OfferingTaken(BaseModel):
+    offering_id: UUID
+    version: int
+
+
+class IntakeItem(BaseModel):
+    """One thing that a partner sent. `reason` is a code and `detail` says why, unless it was taken."""
+
+    at: datetime
+    outcome: Literal["taken", "refused", "parked"]
+    way: Literal["http", "kafka"]
+    what: str | None
+    code: str | None
+    reason: str | None
+    detail: str | None
+
+
+class Intake(BaseModel):
+    items: list[IntakeItem]
+
+
+class CourseFound(BaseModel):
+    course_id: UUID
+    partner: str
+    code: str
+    title: dict[str, str]
+
+
+class CoursesFound(BaseModel):
+    items: list[CourseFound]
+
+
+class OfferingShown(BaseModel):
+    """One run of a course."""
+
+    offering_id: UUID
+    key: str
+    version: int
+    state: Literal["scheduled", "cancelled"]
+    starts_at: Instant
+    ends_at: Instant
+    sessions: list[Session] = []
+    places: list[Place]
+
+
+class OfferingOfCourse(OfferingShown):
+    """One run of a course, and whose course it is."""
+
+    course_id: UUID
+    partner: str
+    code: str
+
+
+class CourseShown(BaseModel):
+    """One course, and its runs. Texts stand by language."""
+
+    course_id: UUID
+    partner: str
+    code: str
+    version: int
+    withdrawn: bool
+    title: dict[str, str]
+    summary: dict[str, str] = {}
+    description: dict[str, str] = {}
+    subjects: list[str] = []
+    language: str = "nb"
+    delivery_mode: str = "onsite"
+    studiepoeng: str | None = None
+    level: str | None = None
+    price_ore: int = 0
+    offerings: list[OfferingShown]
