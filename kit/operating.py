@@ -3,19 +3,26 @@
 import asyncio
 import getpass
 import json
+import logging
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import asyncpg
 import cyclopts
 
-from kit import parking, switch
+from kit import lag, parking, switch
 from kit.database import Connection, connect
 from kit.settings import Settings
+from kit.timeline import timeline
+
+if TYPE_CHECKING:
+    from kit.service import Service
 
 T = TypeVar("T")
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="", help="print JSON for programs")]
+From = Annotated[str, cyclopts.Parameter(name=["--from", "--since"])]
 
 _COUNT = "SELECT count(*) FROM outbox WHERE created_at >= $1 AND published_at IS NOT NULL"
 _REPUBLISH = """
@@ -23,23 +30,34 @@ UPDATE outbox SET published_at = NULL WHERE id IN (
     SELECT id FROM outbox WHERE id > $2 AND created_at >= $1 AND published_at IS NOT NULL ORDER BY id LIMIT 5000
 ) RETURNING id
 """
-_SAID = """
-SELECT created_at AS at, 'said' AS what, topic, convert_from(payload, 'UTF8')::json->>'type' AS type,
-       event_id::text AS event_id, subject, correlation_id, published_at
-FROM outbox
-WHERE headers IS NULL AND (correlation_id = $1 OR subject = $1 OR event_id::text = $1) ORDER BY id
+_RUNS = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%/consumer'
 """
-_HEARD = "SELECT received_at AS at, 'heard' AS what, consumer, event_id FROM inbox WHERE event_id = ANY($1::text[])"
-_PARKED = """
-SELECT parked_at AS at, state AS what, consumer, event_id, type, reason FROM parked WHERE event_id = ANY($1::text[])
-"""
+_NOT_DONE = {
+    None: "does not exist",
+    "held": "waits behind another record with its key, and runs when that one is over",
+    "redrive": "is about to run again",
+    "redriven": "has run again and is over",
+    "discarded": "was discarded and is over",
+}
 
 
-def add(app: cyclopts.App, service: str, settings: Callable[[], Settings]) -> None:
+def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
     """Give a service's command line the operators' commands."""
 
     def ask(work: Callable[[Connection], Awaitable[T]]) -> T:
-        return asyncio.run(_with(settings(), work))
+        return _end(_with(build().settings, work))
+
+    def switched(names: Sequence[str], act: Callable[[Connection, str], Awaitable[None]]) -> list[str]:
+        """Do this to these consumers, or to all of the service's when none is named; returns their groups."""
+        chosen = _groups(build(), names)
+
+        async def each(conn: Connection) -> None:
+            for group in chosen:
+                await act(conn, group)
+
+        ask(_whole(each))
+        return chosen
 
     parked = cyclopts.App(name="parked", help="Records that could not be handled: read, run again, give up.")
     consumer = cyclopts.App(name="consumer", help="Pause and resume what listens to events.")
@@ -52,14 +70,17 @@ def add(app: cyclopts.App, service: str, settings: Callable[[], Settings]) -> No
 
         Example: parked list --json
         """
-        _print(ask(lambda conn: parking.listing(conn, closed=closed)), as_json, "nothing is parked")
+        _print(ask(lambda conn: _all(conn, closed)), as_json, "nothing is parked")
 
     @parked.command(name="show")
     def _show(number: int, *, as_json: Json = False) -> None:
-        """Show one record whole: headers, bytes, why it is here."""
+        """Show one record whole: headers, bytes, why it is here.
+
+        Example: parked show 17
+        """
         found = ask(lambda conn: parking.show(conn, number))
         if found is None:
-            sys.exit(f"No parked record has the number {number}. See: parked list")
+            sys.exit(f"{number} does not exist. See: parked list --closed")
         _print([found], as_json, "")
 
     @parked.command(name="redrive")
@@ -69,71 +90,119 @@ def add(app: cyclopts.App, service: str, settings: Callable[[], Settings]) -> No
         Example: parked redrive 17 18
         """
         done = ask(_whole(lambda conn: parking.redrive(conn, numbers, by or _me())))
-        _tell(numbers, done, "will run again", "is not parked or refused")
+        _tell(numbers, done, ask(lambda conn: parking.states(conn, numbers)), "runs again within two seconds")
 
     @parked.command(name="discard")
-    def _discard(*numbers: int, reason: str, by: str | None = None) -> None:
+    def _discard(*numbers: int, reason: str = "", by: str | None = None) -> None:
         """Give records up for good; what waited behind them runs on.
 
         Example: parked discard 17 --reason "the partner sent it anew"
         """
         if not reason.strip():
-            sys.exit("Say why with --reason: a discarded record is gone for good.")
+            sys.exit('Say why with --reason "…": a discarded record is gone for good.')
         done = ask(_whole(lambda conn: parking.discard(conn, numbers, by or _me(), reason)))
-        _tell(numbers, done, "is discarded", "is not open")
+        _tell(numbers, done, ask(lambda conn: parking.states(conn, numbers)), "is discarded")
 
     @consumer.command(name="pause")
-    def _pause(name: str, *, reason: str) -> None:
-        """Stop a consumer within a second, until it is resumed; a restart does not resume it.
+    def _pause(*names: str, reason: str = "") -> None:
+        """Stop these consumers, or all when none is named, within a second; a restart does not resume them.
 
         Example: consumer pause courses --reason "the catalogue is being restored"
         """
-        ask(lambda conn: switch.pause(conn, f"{service}.{name}", reason))
-        print(f"{service}.{name} is paused.")
+        why = reason.strip() or f"by {_me()}"
+        for group in switched(names, lambda conn, group: switch.pause(conn, group, why)):
+            print(f"{group} is paused until it is resumed.")
 
     @consumer.command(name="resume")
-    def _resume(name: str) -> None:
-        """Let a consumer go on from where it stopped."""
-        ask(lambda conn: switch.resume(conn, f"{service}.{name}"))
-        print(f"{service}.{name} goes on.")
+    def _resume(*names: str) -> None:
+        """Let these consumers, or all when none is named, go on from where they stopped.
+
+        Example: consumer resume courses
+        """
+        for group in switched(names, switch.resume):
+            print(f"{group} goes on.")
 
     @consumer.command(name="status")
     def _status(*, as_json: Json = False) -> None:
-        """Show each consumer that an operator has ever switched."""
-        _print(ask(switch.listing), as_json, "no consumer was ever switched: all listen")
+        """Show each consumer: whether it is paused, and how many records wait for it (lag) and for you (parked).
+
+        Example: consumer status --json
+        """
+        service = build()
+        rows = ask(lambda conn: _status_of(conn, service.settings.kafka_bootstrap, _groups(service, ())))
+        _print(rows, as_json, "this service listens to nothing")
 
     @app.command(name="replay")
-    def _replay(name: str, *, since: Annotated[datetime, cyclopts.Parameter(name=["--from", "--since"])]) -> None:
-        """Let a consumer read again what was written since an instant. What had its effect has none again.
+    def _replay(*names: str, since: From, dry_run: bool = False) -> None:
+        """Let these consumers, or all when none is named, read again what was written since an instant.
 
-        Example: replay courses --from 2026-11-24T08:00:00Z
+        What had its effect has none again: no mail is sent twice.
+        Example: replay courses --from 2026-11-24T08:00:00Z --dry-run
         """
-        ask(lambda conn: switch.replay(conn, f"{service}.{name}", _instant(since)))
-        print(f"{service}.{name} reads again from {_instant(since).isoformat()}; mails are not sent again.")
+        instant, service = _instant(since), build()
+        if dry_run:
+            counts = _end(lag.since(service.settings.kafka_bootstrap, _groups(service, names), instant))
+            for group, count in counts.items():
+                print(f"{group} would read {count} records again.")
+            return
+        if service.consumers and not ask(lambda conn: conn.fetchval(_RUNS)):
+            sys.exit(f"{service.name} does not run, and only a running one reads again: start it first.")
+        for group in switched(names, lambda conn, group: switch.replay(conn, group, instant)):
+            print(f"{group} reads again from {instant.isoformat()}; what had its effect has none again.")
 
     @app.command(name="republish")
-    def _republish(*, since: datetime, dry_run: bool = False) -> None:
+    def _republish(*, since: str, dry_run: bool = False) -> None:
         """Put on its topics again what this service has said since an instant. Listeners know what they had.
 
         Example: republish --since 2026-11-20T00:00:00Z --dry-run
         """
+        instant = _instant(since)
         if dry_run:
-            print(f"{ask(lambda conn: conn.fetchval(_COUNT, _instant(since)))} events would be published again.")
+            print(f"{ask(lambda conn: conn.fetchval(_COUNT, instant))} events would be published again.")
             return
-        print(f"{ask(lambda conn: _again(conn, _instant(since)))} events are published again.")
+        print(f"{ask(lambda conn: _again(conn, instant))} events are published again.")
 
     @app.command(name="timeline")
-    def _timeline(id: str, *, as_json: Json = False) -> None:
-        """Follow one thing through this service: what it said and heard, by correlation, event or subject id."""
-        _print(ask(lambda conn: timeline(conn, [id])), as_json, "nothing here has this id")
+    def _timeline(*ids: str, as_json: Json = False) -> None:
+        """Follow one thing through this service: what it said, heard and did, by correlation, event or subject id.
+
+        Example: timeline 019ab3c4-…
+        """
+        more = build().timeline
+        _print(ask(lambda conn: timeline(conn, ids, more)), as_json, "nothing here has this id")
 
 
-async def timeline(conn: Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """What one service said and heard of these ids (correlation, event or subject), in time order."""
-    rows = [dict(row) for one in ids for row in await conn.fetch(_SAID, one)]
-    events = [*ids, *(row["event_id"] for row in rows)]
-    rows += [dict(row) for statement in (_HEARD, _PARKED) for row in await conn.fetch(statement, events)]
-    return sorted(rows, key=lambda row: row["at"])
+def _groups(service: "Service", names: Sequence[str]) -> list[str]:
+    """The consumer groups of these consumers, or of all that the service has when none is named."""
+    known = [one.name for one in service.consumers]
+    for name in names:
+        if name not in known:
+            sys.exit(f"{service.name} has no consumer {name!r}. It has: {', '.join(known) or 'none'}.")
+    return [f"{service.name}.{name}" for name in names or known]
+
+
+async def _status_of(conn: Connection, kafka: str, groups: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a consumer. `lag` is none when the broker does not say, or the consumer has never taken anything."""
+    try:
+        behind = await lag.behind(kafka, groups)
+    except lag.NoAnswer:
+        behind = {}
+    return [
+        {
+            "consumer": group,
+            **await switch.shown(conn, group),
+            "lag": behind.get(group),
+            "parked": await parking.count_open(conn, group),
+        }
+        for group in groups
+    ]
+
+
+async def _all(conn: Connection, closed: bool) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    while more := await parking.listing(conn, closed=closed, after=rows[-1]["id"] if rows else 0):
+        rows += more
+    return rows
 
 
 async def _again(conn: Connection, since: datetime) -> int:
@@ -153,6 +222,21 @@ async def _with(settings: Settings, work: Callable[[Connection], Awaitable[T]]) 
         await conn.close()
 
 
+def _end(work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives; ends the process with one sentence when a server is not there to give it."""
+    logging.disable()  # the libraries tell in their own words what is said here
+    try:
+        return asyncio.run(work)
+    except lag.NoAnswer:
+        sys.exit("The broker does not answer: start it, then run this again.")
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+        sys.exit("The database lacks what this version needs. Run its migrate first.")
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+        sys.exit("The database does not answer: start it, then run this again.")
+    except asyncpg.PostgresError as error:
+        sys.exit(f"The database says {type(error).__name__}; nothing was changed.")
+
+
 def _whole(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
     async def inside(conn: Connection) -> T:
         async with conn.transaction():
@@ -161,10 +245,17 @@ def _whole(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection],
     return inside
 
 
-def _instant(given: datetime) -> datetime:
-    if given.tzinfo is None:
-        sys.exit("Say the time with its zone, e.g. 2026-11-24T08:00:00Z or …+01:00.")
-    return given.astimezone(UTC)
+def _instant(given: str) -> datetime:
+    example = "2026-11-24T08:00:00Z or 2026-11-24T09:00:00+01:00"
+    try:
+        instant = datetime.fromisoformat(given)
+    except ValueError:
+        sys.exit(f"{given!r} is not a time. Say it like {example}.")
+    if instant.tzinfo is None:
+        sys.exit(f"Say the time with its zone, like {example}.")
+    if instant > datetime.now(UTC):
+        sys.exit(f"{given} has not come yet.")
+    return instant.astimezone(UTC)
 
 
 def _me() -> str:
@@ -174,11 +265,13 @@ def _me() -> str:
         return "operator"
 
 
-def _tell(asked: Sequence[int], done: Sequence[int], yes: str, no: str) -> None:
+def _tell(asked: Sequence[int], done: Sequence[int], states: dict[int, str], yes: str) -> None:
     for number in asked:
-        print(f"{number} {yes if number in done else no}.")
-    if set(asked) - set(done) or not asked:
-        sys.exit("Nothing was named. See: parked list" if not asked else 1)
+        print(f"{number} {yes if number in done else _NOT_DONE.get(states.get(number), 'cannot be')}.")
+    if not asked:
+        sys.exit("Say which, by number. See: parked list")
+    if set(asked) - set(done):
+        sys.exit(1)
 
 
 def _print(rows: Sequence[dict[str, Any]], as_json: bool, none: str) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,12 +50,13 @@ SELECT id, consumer, state, topic, partition, "offset", key, type, event_id, rea
 FROM parked WHERE ($1 OR state IN ('parked', 'held', 'refused', 'redrive')) AND id > $2 ORDER BY id LIMIT $3
 """
 _SHOW = "SELECT * FROM parked WHERE id = $1"
+_STATES = "SELECT id, state FROM parked WHERE id = ANY($1::bigint[])"
 _OPEN = "SELECT count(*) FROM parked WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive')"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One Kafka record as it came."""
+    """One Kafka record as it came. `unreadable`: why it could not be read at all; then only its place is known."""
 
     topic: str
     partition: int
@@ -63,6 +64,11 @@ class Record:
     key: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     value: bytes | None
+    unreadable: str = ""
+
+    def held_by(self, held: Container[tuple[str, bytes]]) -> bool:
+        """Whether one of these (topic, key) holds this record back. A record without a key is never held."""
+        return self.key is not None and (self.topic, self.key) in held
 
 
 async def held_keys(conn: Connection, consumer: str, records: Iterable[Record]) -> set[tuple[str, bytes]]:
@@ -164,6 +170,11 @@ async def show(conn: Connection, parked_id: int) -> dict[str, Any] | None:
     shown["headers"] = [[name, _text(value)] for name, value in record_of(row).headers]
     shown["value"] = _text(row["value"])
     return shown
+
+
+async def states(conn: Connection, ids: Sequence[int]) -> dict[int, str]:
+    """The state of each of these that exists."""
+    return {row["id"]: row["state"] for row in await conn.fetch(_STATES, ids)}
 
 
 async def count_open(conn: Connection, consumer: str) -> int:

@@ -25,6 +25,7 @@ from kit.metrics import Metrics
 from kit.relay import Relay
 from kit.running import Running
 from kit.settings import Settings
+from kit.timeline import More, nothing_more
 
 if TYPE_CHECKING:
     import cyclopts
@@ -49,6 +50,7 @@ class Service:
     routers: Sequence[APIRouter] = ()
     consumers: Sequence[Consumer] = ()
     workers: Mapping[str, Worker] = field(default_factory=dict)
+    timeline: More = nothing_more  # what it knows of one thing beside what it said and heard
     log_fields: frozenset[str] = frozenset()  # what its own log lines may hold beside the kit's fields: ids, never text
 
 
@@ -96,9 +98,12 @@ def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App]
         """Make the database's schema and this service's topics ready."""
         migrate(build())
 
-    operating.add(app, name, lambda: build().settings)
+    operating.add(app, build)
     also(app)
-    app()
+    try:
+        app(exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        sys.exit(f"{error} See: python -m services.{name} {' '.join(sys.argv[1:3])} --help")
 
 
 async def prepare(service: Service) -> None:

@@ -15,9 +15,10 @@ _REPLAY = """
 INSERT INTO consumer_switch (consumer, replay_from, replay_asked_at) VALUES ($1, $2, clock_timestamp())
 ON CONFLICT (consumer) DO UPDATE SET replay_from = excluded.replay_from, replay_asked_at = excluded.replay_asked_at
 """
-_ALL = (
-    "SELECT consumer, paused, reason, replay_from, replay_asked_at, changed_at FROM consumer_switch ORDER BY consumer"
-)
+_SHOWN = """
+SELECT paused, nullif(reason, '') AS reason, changed_at, replay_from, replay_asked_at
+FROM consumer_switch WHERE consumer = $1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +48,7 @@ async def replay(conn: Connection, consumer: str, since: datetime) -> None:
     await conn.execute(_REPLAY, consumer, since)
 
 
-async def listing(conn: Connection) -> list[dict[str, Any]]:
-    return [dict(row) for row in await conn.fetch(_ALL)]
+async def shown(conn: Connection, consumer: str) -> dict[str, Any]:
+    """One consumer's switch as an operator reads it; `paused` is false when nobody ever touched it."""
+    row = await conn.fetchrow(_SHOWN, consumer)
+    return dict(row) if row else {"paused": False}

@@ -22,9 +22,15 @@ consumer = App(name="consumer", help="Pause and resume what a service listens wi
 
 
 def _pass_on(service: str, *arguments: str) -> None:
+    """Run a service's own command and show what it says. Raises Trouble with its words when it refuses."""
+    places = _running()
     if service not in SERVICES:
-        raise Trouble(f"There is no service {service!r}.", f"Choose one of: {', '.join(SERVICES)}.")
-    print(asyncio.run(command(_running(), service, *arguments)), end="")
+        named = f"There is no service {service!r}." if service else "Say which service."
+        raise Trouble(named, f"Choose one of: {', '.join(SERVICES)}. Example: kursnett {arguments[0]} … {SERVICES[0]}")
+    try:
+        print(asyncio.run(command(places, service, *arguments)), end="")
+    except Trouble as trouble:
+        raise Trouble(trouble.what) from None  # a service's refusal holds its own mend
 
 
 def _running() -> Places:

@@ -272,3 +272,17 @@ async def defer(conn: Connection, notice: Claimed, reason: str, delay_s: float, 
         give_up_hours,
     )
     return bool(done)
+
+
+async def timeline(conn: Connection, ids: Sequence[str]) -> list[Any]:
+    """What became of every notice about these events, enrolments or requests, as `kit.timeline` wants it."""
+    return await conn.fetch(
+        """
+        SELECT coalesce(sent_at, failed_at, sending_since, created_at) AS at, 'notice ' || state AS what, template,
+               channel, attempts, reason, CASE WHEN state IN ('due', 'deferred') THEN due_at END AS due_at, event_id,
+               about::text AS subject, correlation_id
+        FROM notices
+        WHERE event_id = ANY($1) OR about::text = ANY($1) OR correlation_id = ANY($1)
+        """,
+        list(ids),
+    )

@@ -1,0 +1,62 @@
+"""How far a consumer group has read, asked of the broker: for operators, who ask from outside the service's process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+ASKING_S = 10.0
+
+
+class NoAnswer(Exception):
+    """The broker did not say."""
+
+
+async def behind(bootstrap: str, groups: Sequence[str]) -> dict[str, int | None]:
+    """For each group how many records it has not taken yet; none when it has never taken any. Raises NoAnswer."""
+    async with _asking(bootstrap, groups) as (committed, broker):
+        places = {place for offsets in committed.values() for place in offsets}
+        ends = await broker.end_offsets(list(places)) if places else {}
+        return {
+            group: sum(max(0, ends[place] - offset) for place, offset in offsets.items()) if offsets else None
+            for group, offsets in committed.items()
+        }
+
+
+async def since(bootstrap: str, groups: Sequence[str], instant: datetime) -> dict[str, int]:
+    """For each group how many records it has taken that were written at or after `instant`. Raises NoAnswer."""
+    async with _asking(bootstrap, groups) as (committed, broker):
+        at_ms = int(instant.timestamp() * 1000)
+        asked = {place: at_ms for offsets in committed.values() for place in offsets}
+        begin = await broker.offsets_for_times(asked) if asked else {}
+        return {
+            group: sum(max(0, taken - begin[place].offset) for place, taken in offsets.items() if begin[place])
+            for group, offsets in committed.items()
+        }
+
+
+@asynccontextmanager
+async def _asking(
+    bootstrap: str, groups: Sequence[str]
+) -> AsyncIterator[tuple[dict[str, dict[TopicPartition, int]], AIOKafkaConsumer]]:
+    """What each group has committed, and a client that belongs to no group, to ask more with."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    broker = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        async with asyncio.timeout(ASKING_S):
+            await admin.start()
+            await broker.start()
+            committed = {}
+            for group in groups:
+                found = await admin.list_consumer_group_offsets(group)
+                committed[group] = {place: told.offset for place, told in found.items() if told.offset >= 0}
+            yield committed, broker
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise NoAnswer(type(error).__name__) from error
+    finally:
+        await broker.stop()
+        await admin.close()
