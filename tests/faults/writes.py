@@ -19,17 +19,17 @@ def no_lost_write(world: World) -> Looked:
     for name, lines in world.of("enrol", "withdraw"):
         found.seen["enrolled" if lines[0]["f"] == "enrol" else "withdrawn"] += bool(outcomes(lines, "ok"))
         for told in outcomes(lines, "ok"):
-            row = rows.get(told["body"]["enrolment_id"])
+            there = rows.get(told["body"]["enrolment_id"])
             kinds = about.get(told["body"]["enrolment_id"], set())
             if lines[0]["f"] == "enrol":
                 wanted = "LearnerEnrolled" if told["body"]["state"] == "associated" else "LearnerQueued"
-                if row is None or row["offering_id"] != lines[0]["offering"]:
+                if there is None or there["offering_id"] != lines[0]["offering"]:
                     found.wrong.append((f"operation {name} was answered, and its enrolment is not there", lines))
                 elif wanted not in kinds:
-                    found.wrong.append((f"{wanted} was never said of {row['id']}", [*lines, row, sorted(kinds)]))
+                    found.wrong.append((f"{wanted} was never said of {there['id']}", [*lines, there, sorted(kinds)]))
             else:
-                if row is None or row["state"] != "cancelled" or "LearnerWithdrew" not in kinds:
-                    found.wrong.append((f"operation {name} withdrew, and it did not last", [*lines, row]))
+                if there is None or there["state"] != "cancelled" or "LearnerWithdrew" not in kinds:
+                    found.wrong.append((f"operation {name} withdrew, and it did not last", [*lines, there]))
         if by_name[lines[0].get("name")] > 1:
             found.wrong.append((f"operation {name} had its effect more than once", lines))
     _published(world, found)
