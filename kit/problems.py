@@ -85,12 +85,22 @@ def field_name(place: tuple[Any, ...]) -> str:
     return name or "body"
 
 
+WORDS = {  # where pydantic speaks of Python
+    "missing": "is missing",
+    "extra_forbidden": "is not a field here: check its spelling, or leave it out",
+    "model_attributes_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+    "list_type": "must be a JSON list",
+}
+
+
 def invalid(errors: Any) -> Problem:
     """A request whose fields will not do: each is named with what is wrong with it, and never with what was sent."""
     shown = [
         {
             "field": field_name(tuple(error["loc"]))[:200],
-            "detail": str(error["msg"]).removeprefix("Value error, ")[:300],
+            "detail": WORDS.get(error.get("type"), str(error["msg"]).removeprefix("Value error, "))[:300],
         }
         for error in list(errors)[:50]
     ]
