@@ -13,6 +13,7 @@ import asyncpg
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 Row = dict[str, Any]
 
@@ -117,17 +118,30 @@ async def tables(dsns: Mapping[str, str]) -> dict[str, list[Row]]:
     return found
 
 
+async def partitions(bootstrap: str) -> list[TopicPartition]:
+    """Every partition of every topic but Kafka's own."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        topics = await admin.describe_topics()
+    finally:
+        await admin.close()
+    return [
+        TopicPartition(topic["topic"], part["partition"])
+        for topic in topics
+        if not topic["topic"].startswith("__")
+        for part in topic["partitions"]
+    ]
+
+
 async def records(bootstrap: str) -> list[Record]:
     """Every record of every topic but Kafka's own, each partition in its order."""
+    places = await partitions(bootstrap)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 << 20
     )
     await consumer.start()
     try:
-        names = [name for name in await consumer.topics() if not name.startswith("__")]
-        places = [
-            TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name) or ()
-        ]
         ends = {place: end for place, end in (await consumer.end_offsets(places)).items() if end}
         found: list[Record] = []
         if ends:
@@ -146,24 +160,21 @@ def hears(group: str, topic: str) -> bool:
 
 
 async def lag(bootstrap: str) -> int:
-    """How many records the five groups have not taken yet."""
+    """How many records the five groups have not taken yet. Raises LookupError for a group that hears no topic."""
+    places = await partitions(bootstrap)
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await consumer.start()
     try:
         await admin.start()
-        names = await consumer.topics()
+        ends = await consumer.end_offsets(places)
         left = 0
         for group in GROUPS:
-            places = [
-                TopicPartition(name, number)
-                for name in names
-                if hears(group, name)
-                for number in consumer.partitions_for_topic(name) or ()
-            ]
+            mine = [place for place in places if hears(group, place.topic)]
+            if not mine:
+                raise LookupError(f"there is no topic for {group}")
             done = await admin.list_consumer_group_offsets(group)
-            for place, end in (await consumer.end_offsets(places)).items():
-                left += max(0, end - max(0, done[place].offset if place in done else 0))
+            left += sum(max(0, ends[one] - max(0, done[one].offset if one in done else 0)) for one in mine)
         return left
     finally:
         await admin.close()
@@ -190,7 +201,7 @@ async def rest(dsns: Mapping[str, str], bootstrap: str, healed: float, within_s:
     while True:
         try:
             left = await waiting(dsns, bootstrap)
-        except (OSError, asyncpg.PostgresError, TimeoutError):  # a server may still be coming back
+        except (OSError, asyncpg.PostgresError, KafkaError, TimeoutError):  # a server may still be coming back
             left = {"outbox": 1, "lag": 1, "sending": 1}
         after_s = round(time.monotonic() - healed, 1)
         for name, count in left.items():
@@ -221,7 +232,7 @@ async def processes(pids: Mapping[str, int], admin_dsn: str) -> dict[str, Row]:
     return found
 
 
-def leaks(words: Sequence[str], places: Mapping[str, bytes]) -> list[str]:
+def leaks(words: Sequence[str], places: Mapping[str, bytes | bytearray]) -> list[str]:
     """`place: what stands around the word` for each place that holds one of the words."""
     found = []
     for place, text in places.items():
