@@ -224,7 +224,7 @@ async def _with(settings: Settings, work: Callable[[Connection], Awaitable[T]]) 
 
 def _end(work: Coroutine[Any, Any, T]) -> T:
     """What the work gives; ends the process with one sentence when a server is not there to give it."""
-    logging.disable()  # the libraries tell in their own words what is said here
+    logging.disable()  # the libraries would tell in their own words what is said here
     try:
         return asyncio.run(work)
     except lag.NoAnswer:
@@ -235,6 +235,8 @@ def _end(work: Coroutine[Any, Any, T]) -> T:
         sys.exit("The database does not answer: start it, then run this again.")
     except asyncpg.PostgresError as error:
         sys.exit(f"The database says {type(error).__name__}; nothing was changed.")
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _whole(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:

@@ -27,8 +27,14 @@ async def nothing_more(conn: Connection, ids: Sequence[str]) -> list[Row]:
 
 
 async def timeline(conn: Connection, ids: Sequence[str], more: More = nothing_more) -> list[Row]:
-    """What one service knows of these ids (correlation, event or subject), in time order."""
+    """What one service knows of these ids (correlation, event or subject), in time order.
+
+    What belongs to the same request as something found is found too.
+    """
     rows = [dict(row) for row in await conn.fetch(_SAID, list(ids))]
+    requests = {row["correlation_id"] for row in rows if row["correlation_id"]}
+    if requests - set(ids):
+        rows = [dict(row) for row in await conn.fetch(_SAID, [*ids, *requests])]
     events = list({*ids, *(row["event_id"] for row in rows)})
     for statement in (_HEARD, _PARKED):
         rows += [dict(row) for row in await conn.fetch(statement, events)]

@@ -41,7 +41,7 @@ def _running() -> Places:
 
 
 def _group(group: App, verb: str, help: str, service: str | None = None) -> None:
-    """Register one verb; its own options are the service's, shown by `python -m services.<service> … --help`."""
+    """Register one verb; its options are the service's own, shown by `python -m services.<service> … --help`."""
     if service is not None:
 
         @group.command(name=verb, help=help)
@@ -51,7 +51,7 @@ def _group(group: App, verb: str, help: str, service: str | None = None) -> None
         return
 
     @group.command(name=verb, help=help)
-    def _named(service: str, *arguments: Rest) -> None:
+    def _named(service: str = "", *arguments: Rest) -> None:
         _pass_on(service, str(group.name[0]), verb, *arguments)
 
 
@@ -62,24 +62,24 @@ _group(
     "catalogue",
 )
 _group(partners, "list", "List the providers. Example: `kursnett partners list --json`", "catalogue")
-_group(parked, "list", "List what is parked. Example: `kursnett parked list catalogue --json`")
-_group(parked, "show", "Show one record whole. Example: `kursnett parked show catalogue 17`")
+_group(parked, "list", "List what is parked; --closed, --json. Example: `kursnett parked list catalogue --json`")
+_group(parked, "show", "Show one record whole; --json. Example: `kursnett parked show catalogue 17`")
 _group(parked, "redrive", "Let records run again. Example: `kursnett parked redrive catalogue 17 18`")
 _group(parked, "discard", 'Give records up. Example: `kursnett parked discard catalogue 17 --reason "sent anew"`')
-_group(consumer, "pause", 'Stop a consumer. Example: `kursnett consumer pause enrolment courses --reason "restoring"`')
-_group(consumer, "resume", "Let it go on. Example: `kursnett consumer resume enrolment courses`")
-_group(consumer, "status", "Show the switches. Example: `kursnett consumer status enrolment`")
+_group(consumer, "pause", 'Stop one, or all. Example: `kursnett consumer pause enrolment courses --reason "restoring"`')
+_group(consumer, "resume", "Let one, or all, go on. Example: `kursnett consumer resume enrolment courses`")
+_group(consumer, "status", "Show each: paused, lag, parked; --json. Example: `kursnett consumer status enrolment`")
 
 
-def replay(service: str, *arguments: Rest) -> None:
-    """Let a consumer read again what was written since an instant; no mail is sent again.
+def replay(service: str = "", *arguments: Rest) -> None:
+    """Let a service's consumers, or those named, read again what was written since an instant; no mail is sent again.
 
-    Example: `kursnett replay notifier enrolments --from 2026-11-24T08:00:00Z`
+    Example: `kursnett replay notifier enrolments --from 2026-11-24T08:00:00Z --dry-run`
     """
     _pass_on(service, "replay", *arguments)
 
 
-def republish(service: str, *arguments: Rest) -> None:
+def republish(service: str = "", *arguments: Rest) -> None:
     """Put on its topics again what a service has said since an instant.
 
     Example: `kursnett republish catalogue --since 2026-11-20T00:00:00Z --dry-run`
@@ -105,15 +105,21 @@ def timeline(id: str, *, as_json: Annotated[bool, Parameter(name="--json", negat
 
 
 async def _timeline(places: Places, id: str) -> list[dict[str, Any]]:
-    """Ask every service; then ask again for the correlations found, so that what an event caused is there too."""
+    """Ask every service; then ask again for the requests and events found, so that what they caused is there."""
     found: dict[str, dict[str, Any]] = {}
-    ids = {id}
+    asked: set[str] = set()
+    wanted = {id}
     for _ in range(2):
-        for service in SERVICES:
-            for one in sorted(ids):
-                for row in json.loads(await command(places, service, "timeline", one, "--json")):
-                    found[json.dumps([service, row], sort_keys=True)] = {"service": service, **row}
-        ids = {str(r[k]) for r in found.values() for k in ("correlation_id", "event_id") if r.get(k)} - ids
+        if not wanted:
+            break
+        told = await asyncio.gather(
+            *(command(places, service, "timeline", *sorted(wanted), "--json") for service in SERVICES)
+        )
+        for service, rows in zip(SERVICES, told, strict=True):
+            for row in json.loads(rows):
+                found[json.dumps([service, row], sort_keys=True)] = {"service": service, **row}
+        asked |= wanted
+        wanted = {str(r[k]) for r in found.values() for k in ("correlation_id", "event_id") if r.get(k)} - asked
     return sorted(found.values(), key=lambda row: str(row["at"]))
 
 

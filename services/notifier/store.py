@@ -274,9 +274,9 @@ async def defer(conn: Connection, notice: Claimed, reason: str, delay_s: float, 
     return bool(done)
 
 
-async def timeline(conn: Connection, ids: Sequence[str]) -> list[Any]:
+async def timeline(conn: Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
     """What became of every notice about these events, enrolments or requests, as `kit.timeline` wants it."""
-    return await conn.fetch(
+    rows = await conn.fetch(
         """
         SELECT coalesce(sent_at, failed_at, sending_since, created_at) AS at, 'notice ' || state AS what, template,
                channel, attempts, reason, CASE WHEN state IN ('due', 'deferred') THEN due_at END AS due_at, event_id,
@@ -286,3 +286,4 @@ async def timeline(conn: Connection, ids: Sequence[str]) -> list[Any]:
         """,
         list(ids),
     )
+    return [dict(row) for row in rows]
