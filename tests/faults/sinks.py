@@ -30,6 +30,7 @@ class SmtpSink:
         self.deliveries = folder / "deliveries.jsonl"
         self.behaviour: Behaviour = "ok"
         self.port = 0
+        self.taken_at = 0.0  # when the last mail was taken and answered 250, by time.monotonic()
 
     async def start(self) -> None:
         self.deliveries.parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +50,10 @@ class SmtpSink:
         if content is not None:
             digest = hashlib.sha256(content).hexdigest()
             message_id = str(message_from_bytes(content, policy=compat32).get("Message-ID", "")).strip() or None
+        now = time.monotonic()
+        self.taken_at = now if outcome == "ok" else self.taken_at
         line = {
-            "t": time.monotonic(),
+            "t": now,
             "recipient": recipient,
             "message_id": message_id,
             "digest": digest,
