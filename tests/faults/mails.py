@@ -9,7 +9,8 @@ from tests.faults.verdict import Looked, outcomes
 
 # From the moment that the server took a mail until that is noted: 15 s the sender tries, and the time of one statement.
 NOTED_S = 20.0
-TOUCHED = ("notifier", "postgres", "smtp", "mail", "sink")  # whose faults can keep a sent mail from being noted
+TOUCHED = ("notifier", "postgres", "sink")  # whose faults can keep a sent mail from being noted
+HARMLESS = ("terminate", "rewind", "replay", "republish")  # a stop in order finishes its mails; repeats send none
 
 
 def one_mail(world: World) -> Looked:
@@ -52,13 +53,14 @@ def _explained(world: World, row: Row, mail: Row) -> bool:
         return True
     begin, end = mail["t"] - 1.0, mail["t"] + NOTED_S
     history = world.evidence.history
-    heals = {line["id"]: line["t"] for line in outcomes(history, "heal")}
+    heals = {line["id"]: line.get("ended", line["t"]) for line in outcomes(history, "heal")}
     for line in outcomes(history, "fault"):
         near = line["t"] < end and heals.get(line["id"], float("inf")) > begin
-        if near and any(word in str(line.get("target", "")) for word in TOUCHED):
+        if near and line["f"] not in HARMLESS and any(word in str(line.get("target", "")) for word in TOUCHED):
             return True
-    if any(line["who"] == "notifier" and begin < line["t"] < end for line in outcomes(history, "exit")):
-        return True
+    for line in outcomes(history, "exit"):
+        if line["who"] == "notifier" and line["code"] and begin < line["t"] < end:
+            return True
     return any(
         line.get("event") in ("notice_deferred", "notice_not_noted")
         and line.get("causation_id") == row["event_id"]

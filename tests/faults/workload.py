@@ -22,7 +22,7 @@ LEARNERS = 2000
 # Words that stand in what people type and nowhere else: no log, topic or metric may hold them.
 NAME, HOST, NUMBER = "Zvaleria", "zvaleria.example", "13097248022"
 CANARIES = (NAME, HOST, NUMBER)
-MIX = {"enrol": 50, "withdraw": 24, "read": 14, "seats": 6, "late": 6}
+MIX = {"enrol": 48, "withdraw": 23, "read": 10, "seats": 5, "browse": 8, "late": 6}
 READY_S = 90.0
 
 
@@ -123,6 +123,10 @@ class Workload:
     def url(self, path: str) -> str:
         return f"{self._stack.url('enrolment')}/api/enrolment/v1{path}"
 
+    @property
+    def catalogue(self) -> str:
+        return f"{self._stack.url('catalogue')}/api/catalogue/v1"
+
     def token(self, learner: str) -> str:
         return self._stack.token(learner)
 
@@ -172,6 +176,7 @@ class Learners:
                 "withdraw": self._withdraw,
                 "read": self._read,
                 "seats": self._seats,
+                "browse": self._browse,
                 "late": self._late,
             }[kind]()
 
@@ -220,6 +225,11 @@ class Learners:
     async def _seats(self) -> None:
         offering, _ = self._workload.market.choose(self._dice)
         op = self._op("seats", "GET", f"/offerings/{offering}", None, None, {"offering": offering}, keyed=False)
+        await self.caller.once(self.who, op)
+
+    async def _browse(self) -> None:
+        op = self._op("browse", "GET", "", None, None, {}, keyed=False)
+        op.url = f"{self._workload.catalogue}/courses?q=kurs"
         await self.caller.once(self.who, op)
 
     async def _late(self) -> None:

@@ -408,7 +408,7 @@ def test_a_second_mail_is_explained_by_a_fault_in_its_moment_only(target: str) -
     run = whole()
     twice(run)
     run.history += [
-        {"i": 900, "t": 49.0, "kind": "fault", "id": 9, "target": target},
+        {"i": 900, "t": 49.0, "kind": "fault", "id": 9, "f": "kill", "target": target},
         {"i": 901, "t": 52.0, "kind": "heal", "id": 9, "target": target},
     ]
     assert "V12" not in red(run)
