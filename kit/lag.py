@@ -7,7 +7,7 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 ASKING_S = 10.0
 
@@ -52,11 +52,20 @@ async def _asking(
             await broker.start()
             committed = {}
             for group in groups:
-                found = await admin.list_consumer_group_offsets(group)
-                committed[group] = {place: told.offset for place, told in found.items() if told.offset >= 0}
+                committed[group] = await _committed(admin, group)
             yield committed, broker
     except (KafkaError, OSError, TimeoutError) as error:
         raise NoAnswer(type(error).__name__) from error
     finally:
         await broker.stop()
         await admin.close()
+
+
+async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, int]:
+    while True:
+        try:
+            found = await admin.list_consumer_group_offsets(group)
+        except GroupCoordinatorNotAvailableError:  # a new broker makes room for offsets when it is first asked
+            await asyncio.sleep(0.2)
+        else:
+            return {place: told.offset for place, told in found.items() if told.offset >= 0}

@@ -140,8 +140,9 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         Example: replay courses --from 2026-11-24T08:00:00Z --dry-run
         """
         instant, service = _instant(since), build()
+        chosen = _groups(service, names)
         if dry_run:
-            counts = _end(lag.since(service.settings.kafka_bootstrap, _groups(service, names), instant))
+            counts = _end(lag.since(service.settings.kafka_bootstrap, chosen, instant))
             for group, count in counts.items():
                 print(f"{group} would read {count} records again.")
             return
