@@ -1,86 +1,136 @@
 """Hears things once: which of these events are new to this consumer, and not older than what it has heard."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from contracts.envelope import Envelope
 from kit.database import Connection
+from kit.listeners import Received
 
+# One statement, because each round trip is a large part of what a lone event waits. Nothing is written when a key of
+# the batch is held back behind a parked record: the caller first puts that key's records behind it.
+# The aggregates come in name order, one lock order for all.
 _HEAR = """
-INSERT INTO inbox (consumer, event_id, digest)
-SELECT $1, * FROM unnest($2::text[], $3::bytea[])
-ON CONFLICT DO NOTHING
-RETURNING event_id
+WITH held AS (
+    SELECT DISTINCT topic, key FROM parked
+    WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive')
+      AND topic = ANY($2::text[]) AND key = ANY($3::bytea[])
+), heard AS (
+    INSERT INTO inbox (consumer, event_id, digest)
+    SELECT $1, new.event_id, new.digest FROM unnest($4::text[], $5::bytea[]) AS new (event_id, digest)
+    WHERE NOT EXISTS (SELECT FROM held)
+    ON CONFLICT DO NOTHING
+    RETURNING event_id
+), moved AS (
+    INSERT INTO inbox_position AS mine (consumer, aggregate, epoch, seq)
+    SELECT $1, new.aggregate, new.epoch, new.seq
+    FROM unnest($6::text[], $7::int[], $8::bigint[]) AS new (aggregate, epoch, seq)
+    WHERE NOT EXISTS (SELECT FROM held)
+    ON CONFLICT (consumer, aggregate) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
+    WHERE (mine.epoch, mine.seq) < (excluded.epoch, excluded.seq)
+    RETURNING mine.aggregate, old.epoch, old.seq
+)
+SELECT 'held' AS what, topic AS name, NULL::int AS epoch, NULL::bigint AS seq FROM held
+UNION ALL SELECT 'heard', event_id, NULL, NULL FROM heard
+UNION ALL SELECT 'moved', aggregate, epoch, seq FROM moved
 """
 _DIGESTS = (
     "SELECT event_id, digest FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[]) AND digest IS NOT NULL"
 )
-_POSITIONS = "SELECT aggregate, epoch, seq FROM inbox_position WHERE consumer = $1 AND aggregate = ANY($2::text[])"
-_MOVE = """
-INSERT INTO inbox_position AS mine (consumer, aggregate, epoch, seq)
-SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[])
-ON CONFLICT (consumer, aggregate) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
-WHERE (mine.epoch, mine.seq) < (excluded.epoch, excluded.seq)
-"""
+
+Position = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """`fresh`: places of the events to act on. `reused`: ids heard before with other words. `gaps`: a count."""
+    """`held`: a key is held back and nothing was done. `fresh`: places of the events to act on. `reused`: places of
+    ids heard before with other words. `gaps`: a count."""
 
-    fresh: list[int]
-    reused: list[int]
-    gaps: int
+    held: bool = False
+    fresh: list[int] = field(default_factory=list)
+    reused: list[int] = field(default_factory=list)
+    gaps: int = 0
 
 
-async def hear(
-    conn: Connection, consumer: str, envelopes: Sequence[Envelope], ids: Sequence[str], digests: Sequence[bytes | None]
-) -> Heard:
+async def hear(conn: Connection, consumer: str, received: Sequence[Received], whatever_is_held: bool = False) -> Heard:
     """Note these events as heard, with the caller's transaction, and tell which are new.
 
-    `ids` are the events' ids, made unique among all senders; `digests` are given for strangers' events only.
     An event is old when its id was heard before, or its (epoch, seq) is not above the last of its aggregate.
+    `whatever_is_held`: the caller has seen to the keys that are held back.
     """
+    keys = [] if whatever_is_held else [one.record.key for one in received if one.record.key is not None]
     first: dict[str, int] = {}
-    for place, event_id in enumerate(ids):
-        first.setdefault(event_id, place)
-    rows = await conn.fetch(_HEAR, consumer, list(first), [digests[place] for place in first.values()])
-    new = {row["event_id"] for row in rows}
-    reused = await _reused(conn, consumer, ids, digests) if any(digests) else []
+    for place, one in enumerate(received):
+        first.setdefault(one.event_id, place)
+    highest = _highest(received)
+    order = sorted(highest)
+    rows = await conn.fetch(
+        _HEAR,
+        consumer,
+        list({one.topic for one in received}),
+        keys,
+        list(first),
+        [received[place].digest for place in first.values()],
+        order,
+        [highest[aggregate][0] for aggregate in order],
+        [highest[aggregate][1] for aggregate in order],
+    )
+    new: set[str] = set()
+    before: dict[str, Position | None] = {}  # of the aggregates that moved; the others have heard all of it
+    for what, name, epoch, seq in rows:
+        if what == "held":
+            return Heard(held=True)
+        if what == "heard":
+            new.add(name)
+        else:
+            before[name] = None if seq is None else (epoch, seq)
+    reused = await _reused(conn, consumer, received) if any(one.digest for one in received) else []
+    fresh, gaps = _fresh(received, [place for event_id, place in first.items() if event_id in new], before)
+    return Heard(fresh=fresh, reused=reused, gaps=gaps)
 
-    numbered = {str(e.aggregate) for e in envelopes if e.aggregate and e.seq is not None}
-    last: dict[str, tuple[int, int]] = {}
-    if numbered:
-        for row in await conn.fetch(_POSITIONS, consumer, list(numbered)):
-            last[row["aggregate"]] = (row["epoch"], row["seq"])
-    before = dict(last)
+
+def _position(one: Received) -> Position | None:
+    envelope = one.envelope
+    return (envelope.epoch or 0, envelope.seq) if envelope.aggregate and envelope.seq is not None else None
+
+
+def _highest(received: Sequence[Received]) -> dict[str, Position]:
+    highest: dict[str, Position] = {}
+    for one in received:
+        here = _position(one)
+        if here is not None:
+            aggregate = str(one.envelope.aggregate)
+            highest[aggregate] = max(highest.get(aggregate, here), here)
+    return highest
+
+
+def _fresh(
+    received: Sequence[Received], new: Sequence[int], before: dict[str, Position | None]
+) -> tuple[list[int], int]:
+    """Of the places whose ids are new: those whose number is above all before them, and how often one was left out."""
+    last = dict(before)
     fresh: list[int] = []
     gaps = 0
-    for event_id, place in first.items():
-        if event_id not in new:
-            continue
-        envelope = envelopes[place]
-        if envelope.aggregate and envelope.seq is not None:
-            here = (envelope.epoch or 0, envelope.seq)
-            there = last.get(envelope.aggregate)
+    for place in new:
+        here = _position(received[place])
+        if here is not None:
+            aggregate = str(received[place].envelope.aggregate)
+            if aggregate not in last:
+                continue
+            there = last[aggregate]
             if there is not None and here <= there:
                 continue
             if there is not None and here[0] == there[0] and here[1] > there[1] + 1:
                 gaps += 1
-            last[envelope.aggregate] = here
+            last[aggregate] = here
         fresh.append(place)
-    moved = {aggregate: here for aggregate, here in last.items() if before.get(aggregate) != here}
-    if moved:
-        order = sorted(moved)  # one lock order for all
-        await conn.execute(_MOVE, consumer, order, [moved[a][0] for a in order], [moved[a][1] for a in order])
-    return Heard(fresh, reused, gaps)
+    return fresh, gaps
 
 
-async def _reused(conn: Connection, consumer: str, ids: Sequence[str], digests: Sequence[bytes | None]) -> list[int]:
-    rows = await conn.fetch(_DIGESTS, consumer, list(set(ids)))
+async def _reused(conn: Connection, consumer: str, received: Sequence[Received]) -> list[int]:
+    rows = await conn.fetch(_DIGESTS, consumer, list({one.event_id for one in received}))
     known = {row["event_id"]: row["digest"] for row in rows}
     return [
         place
-        for place, (event_id, digest) in enumerate(zip(ids, digests, strict=True))
-        if digest is not None and known.get(event_id, digest) != digest
+        for place, one in enumerate(received)
+        if one.digest is not None and known.get(one.event_id, one.digest) != one.digest
     ]

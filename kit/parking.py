@@ -56,7 +56,7 @@ _OPEN = "SELECT count(*) FROM parked WHERE consumer = $1 AND state IN ('parked',
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One Kafka record as it came. `unreadable`: why it could not be read at all; then only its place is known."""
+    """One Kafka record as it came."""
 
     topic: str
     partition: int
@@ -64,7 +64,6 @@ class Record:
     key: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     value: bytes | None
-    unreadable: str = ""
 
     def held_by(self, held: Container[tuple[str, bytes]]) -> bool:
         """Whether one of these (topic, key) holds this record back. A record without a key is never held."""

@@ -350,7 +350,7 @@ async def test_a_paused_consumer_waits_and_a_resumed_one_goes_on(world: Any) -> 
     await switch.pause(world.conn, f"{world.name}.things", "a test")
     async with listening(world.here, world.consumer()) as consumer:
         await world.send(("a", world.raw("a", 1)))
-        await until(lambda: asyncio.sleep(0, consumer._paused))
+        await until(lambda: asyncio.sleep(0, consumer._effects.paused))
         assert await consumer._check() == "paused: a test"
         assert await done(world) == []
         await switch.resume(world.conn, f"{world.name}.things")

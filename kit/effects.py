@@ -1,0 +1,224 @@
+"""What becomes of a batch of records: its events' effects in one transaction, or record by record what can be saved."""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import asyncpg
+
+from kit import inbox, logs, parking, switch
+from kit.database import COLLIDED, Connection, Unknown, is_away
+from kit.listeners import Listeners, Received, Refused
+from kit.parking import Record
+from kit.running import Running
+
+log = logs.get(__name__)
+
+ATTEMPTS = 3
+BACKOFF_S = (0.1, 0.5)  # between attempts at one record, with jitter
+ONE_S = 10.0  # how long one record may take; far below the poll interval, so that it never costs a rebalance
+TRANSIENT_S = 60.0  # how long locks and time-outs are waited out before a record counts as failed
+WINDOW = 100  # of so many records of our own topics …
+MOST_PARKED = 50  # … so many may be parked before the consumer stops: a bad deploy must not park everything
+
+TRANSIENT = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, Unknown, *COLLIDED)
+
+
+class Effects:
+    """The writing side of one consumer. `foreign`: strangers speak here, so what is malformed holds nobody back."""
+
+    def __init__(self, group: str, running: Running, listeners: Listeners, foreign: bool) -> None:
+        self._group = group
+        self._running = running
+        self._listeners = listeners
+        self._foreign = foreign
+        self._outcomes: deque[bool] = deque(maxlen=WINDOW)  # True: parked
+        self.paused = ""  # why no record is to be begun; empty: none is held up
+        self.waited = time.monotonic()  # when it last waited for the database, which is no reason to restart
+        self.waiting_for_database = False
+
+    async def take(self, records: Sequence[Record]) -> bool:
+        """Give every record its effect or park it. False when the process is stopping or was paused meanwhile."""
+        try:
+            async with asyncio.timeout(ONE_S):
+                await self._running.database.run(lambda conn: self._effects(conn, records), "consumer")
+            return True
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if len(records) > 1:
+                log.info("batch_taken_apart", consumer=self._group, count=len(records), error=type(error).__name__)
+        for record in records:
+            if self.paused or not await self._one(record):
+                return False
+        return True
+
+    async def _one(self, record: Record) -> bool:
+        """One record, tried at most 3 times, then parked. False when the process is stopping."""
+        attempt, began = 0, time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(ONE_S):
+                    await self._running.database.run(lambda conn: self._effects(conn, [record]), "consumer")
+                return True
+            except Refused as error:
+                return await self._park(record, error.reason, error.detail)
+            except Exception as error:
+                if is_away(error) and not isinstance(error, TimeoutError):
+                    if not await self._wait_for_database(error):
+                        return False
+                    continue
+                if isinstance(error, TRANSIENT) and time.monotonic() - began < TRANSIENT_S:
+                    if not await self._running.pause(0.2):
+                        return False
+                    continue
+                attempt += 1
+                place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+                log.warning("record_failed", consumer=self._group, attempt=attempt, exc_info=error, **place)
+                if attempt == ATTEMPTS:
+                    return await self._park(record, "failed", f"{type(error).__name__} after {ATTEMPTS} attempts")
+                self._running.metrics.consumer_retries.labels(self._group).inc()
+                if not await self._running.pause(BACKOFF_S[attempt - 1] * random.uniform(0.5, 1.5)):  # noqa: S311
+                    return False
+
+    async def _effects(self, conn: Connection, records: Sequence[Record]) -> None:
+        """The whole batch in the caller's transaction: held keys, inbox, listeners. Raises Refused for a bad record.
+
+        What a stranger sends malformed is kept here at once, so that it does not cost the others their batch.
+        """
+        received: list[Received] = []
+        refused: list[tuple[Record, Refused]] = []
+        for record in records:
+            try:
+                received.append(self._listeners.read(record))
+            except Refused as reason:
+                refused.append((record, reason))
+        if not refused and await self._hear(conn, received):
+            return
+        held = await parking.held_keys(conn, self._group, records)
+        for record in records:
+            if record.held_by(held):
+                await self._hold(conn, record)
+        for record, error in refused:
+            if record.held_by(held):
+                continue
+            if not self._foreign:
+                raise error
+            await self._keep(conn, record, "refused", error.reason, error.detail)
+        await self._hear(conn, [one for one in received if not one.record.held_by(held)], whatever_is_held=True)
+
+    async def _hear(self, conn: Connection, received: Sequence[Received], whatever_is_held: bool = False) -> bool:
+        """Note the events as heard and tell the listeners. False, and nothing is done, when a key is held back."""
+        if not received:
+            return True
+        heard = await inbox.hear(conn, self._group, received, whatever_is_held)
+        if heard.held:
+            return False
+        if heard.reused:
+            raise Refused("id_reused", "this id was sent before with other data: a new event needs a new id")
+        fresh = [received[place] for place in heard.fresh]
+        await self._listeners.tell(conn, fresh)
+        count = self._running.metrics.consumer_events
+        count.labels(self._group, "done").inc(len(fresh))
+        count.labels(self._group, "repeat").inc(len(received) - len(fresh))
+        self._outcomes.extend([False] * len(fresh))
+        if heard.gaps:
+            log.warning("numbers_missing", consumer=self._group, count=heard.gaps)
+        return True
+
+    async def _hold(self, conn: Connection, record: Record) -> None:
+        detail = "waits behind a parked record with the same key"
+        await parking.park(conn, self._running.name, self._group, record, state="held", reason="held", detail=detail)
+        self._running.metrics.consumer_events.labels(self._group, "held").inc()
+
+    async def _park(self, record: Record, reason: str, detail: str) -> bool:
+        """Park one record; waits for the database as long as it takes. False when the process is stopping."""
+        state = "refused" if self._foreign and reason != "failed" else "parked"
+
+        async def keep(conn: Connection) -> None:
+            await self._keep(conn, record, state, reason, detail)
+
+        while True:
+            try:
+                await self._running.database.run(keep, "consumer")
+                break
+            except Exception as error:
+                if not await self._wait_for_database(error):
+                    return False
+        if state == "parked":
+            self._outcomes.append(True)
+            if sum(self._outcomes) >= MOST_PARKED:
+                self._outcomes.clear()
+                await self._stop(f"{MOST_PARKED} of the last {WINDOW} records were parked")
+        return True
+
+    async def _stop(self, reason: str) -> None:
+        self.paused = reason
+        await self._running.database.run(lambda conn: switch.pause(conn, self._group, reason), "consumer")
+        log.error("consumer_paused", consumer=self._group, because=reason)
+
+    async def _keep(self, conn: Connection, record: Record, state: str, reason: str, detail: str) -> None:
+        event_id, kind = self._named(record)
+        await parking.park(
+            conn,
+            self._running.name,
+            self._group,
+            record,
+            state=state,
+            reason=reason,
+            detail=detail,
+            event_id=event_id,
+            type=kind,
+        )
+        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        log.warning("record_parked", consumer=self._group, reason=reason, **place)
+        self._running.metrics.consumer_events.labels(self._group, "parked").inc()
+
+    def _named(self, record: Record) -> tuple[str | None, str | None]:
+        try:
+            received = self._listeners.read(record)
+        except Refused:
+            return None, None
+        return received.event_id, received.envelope.type
+
+    async def redrive(self) -> None:
+        """Run what operators have let go, and what nothing holds back any more, each in a transaction of its own."""
+        failed: list[int] = []
+        while not self._running.stopping.is_set() and not self.paused:
+            found: list[int] = []
+
+            async def again(conn: Connection, found: list[int] = found) -> None:
+                released = await parking.next_released(conn, self._group, failed)
+                if released is None:
+                    return
+                parked_id, record = released
+                found.append(parked_id)
+                try:
+                    async with conn.transaction():
+                        await self._hear(conn, [self._listeners.read(record)], whatever_is_held=True)
+                except Exception as error:
+                    if is_away(error) or isinstance(error, TRANSIENT):
+                        raise
+                    reason = error.reason if isinstance(error, Refused) else "failed"
+                    detail = error.detail if isinstance(error, Refused) else f"{type(error).__name__} when run again"
+                    state = "refused" if self._foreign and isinstance(error, Refused) else "parked"
+                    failed.append(parked_id)
+                    await parking.park_again(conn, parked_id, state, reason, detail)
+                else:
+                    await parking.close(conn, parked_id)
+
+            await self._running.database.run(again, "consumer")
+            if not found:
+                return
+
+    async def _wait_for_database(self, error: Exception) -> bool:
+        if not self.waiting_for_database:
+            log.warning("waiting_for_database", consumer=self._group, error=type(error).__name__)
+        self.waiting_for_database = True
+        try:
+            return await self._running.pause(0.5)
+        finally:
+            self.waiting_for_database = False
+            self.waited = time.monotonic()
