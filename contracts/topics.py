@@ -21,6 +21,7 @@ class Topic:
     partitions: int = 8  # the most replicas of one reader that can share the work
     compacted: bool = False
     batch_bytes: int = MAX_BATCH_BYTES
+    foreign: bool = False  # strangers write here, with programs and clocks of their own
 
     @property
     def settings(self) -> dict[str, str]:
@@ -28,6 +29,12 @@ class Topic:
         kept = {"cleanup.policy": "delete", "retention.ms": str(KEPT_DAYS * DAY_MS)}
         if self.compacted:  # the newest word about each key stays, however old
             kept = {"cleanup.policy": "compact"}
+        if self.foreign:
+            # The broker unpacks what comes packed, whatever with, and measures it then: a megabyte may unpack to
+            # gigabytes, and a reader that lacks the sender's codec would read nothing more from anybody.
+            kept["compression.type"] = "uncompressed"
+            # A sender's clock that is wrong must not make the broker delete at once what came today.
+            kept["message.timestamp.type"] = "LogAppendTime"
         return {**kept, "max.message.bytes": str(self.batch_bytes)}
 
 
@@ -39,7 +46,8 @@ def parked(service: str) -> Topic:
 
 def partner_courses(partner: str) -> Topic:
     """What one partner says of its courses. Only that partner writes here; the topic's name says who speaks."""
-    return Topic(f"partners.{partner}.courses", "catalogue", "the partner's course code", ("catalogue",), partitions=4)
+    name, key = f"partners.{partner}.courses", "the partner's course code"
+    return Topic(name, "catalogue", key, ("catalogue",), partitions=4, foreign=True)
 
 
 PARTNER_COURSES = r"^partners\.[a-z0-9-]+\.courses$"
