@@ -12,12 +12,13 @@ MOST_SHOWN = 12
 
 @dataclass
 class Verdict:
-    """One invariant: `counts` is what was looked at, `example` the lines of the first thing that is wrong."""
+    """One invariant: `counts` is what was looked at, `example` the lines of the first of the `wrong` things."""
 
     name: str
     ok: bool
     counts: str
     example: list[str] = field(default_factory=list)
+    wrong: int = 0  # none in a verdict that is red for having seen too little
 
 
 @dataclass
@@ -36,7 +37,7 @@ def verdict(name: str, looked: Looked) -> Verdict:
     if looked.wrong:
         words, lines = looked.wrong[0]
         shown = [json.dumps(line, ensure_ascii=False, default=_text) for line in lines[:MOST_SHOWN]]
-        return Verdict(name, False, f"{counts}; {len(looked.wrong)} wrong", [words, *shown])
+        return Verdict(name, False, f"{counts}; {len(looked.wrong)} wrong", [words, *shown], len(looked.wrong))
     if nothing:
         return Verdict(name, False, counts, [f"saw nothing of: {', '.join(nothing)}; the run did not do its part"])
     return Verdict(name, True, counts)

@@ -1,0 +1,224 @@
+"""`python -m tests.faults.unguarded <control> services.<name> serve`: a service without one of its guards.
+
+What it takes out, it takes out of the source text while that is imported: the services themselves have no switch for
+it, and a text that is not there any more ends the process, so that no control can go green by having missed its guard.
+"""
+
+import asyncio
+import importlib.util
+import os
+import runpy
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import asyncpg
+
+WAITING_S = 60.0
+
+
+@dataclass(frozen=True)
+class Patch:
+    """`old`, which stands in the module so many `times`, becomes `new`."""
+
+    module: str
+    old: str
+    new: str
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Control:
+    """A guard that is taken out. `behind` is what stands behind it and goes with it; `first`: the faults it is for."""
+
+    guard: str
+    invariant: str
+    patches: tuple[Patch, ...]
+    behind: str = ""
+    statements: Mapping[str, Sequence[str]] = field(default_factory=dict)  # service -> SQL, before it serves
+    brokers: int = 1
+    first: tuple[str, ...] = ()
+
+
+CONTROLS: dict[str, Control] = {
+    "row-lock": Control(
+        "the offering's row lock",
+        "V6",
+        (Patch("services.enrolment.store", "FROM offerings WHERE id = $1 FOR UPDATE", "FROM offerings WHERE id = $1"),),
+        behind="CHECK (taken <= capacity)",
+        statements={"enrolment": ("ALTER TABLE places DROP CONSTRAINT IF EXISTS offering_not_oversold",)},
+    ),
+    "inbox-key": Control(
+        "the inbox's unique key",
+        "V5",
+        (
+            Patch("kit.inbox", "new: set[str] = set()", "new: set[str] = set(first)"),
+            Patch("kit.inbox", "            if aggregate not in last:\n                continue\n", ""),
+            Patch("kit.inbox", "there = last[aggregate]", "there = None"),
+        ),
+        behind="the last number heard of each aggregate",
+    ),
+    "mark-after-ack": Control(
+        "a row is marked after the ack",
+        "V3",
+        (
+            Patch(
+                "kit.relay",
+                "        flights = await self._producer.send(rows) if rows else []\n",
+                '        await self._mark([row["id"] for row in rows])\n'
+                "        flights = await self._producer.send(rows) if rows else []\n",
+            ),
+        ),
+        first=("kill", "produce-request", "freeze"),
+    ),
+    "flag": Control(
+        "the relay goes by a flag and not by the last id",
+        "V3",
+        (
+            Patch(
+                "kit.relay",
+                "WHERE published_at IS NULL AND aggregate",
+                "WHERE id > (SELECT coalesce(max(id), 0) FROM outbox WHERE published_at IS NOT NULL) AND aggregate",
+            ),
+        ),
+    ),
+    "no-reply": Control(
+        "no_reply=True",
+        "V4",
+        (
+            Patch("kit.consumer", "            no_reply=True,", "            no_reply=False,"),
+            Patch("kit.consumer", "            consumer_only=True,", ""),
+            Patch(
+                "kit.consumer",
+                "raw_message=records, consumer=self._kafka)",
+                "raw_message=records, consumer=self._kafka, "
+                'reply_to=next((v.decode() for r in records for k, v in r.headers if k == "reply_to"), ""))',
+            ),
+        ),
+        behind="a consumer without a producer; a parser that reads no reply_to",
+    ),
+    "idempotency": Control(
+        "the table of Idempotency-Keys",
+        "V11",
+        (Patch("kit.idempotency", "    if request is None:\n", "    if request is None or request.key:\n"),),
+    ),
+    "sending": Control(
+        "the state `sending` of a mail in hand",
+        "V12",
+        (
+            Patch("services.notifier.store", "state = 'sending', sending_since", "state = notice.state, sending_since"),
+            Patch("services.notifier.store", "AND state = 'sending' AND attempts = $2", "AND $2::int IS NOT NULL", 3),
+        ),
+        behind="who notes a mail must have it in hand",
+    ),
+    "acks": Control(
+        "acks=all with three brokers",
+        "V3",
+        (
+            Patch("kit.producer", 'acks="all"', "acks=1"),
+            Patch("kit.producer", "enable_idempotence=True", "enable_idempotence=False"),
+        ),
+        behind="the idempotent producer, which needs acks=all",
+        brokers=3,
+        first=("isolate",),
+    ),
+}
+
+
+class Loader(SourceFileLoader):
+    """Compiles a module from its text without the guard, and never from or into a cache that others use."""
+
+    def __init__(self, name: str, path: str, patches: Sequence[Patch]) -> None:
+        super().__init__(name, path)
+        self._patches = patches
+
+    def path_stats(self, path: Any) -> Any:
+        raise OSError("no cache")
+
+    def get_data(self, path: Any) -> bytes:
+        text = super().get_data(path).decode()
+        for patch in self._patches:
+            text = text.replace(patch.old, patch.new)
+        return text.encode()
+
+
+class Finder(MetaPathFinder):
+    """Finds the modules that have a guard to lose."""
+
+    def __init__(self, patches: Sequence[Patch]) -> None:
+        self._patches = patches
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        mine = [patch for patch in self._patches if patch.module == name]
+        spec = PathFinder.find_spec(name, path) if mine else None
+        if spec is not None and spec.origin is not None:
+            spec.loader = Loader(name, spec.origin, mine)
+        return spec
+
+
+def missing(control: Control) -> list[str]:
+    """One sentence for each text that is not in its module as often as the control expects."""
+    found = []
+    for patch in control.patches:
+        spec = importlib.util.find_spec(patch.module)
+        text = Path(spec.origin).read_text(encoding="utf-8") if spec is not None and spec.origin is not None else ""
+        if text.count(patch.old) != patch.times:
+            found.append(f"{patch.module} does not hold {patch.old!r} {patch.times} times: mend the control")
+    return found
+
+
+def take_out(control: Control) -> None:
+    """Have the guard's modules imported without it. Ends the process when a text is not as the control expects."""
+    gone = missing(control)
+    if gone:
+        sys.exit("\n".join(gone))
+    sys.meta_path.insert(0, Finder(control.patches))
+
+
+async def execute(statements: Sequence[str]) -> None:
+    """Run these in the service's own database, waiting for it as a service does."""
+    setting = {name: os.environ[f"KURSNETT_DATABASE_{name.upper()}"] for name in ("host", "port", "name", "user")}
+    password = (Path(os.environ["KURSNETT_SECRETS_DIR"]) / "database_password").read_text().strip()
+    deadline = time.monotonic() + WAITING_S
+    while True:
+        try:
+            conn = await asyncpg.connect(
+                host=setting["host"],
+                port=int(setting["port"]),
+                database=setting["name"],
+                user=setting["user"],
+                password=password,
+                timeout=2,
+                command_timeout=3,
+            )
+            try:
+                for statement in statements:
+                    await conn.execute(statement)
+                return
+            finally:
+                conn.terminate()
+        except (OSError, asyncpg.PostgresError, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.3)
+
+
+def main() -> None:
+    name, service, *arguments = sys.argv[1:]
+    control = CONTROLS[name]
+    take_out(control)
+    statements = control.statements.get(service.removeprefix("services."), ())
+    if statements:
+        asyncio.run(execute(statements))
+    sys.argv = [service, *arguments]
+    runpy.run_module(service, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Every control of the fault suite takes out what it says: its text is in the code, and gone where it was taken out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.local.places import ROOT
+from tests.faults.checker import CHECKS
+from tests.faults.unguarded import CONTROLS, Control, Finder, Loader, Patch, missing
+
+LOOK = """
+import importlib, sys
+from tests.faults.unguarded import CONTROLS, take_out
+take_out(CONTROLS["idempotency"])
+import kit.idempotency
+names = kit.idempotency.once.__code__.co_names
+assert "key" in names[: names.index("written")], names
+print("taken out")
+"""
+
+
+@pytest.mark.parametrize("name", list(CONTROLS))
+def test_the_guard_is_there_and_can_be_taken_out(name: str) -> None:
+    control = CONTROLS[name]
+    assert missing(control) == []
+    for module in {patch.module for patch in control.patches}:
+        spec = Finder(control.patches).find_spec(module, [str(ROOT / module.rpartition(".")[0].replace(".", "/"))])
+        assert spec is not None
+        assert isinstance(spec.loader, Loader)
+        text = spec.loader.get_data(spec.origin).decode()
+        compile(text, module, "exec")
+        for patch in control.patches:
+            assert patch.module != module or patch.old not in text.replace(patch.new or "\0", "")
+
+
+def test_a_text_that_has_changed_is_told_and_not_passed_over() -> None:
+    control = Control("a guard", "V1", (Patch("kit.trail", "no such text", ""),))
+    assert len(missing(control)) == 1
+
+
+def test_no_service_is_compiled_without_its_guard_for_others() -> None:
+    before = {path: path.stat().st_mtime_ns for path in ROOT.glob("kit/__pycache__/idempotency.*.pyc")}
+    ran = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "taken out\n", ran.stderr
+    after = {path: path.stat().st_mtime_ns for path in ROOT.glob("kit/__pycache__/idempotency.*.pyc")}
+    assert after == before
+
+
+def test_each_control_names_an_invariant_that_is_judged() -> None:
+    assert {control.invariant for control in CONTROLS.values()} <= set(CHECKS)
+
+
+def test_no_service_knows_of_controls() -> None:
+    for package in ("contracts", "kit", "services", "deploy"):
+        for path in Path(ROOT / package).rglob("*.py"):
+            assert "unguarded" not in path.read_text(encoding="utf-8"), path
