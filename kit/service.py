@@ -70,7 +70,7 @@ def run(service: Service) -> None:
 
 def migrate(service: Service) -> None:
     """Make the database's schema and the service's own topics ready. May be run at any time and by many at once."""
-    logs.configure(service.name, service.settings.log_level)
+    logs.configure(service.name, service.settings.log_level, service.log_fields)
     try:
         _loop(prepare(service))
     except (Unready, migrations.MigrationError, topics.TopicsError) as error:

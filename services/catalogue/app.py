@@ -8,6 +8,7 @@ from services.catalogue import api, events
 from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOG_FIELDS = frozenset({"partner", "owner"})  # slugs of organisations
 ROUTERS = (api.router,)
 
 
@@ -19,5 +20,5 @@ def build() -> Service:
         migrations=MIGRATIONS,
         routers=ROUTERS,
         consumers=(events.partners(),),
-        log_fields=frozenset({"partner", "owner"}),  # slugs of organisations
+        log_fields=LOG_FIELDS,
     )

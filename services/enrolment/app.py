@@ -8,6 +8,7 @@ from services.enrolment import api, events
 from services.enrolment.settings import EnrolmentSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOG_FIELDS: frozenset[str] = frozenset()  # who got which seat is told by events and the timeline, not by log lines
 ROUTERS = (api.router,)
 
 
@@ -18,5 +19,6 @@ def build() -> Service:
         settings=read(EnrolmentSettings),
         migrations=MIGRATIONS,
         routers=ROUTERS,
+        log_fields=LOG_FIELDS,
         consumers=(events.courses(),),
     )

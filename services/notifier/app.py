@@ -11,6 +11,7 @@ from services.notifier.sender import Sender
 from services.notifier.settings import NotifierSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOG_FIELDS = frozenset({"notice_id", "template"})  # which notice, never whose
 ROUTERS: tuple[APIRouter, ...] = ()  # it says nothing over HTTP yet but how it is
 
 
@@ -22,6 +23,7 @@ def build() -> Service:
         settings=settings,
         migrations=MIGRATIONS,
         routers=ROUTERS,
+        log_fields=LOG_FIELDS,
         consumers=events.consumers(settings.contact_private_key.get_secret_value()),
         workers={"sender": Sender(settings).run},
         timeline=store.timeline,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from contracts.notifier import NoticeFailed, NoticeSent
-from kit import logs, outbox
+from kit import logs, outbox, tracing
 from kit.database import Connection, Unknown, is_away
 from kit.running import Running
 from kit.trail import following, trail
@@ -91,19 +91,20 @@ class Sender:
             return None
 
     async def _send(self, running: Running, channel: Channel, notice: Claimed) -> None:
-        with following(trail(notice.correlation_id, notice.event_id, notice.traceparent)):
+        followed = trail(notice.correlation_id, notice.event_id, notice.traceparent)
+        with following(followed), tracing.span(f"send {notice.template}", "client"):
             if notice.abandoned:  # the declared window; the same Message-ID tells the two apart from two mails
-                log.warning("mail_may_come_twice", attempt=notice.attempt)
+                log.warning("mail_may_come_twice", **_about(notice))
             try:
                 await channel.deliver(letters.letter(self._templates, notice))
             except Never as no:
                 reason = no.reason
                 await self._note(running, lambda conn: self._failed(conn, notice, reason))
-                log.warning("notice_failed", reason=reason, attempt=notice.attempt)
+                log.warning("notice_failed", **_about(notice), reason=reason)
             except Later as no:
                 await self._later(running, notice, no.reason)
             except Exception as error:  # a fault of ours: a mended version sends it
-                log.error("letter_not_written", exc_info=error)
+                log.error("letter_not_written", **_about(notice), exc_info=error)
                 await self._later(running, notice, "not_written")
             else:
                 await self._note(running, lambda conn: self._sent(conn, notice))
@@ -117,7 +118,7 @@ class Sender:
                 await self._failed(conn, notice, "gave_up")
 
         await self._note(running, put_off)
-        log.info("notice_deferred", reason=reason, attempt=notice.attempt, delay_ms=round(pause_s * 1000))
+        log.info("notice_deferred", **_about(notice), reason=reason, delay_ms=round(pause_s * 1000))
 
     async def _sent(self, conn: Connection, notice: Claimed) -> None:
         if await store.mark_sent(conn, notice):
@@ -140,6 +141,11 @@ class Sender:
                     await asyncio.sleep(AWAY_S)
         except TimeoutError:
             log.error("notice_not_noted", reason="database_away")
+
+
+def _about(notice: Claimed) -> dict[str, object]:
+    """What a log line may say of a notice: neither to whom it goes nor its words."""
+    return {"notice_id": notice.id, "template": notice.template, "attempt": notice.attempt}
 
 
 def _named(notice: Claimed) -> dict[str, object]:

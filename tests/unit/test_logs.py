@@ -1,14 +1,20 @@
+import ast
+import importlib
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 import structlog
 
+from contracts.topics import SERVICES
 from kit import logs, trail
+from kit.logs import LEVELS
 
+ROOT = Path(__file__).parents[2]
 CANARY = "kari.nordmann@example.no"
 HOSTILE = ['a\r\n{"level":"info"}', "\x1b[31mred", "line\u2028separator", "next\x85line", "nul\x00", "\ud800"]
 
@@ -57,6 +63,41 @@ def test_a_field_that_is_not_allowed_is_dropped_and_named(said: Said) -> None:
     assert told["dropped"] == ["email", "name", "route"]
     assert told["count"] == 1
     assert CANARY not in json.dumps(told)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_services_own_fields_arrive_and_others_are_dropped(service: str, said: Said) -> None:
+    own = importlib.import_module(f"services.{service}.app").LOG_FIELDS
+    logs.configure(service, "info", own)
+    logs.get("services").info("told", **dict.fromkeys(own, "id-1"), thing_id="id-2", email=CANARY)
+    told = said.one()
+    assert {name: told.get(name) for name in own} == dict.fromkeys(own, "id-1")
+    assert told["dropped"] == ["email", "thing_id"]
+    assert CANARY not in json.dumps(told)
+
+
+def unheard(text: str, allowed: frozenset[str]) -> list[str]:
+    """The fields that a module's log lines give and the log would drop."""
+    return [
+        f"{node.lineno}: {keyword.arg}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {f"log.{level}" for level in (*LEVELS, "exception")}
+        for keyword in node.keywords
+        if keyword.arg is not None and keyword.arg not in allowed | {"exc_info"}
+    ]
+
+
+@pytest.mark.parametrize("folder", ["kit", *(f"services/{service}" for service in SERVICES)])
+def test_no_line_gives_a_field_that_the_log_drops(folder: str) -> None:
+    own = frozenset[str]()
+    if folder != "kit":
+        own = importlib.import_module(f"{folder.replace('/', '.')}.app").LOG_FIELDS
+    for path in (ROOT / folder).rglob("*.py"):
+        assert unheard(path.read_text("utf-8"), logs.FIELDS | own) == [], path.relative_to(ROOT)
+
+
+def test_a_field_that_would_be_dropped_is_found() -> None:
+    assert unheard('log.info("a", count=1, name="Kari")\nlog.exception("b", at=1)', logs.FIELDS) == ["1: name"]
 
 
 def test_an_exception_is_told_by_type_and_place_and_never_in_its_own_words(said: Said) -> None:
