@@ -165,6 +165,20 @@ class Brokers:
             words = (done.stderr + done.stdout).strip().splitlines() or ["nothing"]
             raise Trouble(f"Kafka could not format {self._folder(number)}; it said: {words[-1]}", "Is the disk full?")
 
+    async def in_sync(self) -> bool:
+        """Whether every copy of every partition is as far as its leader, as the brokers see it."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap("direct"), request_timeout_ms=2000)
+        try:
+            async with asyncio.timeout(4):
+                await admin.start()
+                topics = await admin.describe_topics()
+                partitions = [partition for topic in topics for partition in topic["partitions"]]
+                return all(len(one["isr"]) == len(one["replicas"]) and one["leader"] > 0 for one in partitions)
+        except (KafkaError, OSError, TimeoutError):
+            return False
+        finally:
+            await admin.close()
+
     async def _answers(self, number: int) -> bool:
         """Whether this broker answers and knows as many brokers as there are."""
         port = self._ports[number]["direct"]

@@ -13,6 +13,8 @@ from tests.faults.strikes import STRIKES, Strike
 
 __all__ = ["PROFILES", "Fault", "Profile", "run", "schedule"]
 
+BACK_S = 60.0  # one of three brokers must be back before the next dies: two at once are for a slot that says so
+LOOK_S = 0.2
 SETTLE_S = 0.7  # between two slots, so that one's end is not taken for the other's
 
 
@@ -20,7 +22,8 @@ async def run(stack: FaultStack, faults: Sequence[Fault], history: History, stop
     """Let these faults happen, and return when the last has been healed; sooner, healed too, when told to stop.
 
     Each fault is a `fault` line when it begins and a `heal` line when it is over: `recovery_s` is the time from the
-    kill, the cut or the end of what lasted to the first success of `awaited`, none when that did not come in 30 s.
+    kill, the cut or the end of what lasted to the first success of `awaited`, none when that did not come in 30 s;
+    `back_s` the time until the process was ready again, and its brokers in step, none after 60 s.
     `hit` tells, where it may fail, whether the fault found something to hit.
     """
     recovery = Recovery(stack, history)
@@ -47,6 +50,7 @@ async def _strike(stack: FaultStack, fault: Fault, history: History, recovery: R
     ended = time.monotonic()
     since = strike.since or (ended if fault.lasts_s else began)
     awaited, recovery_s = await recovery.seconds(fault, since)
+    back_s = await _back_s(stack, fault, since)
     history.add(
         "heal",
         **known,
@@ -55,6 +59,15 @@ async def _strike(stack: FaultStack, fault: Fault, history: History, recovery: R
         since=round(since, 4),
         recovery_s=recovery_s,
         awaited=awaited,
+        back_s=back_s,
         overlaps=overlaps,
         **strike.facts,
     )
+
+
+async def _back_s(stack: FaultStack, fault: Fault, since: float) -> float | None:
+    while not await stack.is_back(fault.target):
+        if time.monotonic() - since > BACK_S:
+            return None
+        await asyncio.sleep(LOOK_S)
+    return round(time.monotonic() - since, 3)

@@ -112,6 +112,12 @@ class FaultStack:
         """What a service's own command prints, such as `partners add`. Raises Trouble with its words when it fails."""
         return await command(self._places, service, *arguments, environment=self._environments[service])
 
+    async def is_back(self, target: str) -> bool:
+        """Whether what a fault hit is whole again: the process is ready, and the brokers are in step."""
+        child = self.children.get(target)
+        ready = child is None or await child.is_ready()
+        return ready and (not target.startswith("kafka-") or await self._brokers.in_sync())
+
     def watch(self, history: Notes) -> None:
         """Write each end and each start of a process to this history from now on."""
         for child in self.children.values():
