@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -50,6 +50,7 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
+_DEAD = ("connection is closed", "connection was closed", "pool is clos", "released back to the pool")
 # Two transactions were in each other's way: the same work will go through the next time.
 COLLIDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
@@ -66,12 +67,10 @@ class Unknown(Exception):
 
 def is_away(error: BaseException) -> bool:
     """Whether the database was out of reach, rather than the work being wrong."""
-    if isinstance(error, (Busy, *AWAY)):
+    if isinstance(error, (Busy, asyncpg.InternalClientError, *AWAY)):  # the last: it lost count of its own protocol
         return True
     # asyncpg reports a connection that died under it as an interface error with these words.
-    return isinstance(error, asyncpg.InterfaceError) and any(
-        words in str(error) for words in ("connection is closed", "connection was closed", "pool is clos")
-    )
+    return isinstance(error, asyncpg.InterfaceError) and any(words in str(error) for words in _DEAD)
 
 
 class Database:
@@ -112,6 +111,9 @@ class Database:
             raise Busy(f"no {purpose} connection: {type(error).__name__}") from error
         try:
             yield connection
+        except asyncpg.InternalClientError:  # nobody knows what it is in the middle of: it would fail the next one, too
+            _throw_away(connection)
+            raise
         finally:
             await self._give_back(purpose, connection)
 
@@ -170,13 +172,18 @@ class Database:
         try:
             await self._pools[purpose].release(connection, timeout=ACQUIRE_S)
         except Exception:
-            connection.terminate()
+            _throw_away(connection)
 
 
 async def _roll_back(connection: Connection, transaction: Any) -> None:
     try:
         await transaction.rollback()
     except Exception:  # the first error is the one to tell; a connection in this state is of no use to anyone
+        _throw_away(connection)
+
+
+def _throw_away(connection: Any) -> None:
+    with suppress(asyncpg.InterfaceError):  # it was lost, and the pool has its slot back already
         connection.terminate()
 
 

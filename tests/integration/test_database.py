@@ -1,0 +1,87 @@
+"""A connection that is lost while somebody works with it costs a try, and never the answer."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from kit.database import Database, Unknown
+from tests.delivery import Servers
+
+pytestmark = pytest.mark.anyio
+
+PID = "SELECT pg_backend_pid()"
+HANG_UP = "SELECT pg_terminate_backend(pg_backend_pid())"
+
+
+@pytest.fixture
+async def database(servers: Servers) -> Any:
+    found = Database(await servers.database(), pools={"web": 2})
+    await found.open()
+    yield found
+    await found.close()
+
+
+async def test_work_whose_connection_is_lost_is_done_on_another(database: Database) -> None:
+    seen: list[int] = []
+
+    async def work(conn: Any) -> int:
+        pid: int = await conn.fetchval(PID)
+        seen.append(pid)
+        if len(seen) == 1:
+            await conn.execute(HANG_UP)
+        return pid
+
+    assert await database.run(work) == seen[1] != seen[0]
+
+
+async def test_work_on_a_connection_that_the_pool_has_back_already_is_done_on_another(database: Database) -> None:
+    tries: list[int] = []
+
+    async def work(conn: Any) -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            with pytest.raises(asyncpg.PostgresError):
+                await conn.execute(HANG_UP)
+        return int(await conn.fetchval(PID))
+
+    assert await database.run(work)
+    assert len(tries) == 2
+
+
+async def test_a_connection_in_a_state_that_nobody_knows_is_not_given_to_the_next(database: Database) -> None:
+    seen: list[int] = []
+
+    async def work(conn: Any) -> int:
+        pid: int = await conn.fetchval(PID)
+        seen.append(pid)
+        if len(seen) == 1:
+            raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+        return pid
+
+    await database.run(work)
+    assert seen[1] != seen[0]
+
+
+async def test_work_that_is_cut_off_while_its_connection_is_lost_is_told_as_cut_off(database: Database) -> None:
+    async def work(conn: Any) -> None:
+        pid = await conn.fetchval(PID)
+        async with database.reading() as other:
+            await other.execute("SELECT pg_terminate_backend($1)", pid)
+        await asyncio.sleep(0.2)
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await database.run(work)
+
+
+async def test_a_connection_lost_at_commit_is_unknown(database: Database) -> None:
+    async def work(conn: Any) -> None:
+        pid = await conn.fetchval(PID)
+        async with database.reading() as other:
+            await other.execute("SELECT pg_terminate_backend($1)", pid)
+        await asyncio.sleep(0.2)
+
+    with pytest.raises(Unknown):
+        await database.run(work)
