@@ -36,7 +36,7 @@ class Effects:
         self._foreign = foreign
         self._outcomes: deque[bool] = deque(maxlen=WINDOW)  # True: parked
         self.paused = ""  # why no record is to be begun; empty: none is held up
-        self.waited = time.monotonic()  # when it last waited for the database, which is no reason to restart
+        self.waited = time.monotonic()  # when it last waited for the database or ended a record: no reason to restart
         self.waiting_for_database = False
 
     async def take(self, records: Sequence[Record]) -> bool:
@@ -53,6 +53,7 @@ class Effects:
         for record in records:
             if self.paused or not await self._one(record):
                 return False
+            self.waited = time.monotonic()  # slow is not stuck: a restart would begin the whole batch again
         return True
 
     async def _one(self, record: Record) -> bool:

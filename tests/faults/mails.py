@@ -59,7 +59,7 @@ def _explained(world: World, row: Row, mail: Row) -> bool:
         if near and line["f"] not in HARMLESS and any(word in str(line.get("target", "")) for word in TOUCHED):
             return True
     for line in outcomes(history, "exit"):
-        if line["who"] == "notifier" and line["code"] and begin < line["t"] < end:
+        if line["who"] == "notifier" and line["status"] and begin < line["t"] < end:
             return True
     return any(
         line.get("event") in ("notice_deferred", "notice_not_noted")

@@ -110,7 +110,7 @@ def write(folder: Path, title: str, evidence: Evidence, verdicts: Iterable[Verdi
     text += ["", "## Processes that ended", "", "| at s | program | code | asked for |", "|--:|---|--:|---|"]
     began = lines[0]["t"]
     text += [
-        f"| {line['t'] - began:.1f} | {line['who']} | {line['code']} | {line.get('asked') or '**by itself**'} |"
+        f"| {line['t'] - began:.1f} | {line['who']} | {line['status']} | {line.get('asked') or '**by itself**'} |"
         for line in outcomes(lines, "exit")
     ]
     text += [
