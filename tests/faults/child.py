@@ -117,8 +117,8 @@ class Child:
 
     def terminate(self) -> None:
         """SIGTERM to the process itself: it ends in its own time."""
-        self._asked = "terminate"
         if self.pid is not None:
+            self._asked = "terminate"
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
@@ -131,7 +131,8 @@ class Child:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals, asked: str = "") -> None:
-        self._asked = asked or self._asked
+        if asked and self.pid is not None:
+            self._asked = asked
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

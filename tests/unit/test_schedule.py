@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tests.faults.schedule import OVERLAPPING, PROFILES, SERVICES, schedule, sorts
+from tests.faults.strikes import STRIKES
 
 SEEDS = range(25)
 
@@ -60,3 +61,7 @@ def test_three_brokers_can_be_asked_of_any_profile() -> None:
     faults = schedule("smoke", 1, brokers=3)
     assert {"kafka-1", "kafka-2", "kafka-3"} & {one.target for one in faults}
     assert any(one.f == "isolate" for one in faults)
+
+
+def test_whatever_may_happen_can_be_done() -> None:
+    assert {one.f for one in sorts(3)} == set(STRIKES)
