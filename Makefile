@@ -1,7 +1,7 @@
 # What can be made here: `make` alone prints this list. Everything needs Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help install up down test lint bench contracts stack-test
+.PHONY: help install up down test lint bench contracts stack-test faults faults-controls
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,3 +34,12 @@ contracts: install ## write schemas, tables and HTTP documents anew from the cla
 
 stack-test: install ## bring the containers up, send one course through them, take them down (Docker Engine)
 	@.venv/bin/python -m deploy.compose.stacktest
+
+PROFILE ?= smoke
+SEED ?= 1
+
+faults: install ## strain a stack of its own and judge it: PROFILE=smoke|standard|thousand SEED=1
+	@.venv/bin/python -m tests.faults --profile $(PROFILE) --seed $(SEED)
+
+faults-controls: install ## take out one guard after the other and show that its invariant goes red
+	@.venv/bin/python -m tests.faults.controls --seed $(SEED)

@@ -8,7 +8,7 @@ from types import FrameType
 from cyclopts import App
 from rich.console import Console
 
-from deploy.commands import doctor, operate, stack, token
+from deploy.commands import audit, doctor, operate, stack, token
 from deploy.trouble import Trouble
 
 app = App(
@@ -17,7 +17,7 @@ app = App(
     help_format="markdown",
     version_flags=[],
 )
-for command in (stack.up, stack.status, stack.logs, stack.down, stack.reset, token.token, doctor.doctor):
+for command in (stack.up, stack.status, stack.logs, stack.down, stack.reset, token.token, doctor.doctor, audit.audit):
     app.command(command)
 for group in (operate.partners, operate.parked, operate.consumer):
     app.command(group)

@@ -6,13 +6,14 @@ import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import asyncpg
 import cyclopts
 
-from kit import lag, parking, switch
+from kit import audit, lag, parking, switch
 from kit.database import Connection, connect
 from kit.settings import Settings
 from kit.timeline import timeline
@@ -171,6 +172,18 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         """
         more = build().timeline
         _print(ask(lambda conn: timeline(conn, ids, more)), as_json, "nothing here has this id")
+
+    @app.command(name="audit")
+    def _audit(*, as_json: Json = False) -> None:
+        """Check in the database what must always be so, and change nothing; exits with 1 when something is not.
+
+        Example: audit --json
+        """
+        service = build()
+        found = _end(audit.look(service.settings, [audit.KIT, service.migrations.with_name("audit.sql")]))
+        _print([asdict(one) for one in found], as_json, "")
+        if any(one.wrong for one in found):
+            sys.exit(1)
 
 
 def _groups(service: "Service", names: Sequence[str]) -> list[str]:

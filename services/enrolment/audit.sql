@@ -1,0 +1,81 @@
+-- What must be so of seats and lines. Each rule: a heading, and a statement that gives one row.
+-- V6: at each place as many seats are taken as people sit there, and no more than there are
+SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(place) FILTER (WHERE bad) AS example
+FROM (
+    SELECT p.offering_id || ' ' || p.arena AS place,
+           p.taken <> count(e.id) OR p.taken > p.capacity OR p.capacity <> greatest(p.wanted_capacity, p.taken) AS bad
+    FROM places p
+    LEFT JOIN enrolments e ON e.offering_id = p.offering_id AND e.place = p.arena
+        AND e.state IN ('associated', 'offered', 'reserved')
+    GROUP BY p.offering_id, p.arena
+) AS counted;
+
+-- V6: nobody has two seats, or stands twice in line, in one offering
+SELECT coalesce(sum(times), 0)::bigint AS looked, count(*) FILTER (WHERE times > 1) AS wrong,
+       min(offering_id || ' ' || learner_id) FILTER (WHERE times > 1) AS example
+FROM (
+    SELECT offering_id, learner_id, count(*) AS times FROM enrolments
+    WHERE state IN ('pending', 'queued', 'offered', 'reserved', 'associated') GROUP BY offering_id, learner_id
+) AS live;
+
+-- V6: no seat was ever given back that had not been taken
+SELECT count(*) AS looked, count(*) FILTER (WHERE taken < 0) AS wrong, min(place) FILTER (WHERE taken < 0) AS example
+FROM (
+    SELECT e.offering_id || ' ' || c.place AS place,
+           sum(CASE WHEN c.to_state IN ('associated', 'offered', 'reserved') THEN 1 ELSE -1 END)
+               OVER (PARTITION BY e.offering_id, c.place ORDER BY c.id) AS taken
+    FROM enrolment_changes c JOIN enrolments e ON e.id = c.enrolment_id
+    WHERE c.place IS NOT NULL
+      AND (coalesce(c.from_state, '') IN ('associated', 'offered', 'reserved'))
+          <> (c.to_state IN ('associated', 'offered', 'reserved'))
+) AS steps;
+
+-- V7: no seat is free that somebody stands in line for
+SELECT count(*) AS looked, count(*) FILTER (WHERE idle) AS wrong, min(place) FILTER (WHERE idle) AS example
+FROM (
+    SELECT p.offering_id || ' ' || p.arena AS place, p.taken < p.capacity AND EXISTS (
+        SELECT FROM enrolments e
+        WHERE e.offering_id = p.offering_id AND e.state = 'queued' AND p.arena = ANY (e.choices)
+    ) AS idle
+    FROM places p JOIN offerings o ON o.id = p.offering_id
+    WHERE NOT o.cancelled AND o.starts_at > app_now()
+) AS open;
+
+-- V2: each enrolment is what its last change made of it
+SELECT count(*) AS looked, count(*) FILTER (WHERE state IS DISTINCT FROM last) AS wrong,
+       min(id::text) FILTER (WHERE state IS DISTINCT FROM last) AS example
+FROM (
+    SELECT e.id, e.state, (
+        SELECT c.to_state FROM enrolment_changes c WHERE c.enrolment_id = e.id ORDER BY c.id DESC LIMIT 1
+    ) AS last
+    FROM enrolments e
+) AS steps;
+
+-- V2: nobody sits or waits in an offering that was cancelled
+SELECT count(*) AS looked, count(*) FILTER (WHERE live) AS wrong, min(id::text) FILTER (WHERE live) AS example
+FROM (
+    SELECT e.id, e.state IN ('pending', 'queued', 'offered', 'reserved', 'associated') AS live
+    FROM enrolments e JOIN offerings o ON o.id = e.offering_id WHERE o.cancelled
+) AS gone;
+
+-- V3: the last that was said of each enrolment is what it is
+SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example
+FROM (
+    SELECT e.id, CASE split_part(said.type, '.', 4)
+        WHEN 'LearnerEnrolled' THEN 'associated' WHEN 'LearnerQueued' THEN 'queued'
+        WHEN 'LearnerWithdrew' THEN 'cancelled' ELSE '' END <> e.state AS bad
+    FROM enrolments e
+    JOIN (
+        SELECT DISTINCT ON (subject) subject, convert_from(payload, 'UTF8')::json->>'type' AS type
+        FROM outbox WHERE topic = 'enrolment.enrolments' ORDER BY subject, id DESC
+    ) said ON said.subject = e.id::text
+) AS told;
+
+-- V3: each enrolment that changed in the last 13 days was spoken of
+SELECT count(*) AS looked, count(*) FILTER (WHERE said IS NULL) AS wrong,
+       min(id::text) FILTER (WHERE said IS NULL) AS example
+FROM (
+    SELECT DISTINCT c.enrolment_id AS id, o.subject AS said
+    FROM enrolment_changes c LEFT JOIN outbox o ON o.subject = c.enrolment_id::text
+    WHERE c.changed_at > app_now() - interval '13 days'
+) AS changed;

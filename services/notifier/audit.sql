@@ -1,0 +1,31 @@
+-- What must be so of notices. Each rule: a heading, and a statement that gives one row.
+-- V12: each event is told of once
+SELECT coalesce(sum(times), 0)::bigint AS looked, count(*) FILTER (WHERE times > 1) AS wrong,
+       min(event_id) FILTER (WHERE times > 1) AS example
+FROM (SELECT event_id, learner_id, count(*) AS times FROM notices GROUP BY event_id, learner_id) AS owed;
+
+-- V12: what was sent was tried, and has its Message-ID and its time
+SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example
+FROM (
+    SELECT id, attempts < 1 OR message_id IS NULL OR sent_at IS NULL AS bad FROM notices WHERE state = 'sent'
+) AS sent;
+
+-- V14: no mail has been in hand for more than two minutes
+SELECT count(*) AS looked, count(*) FILTER (WHERE late) AS wrong, min(id::text) FILTER (WHERE late) AS example
+FROM (
+    SELECT id, sending_since < app_now() - interval '2 minutes' AS late FROM notices WHERE state = 'sending'
+) AS in_hand;
+
+-- V3: what became of each notice in the last 13 days was said once
+SELECT count(*) AS looked, count(*) FILTER (WHERE times <> 1) AS wrong,
+       min(id::text) FILTER (WHERE times <> 1) AS example
+FROM (
+    SELECT n.id, count(o.id) AS times FROM notices n LEFT JOIN outbox o ON o.subject = n.id::text
+    WHERE n.state IN ('sent', 'failed') AND n.updated_at > app_now() - interval '13 days' GROUP BY n.id
+) AS told;
+
+-- V5: each notice of the last 27 days is owed for an event that was heard
+SELECT count(*) AS looked, count(*) FILTER (WHERE i.event_id IS NULL) AS wrong,
+       min(n.id::text) FILTER (WHERE i.event_id IS NULL) AS example
+FROM notices n LEFT JOIN inbox i ON i.consumer = 'notifier.enrolments' AND i.event_id = n.event_id
+WHERE n.created_at > app_now() - interval '27 days';

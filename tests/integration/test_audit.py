@@ -1,0 +1,174 @@
+"""`audit` finds what must never be: for each of its rules a database that breaks it, and one that breaks none."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from deploy.local.places import ROOT
+from kit import audit, migrations
+from kit.database import connect
+from tests.delivery import Servers
+
+pytestmark = pytest.mark.anyio
+
+SERVICES = ("catalogue", "enrolment", "notifier")
+A, B, C, D = (f"'{uuid.UUID(int=n)}'" for n in range(1, 5))
+LATE = "now() - interval '5 minutes'"
+
+
+def said(subject: str, kind: str, seq: int = 1, topic: str = "enrolment.enrolments", data: str = "{}") -> str:
+    """One published row of an outbox, with its aggregate's number."""
+    payload = f'{{"type": "no.kursnett.x.{kind}.v1", "data": {data}}}'
+    return f"""
+        INSERT INTO outbox (event_id, aggregate, epoch, seq, topic, payload, subject, published_at)
+        VALUES (gen_random_uuid(), 'thing/' || {subject}, 1, {seq}, '{topic}', '{payload}', {subject}, now());
+        INSERT INTO outbox_sequence VALUES ('thing/' || {subject}, 1, {seq})
+        ON CONFLICT (aggregate) DO UPDATE SET seq = excluded.seq
+    """
+
+
+# Each leaves a database that is whole, so that every rule has something to look at.
+WHOLE = {
+    "catalogue": f"""
+        INSERT INTO partners (slug, name, arenas) VALUES ('p', 'P', '{{online}}');
+        INSERT INTO courses (id, partner, code, content, withdrawn) VALUES ({A}, 'p', 'a', '{{}}', true);
+        INSERT INTO offerings (id, course_id, key, content, state) VALUES ({B}, {A}, '1', '{{}}', 'cancelled');
+        {said(A, "CourseCreated", topic="catalogue.courses", data='{"version": 1}')};
+        {said(B, "OfferingScheduled", topic="catalogue.courses", data='{"version": 1}')};
+    """,
+    "enrolment": f"""
+        INSERT INTO offerings VALUES ({A}, {A}, 'p', 1, now() + interval '9 days', now() + interval '10 days', false);
+        INSERT INTO offerings VALUES ({B}, {A}, 'p', 1, now() + interval '9 days', now() + interval '10 days', true);
+        INSERT INTO places VALUES ({A}, 'online', 1, 1, 1, 1, true), ({B}, 'online', 1, 1, 1, 0, true);
+        INSERT INTO learners VALUES ({A}, 'i', 'a'), ({B}, 'i', 'b');
+        INSERT INTO enrolments (id, offering_id, learner_id, state, choices, place, name) VALUES
+            ({A}, {A}, {A}, 'associated', '{{online}}', 'online', 'A'),
+            ({B}, {A}, {B}, 'queued', '{{online}}', NULL, 'B'),
+            ({C}, {B}, {A}, 'cancelled', '{{online}}', NULL, 'C');
+        INSERT INTO enrolment_changes (enrolment_id, from_state, to_state, place, by_whom, why) VALUES
+            ({A}, NULL, 'associated', 'online', 'learner', ''), ({B}, NULL, 'queued', NULL, 'learner', ''),
+            ({C}, NULL, 'queued', NULL, 'learner', ''), ({C}, 'queued', 'cancelled', NULL, 'learner', '');
+        {said(A, "LearnerEnrolled")}; {said(B, "LearnerQueued")}; {said(C, "LearnerWithdrew")};
+    """,
+    "notifier": f"""
+        INSERT INTO notices (id, event_id, learner_id, offering_id, about, template, channel, state, attempts,
+                             message_id, sent_at, sending_since) VALUES
+            ({A}, 'e1', {A}, {A}, {A}, 'enrolled', 'email', 'sent', 1, '<a>', now(), now()),
+            ({B}, 'e2', {A}, {A}, {A}, 'withdrawn', 'email', 'sending', 1, '<b>', NULL, now());
+        INSERT INTO inbox (consumer, event_id) VALUES ('notifier.enrolments', 'e1'), ('notifier.enrolments', 'e2');
+        {said(A, "NoticeSent")};
+    """,
+}
+EVERYWHERE = """
+    INSERT INTO inbox (consumer, event_id) VALUES ('x.y', 'heard');
+    INSERT INTO parked (consumer, topic, partition, "offset", key, headers, reason, detail, state) VALUES
+        ('x.y', 't', 0, 1, 'k', '[]', '', '', 'parked'), ('x.y', 't', 0, 2, 'k', '[]', 'held', '', 'held');
+    INSERT INTO idempotency VALUES ('c', 'r', 'k', 'h', 200, '{}', 'b');
+"""
+# Service, a part of the rule's sentence, and what breaks it.
+BREACHES = [
+    ("catalogue", "numbered without a gap", said(A, "CourseChanged", 3, "catalogue.courses", '{"version": 1}')),
+    ("catalogue", "the last number that was given", "UPDATE outbox_sequence SET seq = 9"),
+    ("catalogue", "waited for its topic", f"UPDATE outbox SET published_at = NULL, created_at = {LATE}"),
+    (
+        "catalogue",
+        "heard each event once",
+        "ALTER TABLE inbox DROP CONSTRAINT inbox_has_each_event_once; INSERT INTO inbox SELECT * FROM inbox",
+    ),
+    (
+        "catalogue",
+        "held back behind a record that is over",
+        f"UPDATE parked SET state = 'redriven' WHERE state = 'parked'; UPDATE parked SET parked_at = {LATE}",
+    ),
+    ("catalogue", "kept for an Idempotency-Key", "UPDATE idempotency SET status = NULL"),
+    ("catalogue", "each course and offering is its version", "UPDATE courses SET version = 2"),
+    ("catalogue", "that changed in the last 13 days", "DELETE FROM outbox WHERE payload LIKE '%OfferingScheduled%'"),
+    ("catalogue", "has no run that is open", "UPDATE offerings SET state = 'scheduled'"),
+    ("enrolment", "as many seats are taken", f"UPDATE places SET taken = 0 WHERE offering_id = {A}"),
+    (
+        "enrolment",
+        "two seats, or stands twice",
+        f"DROP INDEX enrolments_one_live; UPDATE enrolments SET learner_id = {A} WHERE id = {B}",
+    ),
+    (
+        "enrolment",
+        "given back that had not been taken",
+        "UPDATE enrolment_changes SET from_state = 'associated', place = 'online' WHERE to_state = 'cancelled'",
+    ),
+    ("enrolment", "free that somebody stands in line for", f"UPDATE places SET capacity = 2 WHERE offering_id = {A}"),
+    ("enrolment", "what its last change made of it", f"DELETE FROM enrolment_changes WHERE enrolment_id = {B}"),
+    ("enrolment", "in an offering that was cancelled", f"UPDATE offerings SET cancelled = true WHERE id = {A}"),
+    ("enrolment", "the last that was said of each enrolment", said(A, "LearnerQueued", 2)),
+    ("enrolment", "was spoken of", f"DELETE FROM outbox WHERE subject = {B}"),
+    (
+        "notifier",
+        "told of once",
+        "ALTER TABLE notices DROP CONSTRAINT notices_once; UPDATE notices SET event_id = 'e1'",
+    ),
+    ("notifier", "has its Message-ID", f"UPDATE notices SET sent_at = NULL WHERE id = {A}"),
+    ("notifier", "in hand for more than two minutes", f"UPDATE notices SET sending_since = {LATE}"),
+    ("notifier", "what became of each notice", f"DELETE FROM outbox WHERE subject = {A}"),
+    ("notifier", "for an event that was heard", "DELETE FROM inbox WHERE event_id = 'e1'"),
+]
+
+
+def paths(service: str) -> list[Path]:
+    return [audit.KIT, ROOT / "services" / service / "audit.sql"]
+
+
+@pytest.fixture(scope="module")
+async def databases(servers: Servers) -> Any:
+    """Settings of a whole database for each service."""
+    found = {}
+    for service in SERVICES:
+        found[service] = settings = await servers.database()
+        conn = await connect(settings, "migrate")
+        try:
+            await migrations.migrate(conn, [migrations.KIT, ROOT / "services" / service / "migrations"])
+            await conn.execute(WHOLE[service] + EVERYWHERE)
+        finally:
+            await conn.close()
+    return found
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_database_that_is_whole_breaks_no_rule_and_gives_each_something_to_look_at(
+    databases: Any, service: str
+) -> None:
+    for one in await audit.look(databases[service], paths(service)):
+        assert one.wrong == 0, one
+        assert one.looked > 0, one
+
+
+@pytest.mark.parametrize(("service", "words", "breach"), BREACHES, ids=[f"{one[0]}-{one[1]}" for one in BREACHES])
+async def test_what_breaks_a_rule_is_found_and_named(databases: Any, service: str, words: str, breach: str) -> None:
+    [rule] = [rule for path in paths(service) for rule in audit.rules(path) if words in rule.words]
+    conn = await connect(databases[service], "test")
+    try:
+        transaction = conn.transaction()
+        await transaction.start()
+        await conn.execute(breach)
+        row = await conn.fetchrow(rule.statement)
+        await transaction.rollback()
+    finally:
+        await conn.close()
+    assert row is not None
+    assert row["wrong"] > 0
+    assert row["example"]
+
+
+def test_each_rule_has_a_breach() -> None:
+    rules = {rule.words for service in SERVICES for path in paths(service) for rule in audit.rules(path)}
+    assert len(rules) > 15
+    found = {rule for rule in rules for _, words, _ in BREACHES if words in rule}
+    assert found == rules
+
+
+async def test_an_audit_cannot_write(databases: Any, tmp_path: Path) -> None:
+    path = tmp_path / "audit.sql"
+    path.write_text("-- V1: a rule that writes\nDELETE FROM outbox;")
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await audit.look(databases["catalogue"], [path])
