@@ -118,7 +118,8 @@ def is_problem(message: Message) -> bool:
 
 
 def too_large() -> Problem:
-    return Problem("body-too-large", "The body is too large", 413)
+    words = "The body is larger than this address takes; most take 256 KiB."
+    return Problem("body-too-large", "The body is too large", 413, words, errors=[{"field": "body", "detail": words}])
 
 
 def unforeseen(error: Exception) -> Problem:
@@ -142,11 +143,18 @@ def unknown() -> Problem:
 def malformed(scope: Scope) -> Problem | None:
     """A request that two readers could take differently, or with a character that PostgreSQL cannot keep."""
     names = [name for name, _ in scope["headers"] if name in ONCE]
-    if len(set(names)) != len(names):
-        return Problem("malformed-request", "The request is malformed", 400, "A header was sent twice.")
+    twice = sorted({name.decode() for name in names if names.count(name) > 1})
+    if twice:
+        return _malformed([(f"header {name}", "was sent more than once: send it once") for name in twice])
     if "\0" in scope["path"] or b"%00" in scope["query_string"]:
-        return Problem("malformed-request", "The request is malformed", 400, "The address holds the character NUL.")
+        return _malformed([("address", "holds the character NUL: leave %00 out")])
     return None
+
+
+def _malformed(wrong: list[tuple[str, str]]) -> Problem:
+    words = "; ".join(f"{field} {detail}" for field, detail in wrong)
+    errors = [{"field": field, "detail": detail} for field, detail in wrong]
+    return Problem("malformed-request", "The request is malformed", 400, words, errors=errors)
 
 
 def strict(receive: Receive) -> Receive:
@@ -171,8 +179,9 @@ def check_json(body: bytes) -> None:
     except Undecodable as error:
         if error.reason == "too_large":
             raise too_large() from None
-        wrong = [{"field": "body", "detail": error.detail}]
-        raise Problem("malformed-json", "The body is not JSON", 422, error.detail, errors=wrong) from None
+        words = error.detail.replace("the value", "the body")  # a record has a value, a request a body
+        wrong = [{"field": "body", "detail": words}]
+        raise Problem("malformed-json", "The body is not JSON", 422, words, errors=wrong) from None
 
 
 def content_type_of(request: Request) -> str:

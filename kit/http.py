@@ -136,7 +136,8 @@ def wrong_content_type(request: Request, error: RequestValidationError) -> Probl
     unread = any(part["loc"] == ("body",) and isinstance(part.get("input"), bytes) for part in error.errors())
     if not unread or edge.is_json(edge.content_type_of(request)):
         return None
-    return Problem("wrong-content-type", "Wrong content type", 415, "Send the body as application/json.")
+    errors = [{"field": "header content-type", "detail": "must be application/json"}]
+    return Problem("wrong-content-type", "Wrong content type", 415, "Send the body as application/json.", errors=errors)
 
 
 def of_http(error: HTTPException) -> Problem:
@@ -146,7 +147,10 @@ def of_http(error: HTTPException) -> Problem:
     slug, title = SLUGS.get(error.status_code, ("internal-error", "Something went wrong on our side"))
     if slug == "internal-error" and error.status_code < 500:
         slug, title = SLUGS[400]
-    detail = {404: "There is nothing at this address.", 405: None, 413: None}.get(error.status_code, error.detail)
+    if error.status_code == 413:
+        return edge.too_large()
+    takes = f"This address takes {(error.headers or {}).get('allow', 'other methods')}."
+    detail = {404: "There is nothing at this address.", 405: takes}.get(error.status_code, error.detail)
     return Problem(slug, title, error.status_code, detail, headers=error.headers)
 
 

@@ -17,6 +17,7 @@ from kit.problems import Problem
 from kit.running import Running
 
 KEPT_HOURS = 24  # who has not asked again after a day has given up
+LONGEST_KEY = 255
 FORGET_ROWS = 2000
 FORGET_EVERY_S = 300.0
 
@@ -53,19 +54,25 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-async def asked(
-    request: Request,
-    caller: PerhapsSigned,
-    idempotency_key: Annotated[
-        str | None, Header(description="Names this request, so that it may be sent again without a second effect.")
-    ] = None,
-) -> Asked | None:
+# Told here and checked below: a key that will not do is a kind of problem of its own.
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Names this request, so that it may be sent again without a second effect.",
+        json_schema_extra={"minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]*$"},
+    ),
+]
+
+
+async def asked(request: Request, caller: PerhapsSigned, idempotency_key: IdempotencyKey = None) -> Asked | None:
     """The dependency of every write; none when no key was sent. Raises Problem (400) for a key that will not do."""
     if idempotency_key is None:
         return None
-    if not 1 <= len(idempotency_key) <= 255 or not all("!" <= letter <= "~" for letter in idempotency_key):
-        words = "Idempotency-Key must be 1 to 255 visible ASCII characters."
-        raise Problem("idempotency-key-invalid", "The Idempotency-Key is not valid", 400, words)
+    if not 1 <= len(idempotency_key) <= LONGEST_KEY or not all("!" <= letter <= "~" for letter in idempotency_key):
+        words = f"must be 1 to {LONGEST_KEY} visible ASCII characters"
+        errors = [{"field": "header idempotency-key", "detail": words}]
+        told = f"Idempotency-Key {words}."
+        raise Problem("idempotency-key-invalid", "The Idempotency-Key is not valid", 400, told, errors=errors)
     place = f"{request.url.path}?{request.url.query}\0{request.headers.get('content-type', '')}\0"
     return Asked(
         caller=caller.key if caller else "",

@@ -17,7 +17,7 @@ from kit import auth, idempotency, logs, openapi, problems
 from kit.bodies import Whole
 from kit.database import Connection, Database
 from kit.http import Db
-from kit.idempotency import Answer, Asked
+from kit.idempotency import Answer, Asked, IdempotencyKey
 from kit.problems import Problem
 from services.catalogue import commands, store
 from services.catalogue.answers import (
@@ -104,13 +104,7 @@ def version_of(tag: str | None) -> Wanted:
     return int(number) if number.isdecimal() and len(number) < 10 and number[0] != "0" else -1
 
 
-async def repeatable(
-    request: Request,
-    partner: Partner,
-    idempotency_key: Annotated[
-        str | None, Header(description="Names this request, so that it may be sent again without a second effect.")
-    ] = None,
-) -> Asked | None:
+async def repeatable(request: Request, partner: Partner, idempotency_key: IdempotencyKey = None) -> Asked | None:
     """The kit's dependency for whoever acts for this partner, by its key or by a token."""
     return await idempotency.asked(request, auth.Caller(issuer="partners", subject=partner), idempotency_key)
 
