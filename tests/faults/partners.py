@@ -23,7 +23,7 @@ MOVING = 2
 RATES = {"kafka": 2.0, "http": 1.0}  # a second
 SEND_S = 12.0
 TRIES = 4
-MIX = {"capacity": 45, "text": 15, "dates": 8, "cancel": 4, "repeat": 18, "mistype": 10}
+MIX = {"capacity": 42, "text": 14, "dates": 8, "cancel": 8, "repeat": 18, "mistype": 10}
 
 
 class Partner:

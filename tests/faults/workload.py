@@ -28,23 +28,33 @@ READY_S = 90.0
 
 @dataclass
 class Market:
-    """The runs that learners know of: offering id -> its arenas and seats, as partners hear it on the topic."""
+    """The runs that learners know of: offering id -> its arenas and seats, as partners hear it on the topic.
+
+    `waiting` are those who want to hear at once when a new run opens: then all of them want its seats.
+    """
 
     runs: dict[str, dict[str, int]] = field(default_factory=dict)
+    waiting: list[asyncio.Queue[str]] = field(default_factory=list)
+    _seen: set[str] = field(default_factory=set)
 
     def hear(self, value: bytes | None) -> None:
         event = json.loads(value or b"{}")
         data = event.get("data", {})
         if "places" in data:
-            self.runs[data["offering_id"]] = {place["arena"]: place["capacity"] for place in data["places"]}
+            offering = data["offering_id"]
+            self.runs[offering] = {place["arena"]: place["capacity"] for place in data["places"]}
+            if offering not in self._seen:
+                self._seen.add(offering)
+                for one in self.waiting:
+                    one.put_nowait(offering)
         elif "offering_id" in data:
             self.runs.pop(data["offering_id"], None)
 
-    def choose(self, dice: random.Random) -> tuple[str, list[str]]:
+    def choose(self, dice: random.Random, offering: str = "") -> tuple[str, list[str]]:
         """A run, the small ones more often, and where to sit, best first."""
-        names = list(self.runs)
-        weights = [4 if sum(self.runs[name].values()) < 5 else 2 for name in names]
-        offering = dice.choices(names, weights)[0]
+        if offering not in self.runs:
+            names = list(self.runs)
+            offering = dice.choices(names, [4 if sum(self.runs[name].values()) < 5 else 2 for name in names])[0]
         arenas = list(self.runs[offering])
         dice.shuffle(arenas)
         return offering, arenas[: dice.randint(1, len(arenas))]
@@ -163,13 +173,16 @@ class Learners:
         self._tokens: dict[str, str] = {}
         self._held: list[tuple[str, str, str]] = []  # learner, offering, enrolment
         self._past: deque[Operation] = deque(maxlen=200)
+        self._news: asyncio.Queue[str] = asyncio.Queue()
+        workload.market.waiting.append(self._news)
 
     async def live(self, rate: float, stopping: asyncio.Event) -> None:
-        """So many operations a second, at uneven times, until told to stop."""
+        """So many operations a second, at uneven times, until told to stop; and a try for each new run at once."""
         while not stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), min(5.0, self._dice.expovariate(rate)))
-                return
+                opened = await asyncio.wait_for(self._news.get(), min(2.0, self._dice.expovariate(rate)))
+                await self._enrol(opened)
+                continue
             kind = self._dice.choices(list(MIX), list(MIX.values()))[0]
             await {
                 "enrol": self._enrol,
@@ -187,9 +200,9 @@ class Learners:
         name = self._workload.name(self.who)
         return Operation(f, name, method, self._workload.url(path), token, body, said, keyed)
 
-    async def _enrol(self) -> None:
+    async def _enrol(self, opened: str = "") -> None:
         learner = self._dice.choice(self._names)
-        offering, places = self._workload.market.choose(self._dice)
+        offering, places = self._workload.market.choose(self._dice, opened)
         there = any((learner, offering) == held[:2] for held in self._held)
         if there and self._dice.random() > 0.1:  # sometimes one forgets, and is told
             return
