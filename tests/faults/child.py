@@ -111,6 +111,11 @@ class Child:
             await process.wait()
         self._tell(process)
 
+    async def gone(self) -> None:
+        """Return when the process that runs now has ended."""
+        if self._process is not None:
+            await self._process.wait()
+
     def kill(self) -> None:
         """kill -9, with all that it started."""
         self._signal(signal.SIGKILL, "kill")

@@ -24,6 +24,7 @@ from tests.faults.recovery import ask
 from tests.faults.schedule import Fault
 from tests.faults.stack import FaultStack
 
+ENDING_S = 30.0  # a service promises 20 s, a broker takes some 5
 TRAP_S = 6.0  # so long a trap waits for something to come its way
 BACK = 500  # offsets of each partition
 AGAIN = 1000  # rows of an outbox
@@ -80,7 +81,12 @@ async def kill(strike: Strike) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def terminate(strike: Strike) -> AsyncIterator[None]:
-    strike.stack.children[strike.fault.target].terminate()
+    """Ends in its own time, finishing what is in hand: recovery counts from when it is gone."""
+    child = strike.stack.children[strike.fault.target]
+    child.terminate()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(child.gone(), ENDING_S)
+    strike.since = time.monotonic()
     yield
 
 
