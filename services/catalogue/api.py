@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
@@ -19,6 +19,7 @@ from kit.database import Connection, Database
 from kit.http import Db
 from kit.idempotency import Answer, Asked, IdempotencyKey
 from kit.problems import Problem
+from kit.tags import IfMatch
 from services.catalogue import commands, store
 from services.catalogue.answers import (
     CoursesFound,
@@ -73,7 +74,6 @@ async def acting_for(request: Request, partner: Slug, database: Db, key: Key) ->
 
 
 Partner = Annotated[str, Depends(acting_for)]
-IfMatch = Annotated[str | None, Header(description="The ETag it must still have.")]
 
 
 STATUSES = {

@@ -1,20 +1,20 @@
 """What learners ask over HTTP: which seats are free, a seat or a place in line, and to leave again."""
 
-import hashlib
 from datetime import datetime
 from typing import Annotated, cast
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.fields import Language, Line, Slug
-from kit import openapi, sealing
+from kit import openapi, sealing, tags
 from kit.auth import Caller, Signed
 from kit.database import Connection
 from kit.http import Db, ThisService
 from kit.idempotency import Answer, Repeatable, once
+from kit.tags import IfMatch, IfNoneMatch
 from services.enrolment import commands, domain, store
 from services.enrolment.settings import EnrolmentSettings
 
@@ -105,6 +105,10 @@ def shown(enrolment: store.Enrolment) -> EnrolmentShown:
     )
 
 
+def tag_of(enrolment: store.Enrolment) -> str:
+    return tags.tag(shown(enrolment).model_dump_json().encode())
+
+
 def login(caller: Caller) -> tuple[str, str]:
     return caller.issuer, caller.subject
 
@@ -117,34 +121,23 @@ NOT_SENT = {"description": "It is as `If-None-Match` says."}
     response_model=OfferingSeats,
     responses={304: NOT_SENT, **openapi.problems(404)},
 )
-async def read_offering(
-    offering_id: UUID, database: Db, if_none_match: Annotated[str | None, Header()] = None
-) -> Response:
+async def read_offering(offering_id: UUID, database: Db, if_none_match: IfNoneMatch = None) -> Response:
     """The seats of an offering, for anybody."""
     async with database.reading() as conn:
         offering = await store.offering(conn, offering_id)
         places = await store.places(conn, offering_id)
     if offering is None:
         raise commands.unknown_offering()
-    body = (
-        OfferingSeats(
-            offering_id=offering.id,
-            course_id=offering.course_id,
-            partner=offering.partner,
-            starts_at=offering.starts_at,
-            ends_at=offering.ends_at,
-            cancelled=offering.cancelled,
-            places=[seats_at(place) for place in places if place.open or place.taken],
-        )
-        .model_dump_json()
-        .encode()
+    seats = OfferingSeats(
+        offering_id=offering.id,
+        course_id=offering.course_id,
+        partner=offering.partner,
+        starts_at=offering.starts_at,
+        ends_at=offering.ends_at,
+        cancelled=offering.cancelled,
+        places=[seats_at(place) for place in places if place.open or place.taken],
     )
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"etag": etag, "cache-control": "no-cache"}
-    known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
-    if known & {etag, "*"}:
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    return tags.unless_known(seats.model_dump_json().encode(), if_none_match, "no-cache")
 
 
 def seats_at(place: domain.Place) -> SeatsAt:
@@ -169,21 +162,27 @@ async def enrol(
     async def work(conn: Connection) -> Response:
         async def effect() -> Answer:
             made = await commands.enrol(conn, offering_id, login(caller), asking.places, asking.name, sealed)
-            return Answer(shown(made), 201, {"location": f"{BASE}/enrolments/{made.id}"})
+            return Answer(shown(made), 201, {"location": f"{BASE}/enrolments/{made.id}", "etag": tag_of(made)})
 
         return await once(conn, repeatable, effect)
 
     return await database.run(work)
 
 
-@router.get("/enrolments/{enrolment_id}", responses=openapi.problems(404))
-async def read_enrolment(enrolment_id: UUID, caller: Signed, database: Db) -> EnrolmentShown:
+@router.get(
+    "/enrolments/{enrolment_id}",
+    response_model=EnrolmentShown,
+    responses={304: NOT_SENT, **openapi.problems(404)},
+)
+async def read_enrolment(
+    enrolment_id: UUID, caller: Signed, database: Db, if_none_match: IfNoneMatch = None
+) -> Response:
     """One enrolment of one's own."""
     async with database.reading() as conn:
         found = await store.own_enrolment(conn, enrolment_id, *login(caller))
     if found is None:
         raise commands.unknown_enrolment()
-    return shown(found)
+    return tags.unless_known(shown(found).model_dump_json().encode(), if_none_match, "private, no-cache")
 
 
 @router.get("/me/enrolments")
@@ -203,13 +202,21 @@ async def read_own(
     return EnrolmentList(items=[shown(one) for one in page])
 
 
-@router.post("/enrolments/{enrolment_id}/withdraw", response_model=EnrolmentShown, responses=openapi.problems(404, 409))
-async def withdraw(enrolment_id: UUID, caller: Signed, repeatable: Repeatable, database: Db) -> Response:
+@router.post(
+    "/enrolments/{enrolment_id}/withdraw", response_model=EnrolmentShown, responses=openapi.problems(404, 409, 412)
+)
+async def withdraw(
+    enrolment_id: UUID, caller: Signed, repeatable: Repeatable, database: Db, if_match: IfMatch = None
+) -> Response:
     """Leave the seat or the line. The seat goes to the first in line in the same moment."""
+
+    def expect(here: store.Enrolment) -> None:
+        tags.must_match(if_match, tag_of(here))
 
     async def work(conn: Connection) -> Response:
         async def effect() -> Answer:
-            return Answer(shown(await commands.withdraw(conn, enrolment_id, login(caller))))
+            left = await commands.withdraw(conn, enrolment_id, login(caller), expect)
+            return Answer(shown(left), headers={"etag": tag_of(left)})
 
         return await once(conn, repeatable, effect)
 

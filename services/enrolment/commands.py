@@ -1,7 +1,7 @@
 """What can be done with seats: enrol, withdraw, take in what the catalogue says, and the one path that fills a seat."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -89,10 +89,16 @@ async def enrol(
     return made
 
 
-async def withdraw(conn: Connection, enrolment_id: UUID, login: tuple[str, str]) -> Enrolment:
+async def withdraw(
+    conn: Connection,
+    enrolment_id: UUID,
+    login: tuple[str, str],
+    expect: Callable[[Enrolment], None] = lambda here: None,
+) -> Enrolment:
     """Leave a seat or the line; the seat goes to the first in line. A second time changes nothing.
 
-    Raises Problem: 404 unless it is this login's own, 409 when it has ended in another way.
+    `expect` raises when the enrolment, locked, is not what the learner has read. Raises Problem: 404 unless it is this
+    login's own, 409 when it has ended in another way.
     """
     own = await store.own_enrolment(conn, enrolment_id, *login)
     if own is None:
@@ -101,6 +107,7 @@ async def withdraw(conn: Connection, enrolment_id: UUID, login: tuple[str, str])
     left = await store.enrolment(conn, enrolment_id)  # again: it may have got a seat while we waited for the lock
     if offering is None or left is None:
         raise unknown_enrolment()
+    expect(left)
     if left.state == "cancelled":
         return left
     if left.state not in domain.LIVE:

@@ -117,6 +117,30 @@ async def test_an_enrolment_is_its_learners_own(servers: Servers) -> None:
         assert (await here.asking.get(f"{BASE}/me/enrolments", headers=here.signed("ola"))).json() == {"items": []}
 
 
+async def test_an_act_on_what_has_changed_since_it_was_read_is_refused(servers: Servers) -> None:
+    async with world(servers) as here:
+        offering_id = await here.offering(online=1)
+        first, second = [await here.enrol(offering_id, who) for who in ("kari", "ola")]
+        at = second.headers["location"]
+        read = await here.asking.get(at, headers=here.signed("ola"))
+        assert read.headers["etag"] == second.headers["etag"]
+        known = here.signed("ola") | {"if-none-match": read.headers["etag"]}
+        assert (await here.asking.get(at, headers=known)).status_code == 304
+
+        await here.asking.post(f"{first.headers['location']}/withdraw", headers=here.signed("kari"))
+        assert (await here.asking.get(at, headers=known)).status_code == 200
+        # Ola wanted to leave the line, and does not know that the seat is his by now.
+        stale = here.signed("ola") | {"if-match": read.headers["etag"]}
+        refused = await here.asking.post(f"{at}/withdraw", headers=stale)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (412, "header if-match")
+        moved = await here.asking.get(at, headers=here.signed("ola"))
+        assert moved.json()["state"] == "associated"
+        fresh = here.signed("ola") | {"if-match": moved.headers["etag"]}
+        left = await here.asking.post(f"{at}/withdraw", headers=fresh)
+        assert (left.status_code, left.json()["state"]) == (200, "cancelled")
+        assert (await here.asking.post(f"{at}/withdraw", headers=here.signed("ola"))).status_code == 200
+
+
 async def test_ones_own_enrolments_come_newest_first_in_pages(servers: Servers) -> None:
     async with world(servers) as here:
         made = [(await here.enrol(await here.offering(online=1), "kari")).json() for _ in range(3)]

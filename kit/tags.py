@@ -1,0 +1,39 @@
+"""Entity tags: what a caller has read is not sent to it twice, and not changed when it has changed since."""
+
+import hashlib
+from typing import Annotated
+
+from fastapi import Header
+from starlette.responses import Response
+
+from kit.problems import Problem
+
+IfMatch = Annotated[str | None, Header(description="The ETag that it must still have; 412 when it has another by now.")]
+IfNoneMatch = Annotated[str | None, Header(description="The ETag of what is here already; 304 when it still has it.")]
+
+
+def tag(body: bytes) -> str:
+    """The ETag of an answer with this body."""
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def unless_known(body: bytes, known: str | None, caching: str) -> Response:
+    """The JSON as an answer, or 304 without it when the caller's If-None-Match names it. `caching`: who may keep it."""
+    headers = {"etag": tag(body), "cache-control": caching}
+    if _names(known, headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def must_match(wanted: str | None, here: str) -> None:
+    """Raises Problem (412) when there is an If-Match and it does not name the tag that is here."""
+    if wanted is None or _names(wanted, here):
+        return
+    words = "is not the present ETag: read it again, and decide anew"
+    errors = [{"field": "header if-match", "detail": words}]
+    told = f"If-Match {words}."
+    raise Problem("precondition-failed", "It has changed since you read it", 412, told, errors=errors)
+
+
+def _names(header: str | None, here: str) -> bool:
+    return bool({one.strip().removeprefix("W/") for one in (header or "").split(",")} & {here, "*"})
