@@ -15,6 +15,9 @@ from kit.database import Connection
 from kit.parking import Record
 from kit.trail import Trail, trail
 
+MOST_KEY_BYTES = (
+    1000  # a parked record's key is indexed, and an index takes 2,704 at most: parking it would fail for ever
+)
 _PARTNER_TOPIC = re.compile(r"^partners\.([a-z0-9-]+)\.")
 _MAJOR = re.compile(r"\.v\d+$")
 
@@ -71,6 +74,8 @@ class Listeners:
 
     def read(self, record: Record) -> Received:
         """The record as an event. Raises Refused with the reason, whatever the bytes and headers are."""
+        if record.key is not None and len(record.key) > MOST_KEY_BYTES:
+            raise Refused("too_large", f"the key is {len(record.key)} bytes; a key may have {MOST_KEY_BYTES}")
         try:
             envelope = decode(record.value, record.headers)
         except Undecodable as error:

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import struct
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiokafka.codec
+import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, UnsupportedCodecError
@@ -113,6 +115,25 @@ async def copies(kafka: str, topic: str, count: int) -> list[int]:
                 for part in (await reader.getmany(timeout_ms=200)).values():
                     found += [len(one.value) for one in part if dict(one.headers)["topic"] == topic.encode()]
     return found
+
+
+async def test_a_key_that_could_not_be_parked_is_refused_before_it_is_looked_at(servers: Servers) -> None:
+    async with listened(servers) as here:
+        async with AIOKafkaProducer(bootstrap_servers=servers.kafka) as producer:
+            topic = f"partners.{here.partner}.courses"
+            await producer.send_and_wait(topic, published(here.partner), key=os.urandom(3000))
+        await here.send(("CoursePublished", {"code": "SV-1", **COURSE}))
+        await taken(here, "SV-1")
+        [refused] = [one for one in await here.intake() if one["outcome"] == "refused"]
+        assert (refused["reason"], refused["detail"]) == ("too_large", "the key is 3000 bytes; a key may have 1000")
+        # The red control: had its listener failed, the consumer would try to park it for ever.
+        record = parking.Record(topic, 0, 1_000_000, os.urandom(3000), (), b"{}")
+        with pytest.raises(asyncpg.ProgramLimitExceededError):
+            await here.here.database.run(
+                lambda conn: parking.park(
+                    conn, "catalogue", "catalogue.partners", record, state="parked", reason="failed", detail=""
+                )
+            )
 
 
 async def test_a_batch_is_read_whatever_codec_the_sender_packed_it_with(servers: Servers) -> None:
