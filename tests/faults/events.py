@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from tests.faults import model, states
-from tests.faults.evidence import GROUPS, SERVICES, hears
+from tests.faults.evidence import GROUPS, SERVICES, Row, hears
 from tests.faults.model import World, digest, service_of
 from tests.faults.verdict import Looked
 
@@ -26,7 +26,9 @@ def no_lost_event(world: World) -> Looked:
             lost = (service, aggregate, epoch, seq) not in there
         if lost:
             words = "marked as published" if row["published"] else "not published"
-            around = [r for (s, a, _, _), r in world.outbox.items() if (s, a) == (service, aggregate)]
+            around: list[Row] = []
+            if not found.wrong:  # only the first is shown
+                around = [r for (s, a, _, _), r in world.outbox.items() if (s, a) == (service, aggregate)]
             found.wrong.append((f"{service} {aggregate} {seq} is {words} and not on {row['topic']}", around))
     for aggregate, events in world.firsts.items():
         epochs: dict[int, list[int]] = defaultdict(list)

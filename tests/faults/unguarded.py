@@ -65,7 +65,7 @@ CONTROLS: dict[str, Control] = {
         behind="the last number heard of each aggregate",
     ),
     "mark-after-ack": Control(
-        "a row is marked after the ack",
+        "marking a row only after the ack",
         "V3",
         (
             Patch(
@@ -78,7 +78,7 @@ CONTROLS: dict[str, Control] = {
         first=("kill", "produce-request", "freeze"),
     ),
     "flag": Control(
-        "the relay goes by a flag and not by the last id",
+        "the relay's flag, instead of the last id seen",
         "V3",
         (
             Patch(

@@ -34,7 +34,26 @@ def no_lost_write(world: World) -> Looked:
         if by_name[lines[0].get("name")] > 1:
             found.wrong.append((f"operation {name} had its effect more than once", lines))
     _published(world, found)
+    _read_again(world, found)
     return found
+
+
+def _read_again(world: World, found: Looked) -> None:
+    """Who reads after an answer sees what was answered."""
+    found.seen["reads"] = 0
+    gone: dict[str, int] = {}
+    for _, lines in world.of("withdraw"):
+        for told in outcomes(lines, "ok"):
+            gone.setdefault(told["body"]["enrolment_id"], told["i"])
+    for name, lines in world.of("read"):
+        for told in outcomes(lines, "ok"):
+            found.seen["reads"] += 1
+            for item in told["body"].get("items", [told["body"]]):
+                left = gone.get(item["enrolment_id"])
+                if left is not None and left < lines[0]["i"] and item["state"] != "cancelled":
+                    found.wrong.append((f"read {name} does not show a withdrawal that was answered before", lines))
+        if outcomes(lines, "fail"):
+            found.wrong.append((f"read {name} did not find an enrolment that was answered before", lines))
 
 
 def _published(world: World, found: Looked) -> None:

@@ -172,6 +172,9 @@ def whole() -> Evidence:
     withdraw = {"f": "withdraw", "id": "w-1", "key": "w-1", "n": 1}
     run.note("invoke", **withdraw, enrolment="e-1", learner="kari-1")
     run.note("ok", **withdraw, status=200, body={"enrolment_id": "e-1", "state": "cancelled"})
+    read = {"f": "read", "id": "r-1", "n": 1}
+    run.note("invoke", **read, learner="kari-1", enrolment="e-1")
+    run.note("ok", **read, status=200, body={"items": [{"enrolment_id": "e-1", "state": "cancelled"}]})
     run.happens("1", "LearnerWithdrew", "withdrawn", place="online", reason="withdrawn")
     run.changes("1", "associated", "cancelled", "online", "learner")
     run.happens("2", "LearnerEnrolled", "seat_from_line", place="online", from_queue=True)
@@ -248,6 +251,17 @@ def a_partners_record_that_was_acked_is_gone(run: Evidence) -> None:
 @breaks("V1", "is not so")
 def a_course_that_was_answered_is_at_an_older_version(run: Evidence) -> None:
     pick(run.tables["catalogue.courses"], id=COURSE)["version"] = 0
+
+
+@breaks("V1", "does not show a withdrawal that was answered before")
+def a_read_is_older_than_an_answer(run: Evidence) -> None:
+    line = pick(run.history, f="read", kind="ok")
+    line["body"] = {"items": [{"enrolment_id": "e-1", "state": "associated"}]}
+
+
+@breaks("V1", "did not find an enrolment that was answered before")
+def a_read_does_not_find_what_is_there(run: Evidence) -> None:
+    pick(run.history, f="read", kind="ok")["kind"] = "fail"
 
 
 @breaks("V2", "nobody asked for this enrolment")
