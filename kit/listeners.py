@@ -15,9 +15,8 @@ from kit.database import Connection
 from kit.parking import Record
 from kit.trail import Trail, trail
 
-MOST_KEY_BYTES = (
-    1000  # a parked record's key is indexed, and an index takes 2,704 at most: parking it would fail for ever
-)
+# A parked record's key is indexed, and an index takes 2,704 bytes at most: parking a longer one would fail for ever.
+MOST_KEY_BYTES = 1000
 _PARTNER_TOPIC = re.compile(r"^partners\.([a-z0-9-]+)\.")
 _MAJOR = re.compile(r"\.v\d+$")
 
