@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ LEARNERS = 2000
 NAME, HOST, NUMBER = "Zvaleria", "zvaleria.example", "13097248022"
 CANARIES = (NAME, HOST, NUMBER)
 MIX = {"enrol": 48, "withdraw": 23, "read": 10, "seats": 5, "browse": 8, "late": 6}
-READY_S = 90.0
+READY_S = 45.0
 
 
 @dataclass
@@ -89,7 +90,10 @@ class Workload:
         return made
 
     async def prepare(self) -> None:
-        """Let the partners in, publish their courses and wait until enrolment knows them all. Raises TimeoutError."""
+        """Let the partners in, publish their courses and wait until enrolment knows them all, or long enough.
+
+        A run that enrolment never hears of is for the checker to find. Raises TimeoutError when it knows none.
+        """
         self._watch = asyncio.create_task(self._follow())
         arenas = [part for arena in ARENAS for part in ("--arena", arena)]
         for slug, kind in (("fjord", KafkaPartner), ("nord", HttpPartner)):
@@ -110,12 +114,17 @@ class Workload:
             )
         await asyncio.gather(*(partner.prepare() for partner in self.partners))
         wanted = sum(len(partner.courses) for partner in self.partners)
-        async with asyncio.timeout(READY_S):
-            while True:
-                offerings = list(self.market.runs)
-                if len(offerings) == wanted and all([await self._known(one) for one in offerings]):
-                    return
-                await asyncio.sleep(0.2)
+        give_up = time.monotonic() + READY_S
+        while True:
+            offerings = list(self.market.runs)
+            known = [await self._known(one) for one in offerings]
+            if len(offerings) == wanted and all(known):
+                return
+            if time.monotonic() > give_up:
+                if not any(known):
+                    raise TimeoutError("enrolment has heard of no offering: see the logs")
+                return
+            await asyncio.sleep(0.2)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until told to stop; what is under way is finished."""
