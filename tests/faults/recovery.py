@@ -60,12 +60,9 @@ class Recovery:
         service, _, link = target.removeprefix("clients-").partition("-")
         if target == "sink" or link == "smtp":
             return "mail taken", self._mailed
-        if service == "kafka":
-            return "half a second's events of enrolment published", lambda since: self._row(
-                "enrolment", _PUBLISHED, since
-            )
-        if link.startswith("kafka") and service != "notifier":
-            return f"half a second's events of {service} published", lambda since: self._row(service, _PUBLISHED, since)
+        if service == "kafka" or (link.startswith("kafka") and service != "notifier"):
+            speaker = "enrolment" if service == "kafka" else service
+            return f"events of {speaker} published", lambda since: self._row(speaker, _PUBLISHED, since)
         if service == "notifier":
             return "event heard by notifier", lambda since: self._row("notifier", _HEARD, since)
         if service == "catalogue":
