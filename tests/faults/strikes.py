@@ -141,7 +141,7 @@ async def lock(strike: Strike) -> AsyncIterator[None]:
     """A stranger's session holds a table, or all its rows."""
     table = strike.dice.choice(LOCKED[strike.service])
     whole = strike.dice.random() < 0.5
-    strike.facts["hit"] = f"{'table' if whole else 'rows of'} {table}"
+    strike.facts["locked"] = f"{'table' if whole else 'rows of'} {table}"
     question = f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE" if whole else f"SELECT FROM {table} FOR UPDATE"
     async with _session(strike, question):
         yield
@@ -157,11 +157,13 @@ async def transaction(strike: Strike) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _session(strike: Strike, question: str) -> AsyncIterator[None]:
     connection = None
+    strike.facts["hit"] = False
     try:
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection = await asyncpg.connect(strike.stack.dsn(strike.service), timeout=3, command_timeout=10)
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             await connection.execute(question)
+            strike.facts["hit"] = True
         yield
     finally:
         if connection is not None:
@@ -179,7 +181,7 @@ async def cut(strike: Strike) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def reset(strike: Strike) -> AsyncIterator[None]:
-    strike.facts["hit"] = strike.link.connections
+    strike.facts["hit"] = strike.link.connections > 0
     strike.link.reset()
     yield
 
@@ -270,7 +272,8 @@ async def rewind(strike: Strike) -> AsyncIterator[None]:
     child = strike.stack.services[strike.fault.target]
     await child.stop()
     try:
-        strike.facts["hit"] = await _set_back(strike.stack.partner_kafka, f"{strike.fault.target}.")
+        strike.facts["records"] = await _set_back(strike.stack.partner_kafka, f"{strike.fault.target}.")
+        strike.facts["hit"] = strike.facts["records"] > 0
     finally:
         strike.since = time.monotonic()
         await child.start()
