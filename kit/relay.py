@@ -16,6 +16,7 @@ from kit.settings import Settings
 log = logs.get(__name__)
 
 BATCH = 2000  # rows a turn: enough to fill the broker's batches, few enough to be marked in some 30 ms
+BATCH_BYTES = 16 * 1024 * 1024  # parked copies have up to 2 MB each: 2,000 of them would be the machine's memory
 LEASE_S = 3.0  # how long nobody publishes after the holder has stopped without a word
 RENEW_S = 1.0
 IDLE_S = 0.5  # a commit in this process wakes the relay at once; this is for commits made by others
@@ -42,9 +43,14 @@ _FREE = "UPDATE lease SET expires_at = '-infinity' WHERE name = 'relay' AND hold
 # A snapshot that shows number 8 shows number 7, so the rows of one turn are always a whole beginning of what is left.
 # What is under way is left out by its ids, never by "above the last": a lower id may be committed later.
 _NEXT = """
-SELECT id, aggregate, topic, key, headers, payload FROM outbox
-WHERE published_at IS NULL AND aggregate <> ALL($1::text[]) AND id NOT IN (SELECT unnest($2::bigint[]))
-ORDER BY id LIMIT $3
+SELECT id, aggregate, topic, key, headers, payload FROM (
+    SELECT *, sum(octet_length(payload)) OVER (ORDER BY id) - octet_length(payload) AS bytes_before FROM (
+        SELECT id, aggregate, topic, key, headers, payload FROM outbox
+        WHERE published_at IS NULL AND aggregate <> ALL($1::text[]) AND id NOT IN (SELECT unnest($2::bigint[]))
+        ORDER BY id LIMIT $3
+    ) AS next
+) AS sized
+WHERE bytes_before < $4 ORDER BY id
 """
 _MARK = """
 WITH marked AS (UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY($1::bigint[]))
@@ -117,7 +123,7 @@ class Relay:
             if not await self._holds(conn):
                 self._moved = time.monotonic()
                 return 0
-            rows = await conn.fetch(_NEXT, self._producer.resting(), self._under_way, BATCH)
+            rows = await conn.fetch(_NEXT, self._producer.resting(), self._under_way, BATCH, BATCH_BYTES)
             if not rows and not self._under_way:
                 self._moved = time.monotonic()
                 await self._prune(conn)

@@ -10,6 +10,7 @@ import pytest
 from contracts.topics import Topic
 from kit import producer, topics
 from kit.database import Connection, connect
+from kit.relay import Relay
 from kit.running import Running
 from tests.delivery import Servers, records, relaying, running, until
 
@@ -108,6 +109,18 @@ async def test_many_turns_under_way_keep_every_aggregate_in_its_order(
         found: list[Any] = [record.value.decode().split() for record in await records(place.kafka, place.topic, 200)]
     for aggregate in ("thing/a", "thing/b"):
         assert [int(seq) for name, seq in found if name == aggregate] == list(range(1, 101))
+
+
+async def test_large_rows_are_read_some_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kit.relay.BATCH_BYTES", 1_000)
+    for seq in range(1, 8):
+        await place.say("thing/a", seq, b"x" * 600)
+    relay = Relay(place.here.database, place.here.settings, place.here.metrics)
+    assert await relay._turn() == 2  # the second row begins under the limit
+    await relay._leave()
+    assert len(await place.unpublished()) == 5
+    async with relaying(place.here):
+        await until(lambda: _none(place))
 
 
 async def _none(place: Place) -> bool:
