@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
+from uuid import UUID
 
 from contracts.notifier import NoticeFailed, NoticeSent
 from kit import logs, outbox, tracing
@@ -40,23 +41,24 @@ class Sender:
     async def run(self, running: Running) -> None:
         """Send until the process is asked to stop; letters in hand are finished."""
         channels = self._channels or {name: make(self._settings) for name, make in CHANNELS.items()}
-        in_hand: set[asyncio.Task[None]] = set()
-        taken_back = not self._settings.instance
+        in_hand: dict[asyncio.Task[None], UUID] = {}
+        sure = not self._settings.instance  # that we know of all that is ours; without a name nobody can ask
         try:
-            while not running.stopping.is_set() and not taken_back:
-                taken_back = await self._take_back(running)
             while not running.stopping.is_set():
+                if not sure:
+                    sure = await self._take_back(running, list(in_hand.values()))
                 free = self._settings.sender_connections - len(in_hand)
-                claimed = await self._claim(running, free) if free else []
+                claimed = await self._claim(running, free) if free and sure else []
+                if claimed is None:
+                    sure, claimed = not self._settings.instance, []
                 for notice in claimed:
-                    in_hand.add(asyncio.create_task(self._send(running, channels[notice.channel], notice)))
+                    in_hand[asyncio.create_task(self._send(running, channels[notice.channel], notice))] = notice.id
                 if in_hand and (claimed or not free):
-                    done, in_hand = await asyncio.wait(in_hand, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(in_hand, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
                 else:
                     await running.pause(IDLE_S)
-                    done = {task for task in in_hand if task.done()}
-                    in_hand -= done
-                for task in done:
+                for task in [task for task in in_hand if task.done()]:
+                    del in_hand[task]
                     task.result()
         finally:
             if in_hand:
@@ -66,18 +68,18 @@ class Sender:
             for channel in channels.values():
                 await channel.close()
 
-    async def _take_back(self, running: Running) -> bool:
-        """Let go of what an earlier run of this replica had in hand. False when the database is away."""
+    async def _take_back(self, running: Running, in_hand: Sequence[UUID]) -> bool:
+        """Let go of what this replica has in `sending` and not in hand. False when the database is away."""
         name = self._settings.instance
-        count = await self._ask(running, lambda conn: store.take_back(conn, name))
+        count = await self._ask(running, lambda conn: store.take_back(conn, name, in_hand))
         if count:
             log.warning("notices_taken_back", count=count)
         return count is not None
 
-    async def _claim(self, running: Running, most: int) -> list[Claimed]:
-        # None: they may be ours without our knowing it, and are taken again when they count as abandoned.
+    async def _claim(self, running: Running, most: int) -> list[Claimed] | None:
+        """What is due now. None when the database is away, or took them for us and could not say so."""
         name = self._settings.instance
-        return await self._ask(running, lambda conn: store.claim(conn, most, self._domain, name)) or []
+        return await self._ask(running, lambda conn: store.claim(conn, most, self._domain, name))
 
     async def _ask(self, running: Running, work: Callable[[Connection], Awaitable[T]]) -> T | None:
         """What the database answers, in one transaction; none, a second later, when it is away or its answer is."""

@@ -163,16 +163,20 @@ async def add_notices(conn: Connection, notices: Sequence[NewNotice]) -> None:
     )
 
 
-async def take_back(conn: Connection, sender: str) -> int:
-    """Let go of what an earlier run of this sender, by its lasting name, had in hand; returns how many they were.
+async def take_back(conn: Connection, sender: str, in_hand: Sequence[UUID] = ()) -> int:
+    """Let go of what this sender, by its lasting name, has in `sending` but not in hand; returns how many they were.
 
-    They stay in `sending`, so that an earlier run that still lives can note what it has sent.
+    An earlier run had them, or it took them itself and never knew. They stay in `sending`, so that an earlier run that
+    still lives can note what it has sent.
     """
     rows = await conn.fetch(
         """
-        UPDATE notices SET sending_since = '-infinity' WHERE state = 'sending' AND sender = $1 RETURNING id
+        UPDATE notices SET sending_since = '-infinity'
+        WHERE state = 'sending' AND sender = $1 AND id <> ALL($2::uuid[])
+        RETURNING id
         """,
         sender,
+        in_hand,
     )
     return len(rows)
 

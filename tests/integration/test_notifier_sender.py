@@ -19,7 +19,7 @@ from contracts.enrolment import ContactGiven, LearnerEnrolled, LearnerQueued, Le
 from contracts.envelope import Event, encode, wrap
 from contracts.fields import Place
 from kit import migrations, sealing
-from kit.database import connect
+from kit.database import Unknown, connect
 from kit.listeners import Listeners, Refused
 from kit.parking import Record
 from kit.running import Running
@@ -417,9 +417,36 @@ async def test_what_an_earlier_run_still_notes_is_not_sent_again(world: World) -
     await world.learners(1)
     [notice] = await world.here.database.run(lambda conn: store.claim(conn, 5, "x.example", "one"))
     assert await world.here.database.run(lambda conn: store.take_back(conn, "two")) == 0
+    assert await world.here.database.run(lambda conn: store.take_back(conn, "one", [notice.id])) == 0  # in hand
     assert await world.here.database.run(lambda conn: store.take_back(conn, "one")) == 1
     assert await world.here.database.run(lambda conn: store.mark_sent(conn, notice))
     assert await world.here.database.run(lambda conn: store.claim(conn, 5, "x.example", "one")) == []
+
+
+@pytest.mark.parametrize("name", ["one", ""])
+async def test_what_was_taken_in_hand_without_knowing_is_taken_back_at_once(
+    world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A COMMIT whose answer is lost. Red control: the sender without a name leaves them in `sending` for 60 s."""
+    run, lost = world.here.database.run, list[store.Claimed]()
+
+    async def losing(work: Any, purpose: str = "web") -> Any:
+        done = await run(work, purpose)
+        if purpose == "worker" and isinstance(done, list) and done and not lost:
+            lost.extend(done)
+            raise Unknown
+        return done
+
+    monkeypatch.setattr(world.here.database, "run", losing)
+    await world.learners(6)
+    async with world.sending(Sender(world.settings.model_copy(update={"instance": name}))):
+        if name:
+            await world.all_are("sent", 6)
+        else:
+            await until(lambda: world.rows("SELECT FROM notices HAVING count(*) FILTER (WHERE state = 'sent') = 2"))
+            assert await world.states() == {"sending": 4, "sent": 2}
+    assert len(lost) == 4
+    assert len(sink.seen) == len(set(sink.seen)) == (6 if name else 2)
 
 
 async def test_two_senders_send_each_mail_once(world: World, sink: Sink) -> None:
