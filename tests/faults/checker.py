@@ -20,6 +20,7 @@ CHECKS: dict[str, tuple[str, Callable[[World], Looked]]] = {
     "V14": ("comes to rest", rest.comes_to_rest),
     "V16": ("no leak", rest.no_leak),
     "V17": ("no personal data", rest.no_personal_data),
+    "audit": ("finds nothing", rest.audited),
 }
 
 

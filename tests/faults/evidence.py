@@ -86,7 +86,8 @@ class Evidence:
 
     `quiet`: what had to come to rest after the last heal -> after how many seconds it did, none if it never did.
     `before` and `after`: service -> what its process held at the start and at the end. `leaks`: where a word was found
-    that no log, topic or metric may hold; `scanned`: how much was read for that.
+    that no log, topic or metric may hold; `scanned`: how much was read for that. `audit`: what the operators' command
+    found in each service.
     """
 
     history: list[Row] = field(default_factory=list)
@@ -99,6 +100,7 @@ class Evidence:
     after: dict[str, Row] = field(default_factory=dict)
     scanned: dict[str, int] = field(default_factory=dict)
     leaks: list[str] = field(default_factory=list)
+    audit: list[Row] = field(default_factory=list)
 
     def rows(self, table: str) -> list[Row]:
         return self.tables.get(table, [])

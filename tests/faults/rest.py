@@ -1,4 +1,4 @@
-"""Judges the end of a run: all at rest (V14), nothing held on to (V16), nobody's name where all can read it (V17)."""
+"""Judges the end of a run: all at rest (V14), nothing held on to (V16), no name where all can read it (V17)."""
 
 from tests.faults.evidence import SERVICES
 from tests.faults.model import World
@@ -52,4 +52,14 @@ def no_personal_data(world: World) -> Looked:
     found = Looked({f"bytes of {what}": size for what, size in world.evidence.scanned.items()})
     found.seen["sorts of place"] = len(world.evidence.scanned)
     found.wrong += [("a person's data lies where all can read it", [leak]) for leak in world.evidence.leaks]
+    return found
+
+
+def audited(world: World) -> Looked:
+    """The operators' `audit`, which is other code than ours, finds nothing either."""
+    rows = world.evidence.audit
+    found = Looked({"rules": len(rows), "things looked at": sum(row["looked"] for row in rows)})
+    for row in rows:
+        if row["wrong"]:
+            found.wrong.append((f"{row['service']}: {row['words']}: {row['wrong']} are not so", [row]))
     return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Self
 import httpx2
 
 from deploy.local.places import SERVICES
+from deploy.trouble import Trouble
 from tests.faults import evidence
 from tests.faults.checker import check
 from tests.faults.evidence import Evidence
@@ -76,6 +78,8 @@ class Trial:
     async def judge(self, only: Iterable[str] = (), rest_s: float = REST_S) -> list[Verdict]:
         """Wait until all is at rest, at most so long after the last heal; read what there is, and judge it."""
         self.evidence = await self.gather(rest_s)
+        if not only:
+            self.evidence.audit = [row for service in SERVICES for row in await self._audit(service)]
         return check(self.evidence, only)
 
     async def gather(self, rest_s: float) -> Evidence:
@@ -106,6 +110,14 @@ class Trial:
             found.scanned[what] = sum(len(text) for text in texts.values())
             found.leaks += evidence.leaks(CANARIES, texts)
         return found
+
+    async def _audit(self, service: str) -> list[Any]:
+        try:
+            rows = json.loads(await self.stack.command(service, "audit", "--json"))
+        except Trouble as trouble:  # it ends with 1 when it finds something, and what it printed is in the words
+            unasked = [{"words": f"could not be asked: {trouble.what}", "looked": 0, "wrong": 1}]
+            rows = json.loads(trouble.what) if trouble.what.startswith("[") else unasked
+        return [{"service": service, **row} for row in rows]
 
     async def _metrics(self) -> dict[str, bytes]:
         async with httpx2.AsyncClient(timeout=5, trust_env=False) as web:

@@ -192,6 +192,7 @@ def whole() -> Evidence:
     for service in ("catalogue", "enrolment", "notifier"):
         found.before[service], found.after[service] = dict(held), dict(held)
     found.quiet = {"outbox": 1.0, "lag": 2.0, "sending": 0.5}
+    found.audit = [{"service": "enrolment", "invariant": "V6", "words": "no seat twice", "looked": 9, "wrong": 0}]
     found.scanned = {"logs": 1000, "topics": 1000, "metrics": 1000, "reasons": 10}
     return found
 
@@ -397,6 +398,11 @@ def a_service_leaks_files(run: Evidence) -> None:
 @breaks("V17", "a person's data lies where all can read it")
 def a_name_is_in_a_log(run: Evidence) -> None:
     run.leaks.append("enrolment.log: …Kari…")
+
+
+@breaks("audit", "enrolment: no seat twice: 3 are not so")
+def the_operators_command_finds_something(run: Evidence) -> None:
+    run.audit[0]["wrong"] = 3
 
 
 @pytest.mark.parametrize(("invariant", "name", "spoil", "words"), BROKEN, ids=[one[1] for one in BROKEN])
