@@ -19,10 +19,12 @@ from contracts.catalogue import (
 from contracts.enrolment import ContactGiven, EnrolmentEvent, LearnerEnrolled, LearnerQueued, LearnerWithdrew
 from contracts.envelope import explain
 from contracts.fields import Language, Line
+from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
 from kit.sealing import Unsealable, unseal
+from kit.trail import here
 from services.notifier import store
 
 T = TypeVar("T")
@@ -82,13 +84,17 @@ async def cancel_offerings(conn: Connection, received: Sequence[Received]) -> No
 
 @enrolments.on(LearnerEnrolled, LearnerQueued, LearnerWithdrew)
 async def owe_notices(conn: Connection, received: Sequence[Received]) -> None:
-    await store.add_notices(conn, [notice(one) for one in received])
+    owed = []
+    for one in received:
+        with tracing.hearing(one.trail, one.envelope.type):
+            owed.append(notice(one))
+    await store.add_notices(conn, owed)
 
 
 def notice(received: Received) -> store.NewNotice:
-    """The notice that an event asks for."""
+    """The notice that an event asks for, on the trail that is being followed."""
     event = cast(EnrolmentEvent, received.event)
-    path = received.trail
+    path = here()
     place: str | None = None
     place_in_line: int | None = None
     match event:
