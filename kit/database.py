@@ -107,7 +107,7 @@ class Database:
         """A connection without a transaction, for single statements. Raises Busy when none is free within 2 s."""
         try:
             connection = await self._pools[purpose].acquire(timeout=ACQUIRE_S)
-        except (TimeoutError, *AWAY) as error:
+        except (TimeoutError, asyncpg.PostgresError, *AWAY) as error:  # whatever it says: nothing was asked of it yet
             raise Busy(f"no {purpose} connection: {type(error).__name__}") from error
         try:
             yield connection
