@@ -9,7 +9,7 @@ from cyclopts import App
 from rich.console import Console
 
 from deploy.commands import audit, doctor, operate, stack, token
-from deploy.trouble import Trouble
+from deploy.trouble import Trouble, refused
 
 app = App(
     name="kursnett",
@@ -38,12 +38,12 @@ def main() -> None:
     except BrokenPipeError:  # somebody read what he wanted and closed: `kursnett logs | head`
         sys.stderr.close()
         sys.exit(0)
-    except PermissionError as error:
-        mend = "Was it made by another user? Change its owner, or set KURSNETT_HOME to a folder of your own."
-        sys.exit(_refuse(errors, Trouble(f"You may not use {error.filename}.", mend)))
     except Exception as error:
         if os.environ.get("KURSNETT_LOG_LEVEL") == "debug":
             raise
+        known = refused(error) if isinstance(error, OSError) else None
+        if known is not None:
+            sys.exit(_refuse(errors, known))
         mend = "Please report it, with what KURSNETT_LOG_LEVEL=debug shows when you run the same command again."
         sys.exit(_refuse(errors, Trouble(f"That met a fault of its own ({type(error).__name__}: {error}).", mend)))
     sys.exit(code)

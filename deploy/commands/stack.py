@@ -23,6 +23,7 @@ console = Console(highlight=False)
 Flag = Annotated[bool, Parameter(negative="")]
 TAIL_LINES = 40
 FOLLOW_SECONDS = 0.3
+WATCH_SECONDS = 0.5
 
 
 def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
@@ -46,10 +47,11 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
             _demo(stack.places)
     except KeyboardInterrupt:
         return _stop(stack, "Stopped before it was ready.") if not runs_already else 130
-    except Trouble:
+    except Exception as error:
+        told = stack.explained(error)
         if not runs_already:
             stack.stop()
-        raise
+        raise told from None
     console.print(summary(stack.places, stack.state().get("seconds")))
     if runs_already:
         console.print("It was running already. Stop it with: kursnett down")
@@ -59,20 +61,35 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
         return 0
     console.print("Ctrl-C stops it all.")
     try:
-        while stack.supervisor is not None:
-            time.sleep(0.5)
+        _watch(stack)
     except KeyboardInterrupt:
         return _stop(stack, "Stopped.")
     state = stack.state()
     stack.stop()
     if state.get("phase") == "failed":
-        raise Trouble(state["what"], state["mend"])
+        raise stack.explained(Trouble(state["what"], state["mend"]))
     if state.get("phase") != "stopped":
-        raise Trouble(
+        killed = Trouble(
             "The stack's supervisor was killed.", "What was left of the stack was ended. Start again: make up"
         )
+        raise stack.explained(killed)
     console.print("It was stopped from elsewhere.")
     return 0
+
+
+def _watch(stack: Stack) -> None:
+    """Return when the stack has stopped; until then, tell of each program that dies and of its return."""
+    well: dict[str, bool] = {}
+    while stack.supervisor is not None:
+        state = stack.state()
+        for name, known in state.get("programs", {}).items() if state.get("phase") == "ready" else ():
+            is_well = known["state"] == "ready"
+            if is_well != well.setdefault(name, True):
+                well[name] = is_well
+                console.print(f"{name} is back." if is_well else f"{name} ended; it is started again.", markup=False)
+                if not is_well and stack.is_full():
+                    console.print(f"The disk of {stack.places.home} is full: make room.", markup=False)
+        time.sleep(WATCH_SECONDS)
 
 
 def _demo(places: Places) -> None:
@@ -185,8 +202,8 @@ def down() -> None:
     ran = stack.supervisor is not None
     ended = stack.stop()
     if ended:
-        console.print(f"Ended what an earlier stack had left: {', '.join(ended)}")
-    console.print("Stopped." if ran else "Nothing was running.")
+        console.print(f"Ended what an earlier stack had left: {', '.join(ended)}", soft_wrap=True)
+    console.print("Stopped." if ran or ended else "Nothing was running.")
 
 
 def reset(*, yes: Flag = False) -> None:

@@ -33,12 +33,13 @@ ASKERS = (("kari", "Kari Nordmann"), ("ola", "Ola Hansen"), ("anne", "Anne Jakob
 async def load(places: Places, say: Callable[[str], None]) -> None:
     """Put the demonstration data into a running stack; what is there already stays. Raises Trouble."""
     known = {one["slug"] for one in json.loads(await command(places, "catalogue", "partners", "list", "--json"))}
-    for slug, name, orgnr in PARTNERS:
-        if slug not in known:
-            arenas = [part for arena in ARENAS for part in ("--arena", arena)]
-            await command(
-                places, "catalogue", "partners", "add", slug, "--name", name, "--orgnr", orgnr, *arenas, "--json"
-            )
+    arenas = [part for arena in ARENAS for part in ("--arena", arena)]
+    adding = (
+        command(places, "catalogue", "partners", "add", slug, "--name", name, "--orgnr", orgnr, *arenas, "--json")
+        for slug, name, orgnr in PARTNERS
+        if slug not in known
+    )
+    await asyncio.gather(*adding)  # each is a program of its own, which takes a second to start
     say(f"{len(PARTNERS)} partners")
     with COURSES.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter=";"))

@@ -1,6 +1,7 @@
 """The supervisor's process: `python -m deploy.local PLACES PROGRAMS [LIFELINE]`; started by deploy.local.stack."""
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -17,7 +18,7 @@ from deploy import secrets
 from deploy.local.composition import programs
 from deploy.local.places import Places
 from deploy.local.processes import Supervisor
-from deploy.trouble import Trouble
+from deploy.trouble import Trouble, refused
 
 
 async def supervise(places: Places, names: list[str], lifeline: int | None) -> int:
@@ -31,7 +32,8 @@ async def supervise(places: Places, names: list[str], lifeline: int | None) -> i
             phase.update(phase="ready", seconds=round(time.time() - began, 1))
         known = {name: asdict(one) for name, one in supervisor.known.items()}
         state = {**phase, "supervisor": os.getpid(), "began": began, "places": places.record(), "programs": known}
-        with writing:
+        # A full disk must not end what runs: it goes on when there is room again.
+        with writing, contextlib.suppress(OSError):
             draft = places.state.with_suffix(".new")
             draft.write_text(json.dumps(state))
             draft.replace(places.state)
@@ -59,7 +61,8 @@ async def supervise(places: Places, names: list[str], lifeline: int | None) -> i
     except Trouble as trouble:
         phase.update(phase="failed", what=trouble.what, mend=trouble.mend)
     except OSError as error:
-        phase.update(phase="failed", what=f"The stack failed: {error}.", mend="Is the disk full? See: kursnett doctor")
+        known = refused(error) or Trouble(f"The stack failed: {error}.", "Look for the cause: kursnett doctor")
+        phase.update(phase="failed", what=known.what, mend=known.mend)
     except Exception:  # whatever it was, the person who waits must be told, and the children were stopped
         traceback.print_exc()
         mend = f"Please report it, with {places.log('supervisor')}."

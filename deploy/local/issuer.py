@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from deploy.local import jars
 from deploy.local.asking import ask, said
-from deploy.local.kafka import java
+from deploy.local.kafka import UTF_8, java
 from deploy.local.places import ISSUER_ID, ROOT, Places
 from deploy.local.processes import Program, Say
 from deploy.trouble import Trouble
@@ -58,6 +58,7 @@ class Issuer:
             ready=self.ready,
             prepare=self.prepare,
             environment={
+                **UTF_8,
                 "SERVER_HOSTNAME": "127.0.0.1",
                 "SERVER_PORT": str(self.places.port("issuer")),
                 "JSON_CONFIG_PATH": str(folder / "issuer.json"),
@@ -73,7 +74,7 @@ class Issuer:
         page = folder / "login.html"
         page.write_text(login_page())
         configuration = {**json.loads(CONFIGURATION.read_text()), "loginPagePath": str(page)}
-        (folder / "issuer.json").write_text(json.dumps(configuration))
+        (folder / "issuer.json").write_text(json.dumps(configuration))  # ASCII, whatever is on the path
         self._program.argv = [java(), *JVM, "-cp", class_path, MAIN]
 
     async def ready(self) -> bool:

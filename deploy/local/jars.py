@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.places import cache
-from deploy.trouble import Trouble
+from deploy.trouble import Trouble, refused
 
 LIST = Path(__file__).with_name("jars.txt")
 # The `!` takes every version from the project's own list; without it a parent's list put kafka-clients 3.9 under
@@ -90,6 +91,9 @@ def fetch(jars: Sequence[Jar], folder: Path, say: Callable[[str], None]) -> None
     except Trouble:
         raise
     except OSError as error:  # what requests raises is an OSError too
+        known = refused(error)
+        if known is not None:
+            raise known from error
         if shutil.disk_usage(cache().anchor if not cache().exists() else cache()).free < 200_000_000:
             raise Trouble(
                 f"The disk with {cache()} is full.", "Make room, or point KURSNETT_CACHE elsewhere."
@@ -140,5 +144,15 @@ def renew() -> None:
             print(program, digest(artifact.resolve()), coordinate)
 
 
+def main(arguments: list[str]) -> None:
+    """`fetch` gets every archive that is not here yet; without a word, a new list is printed."""
+    if arguments == ["fetch"]:
+        folder = cache() / "jars"
+        jars = {jar.file: jar for program in ENDPOINTS for jar in listed(program)}
+        fetch(missing(list(jars.values()), folder), folder, lambda text: print(text, flush=True))
+    else:
+        renew()
+
+
 if __name__ == "__main__":
-    renew()
+    main(sys.argv[1:])

@@ -12,11 +12,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from deploy.local import jars
+from deploy.local.leftovers import MARK
 from deploy.local.places import Places
 from deploy.local.processes import Program, Say
 from deploy.trouble import Trouble
 
 LOGGING = Path(__file__).with_name("log4j2.properties")
+UTF_8 = {"LC_ALL": "C.UTF-8"}  # in another locale a Java does not find a file with `ø` on its path
 # A small heap, the collector that costs least beside it, and the compiler that is done soonest: the whole broker takes
 # 170 to 320 MB and starts in a few seconds.
 JVM = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -46,6 +48,13 @@ ONE_BROKER = {
 }
 
 
+def escaped(value: str) -> str:
+    """A value as a Java properties file takes it: read as Latin-1, with `\\` before a code."""
+    units = value.replace("\\", r"\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[place : place + 2]) for place in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
+
+
 def java() -> str:
     """The Java of the wheel. Raises Trouble where there is none for this system."""
     try:
@@ -69,7 +78,7 @@ class Kafka:
             "kafka",
             ready=self.identified,
             prepare=self.prepare,
-            environment={"LC_ALL": "C.UTF-8"},
+            environment=UTF_8,
             stop_seconds=20.0,
         )
         return self._program
@@ -86,7 +95,7 @@ class Kafka:
         class_path = jars.class_path("kafka", say)
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "server.properties"
-        settings.write_text("".join(f"{key}={value}\n" for key, value in self.settings().items()))
+        settings.write_text("".join(f"{key}={escaped(value)}\n" for key, value in self.settings().items()))
         command = [java(), *JVM, *QUIET, f"-Dlog4j2.configurationFile={LOGGING.as_uri()}", "-cp", class_path]
         if not (self.folder / "data" / "meta.properties").exists():
             say("formatting the log folder")
@@ -120,11 +129,14 @@ class Kafka:
             "-c",
             str(settings),
         ]
-        done = subprocess.run(tool, capture_output=True, text=True, env=dict(os.environ))
+        done = subprocess.run(
+            tool, capture_output=True, text=True, env={**os.environ, **UTF_8, MARK: str(self.places.home)}
+        )
         if done.returncode:
             words = (done.stderr + done.stdout).strip().splitlines() or ["nothing"]
+            told = next((line for line in words if "Exception" in line), words[-1])
             raise Trouble(
-                f"Kafka could not format {self.folder / 'data'}; it said: {words[-1]}",
+                f"Kafka could not format {self.folder / 'data'}; it said: {told}",
                 "Is the disk full? If the folder is an old broker's, `kursnett reset` starts anew.",
             )
 

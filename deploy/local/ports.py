@@ -3,24 +3,31 @@
 import errno
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import psutil
 
-from deploy.local.places import PORTS_SPANNED, Places
+from deploy.local.places import OFFSETS, PORTS_SPANNED, Places
 from deploy.trouble import Trouble
+
+LOCAL = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
 def free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1 now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free for a server
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise
+    """Whether a server could listen on this port now, and whoever asks for `localhost` would meet it: on IPv6 too."""
+    return all(_free(family, address, port) for family, address in LOCAL)
+
+
+def _free(family: socket.AddressFamily, address: str, port: int) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free for a server
+            probe.bind((address, port))
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
             return False
+        if family == socket.AF_INET:
+            raise  # without IPv6 on this machine nobody else can have the port there
     return True
 
 
@@ -44,12 +51,20 @@ def require_free(places: Places, names: Iterable[str]) -> None:
     told = "; ".join(f"port {port} (for {name}) is taken by {owner(port)}" for name, port in taken)
     moves = []
     if any(name == "gateway" for name, _ in taken):
-        moves.append(f"KURSNETT_PORT={places.gateway_port + 1}")
+        moves.append(f"KURSNETT_PORT={_next(places.gateway_port, 1, [0])}")
     if any(name != "gateway" for name, _ in taken):
-        moves.append(f"KURSNETT_BASE_PORT={places.base_port + 1000 if places.base_port < 60000 else 18000}")
+        moves.append(f"KURSNETT_BASE_PORT={_next(places.base_port, 1000, list(OFFSETS.values()))}")
     raise Trouble(
         f"{told[0].upper()}{told[1:]}.", f"Stop that program, or choose other ports: {' '.join(moves)} make up"
     )
+
+
+def _next(taken: int, step: int, offsets: Sequence[int]) -> int:
+    """A port further up where all the offsets are free."""
+    for base in range(taken + step, 60000, step):
+        if all(free(base + offset) for offset in offsets):
+            return base
+    return 18000
 
 
 def open_block(first: int = 20000, last: int = 32000) -> int:

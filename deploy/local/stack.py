@@ -25,6 +25,8 @@ EVERYTHING = (*SERVERS, *SERVICES, "gateway")
 KEPT = ("postgres", "kafka", "issuer", "gateway", "secrets", "logs", "postgres.path", "state.json", "state.new", "lock")
 START_SECONDS = 300.0  # a first start fetches 75 MB
 STOP_SECONDS = 60.0  # services 20 s, then the servers 20 s
+ROOM_BYTES = 300_000_000  # a new stack's files with the demonstration data, twice over
+FULL_BYTES = 20_000_000  # with less, PostgreSQL cannot add to its log and Kafka cannot open a segment
 
 State = dict[str, Any]
 
@@ -112,15 +114,15 @@ class Stack:
             time.sleep(0.1)
 
     def _launch(self, detach: bool) -> None:
-        try:
-            self.places.logs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Trouble(
-                f"The folder {self.places.home} cannot be made: {error.strerror}.",
-                "Set KURSNETT_HOME to a folder that you may write in.",
-            ) from error
+        self.places.logs.mkdir(parents=True, exist_ok=True)
         leftovers.end(self.places.home)
         ports.require_free(self.places, self.ports())
+        free = shutil.disk_usage(self.places.home).free
+        if free < ROOM_BYTES:
+            raise Trouble(
+                f"The disk of {self.places.home} has {free // 10**6} MB left; {ROOM_BYTES // 10**6} MB are needed.",
+                "Make room, or set KURSNETT_HOME to a folder on another disk.",
+            )
         self.places.state.unlink(missing_ok=True)
         command = [sys.executable, "-m", "deploy.local", json.dumps(self.places.record()), ",".join(self.programs)]
         kept: tuple[int, ...] = ()
@@ -134,6 +136,20 @@ class Stack:
             )
         for one in kept:
             os.close(one)
+
+    def is_full(self) -> bool:
+        """Whether the disk that the stack writes to has no room."""
+        home = self.places.home
+        return home.exists() and shutil.disk_usage(home).free < FULL_BYTES
+
+    def explained(self, error: Exception) -> Exception:
+        """The same error, or what lies behind it when the disk is full: then anything can be what fails."""
+        if not self.is_full():
+            return error
+        return Trouble(
+            f"The disk of {self.places.home} is full.",
+            "Make room, or set KURSNETT_HOME to a folder on another disk. Then run the same command again.",
+        )
 
     def _process_alive(self) -> bool:
         process = getattr(self, "_process", None)

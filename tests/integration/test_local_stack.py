@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 import time
@@ -18,11 +19,11 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from deploy.local import leftovers
+from deploy.local import leftovers, ports
 from deploy.local.inquiry import answers, report
 from deploy.local.issuer import LOGINS, tokens
 from deploy.local.kafka import Kafka
-from deploy.local.places import Places
+from deploy.local.places import OFFSETS, PORTS_SPANNED, Places
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
 from kit.auth import Keys
@@ -138,6 +139,40 @@ def test_kafka_is_the_one_that_was_formatted_here(tmp_path: Path) -> None:
         assert asyncio.run(kafka.identified())
         (kafka.folder / "cluster.id").write_text("somebody-elses-id-xx")
         assert not asyncio.run(kafka.identified())
+
+
+def test_a_stack_in_a_folder_with_letters_and_spaces_keeps_its_data(tmp_path: Path) -> None:
+    home = tmp_path / "en mappe på æøå"
+    names = ("postgres", "kafka")
+    with Stack.somewhere(home, programs=names) as stack:
+        identity = Kafka(stack.places).cluster_id
+        assert (home / "kafka" / "data" / "meta.properties").exists()  # and not in a folder of a mangled name
+        stack.stop()
+        stack.start()
+        assert Kafka(stack.places).cluster_id == identity
+        assert asyncio.run(answers(stack.places, names)) == {"postgres": True, "kafka": True}
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]
+
+
+def test_up_on_a_taken_port_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    base = ports.open_block()
+    home = tmp_path / "home"
+    environment = {
+        **os.environ,
+        "KURSNETT_HOME": str(home),
+        "KURSNETT_BASE_PORT": str(base),
+        "KURSNETT_PORT": str(base + PORTS_SPANNED),
+    }
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", base + OFFSETS["enrolment"]))
+        other.listen()
+        told = subprocess.run(
+            [sys.executable, "-m", "deploy.cli", "up"], env=environment, capture_output=True, text=True, timeout=60
+        )
+    assert told.returncode == 1
+    assert f"Port {base + OFFSETS['enrolment']} (for enrolment) is taken by python" in told.stderr
+    assert "KURSNETT_BASE_PORT=" in told.stderr
+    assert leftovers.find(home) == []
 
 
 def test_a_token_says_what_was_asked_and_a_service_believes_it(tmp_path: Path) -> None:

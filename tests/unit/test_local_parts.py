@@ -1,20 +1,27 @@
 """The parts of the local stack that need no server: ports, archives, secrets, settings, the mail box."""
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import socket
 import stat
 from email.message import EmailMessage
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from starlette.testclient import TestClient
 
 from deploy import secrets
 from deploy.local import jars, ports
+from deploy.local.kafka import escaped
 from deploy.local.mail import Box, application
 from deploy.local.places import Places
-from deploy.trouble import Trouble
+from deploy.local.postgres import Postgres
+from deploy.local.stack import Stack
+from deploy.trouble import Trouble, refused
 from kit.sealing import seal, unseal
 
 
@@ -28,6 +35,92 @@ def test_a_taken_port_is_told_with_its_owner_and_the_way_round_it(tmp_path: Path
     assert f"Port {places.gateway_port} (for gateway) is taken by python" in told.value.what
     assert f"KURSNETT_PORT={places.gateway_port + 1}" in told.value.mend
     ports.require_free(places, ["gateway"])  # the control: free again
+
+
+def test_a_port_that_another_has_on_ipv6_alone_is_taken(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert not ports.free(port)  # a browser that is sent to `localhost` would meet the other
+    assert ports.free(port)
+
+
+def test_the_way_round_a_taken_port_leads_to_a_free_one(tmp_path: Path) -> None:
+    base = ports.open_block()
+    with socket.socket() as one, socket.socket() as next_one:
+        for number, listener in ((base, one), (base + 1, next_one)):
+            listener.bind(("127.0.0.1", number))
+            listener.listen()
+        with pytest.raises(Trouble, match=rf"KURSNETT_PORT={base + 2} make up"):
+            ports.require_free(Places(tmp_path, gateway_port=base), ["gateway"])
+
+
+def test_a_full_disk_is_told_before_the_start_and_as_the_cause_of_whatever_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = Stack.somewhere(tmp_path / "home", programs=("mail",))
+    trouble = Trouble("mail does not start.", "See its log.")
+    assert stack.explained(trouble) is trouble  # the control: with room, it is what it says
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, used=0, free=10**7))
+    with pytest.raises(Trouble, match="10 MB left"):
+        stack.start()
+    assert stack.supervisor is None
+    assert "is full" in str(stack.explained(trouble))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/x/lock"), "You may not use /x/lock."),
+        (OSError(errno.EROFS, "Read-only file system", "/x/lock"), "/x/lock is on a disk that is read-only."),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
+    ],
+)
+def test_what_the_system_refuses_is_said_with_its_mend(error: OSError, told: str) -> None:
+    trouble = refused(error)
+    assert trouble is not None
+    assert told in trouble.what
+    assert "KURSNETT_HOME" in trouble.mend
+    assert refused(ConnectionResetError()) is None
+
+
+def test_a_java_properties_file_keeps_every_letter_of_a_path() -> None:
+    assert escaped(r"/hjem/bjørn\x/é😀") == r"/hjem/bj\u00f8rn\\x/\u00e9\ud83d\ude00"
+
+
+def outside(home: Path) -> Postgres:
+    postgres = Postgres(Places(home))
+    postgres.user = (os.geteuid(), os.getegid())
+    postgres._claim()
+    return postgres
+
+
+def test_a_database_outside_its_stack_is_found_again_and_never_met_by_a_new_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "var"
+    elsewhere.mkdir()
+    monkeypatch.setattr("deploy.local.postgres.OUTSIDE", elsewhere)
+    monkeypatch.setattr("deploy.local.postgres.reachable", lambda path: False)
+    home, other = tmp_path / "home", tmp_path / "other"
+    for one in (home, other):
+        one.mkdir()
+        data = outside(one).data
+        data.mkdir()
+        assert outside(one).data == data
+        assert data.exists()  # the control: as long as the note is there, the data is
+    assert len(list(elsewhere.iterdir())) == 2
+
+    shutil.rmtree(home)  # by hand, instead of `kursnett reset`
+    home.mkdir()
+    assert not outside(home).data.exists()
+    assert outside(other).data.exists()
+
+    shutil.rmtree(home)  # and never started again: the next stack of this machine clears it away
+    outside(other)
+    assert [path.name for path in elsewhere.iterdir()] == [outside(other).folder.name]
 
 
 @pytest.mark.parametrize("value", ["", "80", "99999", "abc", "-1", "١٨٠٠٠"])
