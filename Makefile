@@ -1,18 +1,25 @@
 # What can be made here: `make` alone prints this list. Everything needs Python 3.11 or newer and nothing else.
 PYTHON ?= python3
+HAVE_PYTHON = command -v $(PYTHON) >/dev/null || \
+	{ echo "There is no $(PYTHON) here: install Python 3.11 or newer, or name one: make up PYTHON=python3.13" >&2; exit 1; }
 .DEFAULT_GOAL := help
-.PHONY: help install up down test lint bench contracts stack-test faults faults-controls
+.PHONY: help install stack up down test lint bench contracts stack-test faults faults-controls
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## build .venv from the lock file, and nothing else
+	@$(HAVE_PYTHON)
 	@$(PYTHON) -I deploy/install.py
 
-up: install ## start everything on this machine and print where to go; Ctrl-C stops it all
+stack:
+	@$(HAVE_PYTHON)
+	@$(PYTHON) -I deploy/install.py stack
+
+up: stack ## start everything on this machine and print where to go; Ctrl-C stops it all
 	@.venv/bin/kursnett up
 
-down: install ## stop everything that `make up` started
+down: stack ## stop everything that `make up` started
 	@.venv/bin/kursnett down
 
 test: install ## run all tests but the slow ones, on real servers

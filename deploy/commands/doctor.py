@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import shutil
 import stat
 import sys
@@ -16,15 +15,14 @@ import psutil
 from cyclopts import Parameter
 from rich.console import Console
 
-from deploy.install import OLDEST
+from deploy import install
 from deploy.local import jars, kafka, leftovers, ports, postgres
-from deploy.local.places import ROOT, cache
+from deploy.local.places import cache
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
 
 DISK_BYTES = 2_000_000_000  # the stack's data after a day of use, and room for PostgreSQL's log
 MEMORY_BYTES = 1_500_000_000  # all the programs together
-LOCK = ROOT / "requirements-dev.lock"
 SHOWN = 5
 
 
@@ -61,30 +59,32 @@ def doctor(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = 
 
 
 def _python(stack: Stack) -> Iterator[Finding]:
-    if tuple(sys.version_info) < OLDEST:
+    if tuple(sys.version_info) < install.OLDEST:
         yield Finding(f"Python {platform.python_version()} is too old.", "make install PYTHON=python3.13")
 
 
 def _packages(stack: Stack) -> Iterator[Finding]:
-    locked: dict[str, set[str]] = {}  # more than one where they differ by system or Python
+    kind = "dev" if install.is_done("dev") else "stack"  # to run it takes fewer than to change it
+    locked: dict[str, set[str]] = {}  # more than one version where they differ by system or Python
     optional = set()
-    for name, wanted, marker in re.findall(r"^([\w.-]+)==(\S+)(?: ; (.*?))? \\$", LOCK.read_text(), re.MULTILINE):
+    for key, entry in install.locked(install.LOCK.read_text(), kind).items():
+        name, _, wanted = key.partition("==")
         locked.setdefault(name, set()).add(wanted)
-        if marker:
+        if " ; " in entry.partition("\n")[0]:
             optional.add(name)
     wrong = []
-    for name, wanted in locked.items():
+    for name, versions in locked.items():
         try:
             found = version(name)
         except PackageNotFoundError:
             if name in optional:
                 continue
             found = "missing"
-        if found not in wanted:
-            wrong.append(f"{name} {found} (locked: {', '.join(sorted(wanted))})")
+        if found not in versions:
+            wrong.append(f"{name} {found} (locked: {', '.join(sorted(versions))})")
     if wrong:
         told = ", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
-        yield Finding(f"Packages differ from the lock: {told}.", "rm -f .venv/installed && make install")
+        yield Finding(f"Packages differ from the lock: {told}.", "rm -rf .venv && make install")
 
 
 def _servers(stack: Stack) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ def _disk(stack: Stack) -> Iterator[Finding]:
         free = shutil.disk_usage(there).free
         if free < DISK_BYTES:
             yield Finding(
-                f"There is {free / 1e9:.1f} GB left on the disk of {path}; {DISK_BYTES / 1e9:.0f} GB are needed.",
+                f"There are {free / 1e9:.1f} GB left on the disk of {path}; {DISK_BYTES / 1e9:.0f} GB are needed.",
                 "Make room, or point KURSNETT_HOME and KURSNETT_CACHE to another disk.",
             )
         if not os.access(there, os.W_OK):
