@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
+import asyncpg
+
 from contracts.notifier import NoticeFailed, NoticeSent
 from kit import logs, outbox, tracing
 from kit.database import Connection, Unknown, is_away
@@ -20,6 +22,9 @@ from services.notifier.store import Claimed
 log = logs.get(__name__)
 
 T = TypeVar("T")
+
+# The answer to COMMIT was lost, or somebody holds a lock for long: asked again, it will be known or done.
+WAITED_OUT = (Unknown, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 
 IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the database
 AWAY_S = 1.0  # between questions to a database that does not answer
@@ -86,7 +91,7 @@ class Sender:
         try:
             return await running.database.run(work, "worker")
         except Exception as error:
-            if not (is_away(error) or isinstance(error, Unknown)):
+            if not (is_away(error) or isinstance(error, WAITED_OUT)):
                 raise
             log.warning("waiting_for_database", worker="sender", error=type(error).__name__)
             await running.pause(AWAY_S)
@@ -138,7 +143,7 @@ class Sender:
                     try:
                         return await running.database.run(work, "worker")
                     except Exception as error:
-                        if not (is_away(error) or isinstance(error, Unknown)):
+                        if not (is_away(error) or isinstance(error, WAITED_OUT)):
                             raise
                     await asyncio.sleep(AWAY_S)
         except TimeoutError:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from typing import Any
 
+import asyncpg
 import pytest
 from aiosmtpd.smtp import SMTP
 from pydantic import SecretStr
@@ -447,6 +448,33 @@ async def test_what_was_taken_in_hand_without_knowing_is_taken_back_at_once(
             assert await world.states() == {"sending": 4, "sent": 2}
     assert len(lost) == 4
     assert len(sink.seen) == len(set(sink.seen)) == (6 if name else 2)
+
+
+async def test_a_strangers_lock_costs_time_and_no_second_mail(
+    world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mail is taken, and its row is locked when that is to be noted, for longer than a statement waits."""
+    run, stranger, locked = world.here.database.run, await connect(world.settings, "operator"), list[str]()
+
+    async def watched(work: Any, purpose: str = "web") -> Any:
+        if sink.seen and not locked:
+            locked.append("held")
+            await stranger.execute("BEGIN; LOCK TABLE notices IN ACCESS EXCLUSIVE MODE")
+        try:
+            return await run(work, purpose)
+        except asyncpg.LockNotAvailableError:
+            locked.append("met")
+            await stranger.execute("ROLLBACK")
+            raise
+
+    monkeypatch.setattr(world.here.database, "run", watched)
+    await world.learners(1)
+    async with world.sending():
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'sent'"), within_s=30)
+    await stranger.close()
+    assert "met" in locked
+    assert len(sink.seen) == 1
+    assert "mail_may_come_twice" not in capsys.readouterr().out
 
 
 async def test_two_senders_send_each_mail_once(world: World, sink: Sink) -> None:
