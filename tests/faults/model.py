@@ -217,7 +217,8 @@ def offered(records: Iterable[Record], malformed: set[str]) -> dict[str, Offered
 def sums(world: World) -> Iterator[tuple[str, list[Row]]]:
     """For each offering, its steps in the order of commits: {"at", "caps"} or {"at", "arena", "step"}.
 
-    A step of capacity comes before the claims of the same transaction, which may have been made because of it.
+    A step of capacity comes before the claims of the same transaction, which may have been made because of it; these
+    come in the order in which they were written.
     """
     heard = {
         row["event_id"]: row["committed_us"]
@@ -235,4 +236,7 @@ def sums(world: World) -> Iterator[tuple[str, list[Row]]]:
             step = {"at": row["committed_us"], "arena": row["place"], "step": 1 if now else -1, "change": row}
             steps[row["offering_id"]].append(step)
     for offering, found in steps.items():
-        yield offering, sorted(found, key=lambda s: (s["at"], "step" in s, s.get("version", 0), s.get("step", 0)))
+        yield (
+            offering,
+            sorted(found, key=lambda s: (s["at"], "step" in s, s.get("version", 0), s.get("change", {}).get("id", 0))),
+        )

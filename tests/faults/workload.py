@@ -190,7 +190,7 @@ class Learners:
         while not stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 opened = await asyncio.wait_for(self._news.get(), min(2.0, self._dice.expovariate(rate)))
-                await self._enrol(opened)
+                await self._rush(opened)
                 continue
             kind = self._dice.choices(list(MIX), list(MIX.values()))[0]
             await {
@@ -208,6 +208,15 @@ class Learners:
             token = self._tokens[learner] = self._tokens.get(learner) or self._workload.token(learner)
         name = self._workload.name(self.who)
         return Operation(f, name, method, self._workload.url(path), token, body, said, keyed)
+
+    async def _rush(self, opened: str) -> None:
+        """Ask whether enrolment has it yet, and for a seat as soon as it has."""
+        for _ in range(30):
+            op = self._op("seats", "GET", f"/offerings/{opened}", None, None, {"offering": opened}, keyed=False)
+            if (await self.caller.once(self.who, op))["kind"] == "ok":
+                await self._enrol(opened)
+                return
+            await asyncio.sleep(0.1)
 
     async def _enrol(self, opened: str = "") -> None:
         learner = self._dice.choice(self._names)

@@ -453,6 +453,19 @@ def test_a_seat_may_be_claimed_and_taken_back_by_one_transaction_that_made_the_p
     assert [one for one in check(run, only=["V6"]) if not one.ok]
 
 
+def test_a_seat_may_be_claimed_and_given_up_again_by_one_transaction() -> None:
+    run = whole()
+    hand = Run()
+    hand.evidence, hand.at = run, 5000
+    hand.changes("2", "associated", "cancelled", "online", "catalogue")
+    hand.at = 6000
+    hand.changes("5", "queued", "associated", "online", "line")
+    hand.changes("5", "associated", "cancelled", "online", "catalogue")
+    for number, row in enumerate(run.tables["enrolment.changes"]):
+        row["id"] = number
+    assert not [one.example for one in check(run, only=["V6"]) if not one.ok]
+
+
 def test_the_checker_knows_no_code_of_the_services() -> None:
     folder = Path(checker.__file__).parent
     for name in ("checker", "verdict", "evidence", "model", "states", "writes", "events", "seats", "mails", "rest"):
