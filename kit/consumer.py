@@ -56,7 +56,7 @@ class Consumer:
         self._effects = Effects(self.group, running, self._listeners, self._foreign)
         running.health.register(f"consumer {self.name}", self._check)
         broker = KafkaBroker(
-            running.settings.kafka_bootstrap,
+            running.settings.kafka_bootstrap.split(","),  # FastStream takes one text for one address
             client_id=self.group,
             consumer_only=True,  # it has no producer, so that no header of a record can make us write anywhere
             allow_auto_create_topics=False,
@@ -182,6 +182,7 @@ class Consumer:
                     lag += max(0, end - await self._kafka.position(place))
         except (KafkaError, TimeoutError) as error:  # the broker is away: a restart of ours would not help
             log.info("lag_not_known", consumer=self.group, error=type(error).__name__)
+            self._progress = time.monotonic()
             return
         self._running.metrics.consumer_lag.labels(self.group).set(lag)
         nothing_yet = self._pattern is not None and not self._kafka.subscription()  # no topic fits the pattern

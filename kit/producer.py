@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+    ProducerFenced,
+)
 from aiokafka.partitioner import DefaultPartitioner
 
 from contracts.envelope import STRUCTURED
@@ -24,6 +30,9 @@ BATCH_BYTES = 256 * 1024
 SEND_S = 15.0  # an idempotent producer never gives up by itself; after this all is sent again
 REST_S = 5.0  # how long an aggregate rests whose record the broker refused, or whose topic is not there
 TOPIC_S = 5.0
+
+# Beside what aiokafka calls retriable: the broker or this producer is in trouble, and says nothing of the record.
+AWAY = (TimeoutError, KafkaTimeoutError, OutOfOrderSequenceNumber, ProducerClosed, ProducerFenced)
 
 HEADERS = [("content-type", STRUCTURED.encode())]
 
@@ -112,26 +121,27 @@ class Producer:
             return []
 
     async def settle(self, flights: Sequence[Flight]) -> list[int]:
-        """Wait for the broker; returns the ids of the rows that it has for certain, and lets the others rest."""
+        """Wait for the broker; returns the ids of the rows that it has for certain, and lets rest what it refused."""
         flights = [flight for flight in flights if flight.producer is self._producer]  # else it was thrown away
         if not flights:
             return []
         await asyncio.wait([flight.ack for flight in flights], timeout=SEND_S)
+        failed = {row["aggregate"] for flight in flights if _wrong(flight.ack) for row in flight.rows}
         acked: list[int] = []
-        failed = False
         for flight in flights:
             wrong = _wrong(flight.ack)
-            aggregates = {row["aggregate"] for row in flight.rows}
             if wrong is None:
-                acked.extend(row["id"] for row in flight.rows if row["aggregate"] not in self._resting)
-                self._suspects -= aggregates
-                continue
-            failed = True
-            self._suspects |= aggregates
-            for aggregate in aggregates:
-                self.rest(aggregate, type(wrong).__name__)
+                acked += [row["id"] for row in flight.rows if row["aggregate"] not in failed]
+            elif isinstance(wrong, AWAY) or getattr(wrong, "retriable", False):  # not the record's fault: it goes again
+                self.trouble = type(wrong).__name__
+            else:
+                for aggregate in {row["aggregate"] for row in flight.rows}:
+                    self._suspects.add(aggregate)
+                    self.rest(aggregate, type(wrong).__name__)
         if failed:
             await self.drop()  # it may be unable to go on
+        else:
+            self._suspects -= {row["aggregate"] for flight in flights for row in flight.rows}
         return acked
 
     def rest(self, aggregate: str, why: str) -> None:

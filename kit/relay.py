@@ -21,6 +21,8 @@ LEASE_S = 3.0  # how long nobody publishes after the holder has stopped without 
 RENEW_S = 1.0
 IDLE_S = 0.5  # a commit in this process wakes the relay at once; this is for commits made by others
 BUSY_S = 0.05
+BACKOFF_S = 0.1  # after the first failure …
+MOST_BACKOFF_S = 1.0  # … and after many: a broker that starts again has better things to do than to refuse us
 PRUNE_S = 60.0
 PRUNE_ROWS = 2000
 LEAVE_S = 5.0  # for the last acks and marks when the process stops
@@ -91,6 +93,7 @@ class Relay:
         self._pruned = 0.0
         self._moved = time.monotonic()  # when it last published, found nothing to publish, or stood by
         self._trouble = ""
+        self._backoff_s = BACKOFF_S
 
     async def check(self) -> str | None:
         """What is wrong, for /readyz: nothing, or why the outbox has not moved for 30 s."""
@@ -109,7 +112,10 @@ class Relay:
                     raise
                 except Exception as error:
                     await self._recover(error)
-                    sent = 0
+                    await asyncio.wait([stop], timeout=self._backoff_s)  # no commit wakes it: it would only fail again
+                    self._backoff_s = min(2 * self._backoff_s, MOST_BACKOFF_S)
+                    continue
+                self._backoff_s = BACKOFF_S
                 if sent < BATCH:
                     await self._rest(BUSY_S if self._under_way else IDLE_S, stop)
         finally:
