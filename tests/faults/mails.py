@@ -14,9 +14,13 @@ HARMLESS = ("terminate", "rewind", "replay", "republish")  # a stop in order fin
 
 
 def one_mail(world: World) -> Looked:
-    """V12: a sent notice was taken once by the mail server; more often only where the answer or its note was lost."""
+    """V12: a sent notice was taken once by the mail server; more often only where the answer or its note was lost.
+
+    And then our log says so, by a line of that notice.
+    """
     found = Looked({"notices sent": 0, "mails taken": 0})
     found.also |= {"failed": 0, "still waiting": 0, "taken more than once": 0}
+    told = _told(world)
     subjects = {row["id"]: row["subject"] for row in world.rows("enrolment.learners")}
     notices = {row["message_id"]: row for row in world.rows("notifier.notices") if row["message_id"]}
     taken: dict[str, list[Row]] = defaultdict(list)
@@ -41,14 +45,17 @@ def one_mail(world: World) -> Looked:
         if len(mails) > row["attempts"]:
             found.wrong.append(("more mails than attempts", [row, *mails]))
         for mail in mails[:-1] if row["state"] == "sent" else mails:
-            if not _explained(world, row, mail):
+            if not _in_window(world, mail):
                 found.wrong.append(("sent again, though nothing was wrong when it was taken", [row, *mails]))
+                break
+            if not any(at > mail["t"] - 1.0 for at in told.get(row["event_id"], ())):
+                found.wrong.append(("sent again, and no line of our log tells of it", [row, *mails]))
                 break
     return found
 
 
-def _explained(world: World, row: Row, mail: Row) -> bool:
-    """Whether the answer to this mail, or the note of it, may have been lost: by a fault just then, or by our log."""
+def _in_window(world: World, mail: Row) -> bool:
+    """Whether the answer to this mail, or the note of it, may have been lost: by the server or a fault just then."""
     if mail["outcome"] == "unanswered":
         return True
     begin, end = mail["t"] - 1.0, mail["t"] + NOTED_S
@@ -58,18 +65,16 @@ def _explained(world: World, row: Row, mail: Row) -> bool:
         near = line["t"] < end and heals.get(line["id"], float("inf")) > begin
         if near and line["f"] not in HARMLESS and any(word in str(line.get("target", "")) for word in TOUCHED):
             return True
-    for line in outcomes(history, "exit"):
-        if line["who"] == "notifier" and line["status"] and begin < line["t"] < end:
-            return True
-    return any(
-        line.get("event") in ("notice_deferred", "notice_not_noted")
-        and line.get("causation_id") == row["event_id"]
-        and begin < _monotonic(world, line) < end + 40.0  # a mail may take 40 s until it is given up
-        for line in world.evidence.notifier_log
-    )
+    exits = outcomes(history, "exit")
+    return any(line["who"] == "notifier" and line["status"] and begin < line["t"] < end for line in exits)
 
 
-def _monotonic(world: World, line: Row) -> float:
-    """A log line's time on the clock of the history, whose first line names both."""
+def _told(world: World) -> dict[str, list[float]]:
+    """Event id -> when our log told that its mail goes out again, on the clock of the history."""
     first = world.evidence.history[0]
-    return float(datetime.fromisoformat(line["time"]).timestamp() - first.get("wall", 0.0) + first["t"])
+    found: dict[str, list[float]] = defaultdict(list)
+    for line in world.evidence.notifier_log:
+        if line.get("event") in ("mail_may_come_twice", "notice_deferred"):
+            at = datetime.fromisoformat(line["time"]).timestamp() - first.get("wall", 0.0) + first["t"]
+            found[str(line.get("causation_id"))].append(at)
+    return found

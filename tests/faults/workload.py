@@ -211,12 +211,12 @@ class Learners:
 
     async def _rush(self, opened: str) -> None:
         """Ask whether enrolment has it yet, and for a seat as soon as it has."""
-        for _ in range(30):
+        for _ in range(12):
             op = self._op("seats", "GET", f"/offerings/{opened}", None, None, {"offering": opened}, keyed=False)
             if (await self.caller.once(self.who, op))["kind"] == "ok":
                 await self._enrol(opened)
                 return
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
 
     async def _enrol(self, opened: str = "") -> None:
         learner = self._dice.choice(self._names)

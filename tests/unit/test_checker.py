@@ -424,16 +424,22 @@ def twice(run: Evidence) -> None:
 
 
 @pytest.mark.parametrize("target", ["notifier", "notifier-smtp", "notifier-postgres", "postgres"])
-def test_a_second_mail_is_explained_by_a_fault_in_its_moment_only(target: str) -> None:
+def test_a_second_mail_is_explained_by_a_fault_in_its_moment_and_a_line_of_the_log(target: str) -> None:
     run = whole()
     twice(run)
+    event_id = run.tables["notifier.notices"][0]["event_id"]
+    told = {"time": "1970-01-12T13:47:31+00:00", "event": "mail_may_come_twice", "causation_id": event_id}
+    run.notifier_log.append(told)
     run.history += [
         {"i": 900, "t": 49.0, "kind": "fault", "id": 9, "f": "kill", "target": target},
         {"i": 901, "t": 52.0, "kind": "heal", "id": 9, "target": target},
     ]
     assert "V12" not in red(run)
+    run.notifier_log.clear()
+    assert "no line of our log tells of it" in red(run)["V12"][0]
+    run.notifier_log.append(told)
     run.history[-2]["t"], run.history[-1]["t"] = 150.0, 160.0
-    assert "V12" in red(run)
+    assert "nothing was wrong when it was taken" in red(run)["V12"][0]
 
 
 def test_a_seat_may_be_claimed_and_taken_back_by_one_transaction_that_made_the_place_larger() -> None:
