@@ -5,7 +5,7 @@ import signal
 import sys
 from types import FrameType
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 
 from deploy.commands import audit, doctor, operate, stack, token
@@ -13,9 +13,15 @@ from deploy.trouble import Trouble, refused
 
 app = App(
     name="kursnett",
-    help="Kursnett on this machine: start it, look at it, operate it.\n\nExample: `kursnett up`",
+    help="""Kursnett on this machine: start it, look at it, operate it.
+
+Examples: `kursnett up --detach`, `kursnett status`, `kursnett logs enrolment --follow`, `kursnett up --help`
+
+A second stack beside the first: set KURSNETT_HOME (its folder; `.kursnett`), KURSNETT_PORT (its gateway; 8080) and
+KURSNETT_BASE_PORT (all else counts from it; 18000) for each command.""",
     help_format="markdown",
     version_flags=[],
+    default_parameter=Parameter(show_default=False),  # every default is the flag's absence
 )
 for command in (stack.up, stack.status, stack.logs, stack.down, stack.reset, token.token, doctor.doctor, audit.audit):
     app.command(command)

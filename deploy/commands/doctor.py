@@ -35,14 +35,14 @@ class Finding:
 
 
 def doctor(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """Look for what keeps the stack from starting; each finding comes with its mend. Exits with 1 if there is any.
+    """Look for what keeps the stack from running, and say what mends it; exits with 1 when it has found something.
 
     Example: `kursnett doctor`
 
     Parameters
     ----------
     as_json
-        Print the findings as JSON.
+        Print the findings as a JSON list of `what` and `mend`.
     """
     stack = Stack.here()
     looked = {look.__name__.strip("_"): list(look(stack)) for look in LOOKS}

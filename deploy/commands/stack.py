@@ -29,14 +29,16 @@ WATCH_SECONDS = 0.5
 def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
     """Start everything on this machine and show where to go; Ctrl-C stops it all.
 
-    Example: `kursnett up --detach`
+    Data of an earlier start is used again. Where something is in the way, it says what, and nothing stays running.
+
+    Examples: `kursnett up`, `kursnett up --detach`, `KURSNETT_PORT=8090 KURSNETT_BASE_PORT=19000 kursnett up`
 
     Parameters
     ----------
     detach
         Return when all is ready and leave it running; `kursnett down` stops it.
     no_demo
-        Leave the databases as they are: no demonstration partners, courses and people.
+        Leave the databases as they are: do not add the demonstration partners, courses and people.
     """
     stack = Stack.here()
     runs_already = stack.supervisor is not None
@@ -109,14 +111,15 @@ def _stop(stack: Stack, words: str) -> int:
 
 
 def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """Ask every server who it is and whether it is well; with `--json`, every address too.
+    """Show every program of the stack, and whether it answers; exits with 1 when one does not.
 
-    Example: `kursnett status --json`
+    Example: `kursnett status --json`, for a program that wants the addresses
 
     Parameters
     ----------
     as_json
-        Print one JSON object, with the addresses, database URLs and process numbers.
+        Print one JSON object: `ready`, every address, the databases' URLs with their passwords, process numbers; exits
+        with 0.
     """
     stack = Stack.here()
     told = asyncio.run(report(stack))
@@ -138,15 +141,15 @@ def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = 
     return 0 if told["ready"] else 1
 
 
-def logs(service: str | None = None, *, follow: Flag = False) -> None:
-    """Show the last lines of the logs, of all programs or of one.
+def logs(service: str | None = None, /, *, follow: Flag = False) -> None:
+    """Show the last 40 lines of each program's log, or of one program's.
 
-    Example: `kursnett logs enrolment --follow`
+    Examples: `kursnett logs`, `kursnett logs enrolment --follow`
 
     Parameters
     ----------
     service
-        postgres, kafka, issuer, mail, catalogue, enrolment, notifier, gateway or supervisor.
+        Whose log: postgres, kafka, issuer, mail, catalogue, enrolment, notifier, gateway or supervisor.
     follow
         Go on showing new lines until Ctrl-C.
     """
@@ -194,7 +197,7 @@ def _print(name: str, lines: list[str], prefix: bool) -> None:
 
 
 def down() -> None:
-    """Stop everything in order, and end whatever an earlier stack left behind here. Data stays.
+    """Stop the stack, wherever it was started, and end whatever a killed one left behind. Data stays.
 
     Example: `kursnett down`
     """
@@ -207,14 +210,14 @@ def down() -> None:
 
 
 def reset(*, yes: Flag = False) -> None:
-    """Stop everything and delete all data of the local stack: databases, topics, keys, logs.
+    """Stop the stack and delete all its data: databases, topics, keys, logs. What was downloaded stays.
 
     Example: `kursnett reset --yes`
 
     Parameters
     ----------
     yes
-        Do not ask.
+        Do not ask first.
     """
     stack = Stack.here()
     if not yes:

@@ -25,22 +25,23 @@ def token(
     employer: str | None = None,
     count: int | None = None,
 ) -> None:
-    """Print an access token of the development issuer, for a program that acts for somebody. It lasts eight hours.
+    """Print an access token, with which a program acts for somebody on this stack. It lasts eight hours.
 
-    Example: `curl -H "Authorization: Bearer $(kursnett token --as kari)" http://localhost:8080/…`
+    Examples: `kursnett token --as tor --partner torgar`, `kursnett token --as learner --count 1000`,
+    `curl -H "Authorization: Bearer $(kursnett token --as kari)" http://localhost:8080/api/enrolment/v1/me/enrolments`
 
     Parameters
     ----------
     name
-        Who it speaks for: any name. A name of the demo data brings its role and partner along.
+        Whose it is: any log-in name. One of the demo data (kari, torgar, drift) has its role and partner by itself.
     role
-        learner or operator.
+        What the person is; a learner if it is not said.
     partner
-        The slug of the partner that it acts for.
+        The partner that the person acts for, by its slug, as in `kursnett partners list`.
     employer
-        The organisation number of the employer that it acts for.
+        The employer that the person acts for, by its organisation number.
     count
-        Print so many, one a line, for NAME-1, NAME-2 and so on.
+        Print so many, one a line, for `learner-1`, `learner-2` and so on, after the name given.
     """
     for what, value, form in (("--as", name, NAME), ("--partner", partner, SLUG), ("--employer", employer, EMPLOYER)):
         if value is not None and not form.fullmatch(value):

@@ -1,7 +1,10 @@
 """How a person sees a stack start, stop and run: a line for each program, and a table of addresses at the end."""
 
 import re
+import shutil
+import sys
 import time
+from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
@@ -54,9 +57,11 @@ class Progress:
 
 
 def summary(places: Places, seconds: float | None) -> Table:
-    """Where to go and whom to log in as."""
+    """Where to go, whom to log in as, and what to do next."""
     took = f" in {seconds:.1f} s" if seconds is not None else ""
     table = Table(title=f"Kursnett is ready{took}", title_justify="left", show_header=False, title_style="bold green")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for what, where in {
         "Gateway": places.gateway,
         "Mail": f"http://localhost:{places.port('mail')}",
@@ -69,4 +74,22 @@ def summary(places: Places, seconds: float | None) -> Table:
     table.add_section()
     for kind, login in LOGINS.items():
         table.add_row(f"Log in as {kind}", f"{login.username}  (kursnett token --as {login.username})")
+    table.add_section()
+    for what, how in next_steps(places).items():
+        table.add_row(what, how)
     return table
+
+
+def next_steps(places: Places) -> dict[str, str]:
+    """What a person may want to do now, and how; in a second terminal when the first one holds the stack."""
+    steps = {
+        "See the courses": f"{places.gateway}/api/catalogue/v1/courses",
+        "Enrol somebody": "README.md, under “A first enrolment”",
+        "Watch one seat's story": "kursnett demo",
+        "Is all well?": "kursnett status, kursnett doctor",
+        "Stop, start over": "kursnett down, kursnett reset",
+    }
+    ours = Path(sys.executable).with_name("kursnett")
+    if shutil.which("kursnett") == str(ours) or not ours.exists():
+        return steps
+    return {"To have kursnett": f'PATH="{ours.parent}:$PATH"', **steps}

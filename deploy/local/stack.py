@@ -22,7 +22,10 @@ from deploy.trouble import Trouble
 
 SERVERS = ("postgres", "kafka", "issuer", "mail")
 EVERYTHING = (*SERVERS, *SERVICES, "gateway")
-KEPT = ("postgres", "kafka", "issuer", "gateway", "secrets", "logs", "postgres.path", "state.json", "state.new", "lock")
+KEPT = (
+    *("postgres", "kafka", "issuer", "gateway", "secrets", "logs"),
+    *("postgres.path", "state.json", "state.new", "lock", "demo"),
+)
 START_SECONDS = 300.0  # a first start fetches 75 MB
 STOP_SECONDS = 60.0  # services 20 s, then the servers 20 s
 ROOM_BYTES = 300_000_000  # a new stack's files with the demonstration data, twice over

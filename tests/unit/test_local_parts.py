@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import stat
+import sys
 from email.message import EmailMessage
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 
 from deploy import secrets
 from deploy.local import jars, ports
+from deploy.local.display import next_steps
 from deploy.local.kafka import escaped
 from deploy.local.mail import Box, application
 from deploy.local.places import Places
@@ -68,6 +70,27 @@ def test_a_full_disk_is_told_before_the_start_and_as_the_cause_of_whatever_fails
         stack.start()
     assert stack.supervisor is None
     assert "is full" in str(stack.explained(trouble))
+
+
+def test_a_reset_takes_along_the_note_that_the_demo_data_is_there_and_nothing_of_others(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "demo").touch()
+    (home / "mine").touch()
+    Stack(Places(home)).reset()
+    assert [path.name for path in home.iterdir()] == ["mine"]
+
+
+def test_what_to_do_next_begins_with_the_path_where_kursnett_is_not_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Places(tmp_path, gateway_port=8099)
+    folder = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert next_steps(places)["To have kursnett"] == f'PATH="{folder}:$PATH"'
+    monkeypatch.setenv("PATH", str(folder))
+    assert "To have kursnett" not in next_steps(places)
+    assert next_steps(places)["See the courses"] == "http://localhost:8099/api/catalogue/v1/courses"
 
 
 @pytest.mark.parametrize(
