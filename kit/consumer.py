@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from kit import fetching, logs, offsets, parking, switch
-from kit.database import AWAY
+from kit.database import AWAY, Busy
 from kit.effects import Effects
+from kit.health import broker_answers
 from kit.listeners import Listeners
 from kit.parking import Record
 from kit.running import Running
@@ -47,6 +48,8 @@ class Consumer:
         self._pattern = pattern
         self._foreign = foreign
         self._progress = time.monotonic()
+        self._in_hand = 0  # records taken and not done with
+        self._member = _Member()
         self._effects: Effects
 
     async def run(self, running: Running) -> None:
@@ -65,11 +68,39 @@ class Consumer:
             logger=logging.getLogger("faststream"),
         )
         self._subscriber = self._subscribe(broker)
-        await broker.start()
+        self._broker_answers = broker_answers(running.settings.kafka_bootstrap)
         try:
-            await self._watch()
+            if await self._knows_switch() and await self._joins(broker):
+                await self._watch()
         finally:
             await broker.stop()
+
+    async def _knows_switch(self) -> bool:
+        """See before the first record whether operators have paused us. False when asked to stop before."""
+        while True:
+            try:
+                async with self._running.database.reading("consumer") as conn:
+                    position = await switch.look(conn, self.group)
+            except Busy:
+                if not await self._running.pause(SWITCH_S):
+                    return False
+            else:
+                self._effects.paused = (position.reason or "by an operator") if position.paused else ""
+                return True
+
+    async def _joins(self, broker: KafkaBroker) -> bool:
+        """Join the group, which waits for a topic that its owner has not made yet. False when asked to stop before."""
+        joining = asyncio.ensure_future(broker.start())
+        stop = asyncio.ensure_future(self._running.stopping.wait())
+        await asyncio.wait([joining, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not joining.done():
+            joining.cancel()
+            await asyncio.wait([joining])
+            return False
+        await joining
+        self._progress = time.monotonic()
+        return True
 
     def _subscribe(self, broker: KafkaBroker) -> Any:
         # A lasting member that comes back gets its old assignment and never the topics that fit the pattern since.
@@ -84,6 +115,7 @@ class Consumer:
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,  # a reply_to header would make FastStream publish with our credentials
+            listener=self._member,
             parser=self._parse,
             decoder=_as_it_is,
             max_poll_interval_ms=300_000,
@@ -112,7 +144,12 @@ class Consumer:
     async def _take(self, message: KafkaMessage) -> None:
         """One batch: one transaction and one commit of offsets; record by record when that fails. Never raises."""
         records: Any = message.raw_message
-        if self._effects.paused or not await self._effects.take(records):
+        self._in_hand = len(records)
+        try:
+            taken = not self._effects.paused and await self._effects.take(records)
+        finally:
+            self._in_hand = 0
+        if not taken:
             self._rewind(records)
             return
         self._progress = time.monotonic()
@@ -168,25 +205,31 @@ class Consumer:
     async def _replay(self, since_s: float) -> None:
         assigned = self._kafka.assignment()
         found = await self._kafka.offsets_for_times({place: int(since_s * 1000) for place in assigned})
-        for place, offset in found.items():
-            if offset is not None:
-                self._kafka.seek(place, offset.offset)
+        begin = {place: offset.offset for place, offset in found.items() if offset is not None}
+        for place, at in begin.items():
+            self._kafka.seek(place, at)
+        if begin:
+            await self._kafka.commit(begin)  # a restart or another owner goes on with it
         log.info("consumer_replays", consumer=self.group, partitions=len(assigned))
 
     async def _look_for_progress(self) -> None:
-        lag = 0
+        known = self._in_hand  # the broker's client counts these as taken
         assigned = self._kafka.assignment()
         try:
             async with asyncio.timeout(WATCH_S):
                 for place, end in (await self._kafka.end_offsets(list(assigned))).items():
-                    lag += max(0, end - await self._kafka.position(place))
-        except (KafkaError, TimeoutError) as error:  # the broker is away: a restart of ours would not help
+                    known += max(0, end - await self._kafka.position(place))
+            lag: int | None = known
+            self._running.metrics.consumer_lag.labels(self.group).set(known)
+        except (KafkaError, TimeoutError) as error:
             log.info("lag_not_known", consumer=self.group, error=type(error).__name__)
-            self._progress = time.monotonic()
-            return
-        self._running.metrics.consumer_lag.labels(self.group).set(lag)
+            lag = None
         nothing_yet = self._pattern is not None and not self._kafka.subscription()  # no topic fits the pattern
-        if (assigned and lag == 0) or nothing_yet or self._effects.waiting_for_database:
+        # In the group without a partition: there are more replicas than partitions. Not in it for long: stuck.
+        nothing_to_do = lag == 0 and self._member.has_joined
+        # A broker that is away is no reason to restart; one that answers everybody but this client is.
+        away = lag is None and await self._broker_answers() is not None
+        if nothing_to_do or nothing_yet or away or self._effects.waiting_for_database:
             self._progress = time.monotonic()
         if self._idle_s() > STUCK_S:
             log.error("consumer_stuck", consumer=self.group, lag=lag, partitions=len(assigned))
@@ -201,6 +244,18 @@ class Consumer:
             return f"paused: {self._effects.paused}"
         behind_s = self._idle_s()
         return f"no progress for {behind_s:.0f} s" if behind_s > STUCK_S / 2 else None
+
+
+class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Whether this consumer is in its group, be it without any partition."""
+
+    has_joined = False
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        self.has_joined = False
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        self.has_joined = True
 
 
 async def _as_it_is(message: KafkaMessage) -> Any:

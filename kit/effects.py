@@ -51,7 +51,7 @@ class Effects:
             if len(records) > 1:
                 log.info("batch_taken_apart", consumer=self._group, count=len(records), error=type(error).__name__)
         for record in records:
-            if self.paused or not await self._one(record):
+            if self.paused or self._running.stopping.is_set() or not await self._one(record):
                 return False
             self.waited = time.monotonic()  # slow is not stuck: a restart would begin the whole batch again
         return True
@@ -138,17 +138,18 @@ class Effects:
         """Park one record; waits for the database as long as it takes. False when the process is stopping."""
         state = "refused" if self._foreign and reason != "failed" else "parked"
 
-        async def keep(conn: Connection) -> None:
-            await self._keep(conn, record, state, reason, detail)
+        async def keep(conn: Connection) -> bool:
+            return await self._keep(conn, record, state, reason, detail)
 
+        new = False
         while True:
             try:
-                await self._running.database.run(keep, "consumer")
+                new = await self._running.database.run(keep, "consumer")
                 break
             except Exception as error:
                 if not await self._wait_for_database(error):
                     return False
-        if state == "parked":
+        if state == "parked" and new:  # what was parked before and is read again says nothing of this deploy
             self._outcomes.append(True)
             if sum(self._outcomes) >= MOST_PARKED:
                 self._outcomes.clear()
@@ -160,9 +161,9 @@ class Effects:
         await self._running.database.run(lambda conn: switch.pause(conn, self._group, reason), "consumer")
         log.error("consumer_paused", consumer=self._group, because=reason)
 
-    async def _keep(self, conn: Connection, record: Record, state: str, reason: str, detail: str) -> None:
+    async def _keep(self, conn: Connection, record: Record, state: str, reason: str, detail: str) -> bool:
         event_id, kind = self._named(record)
-        await parking.park(
+        new = await parking.park(
             conn,
             self._running.name,
             self._group,
@@ -176,6 +177,7 @@ class Effects:
         place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         log.warning("record_parked", consumer=self._group, reason=reason, **place)
         self._running.metrics.consumer_events.labels(self._group, "parked").inc()
+        return new
 
     def _named(self, record: Record) -> tuple[str | None, str | None]:
         try:

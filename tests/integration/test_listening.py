@@ -18,11 +18,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 
 from contracts.envelope import Event
 from contracts.registry import BY_TYPE
 from contracts.topics import Topic
+from deploy.local.processes import Program, Supervisor
 from kit import consumer as watched
 from kit import effects, switch, topics
 from kit.consumer import Consumer
@@ -157,6 +159,72 @@ async def here(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[R
         yield here
 
 
+async def test_a_stuck_process_ends_with_70_and_its_supervisor_starts_it_again(world: World, tmp_path: Path) -> None:
+    await world.make_topic()
+    await world.send(3)
+    hangs = tmp_path / "hangs"
+    hangs.touch()
+    environment = world.environment(
+        tmp_path / "migrations", LISTENER_HANGS=str(hangs), LISTENER_STUCK_S=str(STUCK_S), LISTENER_WATCH_S=str(WATCH_S)
+    )
+
+    async def runs() -> bool:
+        return True
+
+    program = Program(
+        "listener", ready=runs, argv=[sys.executable, "-m", "tests.listener", "serve"], environment=environment
+    )
+    ends: list[str] = []
+    supervisor = Supervisor([program], tmp_path, tmp_path / "logs", lambda: None)
+    known = supervisor.known["listener"]
+
+    def note() -> None:
+        if known.state == "restarting":
+            ends.append(known.text)
+
+    supervisor._changed = note
+    keeping = asyncio.create_task(supervisor.run())
+    try:
+
+        async def ended() -> bool:
+            return bool(ends)
+
+        await until(ended, 60)
+        assert await world.done() == 0
+        hangs.unlink()
+        await world.are_done(3, 60)
+    finally:
+        supervisor.stopping.set()
+        await keeping
+    assert set(ends) == {"ended with 70"}
+    assert '"event":"consumer_stuck"' in (tmp_path / "logs" / "listener.log").read_text()
+
+
+async def test_a_listener_that_never_returns_is_seen(world: World, here: Running) -> None:
+    """The red control of all below: what is watched here in the same way is ended."""
+    await world.make_topic()
+    await world.send(1)
+    let_go = asyncio.Event()
+
+    async def hang(conn: Connection, received: Sequence[Received]) -> None:
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with listening(here, world.consumer(hang)):
+
+        async def ended() -> bool:
+            return bool(world.ends)
+
+        try:
+            await until(ended, 30)
+        finally:
+            let_go.set()
+    assert set(world.ends) == {70}
+
+
 async def test_a_paused_consumer_is_left_alone(world: World, here: Running) -> None:
     await world.make_topic()
     await world.send(3)
@@ -203,6 +271,52 @@ async def test_a_consumer_whose_topic_nobody_has_made_yet_is_left_alone(world: W
         await world.make_topic()
         await world.send(3)
         await world.are_done(3)
+    assert world.ends == []
+
+
+async def test_a_consumer_that_waits_for_its_topic_hears_that_it_is_to_stop(world: World, here: Running) -> None:
+    async with listening(here, world.consumer(listener.write)):
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+
+
+async def test_a_broker_that_is_away_is_waited_for_and_a_client_that_cannot_reach_it_is_not(
+    world: World, here: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.make_topic()
+    away: list[str | None] = ["no broker answers"]
+
+    async def answers() -> str | None:
+        return away[0]
+
+    async def unreachable(self: AIOKafkaConsumer, partitions: object) -> None:
+        raise KafkaConnectionError
+
+    monkeypatch.setattr(watched, "broker_answers", lambda bootstrap: answers)
+    monkeypatch.setattr(AIOKafkaConsumer, "end_offsets", unreachable)
+    async with listening(here, world.consumer(listener.write)):
+        await world.watched_for(2)
+        assert world.ends == []
+        away[0] = None
+
+        async def ended() -> bool:
+            return bool(world.ends)
+
+        await until(ended, 30)
+
+
+async def test_a_replica_too_many_for_the_partitions_is_left_alone(world: World, here: Running) -> None:
+    await world.make_topic()
+    another = world.consumer(listener.write)
+    async with (
+        listening(here, world.consumer(listener.write)),
+        running(world.settings, world.name) as there,
+        listening(there, another),
+    ):
+        await world.send(3)
+        await world.are_done(3)
+        await world.watched_for(3)
     assert world.ends == []
 
 
