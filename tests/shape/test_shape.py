@@ -32,7 +32,7 @@ EMPTY_MODULES = {"utils", "helpers", "common", "misc", "base", "manager"}
 STANDARD = ("README.md", "__init__.py", "__main__.py", "app.py", "settings.py", "events.py", "store.py", "migrations")
 # A lock with the address of one house's mirror, or a path of one machine, works nowhere else.
 STRANGE = re.compile(
-    r"(--(extra-)?index-url|--find-links|/(?:work|root|home/[a-z]\w*)/\w|pythonhosted\.org|://[^/\s]*(?:artifactory|nexus|jfrog|mirror))"
+    r"(--(extra-)?index-url|--find-links[ =]|/(?:work|root|home/[a-z]\w*)/\w|pythonhosted\.org|://[^/\s]*(?:artifactory|nexus|jfrog|mirror))"
 )
 
 Check = Callable[[str, str], Iterator[str]]  # (path from the root, text) -> what is wrong
