@@ -74,7 +74,9 @@ def in_utc(instant: datetime) -> datetime:
     """The same instant in UTC; refuses years that nobody means."""
     if not _FIRST <= instant < _LAST:
         raise ValueError(f"must be between {_FIRST.year} and {_LAST.year}")
-    return instant.astimezone(UTC)
+    return (
+        instant.astimezone(UTC) if instant.utcoffset() else instant.replace(tzinfo=UTC)
+    )  # ours are: a tenth of the time
 
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$", description="a-z, 0-9 and hyphens")]

@@ -75,11 +75,11 @@ class Listeners:
         """The record as an event. Raises Refused with the reason, whatever the bytes and headers are."""
         if record.key is not None and len(record.key) > MOST_KEY_BYTES:
             raise Refused("too_large", f"the key is {len(record.key)} bytes; a key may have {MOST_KEY_BYTES}")
+        owner = _PARTNER_TOPIC.match(record.topic)
         try:
-            envelope = decode(record.value, record.headers)
+            envelope = decode(record.value, record.headers, ours=owner is None)
         except Undecodable as error:
             raise Refused(error.reason, error.detail) from None
-        owner = _PARTNER_TOPIC.match(record.topic)
         expected = f"/partners/{owner[1]}" if owner else f"/{record.topic.partition('.')[0]}"
         if envelope.source != expected:
             raise Refused("foreign_source", f"source must be {expected} on this topic")

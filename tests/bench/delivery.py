@@ -27,6 +27,7 @@ from kit import logs, outbox, topics
 from kit.consumer import Consumer
 from kit.database import Connection, connect
 from kit.listeners import Listeners, Received
+from kit.service import spare_collector
 from tests.delivery import Servers, listening, relaying, running, until
 
 ROWS = 20_000
@@ -132,6 +133,26 @@ class Bench:
                 await asyncio.sleep(0.01)
         return took
 
+    async def bare_idle(self) -> list[float]:
+        """From sending to a consumer that does nothing, milliseconds, one record at a time: the least there is here."""
+        topic = self.topic + "-bare"
+        producer = AIOKafkaProducer(bootstrap_servers=self.servers.kafka, acks="all", enable_idempotence=True)
+        consumer = AIOKafkaConsumer(topic, bootstrap_servers=self.servers.kafka)
+        await producer.start()
+        await consumer.start()
+        await consumer.seek_to_end()
+        took = []
+        for n in range(IDLE + 20):
+            began = time.perf_counter()
+            sending = asyncio.ensure_future(producer.send_and_wait(topic, b"x" * 600, key=b"t%d" % n))
+            await consumer.getone()
+            took.append((time.perf_counter() - began) * 1000)
+            await sending
+            await asyncio.sleep(0.01)
+        await producer.stop()
+        await consumer.stop()
+        return took[20:]
+
     async def has(self, number: int) -> bool:
         return number in self.heard
 
@@ -154,6 +175,7 @@ class Bench:
 
 async def main(servers: Servers, folder: Path) -> None:
     logs.configure("bench", "error")
+    spare_collector()  # as every service does at its start
     bench = Bench(servers)
     owner = bench.name
     await topics.declare(
@@ -173,11 +195,14 @@ async def main(servers: Servers, folder: Path) -> None:
             relay.append(await bench.relayed(here))
             consumer.append(await bench.consumed(here))
         ordered = await bench.in_order()
+        bare_idle = sorted(await bench.bare_idle())
         idle = sorted(await bench.idle(here))
     row("bare producer loop", statistics.median(bare), "events/s")
     row("relay, lease, order and marks", statistics.median(relay), "events/s")
     row("relay / bare", statistics.median(r / b for r, b in zip(relay, bare, strict=True)), "")
     row("consumer with inbox and a row", statistics.median(consumer), "events/s")
+    row("idle bare send to consumer, p50", statistics.median(bare_idle), "ms")
+    row("idle bare send to consumer, p99", bare_idle[int(len(bare_idle) * 0.99)], "ms")
     row("idle commit to listener, p50", statistics.median(idle), "ms")
     row("idle commit to listener, p99", idle[int(len(idle) * 0.99)], "ms")
     print(f"order per key over all rounds: {'unbroken' if ordered else 'BROKEN'}")
