@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import functools
 import json
 import time
@@ -30,6 +31,7 @@ BATCH_BYTES = 256 * 1024
 SEND_S = 15.0  # an idempotent producer never gives up by itself; after this all is sent again
 REST_S = 5.0  # how long an aggregate rests whose record the broker refused, or whose topic is not there
 TOPIC_S = 5.0
+STOP_S = 2.0
 
 # Beside what aiokafka calls retriable: the broker or this producer is in trouble, and says nothing of the record.
 AWAY = (TimeoutError, KafkaTimeoutError, OutOfOrderSequenceNumber, ProducerClosed, ProducerFenced)
@@ -120,9 +122,13 @@ class Producer:
             log.warning("relay_topic_not_found", topic=topic, error=type(error).__name__)
             return []
 
+    def alive(self, flights: Sequence[Flight]) -> list[Flight]:
+        """Those whose producer was not thrown away since: the rows of the others are to be read and sent again."""
+        return [flight for flight in flights if flight.producer is self._producer]
+
     async def settle(self, flights: Sequence[Flight]) -> list[int]:
         """Wait for the broker; returns the ids of the rows that it has for certain, and lets rest what it refused."""
-        flights = [flight for flight in flights if flight.producer is self._producer]  # else it was thrown away
+        flights = self.alive(flights)
         if not flights:
             return []
         await asyncio.wait([flight.ack for flight in flights], timeout=SEND_S)
@@ -174,10 +180,22 @@ class Producer:
         """Close the producer, whatever state it is in. The next `send` makes a new one."""
         producer, self._producer = self._producer, None
         self._missing.clear()
-        if producer is not None:
-            stop = asyncio.ensure_future(producer.stop())
-            await asyncio.wait([stop], timeout=2)  # it would wait for a broker that is gone
+        if producer is None:
+            return
+        stop = asyncio.ensure_future(producer.stop())
+        await asyncio.wait([stop], timeout=STOP_S)  # it would wait for a broker that is gone
+        if not stop.done():
             stop.cancel()
+            await asyncio.wait([asyncio.ensure_future(_hang_up(producer))], timeout=STOP_S)
+        elif not stop.cancelled():
+            stop.exception()
+
+
+async def _hang_up(producer: AIOKafkaProducer) -> None:
+    """End what a `stop` that was cut off leaves running: it would hold its connections, and send what was given up."""
+    await producer.client.close()  # first, so that nothing under way is waited for
+    with contextlib.suppress(Exception):  # it may have failed before
+        await producer._sender.close()
 
 
 # Hashing in Python costs more than all else that is done to a row, and a busy aggregate's key comes again and again.
