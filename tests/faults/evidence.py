@@ -214,7 +214,7 @@ async def rest(dsns: Mapping[str, str], bootstrap: str, healed: float, within_s:
 
 
 async def processes(pids: Mapping[str, int], admin_dsn: str) -> dict[str, Row]:
-    """What each service's process holds: open files, threads, memory in kB, connections to PostgreSQL by pool."""
+    """What each service's process holds: files, clients, threads, memory in kB, connections to PostgreSQL by pool."""
     conn = await asyncpg.connect(admin_dsn)
     try:
         connections = {row[0]: row[1] for row in await conn.fetch(_CONNECTIONS)}
@@ -224,9 +224,14 @@ async def processes(pids: Mapping[str, int], admin_dsn: str) -> dict[str, Row]:
     for service, pid in pids.items():
         process = psutil.Process(pid)
         pools = {name.partition("/")[2]: n for name, n in connections.items() if name.startswith(f"{service}/")}
+        sockets = process.net_connections(kind="tcp")
+        doors = {one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN}
+        clients = sum(one.laddr.port in doors and one.status != psutil.CONN_LISTEN for one in sockets)
         found[service] = {
             "pid": pid,
-            "files": process.num_fds() - sum(pools.values()),  # pools grow and shrink, and are counted for themselves
+            # Pools grow and shrink, and clients come and go: these are counted for themselves.
+            "files": process.num_fds() - sum(pools.values()) - clients,
+            "clients": clients,
             "threads": process.num_threads(),
             "rss_kb": process.memory_info().rss // 1024,
             "pools": pools,

@@ -9,6 +9,7 @@ MAIL_QUIET_S = 75.0  # a mail whose sender was killed is taken in hand again aft
 POOLS = {"web": 8, "consumer": 3, "relay": 2, "worker": 2}
 SLACK = 5
 RSS_KB = 64 * 1024
+CLIENTS = 60  # two connections of each client and partner, and some that are just being closed
 
 
 def comes_to_rest(world: World) -> Looked:
@@ -36,6 +37,7 @@ def no_leak(world: World) -> Looked:
         found.also[f"files of {service}"] = f"{start['files']} to {end['files']}"
         for name, most in (
             ("files", start["files"] + SLACK),
+            ("clients", CLIENTS),
             ("threads", start["threads"] + SLACK),
             ("rss_kb", start["rss_kb"] + RSS_KB),
         ):

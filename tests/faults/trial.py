@@ -25,6 +25,7 @@ from tests.faults.workload import CANARIES, Workload
 
 WARM_UP_S = 8.0
 REST_S = 90.0
+STILL_TRIES = 5
 
 
 class Trial:
@@ -87,12 +88,16 @@ class Trial:
         found = Evidence(history=self.history.lines, before=self._before)
         found.quiet = await evidence.rest(dsns, self.stack.partner_kafka, self._healed, rest_s)
         found.after = await self._processes()
-        found.tables = await evidence.tables(dsns)
-        found.records = await evidence.records(self.stack.partner_kafka)
-        found.deliveries = evidence.lines(self.stack.sink.deliveries)
+        metrics = await self._metrics()
+        await self._hold_still(dsns)
+        try:
+            found.tables = await evidence.tables(dsns)
+            found.records = await evidence.records(self.stack.partner_kafka)
+            found.deliveries = evidence.lines(self.stack.sink.deliveries)
+        finally:
+            self.stack.mend()
         found.notifier_log = evidence.lines(self.stack.services["notifier"].log_path)
         places = {path.name: path.read_bytes() for path in sorted(self.stack.logs.glob("*.log*"))}
-        metrics = await self._metrics()
         topics: dict[str, bytearray] = {}
         for one in found.records:
             if not one.topic.startswith("partners."):
@@ -110,6 +115,18 @@ class Trial:
             found.scanned[what] = sum(len(text) for text in texts.values())
             found.leaks += evidence.leaks(CANARIES, texts)
         return found
+
+    async def _hold_still(self, dsns: Mapping[str, str]) -> None:
+        """Freeze the services at a moment at which nothing moves: a mail that was put off may go out at any time."""
+        for _ in range(STILL_TRIES):
+            for service in self.stack.services.values():
+                service.freeze()
+            if not any((await evidence.waiting(dsns, self.stack.partner_kafka)).values()):
+                return
+            self.stack.mend()
+            await asyncio.sleep(1)
+        for service in self.stack.services.values():
+            service.freeze()
 
     async def _audit(self, service: str) -> list[Any]:
         try:

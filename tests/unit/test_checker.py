@@ -188,7 +188,7 @@ def whole() -> Evidence:
     run.note("fault", id=1, f="kill", target="catalogue")
     run.note("heal", id=1, f="kill", target="catalogue")
     found = run.evidence
-    held = {"pid": 1, "files": 30, "threads": 5, "rss_kb": 90_000, "pools": {"web": 2}}
+    held = {"pid": 1, "files": 30, "clients": 17, "threads": 5, "rss_kb": 90_000, "pools": {"web": 2}}
     for service in ("catalogue", "enrolment", "notifier"):
         found.before[service], found.after[service] = dict(held), dict(held)
     found.quiet = {"outbox": 1.0, "lag": 2.0, "sending": 0.5}
