@@ -19,7 +19,7 @@ def one_mail(world: World) -> Looked:
     And then our log says so, by a line of that notice.
     """
     found = Looked({"notices sent": 0, "mails taken": 0})
-    found.also |= {"failed": 0, "still waiting": 0, "taken more than once": 0}
+    found.also |= {"failed": 0, "still waiting": 0, "taken more than once": 0, "taken and not answered": 0}
     told = _told(world)
     subjects = {row["id"]: row["subject"] for row in world.rows("enrolment.learners")}
     notices = {row["message_id"]: row for row in world.rows("notifier.notices") if row["message_id"]}
@@ -28,6 +28,7 @@ def one_mail(world: World) -> Looked:
         if mail["outcome"] in ("ok", "unanswered"):
             taken[mail["message_id"]].append(mail)
             found.seen["mails taken"] += 1
+            found.also["taken and not answered"] += mail["outcome"] == "unanswered"
     for message_id, mails in taken.items():
         row = notices.get(message_id)
         if row is None:
