@@ -1,5 +1,6 @@
 """One JSON line for each thing worth telling: allow-listed fields only, never a value that a person typed."""
 
+import contextlib
 import json
 import logging
 import re
@@ -153,8 +154,10 @@ class Stdout:
         pass
 
     def msg(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        # On a full disk the line is lost. Raised, it would end the task that told it, and the disk's room comes back.
+        with contextlib.suppress(OSError):
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     debug = info = warning = warn = error = critical = exception = fatal = msg
 

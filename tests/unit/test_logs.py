@@ -1,7 +1,10 @@
 import ast
+import errno
 import importlib
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,3 +183,18 @@ def test_the_trail_ends_where_it_should() -> None:
             assert trail.here().correlation_id == "inner"
         assert trail.here().correlation_id == "outer"
     assert trail.current() is None
+
+
+class FullDisk(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_finds_no_room_on_the_disk_ends_nothing(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = FullDisk()
+    monkeypatch.setattr(sys, "stdout", full)
+    with pytest.raises(OSError, match="No space"):
+        full.flush()  # the control
+    logs.get("kit.demo").info("a thing was kept")
+    logging.getLogger("aiokafka").error("a library's word")  # told within the library's own tasks
+    assert "a library's word" in full.getvalue()
