@@ -80,8 +80,9 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
 
 
 def _watch(stack: Stack) -> None:
-    """Return when the stack has stopped; until then, tell of each program that dies and of its return."""
+    """Return when the stack has stopped; until then, tell of programs that die and return, and of a full disk."""
     well: dict[str, bool] = {}
+    full = False  # on a full disk the supervisor cannot write what it knows
     while stack.supervisor is not None:
         state = stack.state()
         for name, known in state.get("programs", {}).items() if state.get("phase") == "ready" else ():
@@ -89,8 +90,10 @@ def _watch(stack: Stack) -> None:
             if is_well != well.setdefault(name, True):
                 well[name] = is_well
                 console.print(f"{name} is back." if is_well else f"{name} ended; it is started again.", markup=False)
-                if not is_well and stack.is_full():
-                    console.print(f"The disk of {stack.places.home} is full: make room.", markup=False)
+        if stack.is_full() != full:
+            full = not full
+            told = "is full: make room, and it goes on." if full else "has room again."
+            console.print(f"The disk of {stack.places.home} {told}", markup=False, soft_wrap=True)
         time.sleep(WATCH_SECONDS)
 
 

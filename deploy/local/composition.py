@@ -12,7 +12,7 @@ from deploy.local.issuer import Issuer
 from deploy.local.kafka import Kafka
 from deploy.local.leftovers import MARK
 from deploy.local.places import ROOT, SERVICES, Places
-from deploy.local.postgres import Postgres
+from deploy.local.postgres import NO_TLS, Postgres
 from deploy.local.processes import Program, Say
 from deploy.trouble import Trouble
 
@@ -83,6 +83,7 @@ def service(places: Places, name: str) -> Program:
 def settings(places: Places, name: str) -> dict[str, str]:
     """The environment that one service is run with; its secrets are files."""
     common = {
+        **NO_TLS,
         "KURSNETT_ENVIRONMENT": "development",
         "KURSNETT_INSTANCE": "1",  # one process each: restarted, it takes its partitions and its lease back at once
         "KURSNETT_DATABASE_HOST": "127.0.0.1",

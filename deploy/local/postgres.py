@@ -33,6 +33,10 @@ SETTINGS = {
     "log_timezone": "UTC",
 }
 
+# To 127.0.0.1 only. With TLS in question, asyncpg looks for certificates in the user's home, and takes one that it may
+# not read for a server that does not answer.
+NO_TLS = {"PGSSLMODE": "disable"}
+
 
 def binaries(chosen: str | None = None) -> Path:
     """The folder with bin/, lib/ and share/ of a PostgreSQL 18 that runs on this machine. Raises Trouble."""
@@ -213,7 +217,8 @@ class Postgres:
         """Whether the server that answers is the one on our data, and not another that has the port."""
         name = (self.folder / "name").read_text()
         try:
-            connection = await asyncpg.connect(self.places.database("admin"), timeout=2, command_timeout=2)
+            address = self.places.database("admin")
+            connection = await asyncpg.connect(address, timeout=2, command_timeout=2, ssl=False)  # see NO_TLS
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             return False
         try:
