@@ -1,5 +1,6 @@
 """A batch that has to be taken record by record is slow, and being slow is not being stuck."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,7 @@ async def test_each_record_of_a_slow_batch_counts_as_progress() -> None:
         seen.append(effects.waited)
         effects.waited = 0.0
 
-    running: Any = SimpleNamespace(database=SimpleNamespace(run=run), name="test")
+    running: Any = SimpleNamespace(database=SimpleNamespace(run=run), name="test", stopping=asyncio.Event())
     effects = Effects("test.things", running, Listeners(), foreign=False)
     effects.waited = 0.0
     records = [Record("test.things", 0, offset, None, (), b"{}") for offset in range(3)]
