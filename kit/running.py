@@ -2,8 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from kit.database import Database
+from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.settings import Settings
@@ -18,6 +20,7 @@ class Running:
     database: Database
     metrics: Metrics
     health: Health
+    desk: GroupCommit[Any, Any] | None = None  # where requests that are committed together are handed in
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def pause(self, seconds: float) -> bool:

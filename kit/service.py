@@ -22,6 +22,7 @@ from contracts.topics import owned_by
 from kit import health, http, idempotency, logs, migrations, topics, tracing
 from kit.consumer import Consumer
 from kit.database import Connection, Database, connect
+from kit.groupcommit import Commit, GroupCommit
 from kit.metrics import Metrics
 from kit.relay import Relay
 from kit.running import Running
@@ -51,6 +52,7 @@ class Service:
     routers: Sequence[APIRouter] = ()
     consumers: Sequence[Consumer] = ()
     workers: Mapping[str, Worker] = field(default_factory=dict)
+    decide: Commit[Any, Any] | None = None  # decides a batch of commands that are committed together
     timeline: More = nothing_more  # what it knows of one thing beside what it said and heard
     log_fields: frozenset[str] = frozenset()  # what its own log lines may hold beside the kit's fields: ids, never text
 
@@ -134,6 +136,8 @@ async def serve(service: Service) -> None:
     database = Database(service.settings)
     await database.open()
     running = Running(service.name, service.settings, database, Metrics(), health.Health(service.name))
+    if service.decide is not None:
+        running.desk = GroupCommit(database, service.decide)
     relay = Relay(database, service.settings, running.metrics)
     running.health.register("database", health.database_answers(database))
     running.health.register("broker", health.broker_answers(service.settings.kafka_bootstrap))

@@ -1,0 +1,112 @@
+"""Requests that are committed together keep their order, their own outcomes and their own failures."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from kit import groupcommit
+from kit.database import Busy, Connection, Database, Unknown
+from kit.groupcommit import GroupCommit
+from tests.delivery import Servers
+
+pytestmark = pytest.mark.anyio
+
+
+class Till:
+    """Writes down each number it is given; 666666 is poison to whole batches, -1 is refused by itself."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.batches: list[list[int]] = []
+        self.desk: GroupCommit[int, int] = GroupCommit(database, self.commit)
+
+    async def commit(self, conn: Connection, numbers: Sequence[int]) -> list[int | Exception]:
+        self.batches.append(list(numbers))
+        if 666_666 in numbers:
+            raise LookupError("poison")
+        good = [number for number in numbers if number >= 0]
+        await conn.execute("INSERT INTO taken (number) SELECT unnest($1::int[])", good)
+        return [number * 10 if number >= 0 else ValueError("refused") for number in numbers]
+
+    async def taken(self) -> list[int]:
+        async with self.database.reading() as conn:
+            return [row["number"] for row in await conn.fetch("SELECT number FROM taken ORDER BY place")]
+
+
+@pytest.fixture
+async def till(servers: Servers) -> AsyncIterator[Till]:
+    database = Database(await servers.database(), pools={"web": 4})
+    await database.open()
+    async with database.reading() as conn:
+        await conn.execute("CREATE TABLE taken (place serial, number int)")
+    yield Till(database)
+    await database.close()
+
+
+async def test_what_comes_while_a_batch_commits_shares_the_next(till: Till) -> None:
+    results = await asyncio.gather(*(till.desk.submit(number) for number in range(1000)))
+    assert results == [number * 10 for number in range(1000)]
+    assert await till.taken() == list(range(1000))  # the order of arrival
+    assert len(till.batches) == 2  # 512 and the rest
+
+
+async def test_one_alone_is_a_batch_of_one_and_the_desk_sleeps_after_it(till: Till) -> None:
+    for number in range(3):
+        assert await till.desk.submit(number) == number * 10
+    assert till.batches == [[0], [1], [2]]
+
+
+async def test_one_that_is_refused_costs_only_itself(till: Till) -> None:
+    results = await asyncio.gather(*(till.desk.submit(number) for number in (1, -1, 2)), return_exceptions=True)
+    assert [type(result) for result in results] == [int, ValueError, int]
+    assert len(till.batches) == 1
+
+
+async def test_one_that_breaks_the_batch_costs_the_others_nothing_but_time(till: Till) -> None:
+    results = await asyncio.gather(*(till.desk.submit(number) for number in (1, 666_666, 2)), return_exceptions=True)
+    assert [type(result) for result in results] == [int, LookupError, int]
+    assert await till.taken() == [1, 2]
+
+
+async def test_a_lost_answer_to_commit_is_unknown_to_all_of_the_batch(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: Any) -> Any:
+        raise Unknown
+
+    monkeypatch.setattr(till.database, "run", lost)
+    results = await asyncio.gather(*(till.desk.submit(number) for number in (1, 2)), return_exceptions=True)
+    assert [type(result) for result in results] == [Unknown, Unknown]
+
+
+async def test_who_comes_when_too_many_wait_is_told_at_once(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groupcommit, "QUEUE", 5)
+    results = await asyncio.gather(*(till.desk.submit(number) for number in range(8)), return_exceptions=True)
+    assert [type(result) for result in results] == [int] * 5 + [Busy] * 3
+    assert await till.desk.submit(9) == 90  # and nobody is left waiting afterwards
+
+
+async def test_who_hangs_up_before_the_decision_has_nothing_done(till: Till) -> None:
+    first = asyncio.create_task(till.desk.submit(1))
+    second = asyncio.create_task(till.desk.submit(2))
+    await asyncio.sleep(0)  # both are in the queue, nothing is decided
+    second.cancel()
+    assert await first == 10
+    assert await till.taken() == [1]
+
+
+async def test_nobody_is_left_waiting_however_they_come(till: Till) -> None:
+    """A wake-up lost between the last look and the end of the drain would leave somebody waiting for ever."""
+
+    async def client(number: int) -> int:
+        total = 0
+        for turn in range(20):
+            await asyncio.sleep(0)
+            total += await till.desk.submit(number * 100 + turn)
+        return total
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(client(number) for number in range(1, 11)))
+    assert len(await till.taken()) == 200
