@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -25,9 +25,21 @@ FORGET_EVERY_S = 300.0
 _LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
 # A statement of its own, after the lock: its snapshot shows what the lock's last holder has committed.
 _STORED = "SELECT body_hash, status, headers, body FROM idempotency WHERE caller = $1 AND route = $2 AND key = $3"
-_KEEP = """
+# The same two for many requests at once. The locks are tried in the order of the requests and waited for by nobody.
+_LOCK_MANY = """
+SELECT pg_try_advisory_xact_lock(hashtextextended(new.name, 0)) AS free
+FROM unnest($1::text[]) WITH ORDINALITY AS new (name, place) ORDER BY new.place
+"""
+_STORED_MANY = """
+SELECT new.place, body_hash, status, headers, body
+FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS new (caller, route, key, place)
+JOIN idempotency USING (caller, route, key)
+"""
+_KEEP_MANY = """
 INSERT INTO idempotency (caller, route, key, body_hash, status, headers, body)
-VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7)
+SELECT caller, route, key, body_hash, status, headers::jsonb, body
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::smallint[], $6::text[], $7::bytea[])
+     AS new (caller, route, key, body_hash, status, headers, body)
 """
 _FORGET = """
 DELETE FROM idempotency WHERE ctid IN (
@@ -43,6 +55,11 @@ class Asked:
     route: str
     key: str
     body_hash: bytes
+
+    @property
+    def name(self) -> str:
+        """One word for caller, route and key, for the lock."""
+        return hashlib.sha256("\0".join((self.caller, self.route, self.key)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -94,31 +111,76 @@ async def once(conn: Connection, request: Asked | None, effect: Callable[[], Awa
     """
     if request is None:
         return written(await effect())
-    name = "\0".join((request.caller, request.route, request.key))
-    if not await conn.fetchval(_LOCK, hashlib.sha256(name.encode()).hexdigest()):
-        words = "A request with this Idempotency-Key has not ended yet. Ask again with the same key."
-        raise Problem("request-in-progress", "The same request is under way", 409, words, headers={"retry-after": "1"})
+    if not await conn.fetchval(_LOCK, request.name):
+        raise _under_way()
     stored = await conn.fetchrow(_STORED, request.caller, request.route, request.key)
     if stored is not None:
-        if stored["body_hash"] != request.body_hash:
-            words = "This Idempotency-Key came before with another request. Make a new key for a new request."
-            raise Problem("idempotency-key-reused", "The Idempotency-Key was used for another request", 422, words)
-        headers = json.loads(stored["headers"]) | {"idempotency-replayed": "true"}
-        return Response(stored["body"], stored["status"], headers)
+        return _again(request, stored)
     response = written(await effect())
-    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
-    body = bytes(response.body)
-    await conn.execute(
-        _KEEP,
-        request.caller,
-        request.route,
-        request.key,
-        request.body_hash,
-        response.status_code,
-        json.dumps(headers),
-        body,
-    )
+    await keep(conn, [(request, response)])
     return response
+
+
+async def answered(conn: Connection, requests: Sequence[Asked | None]) -> list[Response | Problem | None]:
+    """For each of many requests in one transaction: the answer its first time got, what is wrong, or none: do it.
+
+    The second of two with one key in the same list is told that the first is under way, as it would be from elsewhere.
+    """
+    found: list[Response | Problem | None] = [None] * len(requests)
+    first: dict[str, int] = {}
+    for place, request in enumerate(requests):
+        if request is not None and first.setdefault(request.name, place) != place:
+            found[place] = _under_way()
+    places = list(first.values())
+    if not places:
+        return found
+    for place, row in zip(places, await conn.fetch(_LOCK_MANY, list(first)), strict=True):
+        if not row["free"]:
+            found[place] = _under_way()
+    asked = [request for request in (requests[place] for place in places) if request is not None]
+    columns = ([one.caller for one in asked], [one.route for one in asked], [one.key for one in asked])
+    for stored in await conn.fetch(_STORED_MANY, *columns):
+        place = places[stored["place"] - 1]
+        request = requests[place]
+        if request is not None and found[place] is None:
+            try:
+                found[place] = _again(request, stored)
+            except Problem as problem:
+                found[place] = problem
+    return found
+
+
+async def keep(conn: Connection, answers: Sequence[tuple[Asked, Response]]) -> None:
+    """Keep these answers in the transaction of their effects."""
+    if not answers:
+        return
+    rows = [
+        (
+            request.caller,
+            request.route,
+            request.key,
+            request.body_hash,
+            response.status_code,
+            json.dumps({name: value for name, value in response.headers.items() if name != "content-length"}),
+            bytes(response.body),
+        )
+        for request, response in answers
+    ]
+    await conn.execute(_KEEP_MANY, *zip(*rows, strict=True))
+
+
+def _again(request: Asked, stored: Any) -> Response:
+    """The stored answer. Raises Problem (422) when it was another request that had this key."""
+    if stored["body_hash"] != request.body_hash:
+        words = "This Idempotency-Key came before with another request. Make a new key for a new request."
+        raise Problem("idempotency-key-reused", "The Idempotency-Key was used for another request", 422, words)
+    headers = json.loads(stored["headers"]) | {"idempotency-replayed": "true"}
+    return Response(stored["body"], stored["status"], headers)
+
+
+def _under_way() -> Problem:
+    words = "A request with this Idempotency-Key has not ended yet. Ask again with the same key."
+    return Problem("request-in-progress", "The same request is under way", 409, words, headers={"retry-after": "1"})
 
 
 def written(answer: Answer) -> Response:

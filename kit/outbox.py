@@ -40,15 +40,20 @@ async def add(conn: Connection, event: Event) -> Envelope:
     return (await add_all(conn, [event]))[0]
 
 
-async def add_all(conn: Connection, events: Sequence[Event]) -> list[Envelope]:
-    """Say events in this order with the caller's transaction, in two statements however many they are."""
+async def add_all(
+    conn: Connection, events: Sequence[Event], trails: Sequence[trail.Trail] | None = None
+) -> list[Envelope]:
+    """Say events in this order with the caller's transaction, in two statements however many they are.
+
+    `trails` gives each event its own, when one transaction does the work of several requests.
+    """
     if not events:
         return []
     numbers, at = await _number(conn, [aggregate_of(event) for event in events])
-    path = trail.here()
+    paths = trails or [trail.here()] * len(events)
     envelopes = []
     rows: list[Row] = []
-    for event, (epoch, seq) in zip(events, numbers, strict=True):
+    for event, path, (epoch, seq) in zip(events, paths, numbers, strict=True):
         event_id = uuid.uuid7()
         envelope = wrap(
             event,

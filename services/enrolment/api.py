@@ -1,25 +1,34 @@
 """What learners ask over HTTP: which seats are free, a seat or a place in line, and to leave again."""
 
-from datetime import datetime
 from typing import Annotated, cast
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from contracts.fields import Language, Line, Slug
 from kit import openapi, sealing, tags
 from kit.auth import Caller, Signed
-from kit.database import Connection
+from kit.groupcommit import GroupCommit
 from kit.http import Db, ThisService
-from kit.idempotency import Answer, Repeatable, once
+from kit.idempotency import Repeatable
 from kit.tags import IfMatch, IfNoneMatch
-from services.enrolment import commands, domain, store
+from services.enrolment import commands, store
+from services.enrolment.desk import Request
 from services.enrolment.settings import EnrolmentSettings
+from services.enrolment.shown import BASE, EnrolmentList, EnrolmentShown, OfferingSeats, seats_at, shown, tag_of
 
-BASE = "/api/enrolment/v1"
 MOST_LISTED = 100
+
+
+def the_desk(running: ThisService) -> GroupCommit[Request, Response]:
+    if running.desk is None:
+        raise RuntimeError("the service was built without its desk")
+    return running.desk
+
+
+Desk = Annotated[GroupCommit[Request, Response], Depends(the_desk)]
 
 router = APIRouter(prefix=BASE, tags=["enrolment"])
 
@@ -59,56 +68,6 @@ class Asking(BaseModel):
     contact: Contact | None = None
 
 
-class SeatsAt(BaseModel):
-    arena: str
-    capacity: int
-    taken: int
-    free: int
-    queued: int
-
-
-class OfferingSeats(BaseModel):
-    offering_id: UUID
-    course_id: UUID
-    partner: str
-    starts_at: datetime
-    ends_at: datetime
-    cancelled: bool
-    places: list[SeatsAt]
-
-
-class EnrolmentShown(BaseModel):
-    """`place_in_line` is 1-based, only while queued."""
-
-    enrolment_id: UUID
-    offering_id: UUID
-    state: str
-    places: list[str]
-    place: str | None
-    place_in_line: int | None
-    asked_at: datetime
-
-
-class EnrolmentList(BaseModel):
-    items: list[EnrolmentShown]
-
-
-def shown(enrolment: store.Enrolment) -> EnrolmentShown:
-    return EnrolmentShown(
-        enrolment_id=enrolment.id,
-        offering_id=enrolment.offering_id,
-        state=enrolment.state,
-        places=list(enrolment.choices),
-        place=enrolment.place,
-        place_in_line=enrolment.place_in_line,
-        asked_at=enrolment.asked_at,
-    )
-
-
-def tag_of(enrolment: store.Enrolment) -> str:
-    return tags.tag(shown(enrolment).model_dump_json().encode())
-
-
 def login(caller: Caller) -> tuple[str, str]:
     return caller.issuer, caller.subject
 
@@ -140,10 +99,6 @@ async def read_offering(offering_id: UUID, database: Db, if_none_match: IfNoneMa
     return tags.unless_known(seats.model_dump_json().encode(), if_none_match, "no-cache")
 
 
-def seats_at(place: domain.Place) -> SeatsAt:
-    return SeatsAt(arena=place.arena, capacity=place.capacity, taken=place.taken, free=place.free, queued=place.queued)
-
-
 @router.post(
     "/offerings/{offering_id}/enrolments",
     status_code=201,
@@ -151,7 +106,7 @@ def seats_at(place: domain.Place) -> SeatsAt:
     responses=openapi.problems(404, 409),
 )
 async def enrol(
-    offering_id: UUID, asking: Asking, caller: Signed, repeatable: Repeatable, running: ThisService, database: Db
+    offering_id: UUID, asking: Asking, caller: Signed, repeatable: Repeatable, running: ThisService, desk: Desk
 ) -> Response:
     """Ask for a seat: `associated` with a `place`, or `queued` with a `place_in_line`."""
     sealed = None
@@ -159,14 +114,8 @@ async def enrol(
         settings = cast(EnrolmentSettings, running.settings)
         sealed = sealing.seal(settings.contact_public_key, {**asking.contact.model_dump(), "name": asking.name})
 
-    async def work(conn: Connection) -> Response:
-        async def effect() -> Answer:
-            made = await commands.enrol(conn, offering_id, login(caller), asking.places, asking.name, sealed)
-            return Answer(shown(made), 201, {"location": f"{BASE}/enrolments/{made.id}", "etag": tag_of(made)})
-
-        return await once(conn, repeatable, effect)
-
-    return await database.run(work)
+    command = commands.Enrol(offering_id, login(caller), tuple(asking.places), asking.name, sealed)
+    return await desk.submit(Request(command, repeatable))
 
 
 @router.get(
@@ -206,18 +155,11 @@ async def read_own(
     "/enrolments/{enrolment_id}/withdraw", response_model=EnrolmentShown, responses=openapi.problems(404, 409, 412)
 )
 async def withdraw(
-    enrolment_id: UUID, caller: Signed, repeatable: Repeatable, database: Db, if_match: IfMatch = None
+    enrolment_id: UUID, caller: Signed, repeatable: Repeatable, desk: Desk, if_match: IfMatch = None
 ) -> Response:
     """Leave the seat or the line. The seat goes to the first in line in the same moment."""
 
     def expect(here: store.Enrolment) -> None:
         tags.must_match(if_match, tag_of(here))
 
-    async def work(conn: Connection) -> Response:
-        async def effect() -> Answer:
-            left = await commands.withdraw(conn, enrolment_id, login(caller), expect)
-            return Answer(shown(left), headers={"etag": tag_of(left)})
-
-        return await once(conn, repeatable, effect)
-
-    return await database.run(work)
+    return await desk.submit(Request(commands.Withdraw(enrolment_id, login(caller), expect), repeatable))

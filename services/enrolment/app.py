@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kit.service import Service
 from kit.settings import read
-from services.enrolment import api, events
+from services.enrolment import api, desk, events
 from services.enrolment.settings import EnrolmentSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -21,4 +21,5 @@ def build() -> Service:
         routers=ROUTERS,
         log_fields=LOG_FIELDS,
         consumers=(events.courses(),),
+        decide=desk.decide,
     )

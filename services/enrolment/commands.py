@@ -1,10 +1,13 @@
 """What can be done with seats: enrol, withdraw, take in what the catalogue says, and the one path that fills a seat."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 from uuid import UUID
+
+import uuid_utils.compat as uuid
 
 from contracts.catalogue import OfferingCancelled, OfferingState
 from contracts.enrolment import (
@@ -17,11 +20,12 @@ from contracts.enrolment import (
     SeatCount,
 )
 from contracts.envelope import Event
-from kit import outbox
+from kit import outbox, trail
 from kit.database import Connection
 from kit.problems import Problem, explain
+from kit.trail import Trail
 from services.enrolment import domain, store
-from services.enrolment.domain import Offering, Place
+from services.enrolment.domain import Ask, Book, Closed, Enrolled, InLine, NoSuchPlace, Offering, Place, Seat
 from services.enrolment.store import Enrolment
 
 explain(
@@ -45,85 +49,182 @@ def unknown_enrolment() -> Problem:
     return Problem("not-found", "Not found", 404, "There is no such enrolment, or it is not yours.")
 
 
-async def enrol(
-    conn: Connection,
-    offering_id: UUID,
-    login: tuple[str, str],
-    choices: Sequence[str],
-    name: str,
-    sealed: str | None = None,
-) -> Enrolment:
+@dataclass(frozen=True, slots=True)
+class Enrol:
     """Give the learner the best free seat among `choices` (arenas, best first), or a place in line.
 
-    `login` is (issuer, subject); `sealed` the contact for the notifier, if one was given. Raises Problem: 404 for an
-    unknown offering, 409 when it is closed or the learner is enrolled here already, 422 naming a place it has not.
+    `login` is (issuer, subject); `sealed` the contact for the notifier, if one was given.
     """
-    learner_id = await store.know_learner(conn, *login)
-    offering = await store.lock_offering(conn, offering_id)
-    if offering is None:
-        raise unknown_offering()
-    places = await store.places(conn, offering_id)
-    _must_be_open(offering, await store.now(conn))
-    _must_have(places, choices)
-    live = await store.live_enrolment(conn, offering_id, learner_id)
-    if live is not None:
-        words = "You have a seat or stand in line here already."
-        raise Problem("already-enrolled", "You are already enrolled", 409, words, enrolment_id=str(live))
 
-    place = domain.seat_for(choices, domain.free_seats(places))
-    enrolment_id = await store.add_enrolment(conn, offering_id, learner_id, choices, place, name)
-    if place is not None:
-        await store.take_seats(conn, offering_id, {place: 1})
-    made = await store.enrolment(conn, enrolment_id)
-    if made is None:
-        raise RuntimeError("an enrolment that was just made is not there")
-
-    events: list[Event] = [] if sealed is None else [ContactGiven(learner_id=learner_id, sealed=sealed)]
-    about = _about(offering, enrolment_id, learner_id)
-    if place is not None:
-        events.append(LearnerEnrolled(**about, place=place))
-        events += await _turn(conn, offering, before=places)
-    else:
-        events.append(LearnerQueued(**about, places=list(choices), place_in_line=made.place_in_line or 1))
-    await outbox.add_all(conn, events)
-    return made
+    offering_id: UUID
+    login: tuple[str, str]
+    choices: tuple[str, ...]
+    name: str
+    sealed: str | None = None
+    trail: Trail = field(default_factory=trail.here)
 
 
-async def withdraw(
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Leave a seat or the line. `expect` raises when the enrolment, locked, is not what the learner has read."""
+
+    enrolment_id: UUID
+    login: tuple[str, str]
+    expect: Callable[[Enrolment], None] = lambda here: None
+    trail: Trail = field(default_factory=trail.here)
+
+
+Command = Enrol | Withdraw
+Said = list[tuple[Event, Trail]]  # in the order of saying
+
+
+async def decide(conn: Connection, asked: Sequence[Command]) -> list[Enrolment | Problem]:
+    """Decide commands in the order of their arrival, in the caller's transaction; what became of each.
+
+    Enrol: 404 for an unknown offering, 409 when it is closed or the learner is enrolled here already, 422 naming a
+    place it has not. Withdraw: 404 unless it is this login's own, 409 when it has ended in another way; a second time
+    changes nothing. However many commands of one kind come in a row, they cost the same number of statements.
+    """
+    learners = await store.know_learners(conn, sorted({one.login for one in asked if isinstance(one, Enrol)}))
+    leaving = [(one.enrolment_id, *one.login) for one in asked if isinstance(one, Withdraw)]
+    own = await store.own_offerings(conn, leaving) if leaving else {}
+    wanted = {one.offering_id for one in asked if isinstance(one, Enrol)} | set(own.values())
+    offerings = await store.lock_offerings(conn, sorted(wanted))
+    outcomes: list[Enrolment | Problem] = []
+    said: Said = []
+    for kind, run in groupby(asked, key=type):
+        if kind is Enrol:
+            outcomes += await _enrol(conn, [one for one in run if isinstance(one, Enrol)], offerings, learners, said)
+        else:
+            outcomes += await _withdraw(conn, [one for one in run if isinstance(one, Withdraw)], offerings, own, said)
+    await outbox.add_all(conn, [event for event, _ in said], [path for _, path in said])
+    return outcomes
+
+
+async def _enrol(
     conn: Connection,
-    enrolment_id: UUID,
-    login: tuple[str, str],
-    expect: Callable[[Enrolment], None] = lambda here: None,
-) -> Enrolment:
-    """Leave a seat or the line; the seat goes to the first in line. A second time changes nothing.
+    asked: Sequence[Enrol],
+    offerings: Mapping[UUID, Offering],
+    learners: Mapping[tuple[str, str], UUID],
+    said: Said,
+) -> list[Enrolment | Problem]:
+    known = sorted({one.offering_id for one in asked} & offerings.keys())
+    now = await store.now(conn)
+    places = await store.places_of(conn, known)
+    lines = await store.lines(conn, known)
+    live = await store.live_enrolments_of(conn, [(one.offering_id, learners[one.login]) for one in asked])
+    books = {
+        offering_id: Book(offerings[offering_id], places[offering_id], line=lines[offering_id]) for offering_id in known
+    }
+    for (offering_id, learner_id), enrolment_id in live.items():
+        books[offering_id].live[learner_id] = enrolment_id
+    asks = [
+        Ask(uuid.uuid7(), one.offering_id, learners[one.login], one.choices)
+        for one in asked
+        if one.offering_id in books
+    ]
+    decisions = iter(zip(asks, domain.decide(asks, books, now), strict=True))
+    outcomes: list[Enrolment | Problem] = []
+    made: list[Enrolment] = []
+    for one in asked:
+        if one.offering_id not in books:
+            outcomes.append(unknown_offering())
+            continue
+        ask, decision = next(decisions)
+        if not isinstance(decision, Seat | InLine):
+            outcomes.append(_refused(decision))
+            continue
+        enrolment = Enrolment(
+            id=ask.enrolment_id,
+            offering_id=ask.offering_id,
+            learner_id=ask.learner_id,
+            state="associated" if isinstance(decision, Seat) else "queued",
+            choices=ask.choices,
+            place=decision.place if isinstance(decision, Seat) else None,
+            name=one.name,
+            asked_at=now,
+            place_in_line=decision.number if isinstance(decision, InLine) else None,
+        )
+        made.append(enrolment)
+        outcomes.append(enrolment)
+        if one.sealed is not None:
+            said.append((ContactGiven(learner_id=ask.learner_id, sealed=one.sealed), one.trail))
+        about = _about(offerings[ask.offering_id], ask.enrolment_id, ask.learner_id)
+        if enrolment.place is not None:
+            said.append((LearnerEnrolled(**about, place=enrolment.place), one.trail))
+        else:
+            line = LearnerQueued(**about, places=list(one.choices), place_in_line=enrolment.place_in_line or 1)
+            said.append((line, one.trail))
+    if made:
+        await store.add_enrolments(conn, made)
+        await store.take_seats(conn, Counter((one.offering_id, one.place) for one in made if one.place is not None))
+    for offering_id in known:
+        if domain.free_seats(places[offering_id]) and not any(books[offering_id].free.values()):
+            said += [
+                (event, asked[-1].trail) for event in await _turn(conn, offerings[offering_id], places[offering_id])
+            ]
+    return outcomes
 
-    `expect` raises when the enrolment, locked, is not what the learner has read. Raises Problem: 404 unless it is this
-    login's own, 409 when it has ended in another way.
-    """
-    own = await store.own_enrolment(conn, enrolment_id, *login)
-    if own is None:
-        raise unknown_enrolment()
-    offering = await store.lock_offering(conn, own.offering_id)
-    left = await store.enrolment(conn, enrolment_id)  # again: it may have got a seat while we waited for the lock
-    if offering is None or left is None:
-        raise unknown_enrolment()
-    expect(left)
-    if left.state == "cancelled":
-        return left
-    if left.state not in domain.LIVE:
-        words = f"The enrolment is {left.state}."
-        raise Problem("not-withdrawable", "There is nothing to withdraw", 409, words, state=left.state)
 
-    places = await store.places(conn, offering.id)
-    await store.cancel(conn, [left.id], "learner", "withdrawn")
-    events: list[Event] = [LearnerWithdrew(**_about(offering, left.id, left.learner_id), place=left.place)]
-    if left.place is not None:
-        await store.free_seat(conn, offering.id, left.place)
-        events += await fill_seats(conn, offering, "a seat was given up")
-        events += await _turn(conn, offering, before=places)
-    await outbox.add_all(conn, events)
-    ended = await store.enrolment(conn, enrolment_id)
-    return ended or left
+async def _withdraw(
+    conn: Connection,
+    asked: Sequence[Withdraw],
+    offerings: Mapping[UUID, Offering],
+    own: Mapping[UUID, UUID],
+    said: Said,
+) -> list[Enrolment | Problem]:
+    found = await store.enrolments(conn, [one.enrolment_id for one in asked])
+    outcomes: list[Enrolment | Problem] = []
+    left: list[Enrolment] = []
+    for one in asked:
+        here = found.get(one.enrolment_id)
+        if here is None or own.get(one.enrolment_id) not in offerings:
+            outcomes.append(unknown_enrolment())
+            continue
+        try:
+            one.expect(here)
+        except Problem as problem:
+            outcomes.append(problem)
+            continue
+        if here.state == "cancelled":
+            outcomes.append(here)
+            continue
+        if here.state not in domain.LIVE:
+            words = f"The enrolment is {here.state}."
+            outcomes.append(Problem("not-withdrawable", "There is nothing to withdraw", 409, words, state=here.state))
+            continue
+        left.append(here)
+        about = _about(offerings[here.offering_id], here.id, here.learner_id)
+        said.append((LearnerWithdrew(**about, place=here.place), one.trail))
+        found[here.id] = replace(here, state="cancelled", place=None, place_in_line=None)
+        outcomes.append(found[here.id])
+    if not left:
+        return outcomes
+    given_up = Counter((one.offering_id, one.place) for one in left if one.place is not None)
+    before = await store.places_of(conn, sorted({offering_id for offering_id, _ in given_up}))
+    await store.cancel(conn, [one.id for one in left], "learner", "withdrawn")
+    await store.free_seats(conn, given_up)
+    for offering_id, places in before.items():
+        events = await fill_seats(conn, offerings[offering_id], "a seat was given up")
+        events += await _turn(conn, offerings[offering_id], places)
+        said += [(event, asked[-1].trail) for event in events]
+    return outcomes
+
+
+def _refused(decision: Closed | NoSuchPlace | Enrolled) -> Problem:
+    if isinstance(decision, Closed):
+        words = "The offering was cancelled." if decision.reason == "cancelled" else "The offering has started."
+        return Problem("offering-closed", "This offering is closed", 409, words, reason=decision.reason)
+    if isinstance(decision, Enrolled):
+        words = "You have a seat or stand in line here already."
+        live = str(decision.enrolment_id)
+        return Problem("already-enrolled", "You are already enrolled", 409, words, enrolment_id=live)
+    errors = [
+        {"field": f"places[{number}]", "detail": f"must be one of: {', '.join(decision.open)}"}
+        for number in decision.numbers
+    ]
+    words = f"See errors: {', '.join(error['field'] for error in errors)}."
+    return Problem("invalid", "The request is not valid", 422, words, errors=errors)
 
 
 async def fill_seats(conn: Connection, offering: Offering, why: str) -> list[Event]:
@@ -135,14 +236,14 @@ async def fill_seats(conn: Connection, offering: Offering, why: str) -> list[Eve
     if domain.closed(offering, await store.now(conn)) is not None:
         return []
     events: list[Event] = []
-    while free := domain.free_seats(await store.places(conn, offering.id)):
+    while free := domain.free_seats((await store.places_of(conn, [offering.id]))[offering.id]):
         line = await store.first_in_line(conn, offering.id, list(free), sum(free.values()))
         if not line:
             break
         # The first of these always gets a seat, so each round leaves fewer; several choices may need a second round.
         seated = domain.fill(line, free)
         await store.seat_from_line(conn, [(waiting.enrolment_id, arena) for waiting, arena in seated], why)
-        await store.take_seats(conn, offering.id, Counter(arena for _, arena in seated))
+        await store.take_seats(conn, Counter((offering.id, arena) for _, arena in seated))
         events += [
             LearnerEnrolled(**_about(offering, waiting.enrolment_id, waiting.learner_id), place=arena, from_queue=True)
             for waiting, arena in seated
@@ -204,10 +305,13 @@ async def cancel_offering(conn: Connection, said: OfferingCancelled) -> None:
 
 async def _turn(conn: Connection, offering: Offering, before: Sequence[Place]) -> list[Event]:
     """Whether the offering has become full or has a seat again, compared with its places `before`."""
-    after = await store.places(conn, offering.id)
-    had, has = bool(domain.free_seats(before)), bool(domain.free_seats(after))
+    had, has = (
+        bool(domain.free_seats(places))
+        for places in (before, (await store.places_of(conn, [offering.id]))[offering.id])
+    )
     if had == has:
         return []
+    after = await store.places(conn, offering.id)
     kind = OfferingReopened if has else OfferingFilled
     seats = [SeatCount(arena=p.arena, capacity=p.capacity, taken=p.taken, queued=p.queued) for p in after]
     return [kind(offering_id=offering.id, course_id=offering.course_id, partner=offering.partner, seats=seats)]
@@ -222,22 +326,3 @@ def _about(offering: Offering, enrolment_id: UUID, learner_id: UUID) -> dict[str
         "course_id": offering.course_id,
         "partner": offering.partner,
     }
-
-
-def _must_be_open(offering: Offering, now: datetime) -> None:
-    reason = domain.closed(offering, now)
-    if reason is not None:
-        words = "The offering was cancelled." if reason == "cancelled" else "The offering has started."
-        raise Problem("offering-closed", "This offering is closed", 409, words, reason=reason)
-
-
-def _must_have(places: Sequence[Place], choices: Sequence[str]) -> None:
-    known = [place.arena for place in places if place.open]
-    errors = [
-        {"field": f"places[{number}]", "detail": f"must be one of: {', '.join(known)}"}
-        for number, arena in enumerate(choices)
-        if arena not in known
-    ]
-    if errors:
-        words = f"See errors: {', '.join(error['field'] for error in errors)}."
-        raise Problem("invalid", "The request is not valid", 422, words, errors=errors)

@@ -1,5 +1,6 @@
 """Every SQL statement of enrolment: one function, one statement."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,9 +72,16 @@ async def lock_offering(conn: Connection, offering_id: UUID) -> Offering | None:
     return Offering(**row) if row else None
 
 
-async def lock_offerings(conn: Connection, offering_ids: Sequence[UUID]) -> None:
-    """Lock several, in the order of their ids."""
-    await conn.execute("SELECT 1 FROM offerings WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE", offering_ids)
+async def lock_offerings(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Offering]:
+    """Lock several, in the order of their ids; those that are not there are not in the answer."""
+    rows = await conn.fetch(
+        """
+        SELECT id, course_id, partner, version, starts_at, ends_at, cancelled FROM offerings
+        WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
+        """,
+        offering_ids,
+    )
+    return {row["id"]: Offering(**row) for row in rows}
 
 
 async def put_offering(conn: Connection, known: Offering) -> None:
@@ -142,28 +150,46 @@ async def places(conn: Connection, offering_id: UUID) -> list[Place]:
     return [Place(**row) for row in rows]
 
 
-async def take_seats(conn: Connection, offering_id: UUID, seats: Mapping[str, int]) -> None:
-    """Arena -> how many. Raises asyncpg.CheckViolationError when there are not so many: nothing is oversold."""
+async def places_of(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, list[Place]]:
+    """Each offering's places in the partner's order, without how many stand in line."""
+    rows = await conn.fetch(
+        """
+        SELECT offering_id, arena, capacity, taken, open FROM places
+        WHERE offering_id = ANY ($1::uuid[]) ORDER BY number, arena
+        """,
+        offering_ids,
+    )
+    found: dict[UUID, list[Place]] = {offering_id: [] for offering_id in offering_ids}
+    for row in rows:
+        found[row["offering_id"]].append(Place(row["arena"], row["capacity"], row["taken"], row["open"]))
+    return found
+
+
+async def take_seats(conn: Connection, seats: Mapping[tuple[UUID, str], int]) -> None:
+    """(offering, arena) -> how many. Raises asyncpg.CheckViolationError when there are not so many."""
     await conn.execute(
         """
-        UPDATE places SET taken = taken + new.seats FROM unnest($2::text[], $3::int[]) AS new (arena, seats)
-        WHERE offering_id = $1 AND places.arena = new.arena
+        UPDATE places SET taken = taken + new.seats
+        FROM unnest($1::uuid[], $2::text[], $3::int[]) AS new (offering_id, arena, seats)
+        WHERE places.offering_id = new.offering_id AND places.arena = new.arena
         """,
-        offering_id,
-        list(seats),
+        [offering_id for offering_id, _ in seats],
+        [arena for _, arena in seats],
         list(seats.values()),
     )
 
 
-async def free_seat(conn: Connection, offering_id: UUID, arena: str) -> None:
-    """Give one seat back; a place that holds more than is wanted becomes smaller by it."""
+async def free_seats(conn: Connection, seats: Mapping[tuple[UUID, str], int]) -> None:
+    """(offering, arena) -> how many are given back; a place that holds more than is wanted becomes smaller by it."""
     await conn.execute(
         """
-        UPDATE places SET taken = taken - 1, capacity = greatest(wanted_capacity, taken - 1)
-        WHERE offering_id = $1 AND arena = $2
+        UPDATE places SET taken = taken - new.seats, capacity = greatest(wanted_capacity, taken - new.seats)
+        FROM unnest($1::uuid[], $2::text[], $3::int[]) AS new (offering_id, arena, seats)
+        WHERE places.offering_id = new.offering_id AND places.arena = new.arena
         """,
-        offering_id,
-        arena,
+        [offering_id for offering_id, _ in seats],
+        [arena for _, arena in seats],
+        list(seats.values()),
     )
 
 
@@ -171,57 +197,85 @@ async def free_all_seats(conn: Connection, offering_id: UUID) -> None:
     await conn.execute("UPDATE places SET taken = 0, capacity = wanted_capacity WHERE offering_id = $1", offering_id)
 
 
-async def know_learner(conn: Connection, issuer: str, subject: str) -> UUID:
-    """The id of this login, made at its first visit. The update that changes nothing makes RETURNING give the row."""
-    found: UUID = await conn.fetchval(
+async def know_learners(conn: Connection, logins: Sequence[tuple[str, str]]) -> dict[tuple[str, str], UUID]:
+    """The ids of these logins, (issuer, subject), made at a login's first visit.
+
+    The update that changes nothing makes RETURNING give the row of a login that another transaction has just made;
+    one that was known before costs no write. In the order of logins, so that nobody waits in a circle.
+    """
+    rows = await conn.fetch(
         """
-        INSERT INTO learners (issuer, subject) VALUES ($1, $2)
-        ON CONFLICT (issuer, subject) DO UPDATE SET subject = excluded.subject RETURNING id
+        WITH asked AS (
+            SELECT DISTINCT issuer, subject FROM unnest($1::text[], $2::text[]) AS new (issuer, subject)
+        ), known AS (
+            SELECT issuer, subject, id FROM learners JOIN asked USING (issuer, subject)
+        ), made AS (
+            INSERT INTO learners (issuer, subject)
+            SELECT issuer, subject FROM asked WHERE (issuer, subject) NOT IN (SELECT issuer, subject FROM known)
+            ORDER BY issuer, subject
+            ON CONFLICT (issuer, subject) DO UPDATE SET subject = excluded.subject RETURNING issuer, subject, id
+        )
+        SELECT * FROM known UNION ALL SELECT * FROM made
         """,
-        issuer,
-        subject,
+        [issuer for issuer, _ in logins],
+        [subject for _, subject in logins],
     )
-    return found
+    return {(row["issuer"], row["subject"]): row["id"] for row in rows}
 
 
-async def live_enrolment(conn: Connection, offering_id: UUID, learner_id: UUID) -> UUID | None:
-    found: UUID | None = await conn.fetchval(
-        "SELECT id FROM enrolments WHERE offering_id = $1 AND learner_id = $2 AND state = ANY ($3::text[])",
-        offering_id,
-        learner_id,
+async def live_enrolments_of(conn: Connection, pairs: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], UUID]:
+    """(offering, learner) -> the enrolment that lives, for those that have one."""
+    rows = await conn.fetch(
+        """
+        SELECT e.id, e.offering_id, e.learner_id FROM enrolments e
+        JOIN unnest($1::uuid[], $2::uuid[]) AS asked (offering_id, learner_id) USING (offering_id, learner_id)
+        WHERE e.state = ANY ($3::text[])
+        """,
+        [offering_id for offering_id, _ in pairs],
+        [learner_id for _, learner_id in pairs],
         LIVE,
     )
+    return {(row["offering_id"], row["learner_id"]): row["id"] for row in rows}
+
+
+async def lines(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Counter[tuple[str, ...]]]:
+    """Offering -> how many in line have made which choices. A line has few different ones, however long it is."""
+    rows = await conn.fetch(
+        """
+        SELECT offering_id, choices, count(*) AS queued FROM enrolments
+        WHERE offering_id = ANY ($1::uuid[]) AND state = 'queued' GROUP BY offering_id, choices
+        """,
+        offering_ids,
+    )
+    found: dict[UUID, Counter[tuple[str, ...]]] = {offering_id: Counter() for offering_id in offering_ids}
+    for row in rows:
+        found[row["offering_id"]][tuple(row["choices"])] = row["queued"]
     return found
 
 
-async def add_enrolment(
-    conn: Connection,
-    offering_id: UUID,
-    learner_id: UUID,
-    choices: Sequence[str],
-    place: str | None,
-    name: str,
-) -> UUID:
-    """A new enrolment and its first change: associated at `place`, queued without one. Returns its id."""
-    found: UUID = await conn.fetchval(
+async def add_enrolments(conn: Connection, made: Sequence[Enrolment]) -> None:
+    """New enrolments and their first changes, in this order: it becomes the order of the line."""
+    await conn.execute(
         """
         WITH made AS (
-            INSERT INTO enrolments (offering_id, learner_id, state, choices, place, name)
-            VALUES ($1, $2, CASE WHEN $4::text IS NULL THEN 'queued' ELSE 'associated' END, $3, $4, $5)
+            INSERT INTO enrolments (id, offering_id, learner_id, state, choices, place, name)
+            SELECT id, offering_id, learner_id, state, string_to_array(choices, ' '), place, name
+            FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[])
+                 WITH ORDINALITY AS new (id, offering_id, learner_id, state, choices, place, name, number)
+            ORDER BY number
             RETURNING id, state, place
-        ), noted AS (
-            INSERT INTO enrolment_changes (enrolment_id, to_state, place, by_whom, why)
-            SELECT id, state, place, 'learner', 'asked' FROM made
         )
-        SELECT id FROM made
+        INSERT INTO enrolment_changes (enrolment_id, to_state, place, by_whom, why)
+        SELECT id, state, place, 'learner', 'asked' FROM made
         """,
-        offering_id,
-        learner_id,
-        choices,
-        place,
-        name,
+        [one.id for one in made],
+        [one.offering_id for one in made],
+        [one.learner_id for one in made],
+        [one.state for one in made],
+        [" ".join(one.choices) for one in made],  # arenas are slugs, and unnest takes no arrays of arrays
+        [one.place for one in made],
+        [one.name for one in made],
     )
-    return found
 
 
 async def first_in_line(conn: Connection, offering_id: UUID, arenas: Sequence[str], most: int) -> list[Waiting]:
@@ -291,6 +345,27 @@ async def live_enrolments(conn: Connection, offering_id: UUID) -> list[Enrolment
 async def enrolment(conn: Connection, enrolment_id: UUID) -> Enrolment | None:
     row = await conn.fetchrow(f"{_ENROLMENT} WHERE e.id = $1", enrolment_id)
     return _enrolment(row) if row else None
+
+
+async def enrolments(conn: Connection, enrolment_ids: Sequence[UUID]) -> dict[UUID, Enrolment]:
+    """These enrolments as they are now, by id."""
+    rows = await conn.fetch(f"{_ENROLMENT} WHERE e.id = ANY ($1::uuid[])", enrolment_ids)
+    return {row["id"]: _enrolment(row) for row in rows}
+
+
+async def own_offerings(conn: Connection, owned: Sequence[tuple[UUID, str, str]]) -> dict[UUID, UUID]:
+    """Enrolment -> its offering, for those of (enrolment, issuer, subject) that are that login's own."""
+    rows = await conn.fetch(
+        """
+        SELECT e.id, e.offering_id FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (id, issuer, subject)
+        JOIN enrolments e USING (id)
+        JOIN learners l ON l.id = e.learner_id AND l.issuer = asked.issuer AND l.subject = asked.subject
+        """,
+        [enrolment_id for enrolment_id, _, _ in owned],
+        [issuer for _, issuer, _ in owned],
+        [subject for _, _, subject in owned],
+    )
+    return {row["id"]: row["offering_id"] for row in rows}
 
 
 async def own_enrolment(conn: Connection, enrolment_id: UUID, issuer: str, subject: str) -> Enrolment | None:

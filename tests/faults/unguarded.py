@@ -50,8 +50,19 @@ CONTROLS: dict[str, Control] = {
     "row-lock": Control(
         "the offering's row lock",
         "V6",
-        (Patch("services.enrolment.store", "FROM offerings WHERE id = $1 FOR UPDATE", "FROM offerings WHERE id = $1"),),
-        behind="CHECK (taken <= capacity)",
+        (
+            Patch("services.enrolment.store", "ORDER BY id FOR UPDATE", "ORDER BY id"),
+            Patch(
+                "kit.groupcommit",
+                "        return await future\n",
+                "        self._waiting.remove((command, future))\n"
+                "        [result] = await self._together([command])\n"
+                "        if isinstance(result, Exception):\n"
+                "            raise result\n"
+                "        return result\n",
+            ),
+        ),
+        behind="CHECK (taken <= capacity), and that one process decides one batch at a time",
         statements={"enrolment": ("ALTER TABLE places DROP CONSTRAINT IF EXISTS offering_not_oversold",)},
     ),
     "inbox-key": Control(
@@ -106,7 +117,11 @@ CONTROLS: dict[str, Control] = {
     "idempotency": Control(
         "the table of Idempotency-Keys",
         "V11",
-        (Patch("kit.idempotency", "    if request is None:\n", "    if request is None or request.key:\n"),),
+        (
+            Patch("kit.idempotency", "    if request is None:\n", "    if request is None or request.key:\n"),
+            Patch("kit.idempotency", "    if not places:\n", "    if places:\n"),
+            Patch("kit.idempotency", "    if not answers:\n", "    if answers:\n"),
+        ),
     ),
     "sending": Control(
         "the state `sending` of a mail in hand",

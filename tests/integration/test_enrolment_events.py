@@ -16,6 +16,7 @@ from kit import migrations, topics
 from kit.database import connect
 from services.enrolment import commands, events, store
 from services.enrolment.app import MIGRATIONS
+from services.enrolment.store import Enrolment
 from tests.delivery import Servers, listening, running, until
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +70,9 @@ async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: S
         await say(servers.kafka, [state(OfferingScheduled, 1, 0)], "planning")
         await until(lambda: version(1))
         login = ("issuer", "kari")
-        made = await here.database.run(lambda conn: commands.enrol(conn, offering_id, login, ["online"], "Kari"))
+        asking = commands.Enrol(offering_id, login, ("online",), "Kari")
+        [made] = await here.database.run(lambda conn: commands.decide(conn, [asking]))
+        assert isinstance(made, Enrolment)
         assert made.state == "queued"
 
         # Out of the line by one event and out of the seat by another, perhaps in the same batch.

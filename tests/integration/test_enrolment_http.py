@@ -17,10 +17,11 @@ from contracts.envelope import decode
 from contracts.fields import Place
 from kit import http, migrations, sealing
 from kit.database import Database, connect
+from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.running import Running
-from services.enrolment import api, commands
+from services.enrolment import api, commands, desk
 from services.enrolment.app import MIGRATIONS
 from services.enrolment.settings import EnrolmentSettings
 from tests.delivery import Servers
@@ -76,7 +77,9 @@ async def world(servers: Servers) -> AsyncIterator[World]:
         await conn.close()
     database = Database(settings, pools={"web": 4})
     await database.open()
-    app = http.build(Running("enrolment", settings, database, Metrics(), Health("enrolment")), [api.router])
+    running = Running("enrolment", settings, database, Metrics(), Health("enrolment"))
+    running.desk = GroupCommit(database, desk.decide)
+    app = http.build(running, [api.router])
     issuer = Issuer()
     issuer.serve(app.state.keys)
     try:

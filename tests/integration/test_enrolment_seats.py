@@ -55,12 +55,13 @@ class World:
         return said.offering_id
 
     async def enrol(self, offering_id: UUID, who: str, *choices: str, sealed: str | None = None) -> Enrolment:
-        return await self.database.run(
-            lambda conn: commands.enrol(conn, offering_id, ("issuer", who), choices or ["online"], who, sealed)
-        )
+        return await self.decide(commands.Enrol(offering_id, ("issuer", who), choices or ("online",), who, sealed))
 
     async def withdraw(self, enrolment: Enrolment, who: str) -> Enrolment:
-        return await self.database.run(lambda conn: commands.withdraw(conn, enrolment.id, ("issuer", who)))
+        return await self.decide(commands.Withdraw(enrolment.id, ("issuer", who)))
+
+    async def decide(self, command: commands.Command) -> Enrolment:
+        return await self.database.run(lambda conn: one(conn, command))
 
     async def now(self, enrolment: Enrolment) -> Enrolment:
         async with self.database.reading() as conn:
@@ -118,18 +119,29 @@ async def rush(database: Database, offering_id: UUID, enrol: Enrol) -> Sequence[
 
 
 async def online(conn: Connection, offering_id: UUID, login: tuple[str, str]) -> Enrolment:
-    return await commands.enrol(conn, offering_id, login, ["online"], login[1])
+    return await one(conn, commands.Enrol(offering_id, login, ("online",), login[1]))
+
+
+async def one(conn: Connection, command: commands.Command) -> Enrolment:
+    """What became of one command; raises its Problem."""
+    [outcome] = await commands.decide(conn, [command])
+    if isinstance(outcome, Problem):
+        raise outcome
+    return outcome
 
 
 async def without_guards(conn: Connection, offering_id: UUID, login: tuple[str, str]) -> str:
     """What one would write first: count, then insert, holding no lock."""
-    learner_id = await store.know_learner(conn, *login)
+    learner_id = (await store.know_learners(conn, [login]))[login]
     free = domain.free_seats(await store.places(conn, offering_id))
     place = domain.seat_for(["online"], free)
-    await store.add_enrolment(conn, offering_id, learner_id, ["online"], place, login[1])
+    state = "associated" if place else "queued"
+    now = await store.now(conn)
+    made = Enrolment(uuid.uuid4(), offering_id, learner_id, state, ("online",), place, login[1], now, None)
+    await store.add_enrolments(conn, [made])
     if place is not None:
-        await store.take_seats(conn, offering_id, {place: 1})
-    return "associated" if place else "queued"
+        await store.take_seats(conn, {(offering_id, place): 1})
+    return state
 
 
 async def test_the_last_seat_goes_once(servers: Servers) -> None:
@@ -158,7 +170,7 @@ async def test_the_database_itself_refuses_to_oversell(servers: Servers) -> None
         offering_id = await here.scheduled(online=1)
         await here.enrol(offering_id, "kari")
         with pytest.raises(asyncpg.CheckViolationError, match="offering_not_oversold"):
-            await here.database.run(lambda conn: store.take_seats(conn, offering_id, {"online": 1}))
+            await here.database.run(lambda conn: store.take_seats(conn, {(offering_id, "online"): 1}))
 
 
 async def test_a_seat_given_up_goes_to_the_first_in_line(servers: Servers) -> None:

@@ -1,0 +1,95 @@
+"""A rush on one course: asked together it costs a fixed number of statements, and goes as asked one by one would."""
+
+import asyncio
+import uuid
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from kit import tracing
+from kit.groupcommit import MOST, GroupCommit
+from kit.problems import Problem
+from services.enrolment import commands
+from services.enrolment.store import Enrolment
+from tests.delivery import Servers
+from tests.integration.test_enrolment_seats import World, world
+
+pytestmark = pytest.mark.anyio
+
+# Learners, offerings with their lock, the time, places, lines, who is enrolled; enrolments, seats; the outbox's two.
+STATEMENTS_A_BATCH = 10
+TURN = 2  # once in an offering's life: it became full
+# The transaction's ends, and what asyncpg asks once on each connection about a type it has not met.
+OTHERS = ("BEGIN", "COMMIT", "SELECT current_setting('jit')", "WITH RECURSIVE typeinfo_tree")
+
+
+def desk(here: World) -> GroupCommit[commands.Command, Enrolment]:
+    return GroupCommit(here.database, commands.decide)
+
+
+async def test_a_rush_costs_a_fixed_number_of_statements(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: Counter[str] = Counter()
+
+    async def listen(conn: Any) -> None:
+        conn.add_query_logger(lambda query: seen.update([" ".join(query.query.split())[:60]]))
+
+    monkeypatch.setattr(tracing, "watch", listen)
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=600)
+        together = desk(here)
+        asks = [commands.Enrol(offering_id, ("issuer", f"learner-{n}"), ("online",), "Kari") for n in range(1_000)]
+        seen.clear()
+        made = await asyncio.gather(*(together.submit(ask) for ask in asks))
+        assert Counter(one.state for one in made) == {"associated": 600, "queued": 400}
+        assert [one.place_in_line for one in made[600:]] == list(range(1, 401))
+        batches = -(-1_000 // MOST)
+        written = sum(count for words, count in seen.items() if not words.startswith(OTHERS))
+        assert written <= batches * STATEMENTS_A_BATCH + TURN, "\n".join(f"{n} {w}" for w, n in seen.items())
+
+
+async def test_arrival_order_is_seat_order_with_withdrawals_between(servers: Servers) -> None:
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=2)
+        first, second, third = [await here.enrol(offering_id, who) for who in ("kari", "ola", "per")]
+        together = desk(here)
+        outcomes = await asyncio.gather(
+            together.submit(
+                commands.Withdraw(first.id, ("issuer", "kari"))
+            ),  # its seat goes to per, who stands in line
+            together.submit(commands.Enrol(offering_id, ("issuer", "kari"), ("online",), "Kari")),  # behind him
+            together.submit(commands.Withdraw(second.id, ("issuer", "ola"))),  # and this one to her
+        )
+        assert [one.state for one in outcomes] == ["cancelled", "queued", "cancelled"]
+        assert (await here.now(third)).state == "associated"
+        assert (await here.now(outcomes[1])).state == "associated"
+        assert (await here.places(offering_id))["online"].taken == 2
+
+
+async def test_each_of_a_batch_gets_its_own_answer(servers: Servers) -> None:
+    async with world(servers) as here:
+        offering_id, other = await here.scheduled(online=1), await here.scheduled(online=5)
+        together = desk(here)
+        asks: list[commands.Command] = [
+            commands.Enrol(offering_id, ("issuer", "kari"), ("online",), "Kari"),
+            commands.Enrol(offering_id, ("issuer", "kari"), ("online",), "Kari"),
+            commands.Enrol(offering_id, ("issuer", "ola"), ("nowhere",), "Ola"),
+            commands.Enrol(uuid.uuid4(), ("issuer", "ola"), ("online",), "Ola"),
+            commands.Enrol(other, ("issuer", "ola"), ("online",), "Ola"),
+            commands.Withdraw(uuid.uuid4(), ("issuer", "per")),
+        ]
+        outcomes = await asyncio.gather(*(together.submit(ask) for ask in asks), return_exceptions=True)
+        told = [one.slug if isinstance(one, Problem) else getattr(one, "state", one) for one in outcomes]
+        assert told == ["associated", "already-enrolled", "invalid", "not-found", "associated", "not-found"]
+
+
+async def test_two_processes_sell_each_seat_once(servers: Servers) -> None:
+    """Each process has a lane of its own; the offering's row lock stands between them."""
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=50)
+        lanes = [desk(here), desk(here)]
+        asks = [commands.Enrol(offering_id, ("issuer", f"learner-{n}"), ("online",), "Kari") for n in range(400)]
+        made = await asyncio.gather(*(lanes[n % 2].submit(ask) for n, ask in enumerate(asks)))
+        assert Counter(one.state for one in made) == {"associated": 50, "queued": 350}
+        assert sorted(one.place_in_line for one in made if one.place_in_line) == list(range(1, 351))
+        assert (await here.places(offering_id))["online"].taken == 50
