@@ -1,0 +1,150 @@
+"""How fast seats are given: our desk beside pgbench, which does the least that a row lock can do, in one run.
+
+Run by `make bench`. Figures are printed and never asserted: they belong to the machine, the ratios to the code.
+"""
+
+import asyncio
+import os
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import uvloop
+
+from deploy.local.postgres import binaries
+from deploy.local.stack import Stack
+from kit import migrations
+from kit.database import Database, connect
+from kit.groupcommit import GroupCommit
+from kit.service import spare_collector
+from kit.settings import Settings
+from services.enrolment import commands, store
+from services.enrolment.app import MIGRATIONS
+from services.enrolment.domain import Offering
+from tests.bench.delivery import fsync_us, row
+from tests.delivery import Servers
+
+ROUNDS = 5
+ASKS = 8_000
+CLIENTS = 256
+COURSES = 500
+PGBENCH_S = 3
+
+# What anybody would write by hand: lock the course, add the enrolment, take the seat, say so.
+PREPARE = """
+CREATE TABLE bench_course (id int PRIMARY KEY, taken int NOT NULL, capacity int NOT NULL);
+CREATE TABLE bench_enrolment (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, course int NOT NULL, learner uuid NOT NULL
+);
+CREATE TABLE bench_outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload bytea NOT NULL);
+INSERT INTO bench_course VALUES (1, 0, 2000000000);
+"""
+ROW_LOCK = """
+BEGIN;
+SELECT taken, capacity FROM bench_course WHERE id = 1 FOR UPDATE;
+INSERT INTO bench_enrolment (course, learner) VALUES (1, gen_random_uuid());
+UPDATE bench_course SET taken = taken + 1 WHERE id = 1;
+INSERT INTO bench_outbox (payload) VALUES (decode(repeat('78', 250), 'hex'));
+COMMIT;
+"""
+
+
+class Bench:
+    """An enrolment database of its own."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.script = folder / "row-lock.sql"
+        self.script.write_text(ROW_LOCK)
+        self.database = Database(settings)
+
+    async def offering(self, capacity: int) -> uuid.UUID:
+        starts_at = datetime.now(UTC) + timedelta(days=9)
+        offering = Offering(uuid.uuid4(), uuid.uuid4(), "torgar", 1, starts_at, starts_at + timedelta(hours=2), False)
+        async with self.database.reading() as conn:
+            await store.put_offering(conn, offering)
+            await store.put_places(conn, offering.id, {"online": capacity})
+        return offering.id
+
+    def row_lock(self, clients: int) -> float:
+        """Transactions a second of pgbench on one row."""
+        s = self.settings
+        told = subprocess.run(
+            [
+                str(binaries() / "bin" / "pgbench"),
+                *("-n", "-M", "prepared", "-f", str(self.script), "-c", str(clients), "-j", "1", "-T", str(PGBENCH_S)),
+                *("-h", s.database_host, "-p", str(s.database_port), "-U", s.database_user, s.database_name),
+            ],
+            env={**os.environ, "PGPASSWORD": s.database_password.get_secret_value()},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = re.search(r"tps = ([0-9.]+)", told.stdout)
+        if found is None:
+            raise RuntimeError(told.stdout + told.stderr)
+        return float(found[1])
+
+    async def asked(self, which: Callable[[int], uuid.UUID], asks: int = ASKS, clients: int = CLIENTS) -> float:
+        """Enrolments a second, by so many who each ask again when they are answered; half get a seat."""
+        desk: GroupCommit[commands.Command, object] = GroupCommit(self.database, commands.decide)
+        turn = iter(range(asks))
+
+        async def client() -> None:
+            for number in turn:
+                who = ("bench", str(uuid.uuid4()))
+                await desk.submit(commands.Enrol(which(number), who, ("online",), "Kari Nordmann"))
+
+        began = time.perf_counter()
+        await asyncio.gather(*(client() for _ in range(clients)))
+        return asks / (time.perf_counter() - began)
+
+
+async def main(servers: Servers, folder: Path) -> None:
+    settings = await servers.database()
+    conn = await connect(settings, "bench")
+    await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
+    await conn.execute(PREPARE)
+    await conn.close()
+    bench = Bench(settings, folder)
+    await bench.database.open()
+    spare_collector()
+    print(f"fdatasync {fsync_us(folder):.0f} us; {ASKS} enrolments a round, {ROUNDS} rounds alternated, medians")
+    best, hot, spread, alone, one = [], [], [], [], []
+    for _ in range(ROUNDS):
+        rates = {clients: await asyncio.to_thread(bench.row_lock, clients) for clients in (1, 16, 64)}
+        best.append(max(rates.values()))
+        one.append(rates[1])
+        course = await bench.offering(ASKS // 2)
+        hot.append(await bench.asked(lambda _, course=course: course))  # type: ignore[misc]
+        courses = [await bench.offering(ASKS // COURSES // 2) for _ in range(COURSES)]
+        spread.append(await bench.asked(lambda n, courses=courses: courses[n % COURSES]))  # type: ignore[misc]
+        course = await bench.offering(ASKS)
+        alone.append(await bench.asked(lambda _, course=course: course, asks=400, clients=1))  # type: ignore[misc]
+    await bench.database.close()
+
+    def ratio(ours: list[float], theirs: list[float]) -> float:
+        return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+    row("pgbench row lock, best of 1/16/64", statistics.median(best), "a second")
+    row("hot course, desk, 256 clients", statistics.median(hot), "a second")
+    row("  / best row lock", ratio(hot, best), "")
+    row("spread over 500 courses", statistics.median(spread), "a second")
+    row("  hot / spread", ratio(hot, spread), "")
+    row("one client alone", statistics.median(alone), "a second")
+    row("  time / pgbench with one client", ratio(one, alone), "")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="kursnett-bench-") as home:
+        with Stack.somewhere(Path(home) / "home", programs=("postgres",)) as stack:
+            place = Servers(admin=stack.places.database("admin"), kafka="127.0.0.1:1")
+            uvloop.run(main(place, Path(home)))
+            stack.stop()
+        stack.reset()
