@@ -120,6 +120,21 @@ async def test_reading_on_without_going_back_would_lose_other_partitions_events(
     async def stay(*_: Any) -> dict[Any, int]:
         return {}
 
+    ordered = False
+
+    async def unreadable_last(consumer: Any, *partitions: Any, **wanted: Any) -> Any:
+        """The client hands over partitions in the order in which they arrived: see that the bad one comes last."""
+        nonlocal ordered
+        arrived = consumer._fetcher._records
+        if not ordered:
+            await until(lambda: asyncio.sleep(0, len(arrived) == PARTITIONS))
+            bad = next(tp for tp in arrived if tp.partition == PARTITIONS - 1)
+            arrived[bad] = arrived.pop(bad)
+            ordered = True
+        return await getmany(consumer, *partitions, **wanted)
+
+    getmany = AIOKafkaConsumer.getmany
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", unreadable_last)
     monkeypatch.setattr(AIOKafkaConsumer, "seek_to_committed", stay)
     async with listening(place.here, place.consumer()):
         await until(lambda: asyncio.sleep(0, EVENTS - 1 in place.heard))
