@@ -10,8 +10,9 @@ from kit.settings import Settings
 
 KIT = Path(__file__).parent / "audit.sql"
 
-# A rule is a heading with its number and its sentence, and the statement below it.
-_HEADING = re.compile(r"^-- (V\d+): (.+)$", re.MULTILINE)
+# A rule is a heading with its number and its sentence, and the statement below it. One whose count is of use by itself
+# has a name after the number.
+_HEADING = re.compile(r"^-- (V\d+)(?: (\w+))?: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Rule:
     """One rule; its statement gives one row: how many were looked at, how many break it, one of those."""
 
     number: str
+    name: str | None
     words: str
     statement: str
 
@@ -28,6 +30,7 @@ class Found:
     """What one rule has found."""
 
     invariant: str
+    name: str | None
     words: str
     looked: int
     wrong: int
@@ -37,7 +40,7 @@ class Found:
 def rules(path: Path) -> list[Rule]:
     """The rules in one file of SQL, in their order."""
     parts = _HEADING.split(path.read_text(encoding="utf-8"))[1:]
-    return [Rule(*parts[n : n + 3]) for n in range(0, len(parts), 3)]
+    return [Rule(*parts[n : n + 4]) for n in range(0, len(parts), 4)]
 
 
 async def look(settings: Settings, paths: Iterable[Path]) -> list[Found]:
@@ -51,7 +54,7 @@ async def look(settings: Settings, paths: Iterable[Path]) -> list[Found]:
                 row = await conn.fetchrow(rule.statement)
                 if row is None:
                     raise RuntimeError(f"the rule {rule.words!r} gave no row")
-                found.append(Found(rule.number, rule.words, row["looked"], row["wrong"], row["example"]))
+                found.append(Found(rule.number, rule.name, rule.words, row["looked"], row["wrong"], row["example"]))
         return found
     finally:
         await conn.close()

@@ -23,14 +23,18 @@ def audit(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
     Parameters
     ----------
     as_json
-        Print what each rule found as JSON.
+        Print `findings` (the rules that are broken), `declared_resends` (how many mails went out again because nobody
+        could know whether the first had arrived) and `rules` (what each looked at) as JSON.
     """
     stack = Stack.here()
     if stack.supervisor is None:
         raise Trouble("The stack does not run.", "Start it: make up, or kursnett up --detach")
     found = asyncio.run(look(stack.places))
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        resends = sum(one["looked"] for one in found if one["name"] == "declared_resends")
+        findings = [one for one in found if one["wrong"]]
+        told = {"findings": findings, "declared_resends": resends, "rules": found}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         console = Console(highlight=False, soft_wrap=True)
         for one in found:

@@ -10,6 +10,11 @@ FROM (
     SELECT id, attempts < 1 OR message_id IS NULL OR sent_at IS NULL AS bad FROM notices WHERE state = 'sent'
 ) AS sent;
 
+-- V12 declared_resends: a mail goes out again at most as often as it was tried again
+SELECT coalesce(sum(resends), 0)::bigint AS looked, count(*) FILTER (WHERE bad) AS wrong,
+       min(id::text) FILTER (WHERE bad) AS example
+FROM (SELECT id, resends, resends > greatest(attempts - 1, 0) AS bad FROM notices) AS tried;
+
 -- V14: no mail has been in hand for more than two minutes
 SELECT count(*) AS looked, count(*) FILTER (WHERE late) AS wrong, min(id::text) FILTER (WHERE late) AS example
 FROM (

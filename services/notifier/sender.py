@@ -100,7 +100,7 @@ class Sender:
     async def _send(self, running: Running, channel: Channel, notice: Claimed) -> None:
         followed = trail(notice.correlation_id, notice.event_id, notice.traceparent)
         with following(followed), tracing.span(f"send {notice.template}", "client"):
-            if notice.abandoned:  # the declared window; the same Message-ID tells the two apart from two mails
+            if notice.may_have_gone:  # the declared window; the same Message-ID tells the two apart from two mails
                 log.warning("mail_may_come_twice", **_about(notice))
             try:
                 await channel.deliver(letters.letter(self._templates, notice))

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from contracts.catalogue import CourseState, OfferingCancelled, OfferingState
 from kit.database import Connection
+from services.notifier.channels.channel import UNANSWERED
 
 ABANDONED_S = 60  # a notice in `sending` for so long has lost its sender: a mail takes 40 s at the very most
 
@@ -45,7 +46,7 @@ class NewNotice:
 class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
-    `abandoned`: a sender that is gone had it in hand, and nobody knows whether it was sent.
+    `may_have_gone`: nobody knows whether the attempt before this one reached the learner.
     """
 
     id: UUID
@@ -62,7 +63,7 @@ class Claimed:
     traceparent: str | None
     created_at: datetime
     sending_since: datetime
-    abandoned: bool
+    may_have_gone: bool
     email: str
     name: str | None
     language: str
@@ -190,8 +191,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
     rows = await conn.fetch(
         """
         WITH mine AS (
-            SELECT notice.id, notice.state = 'sending' AS abandoned, contact.email, contact.name, contact.language,
-                   course.title, offering.starts_at, offering.ends_at
+            SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
+                   contact.email, contact.name, contact.language, course.title, offering.starts_at, offering.ends_at
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
@@ -210,18 +211,19 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         )
         UPDATE notices AS notice SET
             state = 'sending', sending_since = app_now(), updated_at = app_now(), attempts = notice.attempts + 1,
-            sender = nullif($4, ''),
+            sender = nullif($4, ''), resends = notice.resends + mine.may_have_gone::int,
             message_id = coalesce(notice.message_id, '<' || notice.id || '@' || $2 || '>')
         FROM mine WHERE notice.id = mine.id
         RETURNING notice.id, notice.event_id, notice.learner_id, notice.about, notice.template, notice.channel,
                   notice.place, notice.place_in_line, notice.attempts AS attempt, notice.message_id,
                   notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
-                  mine.abandoned, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at
+                  mine.may_have_gone, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at
         """,
         most,
         domain,
         float(ABANDONED_S),
         sender,
+        UNANSWERED,
     )
     return [_claimed(row) for row in rows]
 

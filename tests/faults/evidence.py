@@ -56,8 +56,8 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "courses": "SELECT course_id::text, version FROM courses",
         "offerings": "SELECT offering_id::text, version, cancelled FROM offerings",
         "contacts": "SELECT learner_id::text, email, epoch, seq FROM contacts",
-        "notices": "SELECT id::text, event_id, learner_id::text, about::text, template, state, attempts, message_id, "
-        "reason FROM notices ORDER BY id",
+        "notices": "SELECT id::text, event_id, learner_id::text, about::text, template, state, attempts, resends, "
+        "message_id, reason FROM notices ORDER BY id",
     },
 }
 _UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"

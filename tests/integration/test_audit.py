@@ -57,7 +57,8 @@ WHOLE = {
         INSERT INTO notices (id, event_id, learner_id, offering_id, about, template, channel, state, attempts,
                              message_id, sent_at, sending_since) VALUES
             ({A}, 'e1', {A}, {A}, {A}, 'enrolled', 'email', 'sent', 1, '<a>', now(), now()),
-            ({B}, 'e2', {A}, {A}, {A}, 'withdrawn', 'email', 'sending', 1, '<b>', NULL, now());
+            ({B}, 'e2', {A}, {A}, {A}, 'withdrawn', 'email', 'sending', 2, '<b>', NULL, now());
+        UPDATE notices SET resends = 1 WHERE state = 'sending';
         INSERT INTO inbox (consumer, event_id) VALUES ('notifier.enrolments', 'e1'), ('notifier.enrolments', 'e2');
         {said(A, "NoticeSent")};
     """,
@@ -108,6 +109,7 @@ BREACHES = [
         "told of once",
         "ALTER TABLE notices DROP CONSTRAINT notices_once; UPDATE notices SET event_id = 'e1'",
     ),
+    ("notifier", "as often as it was tried again", "UPDATE notices SET resends = attempts"),
     ("notifier", "has its Message-ID", f"UPDATE notices SET sent_at = NULL WHERE id = {A}"),
     ("notifier", "in hand for more than two minutes", f"UPDATE notices SET sending_since = {LATE}"),
     ("notifier", "what became of each notice", f"DELETE FROM outbox WHERE subject = {A}"),

@@ -313,6 +313,7 @@ async def test_a_mail_that_was_taken_without_a_word_comes_again_under_the_same_i
         await world.all_are("sent", 1)
     assert len(sink.mails) == 2
     assert len({mail["Message-ID"] for mail in sink.mails}) == 1
+    assert await world.rows("SELECT FROM notices WHERE resends = 1")
 
 
 @pytest.mark.parametrize(
@@ -345,6 +346,7 @@ async def test_a_mail_server_that_is_away_costs_nothing_but_time(world: World, s
     async with world.sending():
         await world.all_are("sent", 1)
     assert len(sink.mails) == 1
+    assert await world.rows("SELECT FROM notices WHERE resends = 0 AND attempts = 2")  # it cannot have gone before
 
 
 async def test_a_mail_server_that_never_answers_holds_nobody_else_back(world: World, sink: Sink) -> None:
@@ -352,7 +354,7 @@ async def test_a_mail_server_that_never_answers_holds_nobody_else_back(world: Wo
     sink.data = ["silence"]
     await world.learners(5)
     async with world.sending(Sender(slow)):
-        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'deferred' AND reason = 'timed_out'"))
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'deferred' AND reason = 'unanswered'"))
         assert await world.states() == {"deferred": 1, "sent": 4}
 
 
@@ -470,6 +472,7 @@ async def test_a_strangers_lock_costs_time_and_no_second_mail(
     monkeypatch.setattr(world.here.database, "run", watched)
     await world.learners(1)
     async with world.sending():
+        await until(lambda: asyncio.sleep(0, "met" in locked), within_s=30)  # till then our own look would wait, too
         await until(lambda: world.rows("SELECT FROM notices WHERE state = 'sent'"), within_s=30)
     await stranger.close()
     assert "met" in locked

@@ -48,7 +48,7 @@ def claimed(**changed: Any) -> store.Claimed:
         traceparent=None,
         created_at=datetime(2026, 11, 24, 9, tzinfo=UTC),
         sending_since=datetime(2026, 11, 24, 9, tzinfo=UTC),
-        abandoned=False,
+        may_have_gone=False,
         email="kari@example.no",
         name="Kari Åsnes",
         language="nb",

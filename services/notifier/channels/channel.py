@@ -19,6 +19,10 @@ class Letter:
     html: str
 
 
+# The reason when the server had all or part of it and said nothing more: it may have taken it.
+UNANSWERED = "unanswered"
+
+
 class Later(Exception):
     """Not now; the same letter may be taken later. `reason` is a code."""
 

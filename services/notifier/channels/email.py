@@ -10,7 +10,7 @@ from email.message import EmailMessage
 
 import aiosmtplib
 
-from services.notifier.channels.channel import Later, Letter, Never
+from services.notifier.channels.channel import UNANSWERED, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
 
 IDLE_S = 10.0  # after so long without use the server is asked whether it still listens
@@ -79,15 +79,17 @@ class Email:
     async def deliver(self, letter: Letter) -> None:
         """Hand one letter to the mail server. Returning means that it answered 250. Raises Later or Never."""
         content = serialised(message(letter, self._sender))
+        connected = False
         async with self._slots:
             try:
                 async with asyncio.timeout(self._settings.smtp_timeout_s):
                     client = await self._connection()
+                    connected = True
                     await self._hand_over(client, letter.address, content)
             except (TimeoutError, aiosmtplib.SMTPTimeoutError) as error:
-                raise Later("timed_out") from error
+                raise Later(UNANSWERED if connected else "timed_out") from error
             except (OSError, aiosmtplib.SMTPException) as error:
-                raise answer(error) from error
+                raise answer(error, connected) from error
 
     async def _connection(self) -> aiosmtplib.SMTP:
         while self._idle:
@@ -137,7 +139,7 @@ class Email:
             client.close()
 
 
-def answer(error: Exception) -> Later | Never:
+def answer(error: Exception, connected: bool) -> Later | Never:
     """What a refusal means: 5xx about the recipient or the message is final, all else may be otherwise later.
 
     5xx about us (greeting, login, sender) is a fault of the set-up: it would be wrong to fail every notice for it.
@@ -148,7 +150,7 @@ def answer(error: Exception) -> Later | Never:
     elif isinstance(error, aiosmtplib.SMTPDataError):
         about = "message"
     if not isinstance(error, aiosmtplib.SMTPResponseException):
-        return Later("no_connection")
+        return Later(UNANSWERED if connected else "no_connection")
     if about in _NEVER and 500 <= error.code <= 599:
         return Never(_NEVER[about])
     return Later(f"answer_{error.code}")
