@@ -49,6 +49,7 @@ class Consumer:
         self._foreign = foreign
         self._progress = time.monotonic()
         self._in_hand = 0  # records taken and not done with
+        self._astray = False  # a look at the broker ended in an error: what it passed over is not known
         self._member = _Member()
         self._effects: Effects
 
@@ -127,11 +128,16 @@ class Consumer:
 
     async def _fetch(self, consumer: AIOKafkaConsumer) -> tuple[Record, ...]:
         """The next records, as soon as there are any; none after a while, so that FastStream can see it is to stop."""
+        if self._astray:
+            await fetching.go_back(consumer)
+        self._astray = True
         try:
-            return fetching.records(await consumer.getmany(timeout_ms=FETCH_MS, max_records=BATCH))
+            found = fetching.records(await consumer.getmany(timeout_ms=FETCH_MS, max_records=BATCH))
         except UnicodeDecodeError:
             log.warning("header_not_utf8", consumer=self.group)
-            return await fetching.leniently(consumer, BATCH)
+            found = await fetching.leniently(consumer, BATCH)
+        self._astray = False
+        return found
 
     async def _parse(self, records: Any) -> KafkaMessage:
         """FastStream's own parser raises on a header that is not UTF-8, and the batch would be passed over."""

@@ -31,14 +31,19 @@ async def leniently(consumer: AIOKafkaConsumer, most: int) -> tuple[Record, ...]
     """
     fetcher.MemoryRecords = _Lenient  # answers of the broker are opened with this from here on …
     try:
-        assigned = consumer.assignment()
-        committed = await consumer.seek_to_committed(*assigned) if assigned else {}
-        never = [place for place, offset in committed.items() if not offset]
-        if never:
-            await consumer.seek_to_beginning(*never)
+        await go_back(consumer)
         return records(await consumer.getmany(timeout_ms=LOOK_MS, max_records=most))
     finally:
         fetcher.MemoryRecords = _STRICT  # … to here: it costs ten times as much a record
+
+
+async def go_back(consumer: AIOKafkaConsumer) -> None:
+    """Read on from what is committed, in every partition: after an error nobody knows what was passed over."""
+    assigned = consumer.assignment()
+    committed = await consumer.seek_to_committed(*assigned) if assigned else {}
+    never = [place for place, offset in committed.items() if not offset]
+    if never:
+        await consumer.seek_to_beginning(*never)
 
 
 _STRICT = fetcher.MemoryRecords

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from contracts.envelope import Event
@@ -110,6 +111,28 @@ async def test_events_around_and_with_a_header_name_that_is_not_utf8_are_all_hea
         await until(lambda: asyncio.sleep(0, len(place.heard) >= EVENTS))
     assert sorted(place.heard) == list(range(EVENTS))
     assert await parking.listing(place.conn) == []
+
+
+async def test_events_beside_a_record_that_came_damaged_are_all_heard(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka raises when a checksum is wrong, and what it has taken from other partitions is gone with the error."""
+    damaged = False
+
+    async def once_damaged(consumer: Any, *partitions: Any, **wanted: Any) -> Any:
+        nonlocal damaged
+        found = await getmany(consumer, *partitions, **wanted)
+        if found and not damaged:
+            damaged = True
+            raise CorruptRecordException
+        return found
+
+    getmany = AIOKafkaConsumer.getmany
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", once_damaged)
+    async with listening(place.here, place.consumer()):
+        await until(lambda: asyncio.sleep(0, len(place.heard) >= EVENTS))
+    assert damaged
+    assert sorted(place.heard) == list(range(EVENTS))
 
 
 async def test_reading_on_without_going_back_would_lose_other_partitions_events(
