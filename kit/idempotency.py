@@ -21,21 +21,19 @@ LONGEST_KEY = 255
 FORGET_ROWS = 2000
 FORGET_EVERY_S = 300.0
 
-# The lock is this transaction's alone and is gone with it. Who does not get it is told at once, and waits for nobody.
-_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))"
-# A statement of its own, after the lock: its snapshot shows what the lock's last holder has committed.
-_STORED = "SELECT body_hash, status, headers, body FROM idempotency WHERE caller = $1 AND route = $2 AND key = $3"
-# The same two for many requests at once. The locks are tried in the order of the requests and waited for by nobody.
-_LOCK_MANY = """
+# The locks are this transaction's alone and gone with it, tried in the order of the requests. Who does not get one is
+# told at once, and waits for nobody.
+_LOCK = """
 SELECT pg_try_advisory_xact_lock(hashtextextended(new.name, 0)) AS free
 FROM unnest($1::text[]) WITH ORDINALITY AS new (name, place) ORDER BY new.place
 """
-_STORED_MANY = """
+# A statement of its own, after the locks: its snapshot shows what a lock's last holder has committed.
+_STORED = """
 SELECT new.place, body_hash, status, headers, body
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS new (caller, route, key, place)
 JOIN idempotency USING (caller, route, key)
 """
-_KEEP_MANY = """
+_KEEP = """
 INSERT INTO idempotency (caller, route, key, body_hash, status, headers, body)
 SELECT caller, route, key, body_hash, status, headers::jsonb, body
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::smallint[], $6::text[], $7::bytea[])
@@ -109,15 +107,14 @@ async def once(conn: Connection, request: Asked | None, effect: Callable[[], Awa
     since nothing was done: the same key may be tried again, with a mended body too. Raises Problem: 422 for another
     request under the same key, 409 while the first is under way (also in another process).
     """
-    if request is None:
-        return written(await effect())
-    if not await conn.fetchval(_LOCK, request.name):
-        raise _under_way()
-    stored = await conn.fetchrow(_STORED, request.caller, request.route, request.key)
-    if stored is not None:
-        return _again(request, stored)
+    [found] = await answered(conn, [request])
+    if isinstance(found, Problem):
+        raise found
+    if found is not None:
+        return found
     response = written(await effect())
-    await keep(conn, [(request, response)])
+    if request is not None:
+        await keep(conn, [(request, response)])
     return response
 
 
@@ -134,12 +131,12 @@ async def answered(conn: Connection, requests: Sequence[Asked | None]) -> list[R
     places = list(first.values())
     if not places:
         return found
-    for place, row in zip(places, await conn.fetch(_LOCK_MANY, list(first)), strict=True):
+    for place, row in zip(places, await conn.fetch(_LOCK, list(first)), strict=True):
         if not row["free"]:
             found[place] = _under_way()
     asked = [request for request in (requests[place] for place in places) if request is not None]
     columns = ([one.caller for one in asked], [one.route for one in asked], [one.key for one in asked])
-    for stored in await conn.fetch(_STORED_MANY, *columns):
+    for stored in await conn.fetch(_STORED, *columns):
         place = places[stored["place"] - 1]
         request = requests[place]
         if request is not None and found[place] is None:
@@ -166,7 +163,7 @@ async def keep(conn: Connection, answers: Sequence[tuple[Asked, Response]]) -> N
         )
         for request, response in answers
     ]
-    await conn.execute(_KEEP_MANY, *zip(*rows, strict=True))
+    await conn.execute(_KEEP, *zip(*rows, strict=True))
 
 
 def _again(request: Asked, stored: Any) -> Response:

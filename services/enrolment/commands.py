@@ -281,15 +281,7 @@ async def cancel_offering(conn: Connection, said: OfferingCancelled) -> None:
     known = await store.lock_offering(conn, said.offering_id)
     if known is None or known.version >= said.version:
         return
-    cancelled = Offering(
-        id=known.id,
-        course_id=known.course_id,
-        partner=known.partner,
-        version=said.version,
-        starts_at=known.starts_at,
-        ends_at=known.ends_at,
-        cancelled=True,
-    )
+    cancelled = replace(known, version=said.version, cancelled=True)
     await store.put_offering(conn, cancelled)
     everybody = await store.live_enrolments(conn, known.id)
     await store.cancel(conn, [one.id for one in everybody], "catalogue", "offering_cancelled")

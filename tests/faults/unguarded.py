@@ -118,7 +118,6 @@ CONTROLS: dict[str, Control] = {
         "the table of Idempotency-Keys",
         "V11",
         (
-            Patch("kit.idempotency", "    if request is None:\n", "    if request is None or request.key:\n"),
             Patch("kit.idempotency", "    if not places:\n", "    if places:\n"),
             Patch("kit.idempotency", "    if not answers:\n", "    if answers:\n"),
         ),
