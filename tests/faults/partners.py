@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import uuid
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ TRIES = 4
 MIX = {"capacity": 42, "text": 14, "dates": 8, "cancel": 8, "repeat": 18, "mistype": 10}
 
 
-class Partner:
+class Partner(ABC):
     """Courses as their partner knows them, and what it does with them. `publish` is how it speaks."""
 
     rate = RATES["http"]
@@ -103,14 +104,17 @@ class Partner:
         times = {"starts_at": start, "ends_at": start + timedelta(days=2)}
         return {**{name: at.strftime("%Y-%m-%dT%H:%M:%SZ") for name, at in times.items()}, "places": places}
 
+    @abstractmethod
     async def publish(self, what: str, code: str, run: str, data: dict[str, Any], sure: bool = False) -> None:
-        raise NotImplementedError
+        """Say that a course or a run is there, has changed or is gone; `sure`: until it is taken."""
 
+    @abstractmethod
     async def repeat(self) -> None:
-        raise NotImplementedError
+        """Say something again as it was said before."""
 
+    @abstractmethod
     async def mistype(self, code: str, run: str) -> None:
-        raise NotImplementedError
+        """Say something that has to be refused."""
 
     async def close(self) -> None:
         return None
