@@ -21,14 +21,14 @@ parked = App(name="parked", help="Records that could not be handled, of one serv
 consumer = App(name="consumer", help="Pause and resume what a service listens with.")
 
 
-def _pass_on(service: str, *arguments: str) -> None:
+def _pass_on(service: str, verb: str, *arguments: str) -> None:
     """Run a service's own command and show what it says. Raises Trouble with its words when it refuses."""
     places = _running()
-    if service not in SERVICES:
-        named = f"There is no service {service!r}." if service else "Say which service."
-        raise Trouble(named, f"Choose one of: {', '.join(SERVICES)}. Example: kursnett {arguments[0]} … {SERVICES[0]}")
+    if service not in SERVICES:  # an option where the service should be: it was left out
+        named = f"There is no service {service!r}." if service and service[0] != "-" else "Say which service."
+        raise Trouble(named, f"Choose one of: {', '.join(SERVICES)}. Example: kursnett {verb} {SERVICES[0]}")
     try:
-        print(asyncio.run(command(places, service, *arguments)), end="")
+        print(asyncio.run(command(places, service, *verb.split(), *arguments)), end="")
     except Trouble as trouble:
         raise Trouble(trouble.what) from None  # a service's refusal holds its own mend
 
@@ -46,19 +46,20 @@ def _group(group: App, verb: str, help: str, service: str | None = None) -> None
 
         @group.command(name=verb, help=help)
         def _fixed(*arguments: Rest) -> None:
-            _pass_on(service, str(group.name[0]), verb, *arguments)
+            _pass_on(service, f"{group.name[0]} {verb}", *arguments)
 
         return
 
     @group.command(name=verb, help=help)
-    def _named(service: str = "", *arguments: Rest) -> None:
-        _pass_on(service, str(group.name[0]), verb, *arguments)
+    def _named(service: Rest = "", *arguments: Rest) -> None:
+        _pass_on(service, f"{group.name[0]} {verb}", *arguments)
 
 
 _group(
     partners,
     "add",
-    "Let one in. Example: `kursnett partners add nesna --name Nesna --arena online`",
+    "Let one in: SLUG --name NAME, --arena ARENA for each place, --orgnr NUMBER, --json. "
+    "Example: `kursnett partners add nesna --name Nesna --arena online`",
     "catalogue",
 )
 _group(partners, "list", "List the providers. Example: `kursnett partners list --json`", "catalogue")
@@ -71,7 +72,7 @@ _group(consumer, "resume", "Let one, or all, go on. Example: `kursnett consumer 
 _group(consumer, "status", "Show each: paused, lag, parked; --json. Example: `kursnett consumer status enrolment`")
 
 
-def replay(service: str = "", *arguments: Rest) -> None:
+def replay(service: Rest = "", *arguments: Rest) -> None:
     """Let a service's consumers, or those named, read again what was written since an instant; no mail is sent again.
 
     Example: `kursnett replay notifier enrolments --from 2026-11-24T08:00:00Z --dry-run`
@@ -79,7 +80,7 @@ def replay(service: str = "", *arguments: Rest) -> None:
     _pass_on(service, "replay", *arguments)
 
 
-def republish(service: str = "", *arguments: Rest) -> None:
+def republish(service: Rest = "", *arguments: Rest) -> None:
     """Put on its topics again what a service has said since an instant.
 
     Example: `kursnett republish catalogue --since 2026-11-20T00:00:00Z --dry-run`
