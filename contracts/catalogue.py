@@ -2,8 +2,10 @@
 
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from contracts.envelope import Event
-from contracts.fields import Instant, Place, Session
+from contracts.fields import Instant, OfferingRules, Place, Session
 
 
 class PartnerState(Event, topic="catalogue.partners", aggregate="partner", key="partner"):
@@ -54,7 +56,9 @@ class CourseWithdrawn(Event, topic="catalogue.courses", aggregate="course", key=
     version: int
 
 
-class OfferingState(Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"):
+class OfferingState(
+    OfferingRules, Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"
+):
     offering_id: UUID
     course_id: UUID
     partner: str
@@ -74,11 +78,33 @@ class OfferingChanged(OfferingState):
     """A run's dates, sessions or places have changed."""
 
 
+class OfferingConfirmed(Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"):
+    """A run has the learners it needs and will take place."""
+
+    offering_id: UUID
+    course_id: UUID
+    partner: str
+    version: int
+    enrolled: int
+    minimum: int
+
+
+class Alternative(BaseModel):
+    """Another run that somebody whose own was cancelled may want."""
+
+    offering_id: UUID
+    course_id: UUID
+    title: dict[str, str]
+    starts_at: Instant
+    arenas: list[str]
+
+
 class OfferingCancelled(Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"):
-    """A run will not take place."""
+    """A run will not take place. `reason` is the partner's words; `too_few` when not enough had enrolled."""
 
     offering_id: UUID
     course_id: UUID
     partner: str
     version: int
     reason: str = ""
+    alternatives: list[Alternative] = []

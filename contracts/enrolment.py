@@ -1,10 +1,12 @@
 """What enrolment says: who got a seat, who stands in line, who left. People are random learner ids, never names."""
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from contracts.envelope import Event
+from contracts.fields import Instant
 
 
 class EnrolmentEvent(
@@ -29,6 +31,61 @@ class LearnerQueued(EnrolmentEvent):
 
     places: list[str]
     place_in_line: int
+
+
+class EnrolmentPending(EnrolmentEvent):
+    """A learner has asked, and the partner has to approve."""
+
+    places: list[str]
+
+
+class EnrolmentDenied(EnrolmentEvent):
+    """The partner said no; `reason` is for the learner, in the partner's words."""
+
+    reason: str
+
+
+class SeatOffered(EnrolmentEvent):
+    """A seat is kept for the first in line until `expires_at`, and for nobody else.
+
+    `sealed` holds, for the notifier alone, the tokens of the links by which the learner answers without logging in:
+    a JWE of `{"accept": …, "decline": …}`.
+    """
+
+    offer_id: UUID
+    place: str
+    expires_at: Instant
+    on_lapse: Literal["leave", "back_of_queue"]
+    sealed: str
+
+
+class SeatOfferLapsed(EnrolmentEvent):
+    """Nobody answered in time. `in_line`: the learner stands at the back of the line now, else has left it."""
+
+    offer_id: UUID
+    place: str
+    in_line: bool
+
+
+class SeatOfferDeclined(EnrolmentEvent):
+    """The learner said no. `in_line`: and stands at the back of the line now, else has left it."""
+
+    offer_id: UUID
+    place: str
+    in_line: bool
+
+
+class LearnerMoved(EnrolmentEvent):
+    """A seat came at a place the learner wants more: the learner sits at `place` now, no longer at `from_place`."""
+
+    from_place: str
+    place: str
+
+
+class EnrolmentFinished(EnrolmentEvent):
+    """The offering has ended, and the learner had a seat to its end."""
+
+    place: str
 
 
 class LearnerWithdrew(EnrolmentEvent):
@@ -58,6 +115,28 @@ class OfferingFilled(SeatsEvent):
 
 class OfferingReopened(SeatsEvent):
     """A full offering has a free seat and nobody in line."""
+
+
+class MinimumEvent(SeatsEvent):
+    """How many have a seat, against how many the offering needs."""
+
+    enrolled: int
+    minimum: int
+    decide_at: Instant
+
+
+class MinimumAtRisk(MinimumEvent):
+    """In seven days it is decided whether the offering takes place, and too few have a seat as yet."""
+
+
+class MinimumReached(MinimumEvent):
+    """On the day of the decision enough learners have a seat."""
+
+
+class MinimumMissed(MinimumEvent):
+    """On the day of the decision too few learners have a seat. The catalogue does what the offering's rule says."""
+
+    on_too_few: Literal["hold", "cancel"]
 
 
 class ContactGiven(Event, topic="enrolment.contacts", aggregate="contact", key="learner_id"):

@@ -118,3 +118,33 @@ class Place(BaseModel):
 
     arena: Slug
     capacity: Annotated[int, Field(ge=0, le=100_000, strict=True)]
+
+
+class Period(BaseModel):
+    """When one may ask for a seat: those of a group, or everybody."""
+
+    model_config = ConfigDict(frozen=True)
+
+    group: Slug | None = None
+    opens_at: Instant
+    closes_at: Instant
+
+
+class OfferingRules(BaseModel):
+    """How the seats of one run are given out; what a partner leaves out is as it is here."""
+
+    minimum: Annotated[int, Field(ge=1, le=100_000, strict=True, description="learners over all places")] | None = None
+    decide_at: Annotated[Instant, Field(description="when it is judged whether the minimum is reached")] | None = None
+    on_too_few: Annotated[
+        Literal["hold", "cancel"], Field(description="hold: the partner decides; cancel: all are told at once")
+    ] = "hold"
+    requires_approval: Annotated[bool, Field(strict=True)] = False
+    periods: Annotated[list[Period], Field(max_length=20, description="none: open until the start")] = []
+    late_enrolment_until: (
+        Annotated[Instant, Field(description="seats are given out until then, not the start")] | None
+    ) = None
+    priority_groups: Annotated[list[Slug], Field(max_length=10, description="first in line, best first")] = []
+    offer_hours: Annotated[int, Field(ge=1, le=336, strict=True, description="how long a freed seat is offered")] = 48
+    on_lapse: Annotated[
+        Literal["leave", "back_of_queue"], Field(description="what an offer nobody answers does to the learner")
+    ] = "leave"

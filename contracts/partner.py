@@ -12,6 +12,7 @@ from contracts.fields import (
     Language,
     Line,
     NkrLevel,
+    OfferingRules,
     PartnerSeq,
     Place,
     Prose,
@@ -40,8 +41,8 @@ class CourseText(PartnerEvent, key="code"):
     price_ore: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
 
 
-class OfferingDates(PartnerEvent, key="course_code"):
-    """One run of a course as a partner describes it."""
+class OfferingDates(OfferingRules, PartnerEvent, key="course_code"):
+    """One run of a course as a partner describes it, and how its seats are given out."""
 
     starts_at: Instant
     ends_at: Instant
@@ -58,7 +59,23 @@ class OfferingDates(PartnerEvent, key="course_code"):
         arenas = [place.arena for place in self.places]
         if len(set(arenas)) != len(arenas):
             raise ValueError("places must name each arena once")
+        self._seats_can_be_given_out()
         return self
+
+    def _seats_can_be_given_out(self) -> None:
+        if (self.minimum is None) != (self.decide_at is None):
+            raise ValueError("minimum and decide_at need each other")
+        if self.decide_at is not None and self.decide_at >= self.starts_at:
+            raise ValueError("decide_at must be before starts_at")
+        if self.minimum is not None and self.minimum > sum(place.capacity for place in self.places):
+            raise ValueError("minimum must not be more than all places have together")
+        for number, period in enumerate(self.periods, 1):
+            if period.closes_at <= period.opens_at:
+                raise ValueError(f"period {number} must close after it opens")
+        if self.late_enrolment_until is not None and not self.starts_at < self.late_enrolment_until <= self.ends_at:
+            raise ValueError("late_enrolment_until must be after starts_at and not after ends_at")
+        if len(set(self.priority_groups)) != len(self.priority_groups):
+            raise ValueError("priority_groups must name each group once")
 
 
 class CoursePublished(CourseText):
