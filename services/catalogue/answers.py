@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from contracts.fields import Instant, Place, Session
+from contracts.fields import Instant, OfferingRules, Place, Session
 
 
 class CourseTaken(BaseModel):
@@ -48,8 +48,17 @@ class CoursesFound(BaseModel):
     items: list[CourseFound]
 
 
-class OfferingShown(BaseModel):
-    """One run of a course."""
+class Judgement(BaseModel):
+    """Whether enough have enrolled: warned of a week before `decide_at`, judged then. Goes when the rule changes."""
+
+    decision: Literal["none", "at_risk", "confirmed", "too_few"] = "none"
+    enrolled: int | None = None
+    minimum: int | None = None
+    decided_at: datetime | None = None
+
+
+class OfferingShown(OfferingRules):
+    """One run of a course, how its seats are given out, and how it was judged."""
 
     offering_id: UUID
     key: str
@@ -59,6 +68,7 @@ class OfferingShown(BaseModel):
     ends_at: Instant
     sessions: list[Session] = []
     places: list[Place]
+    judgement: Judgement
 
 
 class OfferingOfCourse(OfferingShown):

@@ -291,4 +291,5 @@ async def read_offering(offering_id: UUID, database: Db, response: Response) -> 
 
 def shown(row: store.Row) -> dict[str, Any]:
     about = {"offering_id": row["id"], "key": row["key"], "version": row["version"], "state": row["state"]}
-    return {**about, **json.loads(row["content"])}
+    found = {name: row[name] for name in ("decision", "enrolled", "minimum", "decided_at")}
+    return {**about, **json.loads(row["content"]), "judgement": found if row["decision"] else {}}

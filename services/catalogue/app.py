@@ -8,7 +8,7 @@ from services.catalogue import api, events
 from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-LOG_FIELDS = frozenset({"partner", "owner"})  # slugs of organisations
+LOG_FIELDS = frozenset({"partner", "owner", "offering_id"})  # slugs of organisations, and an id
 ROUTERS = (api.router,)
 
 
@@ -19,6 +19,6 @@ def build() -> Service:
         settings=read(CatalogueSettings),
         migrations=MIGRATIONS,
         routers=ROUTERS,
-        consumers=(events.partners(),),
+        consumers=(events.partners(), events.enrolments()),
         log_fields=LOG_FIELDS,
     )

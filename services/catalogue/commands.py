@@ -1,21 +1,26 @@
-"""What can be done in the catalogue: let partners in, publish and withdraw courses and offerings."""
+"""What can be done in the catalogue: let partners in, publish and withdraw courses and offerings, judge a run."""
 
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
 from contracts.catalogue import (
+    Alternative,
     CourseChanged,
     CourseCreated,
     CourseWithdrawn,
     OfferingCancelled,
     OfferingChanged,
+    OfferingConfirmed,
     OfferingScheduled,
     PartnerJoined,
 )
+from contracts.enrolment import MinimumAtRisk, MinimumEvent, MinimumMissed, MinimumReached
+from contracts.fields import OfferingRules
 from contracts.partner import CourseText, OfferingDates
 from kit import outbox
 from kit.database import Connection
@@ -24,6 +29,13 @@ from services.catalogue.domain import Rule
 
 # What the address and the envelope say is not part of the content.
 ADDRESS = {"code", "course_code", "key", "seq"}
+
+TOO_FEW = "too_few"  # the reason of a run that its own rule has cancelled
+DECISIONS: Mapping[type[MinimumEvent], str] = {
+    MinimumAtRisk: "at_risk",
+    MinimumReached: "confirmed",
+    MinimumMissed: TOO_FEW,
+}
 
 Wanted = int | Literal["*"] | None  # the version that must be there; "*": any; none: no condition
 
@@ -82,8 +94,7 @@ async def retract_course(conn: Connection, partner: str, code: str) -> None:
     row = await _locked(conn, partner, code)
     if row["withdrawn"]:
         return
-    for offering in await store.offerings(conn, row["id"]):
-        await _cancel(conn, row, offering, "the course was withdrawn")
+    await _cancel(conn, row, await store.offerings(conn, row["id"]), "the course was withdrawn")
     version = await store.withdraw_course(conn, row["id"])
     await outbox.add(conn, CourseWithdrawn(course_id=row["id"], partner=partner, version=version))
 
@@ -107,9 +118,13 @@ async def publish_offering(
     _expect(if_version, found["version"])
     if found["state"] == "cancelled":
         raise Rule("offering_cancelled", "key", "this offering was cancelled; publish a new one under another key")
-    if json.loads(found["content"]) == content:
+    # What was stored before there were rules lacks them, which means that they are as they are when left out.
+    before = OfferingRules().model_dump(mode="json") | json.loads(found["content"])
+    if before == content:
         return Published(found["id"], found["version"])
     version = await store.change_offering(conn, found["id"], content, "scheduled")
+    if any(before[rule] != content[rule] for rule in ("minimum", "decide_at")):
+        await store.forget_judgement(conn, found["id"])
     await outbox.add(conn, OfferingChanged(**_about(course, found["id"], key, version), **content))
     return Published(found["id"], version, changed=True)
 
@@ -120,18 +135,71 @@ async def cancel_offering(conn: Connection, partner: str, code: str, key: str, r
     found = await store.offering_of(conn, course["id"], key)
     if found is None:
         raise Rule("unknown_offering", "key", f"course {code} has no offering {key}")
-    version = await _cancel(conn, course, found, reason)
-    return Published(found["id"], version, changed=version != found["version"])
+    version = (await _cancel(conn, course, [found], reason)).get(found["id"])
+    return Published(found["id"], version or found["version"], changed=version is not None)
 
 
-async def _cancel(conn: Connection, course: store.Row, offering: store.Row, reason: str) -> int:
-    if offering["state"] == "cancelled":
-        version: int = offering["version"]
-        return version
-    version = await store.change_offering(conn, offering["id"], json.loads(offering["content"]), "cancelled")
-    about = {"offering_id": offering["id"], "course_id": course["id"], "partner": course["partner"]}
-    await outbox.add(conn, OfferingCancelled(**about, version=version, reason=reason))
-    return version
+async def judge(conn: Connection, course: store.Row, said: MinimumEvent) -> None:
+    """Keep what enrolment found of a run's minimum; confirm the run, or cancel it when its rule says so.
+
+    `course` is the run's, locked. What was found by a minimum or a day that the partner has changed since is passed
+    over, as is what says no more than what is known, and all of it when the run was cancelled meanwhile.
+    """
+    run = await store.offering(conn, said.offering_id)
+    if run is None or run["state"] == "cancelled":
+        return
+    rules = OfferingRules.model_validate_json(run["content"])
+    decision = DECISIONS[type(said)]
+    by_these_rules = (said.minimum, said.decide_at) == (rules.minimum, rules.decide_at)
+    if not by_these_rules or not domain.says_more(decision, run["decision"] or "none"):
+        return
+    await store.judge(conn, run["id"], decision, said.enrolled, said.minimum)
+    if isinstance(said, MinimumReached):
+        version = await store.change_offering(conn, run["id"], json.loads(run["content"]), "scheduled")
+        about = {"offering_id": run["id"], "course_id": course["id"], "partner": course["partner"], "version": version}
+        await outbox.add(conn, OfferingConfirmed(**about, enrolled=said.enrolled, minimum=said.minimum))
+    elif isinstance(said, MinimumMissed) and rules.on_too_few == "cancel":
+        await _cancel(conn, course, [run], TOO_FEW)
+
+
+async def _cancel(conn: Connection, course: store.Row, runs: Sequence[store.Row], reason: str) -> dict[UUID, int]:
+    """Cancel those of these runs of one course that are not; each names the same runs to take instead.
+
+    Returns the new version of each that was cancelled.
+    """
+    versions = {
+        run["id"]: await store.change_offering(conn, run["id"], json.loads(run["content"]), "cancelled")
+        for run in runs
+        if run["state"] != "cancelled"
+    }
+    if not versions:
+        return versions
+    about = {"course_id": course["id"], "partner": course["partner"], "reason": reason}
+    instead = await _alternatives(conn, course)  # asked now that all are cancelled, so that none is named for another
+    await outbox.add_all(
+        conn,
+        [
+            OfferingCancelled(offering_id=run, version=version, alternatives=instead, **about)
+            for run, version in versions.items()
+        ],
+    )
+    return versions
+
+
+async def _alternatives(conn: Connection, course: store.Row) -> list[Alternative]:
+    rows = {row["id"]: row for row in await store.to_come(conn)}
+    runs = [domain.Run(row["id"], row["course_id"], row["starts_at"], row["subjects"]) for row in rows.values()]
+    subjects = json.loads(course["content"]).get("subjects", [])
+    return [
+        Alternative(
+            offering_id=run.offering_id,
+            course_id=run.course_id,
+            title=json.loads(rows[run.offering_id]["title"]),
+            starts_at=run.starts_at,
+            arenas=rows[run.offering_id]["arenas"],
+        )
+        for run in domain.alternatives(runs, course["id"], subjects)
+    ]
 
 
 async def _locked(conn: Connection, partner: str, code: str) -> store.Row:

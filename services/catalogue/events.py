@@ -1,22 +1,31 @@
-"""What the catalogue does when a partner speaks on its topic: the same commands as over HTTP."""
+"""What the catalogue hears: partners on their topics, as over HTTP; from enrolment, whether a run has its minimum."""
 
 from collections.abc import Sequence
 
+from contracts.enrolment import MinimumAtRisk, MinimumEvent, MinimumMissed, MinimumReached
 from contracts.partner import CoursePublished, CourseRetracted, OfferingPublished, OfferingRetracted
 from contracts.topics import PARTNER_COURSES
-from kit import tracing
+from kit import logs, tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
 from services.catalogue import commands, store
 from services.catalogue.domain import Rule
 
+log = logs.get(__name__)
+
 listeners = Listeners()
+judgements = Listeners()
 
 
 def partners() -> Consumer:
     """Follows every partner's topic, new ones too, by the pattern of their names."""
     return Consumer("partners", listeners, pattern=PARTNER_COURSES, foreign=True)
+
+
+def enrolments() -> Consumer:
+    """Follows what enrolment finds of a run's minimum; all else that it says passes by."""
+    return Consumer("enrolments", judgements, topics=("enrolment.enrolments",))
 
 
 @listeners.on(CoursePublished, CourseRetracted, OfferingPublished, OfferingRetracted)
@@ -50,3 +59,17 @@ async def _take(conn: Connection, partner: str, one: Received) -> str:
             return event.course_code
         case _:
             raise TypeError(type(one.event))
+
+
+@judgements.on(MinimumAtRisk, MinimumReached, MinimumMissed)
+async def judge(conn: Connection, received: Sequence[Received]) -> None:
+    """Confirm, cancel or mark each run as its rules say; a run that is not ours is passed over."""
+    told = [(one, one.event) for one in received if isinstance(one.event, MinimumEvent)]
+    courses = await store.lock_courses_of(conn, [event.offering_id for _, event in told])
+    for one, event in told:
+        with tracing.hearing(one.trail, one.envelope.type):
+            course = courses.get(event.offering_id)
+            if course is None:
+                log.warning("offering_not_known", offering_id=event.offering_id, event_id=one.event_id)
+            else:
+                await commands.judge(conn, course, event)

@@ -1,6 +1,7 @@
 """Every SQL statement of the catalogue: one function, one statement."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -71,6 +72,22 @@ async def lock_course(conn: Connection, partner: str, code: str) -> Row | None:
     )
 
 
+async def lock_courses_of(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Row]:
+    """As `lock_course` for many: the course of each of these offerings that there is, by the offering's id.
+
+    The rows come in id order, so that two who lock several wait for each other instead of deadlocking.
+    """
+    rows = await conn.fetch(
+        """
+        SELECT offerings.id AS offering_id, courses.id, partner, code, courses.version, courses.content, withdrawn
+        FROM offerings JOIN courses ON courses.id = course_id
+        WHERE offerings.id = ANY($1) ORDER BY courses.id FOR UPDATE OF courses
+        """,
+        offering_ids,
+    )
+    return {row["offering_id"]: row for row in rows}
+
+
 async def change_course(conn: Connection, course_id: UUID, content: dict[str, Any]) -> int:
     """The new version."""
     version: int = await conn.fetchval(
@@ -131,19 +148,62 @@ async def course(conn: Connection, course_id: UUID) -> Row | None:
 
 
 async def offerings(conn: Connection, course_id: UUID) -> list[Row]:
+    """The runs of one course, and how each was judged: `decision` is none while it was not."""
     return await conn.fetch(
-        "SELECT id, course_id, key, version, content, state FROM offerings WHERE course_id = $1 ORDER BY id", course_id
+        """
+        SELECT id, course_id, key, version, content, state, decision, enrolled, minimum, decided_at
+        FROM offerings LEFT JOIN judgements ON offering_id = id WHERE course_id = $1 ORDER BY id
+        """,
+        course_id,
     )
 
 
 async def offering(conn: Connection, offering_id: UUID) -> Row | None:
+    """As `offerings`, with whose course it is."""
     return await conn.fetchrow(
         """
-        SELECT offerings.id, course_id, key, offerings.version, offerings.content, state, partner, code
-        FROM offerings JOIN courses ON courses.id = course_id WHERE offerings.id = $1
+        SELECT offerings.id, course_id, key, offerings.version, offerings.content, state, partner, code,
+               decision, enrolled, minimum, decided_at
+        FROM offerings JOIN courses ON courses.id = course_id LEFT JOIN judgements ON offering_id = offerings.id
+        WHERE offerings.id = $1
         """,
         offering_id,
     )
+
+
+async def to_come(conn: Connection) -> list[Row]:
+    """Every run that has not begun and was not cancelled, with its course's title and subjects."""
+    return await conn.fetch(
+        """
+        SELECT * FROM (
+            SELECT offerings.id, course_id, courses.content->>'title' AS title,
+                   (offerings.content->>'starts_at')::timestamptz AS starts_at,
+                   ARRAY(SELECT jsonb_array_elements_text(courses.content->'subjects')) AS subjects,
+                   ARRAY(SELECT jsonb_array_elements(offerings.content->'places')->>'arena') AS arenas
+            FROM offerings JOIN courses ON courses.id = course_id
+            WHERE state = 'scheduled' AND NOT withdrawn
+        ) AS runs WHERE starts_at > app_now()
+        """
+    )
+
+
+async def judge(conn: Connection, offering_id: UUID, decision: str, enrolled: int, minimum: int) -> None:
+    """Keep this judgement in place of the one before."""
+    await conn.execute(
+        """
+        INSERT INTO judgements (offering_id, decision, enrolled, minimum) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (offering_id) DO UPDATE SET decision = excluded.decision, enrolled = excluded.enrolled,
+            minimum = excluded.minimum, decided_at = excluded.decided_at
+        """,
+        offering_id,
+        decision,
+        enrolled,
+        minimum,
+    )
+
+
+async def forget_judgement(conn: Connection, offering_id: UUID) -> None:
+    await conn.execute("DELETE FROM judgements WHERE offering_id = $1", offering_id)
 
 
 async def search(conn: Connection, q: str, partner: str | None, after: UUID | None, limit: int) -> list[Row]:

@@ -21,6 +21,7 @@ SERVICES = ("catalogue", "enrolment", "notifier")
 # Which group hears which topics; a name that ends in a star is the beginning of several.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "catalogue.partners": ("partners.*",),
+    "catalogue.enrolments": ("enrolment.enrolments",),
     "enrolment.courses": ("catalogue.courses",),
     "notifier.courses": ("catalogue.courses",),
     "notifier.enrolments": ("enrolment.enrolments",),
@@ -162,7 +163,7 @@ def hears(group: str, topic: str) -> bool:
 
 
 async def lag(bootstrap: str) -> int:
-    """How many records the five groups have not taken yet. Raises LookupError for a group that hears no topic."""
+    """How many records the groups have not taken yet. Raises LookupError for a group that hears no topic."""
     places = await partitions(bootstrap)
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)

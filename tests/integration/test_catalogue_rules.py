@@ -1,0 +1,192 @@
+"""How an offering's seats are given out, as a partner says it; and what to take instead of a run that is cancelled."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contracts.fields import OfferingRules
+from services.catalogue import __main__ as catalogue
+from services.catalogue import commands, events
+from tests.delivery import Servers, listening, until
+from tests.integration.test_catalogue import COURSE, DATES, World, world
+
+pytestmark = pytest.mark.anyio
+
+RULES = {
+    "minimum": 8,
+    "decide_at": "2027-02-15T12:00:00+01:00",
+    "on_too_few": "cancel",
+    "requires_approval": True,
+    "periods": [
+        {"group": "ansatte", "opens_at": "2026-12-01T08:00:00+01:00", "closes_at": "2026-12-15T08:00:00+01:00"},
+        {"opens_at": "2026-12-15T08:00:00+01:00", "closes_at": "2027-02-20T08:00:00+01:00"},
+    ],
+    "late_enrolment_until": "2027-03-02T09:00:00+01:00",
+    "priority_groups": ["ansatte", "helgeland"],
+    "offer_hours": 24,
+    "on_lapse": "back_of_queue",
+}
+JANUARY = "2027-01-01T00:00:00Z"
+DECIDED: dict[str, Any] = {"minimum": 8, "decide_at": "2027-02-15T11:00:00Z"}
+# What will not do, and the word by which it is told.
+BAD: list[tuple[dict[str, Any], str]] = [
+    (DECIDED | {"decide_at": "2027-03-01T08:00:00Z"}, "decide_at"),
+    (DECIDED | {"minimum": 13}, "minimum"),
+    (DECIDED | {"minimum": 0}, "minimum"),
+    ({"minimum": 8}, "decide_at"),
+    ({"decide_at": JANUARY}, "minimum"),
+    ({"on_too_few": "ask"}, "on_too_few"),
+    ({"periods": [{"opens_at": JANUARY, "closes_at": JANUARY}]}, "period"),
+    ({"periods": [{"group": "Ansatte!", "opens_at": JANUARY, "closes_at": "2027-01-02T00:00:00Z"}]}, "group"),
+    ({"late_enrolment_until": JANUARY}, "late_enrolment_until"),
+    ({"priority_groups": ["ansatte", "ansatte"]}, "priority_groups"),
+    ({"offer_hours": 0}, "offer_hours"),
+    ({"offer_hours": 400}, "offer_hours"),
+    ({"on_lapse": "front"}, "on_lapse"),
+    ({"requires_approval": "yes"}, "requires_approval"),
+]
+
+
+async def told(here: World, kind: str) -> list[dict[str, Any]]:
+    """The data of each event of this kind that the catalogue has said, in order."""
+    async with here.here.database.reading() as conn:
+        rows = await conn.fetch("SELECT payload FROM outbox WHERE topic = 'catalogue.courses' ORDER BY id")
+    said = [json.loads(row["payload"]) for row in rows]
+    return [one["data"] for one in said if one["type"].split(".")[-2] == kind]
+
+
+def in_utc(rules: dict[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = OfferingRules.model_validate(rules).model_dump(mode="json")
+    return known
+
+
+async def test_the_rules_are_kept_shown_and_said(servers: Servers) -> None:
+    async with world(servers) as here:
+        await here.put("SV-1", COURSE)
+        made = await here.put("SV-1/offerings/v27", DATES | RULES)
+        assert made.status_code == 201
+        again = await here.put("SV-1/offerings/v27", DATES | RULES)
+        assert (again.status_code, again.headers["etag"]) == (200, '"1"')
+        one = (await here.asking.get(made.headers["location"])).json()
+        [listed] = (await here.asking.get(f"/api/catalogue/v1/courses/{one['course_id']}")).json()["offerings"]
+        [said] = await told(here, "OfferingScheduled")
+        for shown in (one, listed, said):
+            assert {name: shown[name] for name in RULES} == in_utc(RULES)
+        nothing = {"decision": "none", "enrolled": None, "minimum": None, "decided_at": None}
+        assert one["judgement"] == listed["judgement"] == nothing
+
+        assert (await here.put("SV-1/offerings/v27", DATES | RULES | {"offer_hours": 12})).headers["etag"] == '"2"'
+        [changed] = await told(here, "OfferingChanged")
+        assert {name: changed[name] for name in RULES} == in_utc(RULES) | {"offer_hours": 12}
+        assert (await here.put("SV-1/offerings/v27", DATES)).headers["etag"] == '"3"'
+        one = (await here.asking.get(made.headers["location"])).json()
+        assert {name: one[name] for name in RULES} == in_utc({})
+
+
+async def test_rules_that_will_not_do_are_refused_over_http_by_name(servers: Servers) -> None:
+    async with world(servers) as here:
+        await here.put("SV-1", COURSE)
+        for rules, word in BAD:
+            answer = await here.put("SV-1/offerings/v27", DATES | rules)
+            assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), rules
+            [error] = answer.json()["errors"]
+            assert word in f"{error['field']} {error['detail']}", rules
+        assert await told(here, "OfferingScheduled") == []
+
+
+async def test_the_rules_come_over_kafka_and_bad_ones_cost_only_themselves(servers: Servers) -> None:
+    async with world(servers) as here, listening(here.here, events.partners()):
+        offering = {"course_code": "SV-1", "key": "v27", **DATES}
+        await here.send(("CoursePublished", {"code": "SV-1", **COURSE}))
+        await here.send(*(("OfferingPublished", offering | rules) for rules, _ in BAD))
+        await here.send(("OfferingPublished", offering | RULES))
+
+        async def all_told() -> bool:
+            return len(await here.intake()) == len(BAD) + 2
+
+        await until(all_told, within_s=40)
+        async with here.here.database.reading() as conn:
+            kept = await conn.fetch("""SELECT detail FROM parked WHERE state = 'refused' ORDER BY "offset" """)
+        for (rules, word), row in zip(BAD, kept, strict=True):
+            assert word in row["detail"], rules
+        shown = [one["detail"] for one in await here.intake() if one["outcome"] == "refused"]
+        assert sorted(shown) == sorted(row["detail"] for row in kept)
+        [said] = await told(here, "OfferingScheduled")
+        assert {name: said[name] for name in RULES} == in_utc(RULES)
+
+
+async def test_what_was_published_before_there_were_rules_and_comes_again_as_it_was_changes_nothing(
+    servers: Servers,
+) -> None:
+    async with world(servers) as here:
+        await here.put("SV-1", COURSE)
+        made = await here.put("SV-1/offerings/v27", DATES)
+        async with here.here.database.reading() as conn:
+            await conn.execute("UPDATE offerings SET content = content - $1::text[]", list(in_utc({})))
+            [kept] = await conn.fetch("SELECT content FROM offerings")
+        assert set(json.loads(kept["content"])) == {"starts_at", "ends_at", "sessions", "places"}
+        one = (await here.asking.get(made.headers["location"])).json()
+        assert {name: one[name] for name in RULES} == in_utc({})
+
+        again = await here.put("SV-1/offerings/v27", DATES)
+        assert (again.status_code, again.headers["etag"]) == (200, '"1"')
+        assert await told(here, "OfferingChanged") == []
+        # The control: a rule that is not as it is when left out is a change.
+        assert (await here.put("SV-1/offerings/v27", DATES | {"offer_hours": 24})).headers["etag"] == '"2"'
+        assert len(await told(here, "OfferingChanged")) == 1
+
+
+def days_from_now(days: int) -> dict[str, Any]:
+    starts_at = datetime.now(UTC) + timedelta(days=days)
+    return {"starts_at": starts_at.isoformat(), "ends_at": (starts_at + timedelta(hours=6)).isoformat()}
+
+
+async def fill(here: World, *runs: tuple[str, str, int], **subjects: list[str]) -> dict[str, str]:
+    """Courses with these subjects, and runs (course, key, days from now) of them; returns each run's id by its key."""
+    for code, known in subjects.items():
+        await here.put(code, COURSE | {"title": {"nb": f"Kurs {code}", "en": code}, "subjects": known})
+    found = {}
+    for code, key, days in runs:
+        answer = await here.put(f"{code}/offerings/{key}", DATES | days_from_now(days))
+        assert answer.status_code == 201
+        found[key] = answer.json()["offering_id"]
+    return found
+
+
+async def test_a_run_that_its_partner_cancels_names_what_to_take_instead(servers: Servers) -> None:
+    async with world(servers) as here:
+        other = await catalogue.add(here.settings, f"{here.partner}-b", "En annen", None, ["online", "mosjoen"])
+        runs = [("A", "gone", 20), ("A", "past", -3), ("A", "late", 60), ("A", "soon", 9), ("C", "far", 1)]
+        ids = await fill(here, *runs, ("A", "dead", 5), A=["bygg", "sjofart"], C=["sprak"])
+        await here.cancel("A/offerings/dead")
+        theirs = World(here.here, here.settings, here.asking, here.issuer, other["slug"], other["key"])
+        ids |= await fill(theirs, ("B", "akin", 2), B=["helse", "sjofart"])
+        two_places = [{"arena": "online", "capacity": 1}, {"arena": "mosjoen", "capacity": 2}]
+        await theirs.put("B/offerings/akin", DATES | days_from_now(2) | {"places": two_places})
+
+        await here.cancel("A/offerings/gone")
+        said = (await told(here, "OfferingCancelled"))[-1]
+        named = said["alternatives"]
+        assert (said["reason"], [one["offering_id"] for one in named]) == ("", [ids["soon"], ids["late"], ids["akin"]])
+        assert [one["title"] for one in named] == [{"nb": f"Kurs {code}", "en": code} for code in "AAB"]
+        assert [one["arenas"] for one in named] == [["online"], ["online"], ["online", "mosjoen"]]
+        [kept] = [one for one in await told(here, "OfferingScheduled") if one["offering_id"] == ids["soon"]]
+        assert named[0]["starts_at"] == kept["starts_at"]
+        assert named[0]["course_id"] == kept["course_id"]
+
+
+async def test_the_runs_of_a_course_that_is_withdrawn_name_none_of_its_own(servers: Servers) -> None:
+    async with world(servers) as here:
+        runs = [("A", "one", 20), ("A", "two", 30), ("A", "gone", 5), ("B", "akin", 40)]
+        ids = await fill(here, *runs, A=["bygg"], B=["bygg"])
+        await here.cancel("A/offerings/gone")
+        for _ in range(2):
+            await here.here.database.run(lambda conn: commands.retract_course(conn, here.partner, "A"))
+        said = await told(here, "OfferingCancelled")
+        assert [one["offering_id"] for one in said] == [ids["gone"], ids["one"], ids["two"]]
+        named = [[instead["offering_id"] for instead in one["alternatives"]] for one in said]
+        assert named == [[ids["one"], ids["two"], ids["akin"]], [ids["akin"]], [ids["akin"]]]
+        assert [one["reason"] for one in said] == ["", *["the course was withdrawn"] * 2]
+        assert len(await told(here, "CourseWithdrawn")) == 1
