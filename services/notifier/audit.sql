@@ -32,5 +32,6 @@ FROM (
 -- V5: each notice of the last 27 days is owed for an event that was heard
 SELECT count(*) AS looked, count(*) FILTER (WHERE i.event_id IS NULL) AS wrong,
        min(n.id::text) FILTER (WHERE i.event_id IS NULL) AS example
-FROM notices n LEFT JOIN inbox i ON i.consumer = 'notifier.enrolments' AND i.event_id = n.event_id
+FROM notices n LEFT JOIN inbox i ON i.event_id = n.event_id
+    AND i.consumer = CASE n.template WHEN 'confirmed' THEN 'notifier.courses' ELSE 'notifier.enrolments' END
 WHERE n.created_at > app_now() - interval '27 days';

@@ -13,10 +13,11 @@ from contracts.catalogue import (
     CourseState,
     OfferingCancelled,
     OfferingChanged,
+    OfferingConfirmed,
     OfferingScheduled,
     OfferingState,
 )
-from contracts.enrolment import ContactGiven, EnrolmentEvent, LearnerEnrolled, LearnerQueued, LearnerWithdrew
+from contracts.enrolment import ContactGiven, EnrolmentEvent
 from contracts.envelope import explain
 from contracts.fields import Language, Line
 from kit import tracing
@@ -25,12 +26,9 @@ from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
 from kit.sealing import Unsealable, unseal
 from kit.trail import here
-from services.notifier import store
+from services.notifier import notices, store
 
 T = TypeVar("T")
-
-CHANNEL = "email"  # the only way to people so far
-CANCELLED = "offering_cancelled"  # the reason enrolment gives when a learner did not leave by own will
 
 courses = Listeners()
 enrolments = Listeners()
@@ -82,42 +80,50 @@ async def cancel_offerings(conn: Connection, received: Sequence[Received]) -> No
     await store.cancel_offerings(conn, newest((one.offering_id, one.version, one) for one in cancelled))
 
 
-@enrolments.on(LearnerEnrolled, LearnerQueued, LearnerWithdrew)
+@courses.on(OfferingConfirmed)
+async def confirm_offerings(conn: Connection, received: Sequence[Received]) -> None:
+    said = []
+    for one in received:
+        event = cast(OfferingConfirmed, one.event)
+        with tracing.hearing(one.trail, one.envelope.type):
+            path = here()
+        at = one.envelope.time
+        word = store.Confirmation(
+            event.offering_id, event.version, one.event_id, at, path.correlation_id, path.traceparent
+        )
+        said.append((event.offering_id, event.version, word))
+    confirmed = newest(said)
+    await store.confirm_offerings(conn, confirmed)
+    await store.owe_confirmations(conn, confirmed, notices.CHANNEL)
+
+
+@enrolments.on(*notices.EVENTS)
 async def owe_notices(conn: Connection, received: Sequence[Received]) -> None:
     owed = []
     for one in received:
         with tracing.hearing(one.trail, one.envelope.type):
-            owed.append(notice(one))
-    await store.add_notices(conn, owed)
+            owed.append(notices.notice(one))
+    left = notices.enrolments(received)
+    await store.keep_enrolments(conn, list(left.values()))
+    seated = [one for one in left.values() if one.state == notices.SEATED]
+    owed += await confirmations(conn, received, seated) if seated else []
+    await store.add_notices(conn, [one for one in owed if one is not None])
 
 
-def notice(received: Received) -> store.NewNotice:
-    """The notice that an event asks for, on the trail that is being followed."""
-    event = cast(EnrolmentEvent, received.event)
-    path = here()
-    place: str | None = None
-    place_in_line: int | None = None
-    match event:
-        case LearnerEnrolled():
-            template, place = ("seat_from_line" if event.from_queue else "enrolled"), event.place
-        case LearnerQueued():
-            template, place_in_line = "queued", event.place_in_line
-        case LearnerWithdrew():
-            template, place = ("offering_cancelled" if event.reason == CANCELLED else "withdrawn"), event.place
-        case _:
-            raise TypeError(f"no notice is owed for {type(event).__name__}")
-    return store.NewNotice(
-        event_id=received.event_id,
-        learner_id=event.learner_id,
-        offering_id=event.offering_id,
-        about=event.enrolment_id,
-        template=template,
-        channel=CHANNEL,
-        place=place,
-        place_in_line=place_in_line,
-        correlation_id=path.correlation_id,
-        traceparent=path.traceparent,
-    )
+async def confirmations(
+    conn: Connection, received: Sequence[Received], seated: Sequence[store.Enrolment]
+) -> list[store.NewNotice]:
+    """What is owed to those whose seat is heard of after the word, on another topic, that their course takes place."""
+    confirmed = await store.confirmations(conn, sorted({one.offering_id for one in seated}))
+    causes = {cast(EnrolmentEvent, one.event).enrolment_id: one for one in received}
+    owed = []
+    for one in seated:
+        event_id, at = confirmed.get(one.offering_id, ("", None))
+        if at is not None and notices.is_told(one, at):
+            cause = causes[one.enrolment_id]
+            with tracing.hearing(cause.trail, cause.envelope.type):
+                owed.append(notices.confirmation(cause, one, event_id))
+    return owed
 
 
 def opened(received: Received, private_key: str) -> store.Contact:

@@ -4,17 +4,23 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_datetime
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
+from contracts.catalogue import Alternative
 from services.notifier.channels.channel import Letter
+from services.notifier.offers import Links
 from services.notifier.store import Claimed
 
 MESSAGES = Path(__file__).parent / "messages"
-TEMPLATES = ("enrolled", "seat_from_line", "queued", "withdrawn", "offering_cancelled")
+TEMPLATES = (
+    *("enrolled", "seat_from_line", "queued", "pending", "denied", "offered", "lapsed", "declined", "moved"),
+    *("withdrawn", "confirmed", "offering_cancelled"),
+)
 OSLO = ZoneInfo("Europe/Oslo")
 
 # Which title a reader of each language gets; after these any there is.
@@ -44,8 +50,11 @@ def environment() -> SandboxedEnvironment:
     )
 
 
-def letter(templates: SandboxedEnvironment, notice: Claimed) -> Letter:
-    """The notice in its learner's language; sma and sme have no words yet and get nb. Raises jinja2.TemplateError."""
+def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None = None) -> Letter:
+    """The notice in its learner's language; sma and sme have no words yet and get nb. Raises jinja2.TemplateError.
+
+    `links` are those of an offer; the template of an offer fails without them.
+    """
     language = notice.language if notice.language in LOCALES else "nb"
     title, title_language = chosen_title(notice.title, language)
     name = one_line(notice.name) if notice.name else None
@@ -57,6 +66,10 @@ def letter(templates: SandboxedEnvironment, notice: Claimed) -> Letter:
         "when": spelled(notice.starts_at, notice.ends_at, language),
         "place": place_name(notice.place, language),
         "place_in_line": notice.place_in_line,
+        "links": links,
+        "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,
+        "alternatives": [_alternative(Alternative.model_validate(one), language) for one in notice.alternatives],
+        **{name: _fact(name, value, language) for name, value in notice.facts.items()},
     }
     written = templates.get_template(f"{notice.template}.{language}.txt").render(words)
     subject, _, text = written.partition("\n")
@@ -70,6 +83,20 @@ def letter(templates: SandboxedEnvironment, notice: Claimed) -> Letter:
         text=text.lstrip("\n"),
         html=templates.get_template(f"{notice.template}.{language}.html").render(words, subject=one_line(subject)),
     )
+
+
+def _fact(name: str, value: Any, language: str) -> Any:
+    """What one template alone needs, as it may be shown: a place by its name, another's words on one line."""
+    if name == "from_place":
+        return place_name(value, language)
+    return one_line(value) if isinstance(value, str) else value
+
+
+def _alternative(other: Alternative, language: str) -> dict[str, Any]:
+    title, title_language = chosen_title(other.title, language)
+    places = ", ".join(filter(None, (place_name(arena, language) for arena in other.arenas)))
+    starts = moment(other.starts_at, language)
+    return {"title": title, "title_language": title_language, "starts": starts, "places": places}
 
 
 def chosen_title(titles: Mapping[str, str], language: str) -> tuple[str, str]:
@@ -93,12 +120,13 @@ def spelled(starts_at: datetime, ends_at: datetime, language: str) -> str:
     """From and to as people in Oslo's time zone say it, e.g. `torsdag 3. desember 2026 kl. 18.00–20.30`."""
     start, end = starts_at.astimezone(OSLO), ends_at.astimezone(OSLO)
     if start.date() == end.date():
-        return f"{_moment(start, language)}–{format_datetime(end, CLOCK[language], locale=LOCALES[language])}"
-    return f"{_moment(start, language)} – {_moment(end, language)}"
+        return f"{moment(start, language)}–{format_datetime(end, CLOCK[language], locale=LOCALES[language])}"
+    return f"{moment(start, language)} – {moment(end, language)}"
 
 
-def _moment(at: datetime, language: str) -> str:
-    return format_datetime(at, f"{DAY[language]} {CLOCK[language]}", locale=LOCALES[language])
+def moment(at: datetime, language: str) -> str:
+    """Date and time in Oslo's time zone, e.g. `torsdag 3. desember 2026 kl. 18.00`."""
+    return format_datetime(at.astimezone(OSLO), f"{DAY[language]} {CLOCK[language]}", locale=LOCALES[language])
 
 
 def place_name(place: str | None, language: str) -> str | None:
@@ -107,4 +135,4 @@ def place_name(place: str | None, language: str) -> str | None:
         return None
     if place == "online":
         return ONLINE[language]
-    return ARENAS.get(place) or place.replace("-", " ").capitalize()
+    return ARENAS.get(place) or one_line(place.replace("-", " ")).capitalize()

@@ -13,9 +13,9 @@ from kit import logs, outbox, tracing
 from kit.database import Connection, Unknown, is_away
 from kit.running import Running
 from kit.trail import following, trail
-from services.notifier import letters, store
+from services.notifier import letters, offers, store
 from services.notifier.channels import CHANNELS
-from services.notifier.channels.channel import Channel, Later, Never
+from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
 from services.notifier.store import Claimed
 
@@ -103,7 +103,7 @@ class Sender:
             if notice.may_have_gone:  # the declared window; the same Message-ID tells the two apart from two mails
                 log.warning("mail_may_come_twice", **_about(notice))
             try:
-                await channel.deliver(letters.letter(self._templates, notice))
+                await channel.deliver(self._letter(notice))
             except Never as no:
                 reason = no.reason
                 await self._note(running, lambda conn: self._failed(conn, notice, reason))
@@ -115,6 +115,16 @@ class Sender:
                 await self._later(running, notice, "not_written")
             else:
                 await self._note(running, lambda conn: self._sent(conn, notice))
+
+    def _letter(self, notice: Claimed) -> Letter:
+        """The words of the notice. Raises Never for an offer that cannot be answered any more, or not at all."""
+        if notice.late:
+            raise Never("too_late")
+        links = None
+        if notice.sealed is not None:
+            key = self._settings.contact_private_key.get_secret_value()
+            links = offers.opened(key, self._settings.public_url, notice.sealed)
+        return letters.letter(self._templates, notice, links)
 
     async def _later(self, running: Running, notice: Claimed, reason: str) -> None:
         pause_s = delay_s(notice.attempt)

@@ -1,4 +1,4 @@
-"""The notifier's own knobs: the mail server, the sender, and the key that opens contacts."""
+"""The notifier's own knobs: the mail server, the sender, and the key that opens what is sealed for us."""
 
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -15,7 +15,9 @@ class NotifierSettings(Settings):
 
     database_name: str = Field("notifier", description="this service's own database; no other service may connect")
     database_user: str = Field("notifier", description="this service's own login role, which owns its database")
-    contact_private_key: SecretStr = Field(description="the private JWK set that opens how to reach a learner")
+    contact_private_key: SecretStr = Field(
+        description="the private JWK set that opens what is sealed for us: how to reach a learner, links of an offer"
+    )
     smtp_host: str = Field("127.0.0.1", description="the mail server that takes our mail")
     smtp_port: int = Field(25, ge=1, le=65535, description="its port: 587 with starttls, 465 with tls, mostly")
     smtp_tls: Literal["none", "starttls", "tls"] = Field(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from kit.database import Connection
 from services.notifier.channels.channel import UNANSWERED
 
 ABANDONED_S = 60  # a notice in `sending` for so long has lost its sender: a mail takes 40 s at the very most
+PATIENCE_S = 600  # how long "cancelled" waits for the catalogue's word, with the alternatives; then it goes without
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,34 @@ class Contact:
 
 
 @dataclass(frozen=True)
+class Enrolment:
+    """Where an enrolment has come to, and since when."""
+
+    enrolment_id: UUID
+    learner_id: UUID
+    offering_id: UUID
+    state: str
+    place: str | None
+    since: datetime | None
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The catalogue's word that a run will take place."""
+
+    offering_id: UUID
+    version: int
+    event_id: str
+    at: datetime | None
+    correlation_id: str
+    traceparent: str | None
+
+
+@dataclass(frozen=True)
 class NewNotice:
-    """A notice as an event asks for it."""
+    """A notice as an event asks for it. `facts` are for this template alone; the last two for an offer."""
 
     event_id: str
     learner_id: UUID
@@ -40,13 +67,17 @@ class NewNotice:
     place_in_line: int | None
     correlation_id: str
     traceparent: str | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    expires_at: datetime | None = None
+    sealed: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
-    `may_have_gone`: nobody knows whether the attempt before this one reached the learner.
+    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
+    expired. `alternatives` are those of a cancelled offering.
     """
 
     id: UUID
@@ -57,6 +88,10 @@ class Claimed:
     channel: str
     place: str | None
     place_in_line: int | None
+    facts: dict[str, Any]
+    expires_at: datetime | None
+    late: bool
+    sealed: str | None = field(repr=False)
     attempt: int
     message_id: str
     correlation_id: str | None
@@ -70,6 +105,12 @@ class Claimed:
     title: dict[str, str]
     starts_at: datetime
     ends_at: datetime
+    alternatives: list[dict[str, Any]]
+
+
+def _columns(rows: Sequence[Any], names: str) -> list[list[Any]]:
+    """Each of the attributes, which stand with spaces between, as one array for unnest."""
+    return [[getattr(row, name) for row in rows] for name in names.split()]
 
 
 async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
@@ -83,12 +124,7 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
             epoch = excluded.epoch, seq = excluded.seq, updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
         """,
-        [one.learner_id for one in contacts],
-        [one.email for one in contacts],
-        [one.name for one in contacts],
-        [one.language for one in contacts],
-        [one.epoch for one in contacts],
-        [one.seq for one in contacts],
+        *_columns(contacts, "learner_id email name language epoch seq"),
     )
 
 
@@ -120,11 +156,7 @@ async def keep_offerings(conn: Connection, offerings: Sequence[OfferingState]) -
             version = excluded.version
         WHERE excluded.version >= old.version
         """,
-        [one.offering_id for one in offerings],
-        [one.course_id for one in offerings],
-        [one.starts_at for one in offerings],
-        [one.ends_at for one in offerings],
-        [one.version for one in offerings],
+        *_columns(offerings, "offering_id course_id starts_at ends_at version"),
     )
 
 
@@ -132,12 +164,78 @@ async def cancel_offerings(conn: Connection, cancelled: Sequence[OfferingCancell
     """Mark offerings as cancelled. Their dates stay: the letter that tells of it names them."""
     await conn.execute(
         """
-        UPDATE offerings AS old SET cancelled = true, version = new.version
-        FROM unnest($1::uuid[], $2::bigint[]) AS new (offering_id, version)
+        UPDATE offerings AS old SET cancelled = true, version = new.version, alternatives = new.alternatives
+        FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[]) AS new (offering_id, version, alternatives)
         WHERE old.offering_id = new.offering_id AND new.version >= old.version
         """,
         [one.offering_id for one in cancelled],
         [one.version for one in cancelled],
+        [json.dumps([other.model_dump(mode="json") for other in one.alternatives]) for one in cancelled],
+    )
+
+
+async def confirm_offerings(conn: Connection, confirmed: Sequence[Confirmation]) -> None:
+    """Note which runs will take place, by which event; the first word counts."""
+    await conn.execute(
+        """
+        UPDATE offerings AS old SET
+            confirmed_by = new.event_id, confirmed_at = coalesce(new.at, app_now()), version = new.version
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS new (offering_id, version, event_id, at)
+        WHERE old.offering_id = new.offering_id AND new.version >= old.version AND old.confirmed_by IS NULL
+        """,
+        *_columns(confirmed, "offering_id version event_id at"),
+    )
+
+
+async def owe_confirmations(conn: Connection, confirmed: Sequence[Confirmation], channel: str) -> None:
+    """Owe "the course will take place" to all who are known to have had a seat when it was confirmed."""
+    await conn.execute(
+        """
+        INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place, correlation_id,
+                             traceparent)
+        SELECT new.event_id, seat.learner_id, seat.offering_id, seat.enrolment_id, 'confirmed', $5, seat.place,
+               new.correlation_id, new.traceparent
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
+            AS new (offering_id, event_id, correlation_id, traceparent)
+        JOIN offerings AS offering ON offering.offering_id = new.offering_id AND confirmed_by = new.event_id
+        JOIN enrolments AS seat ON seat.offering_id = new.offering_id
+        WHERE seat.state = 'associated' AND seat.since <= offering.confirmed_at
+        ORDER BY seat.since, seat.enrolment_id
+        ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
+        """,
+        *_columns(confirmed, "offering_id event_id correlation_id traceparent"),
+        channel,
+    )
+
+
+async def confirmations(conn: Connection, offerings: Sequence[UUID]) -> dict[UUID, tuple[str, datetime]]:
+    """Offering -> (event, time) of those of these that are confirmed.
+
+    Each is locked against being confirmed meanwhile: either this transaction sees the word or the other the seats.
+    """
+    rows = await conn.fetch(
+        """
+        SELECT offering_id, confirmed_by, confirmed_at FROM offerings WHERE offering_id = ANY($1)
+        ORDER BY offering_id FOR SHARE
+        """,
+        offerings,
+    )
+    return {row["offering_id"]: (row["confirmed_by"], row["confirmed_at"]) for row in rows if row["confirmed_by"]}
+
+
+async def keep_enrolments(conn: Connection, enrolments: Sequence[Enrolment]) -> None:
+    """Keep each enrolment's newest state; one row per enrolment at most."""
+    await conn.execute(
+        """
+        INSERT INTO enrolments AS old (enrolment_id, learner_id, offering_id, state, place, since, epoch, seq)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::int[],
+                             $8::bigint[])
+        ON CONFLICT (enrolment_id) DO UPDATE SET
+            state = excluded.state, place = excluded.place, epoch = excluded.epoch, seq = excluded.seq,
+            since = CASE WHEN old.state = excluded.state THEN old.since ELSE excluded.since END
+        WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
+        """,
+        *_columns(enrolments, "enrolment_id learner_id offering_id state place since epoch seq"),
     )
 
 
@@ -146,21 +244,17 @@ async def add_notices(conn: Connection, notices: Sequence[NewNotice]) -> None:
     await conn.execute(
         """
         INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place, place_in_line,
-                             correlation_id, traceparent)
+                             correlation_id, traceparent, facts, expires_at, sealed)
         SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[],
-                             $8::int[], $9::text[], $10::text[])
+                             $8::int[], $9::text[], $10::text[], $11::jsonb[], $12::timestamptz[], $13::text[])
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         """,
-        [one.event_id for one in notices],
-        [one.learner_id for one in notices],
-        [one.offering_id for one in notices],
-        [one.about for one in notices],
-        [one.template for one in notices],
-        [one.channel for one in notices],
-        [one.place for one in notices],
-        [one.place_in_line for one in notices],
-        [one.correlation_id for one in notices],
-        [one.traceparent for one in notices],
+        *_columns(
+            notices,
+            "event_id learner_id offering_id about template channel place place_in_line correlation_id traceparent",
+        ),
+        [json.dumps(one.facts) for one in notices],
+        *_columns(notices, "expires_at sealed"),
     )
 
 
@@ -192,7 +286,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         """
         WITH mine AS (
             SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
-                   contact.email, contact.name, contact.language, course.title, offering.starts_at, offering.ends_at
+                   contact.email, contact.name, contact.language, course.title, offering.starts_at, offering.ends_at,
+                   offering.alternatives
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
@@ -200,6 +295,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
             WHERE notice.state IN ('due', 'deferred', 'sending')
               AND notice.due_at <= app_now()
               AND (notice.state <> 'sending' OR notice.sending_since < app_now() - make_interval(secs => $3))
+              AND (notice.template <> 'offering_cancelled' OR offering.cancelled
+                   OR notice.created_at < app_now() - make_interval(secs => $6))
               AND NOT EXISTS (
                   SELECT FROM notices AS older
                   WHERE older.about = notice.about AND older.id < notice.id
@@ -215,28 +312,31 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
             message_id = coalesce(notice.message_id, '<' || notice.id || '@' || $2 || '>')
         FROM mine WHERE notice.id = mine.id
         RETURNING notice.id, notice.event_id, notice.learner_id, notice.about, notice.template, notice.channel,
-                  notice.place, notice.place_in_line, notice.attempts AS attempt, notice.message_id,
-                  notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
-                  mine.may_have_gone, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at
+                  notice.place, notice.place_in_line, notice.facts, notice.expires_at, notice.sealed,
+                  coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
+                  notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
+                  mine.may_have_gone, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at,
+                  mine.alternatives
         """,
         most,
         domain,
         float(ABANDONED_S),
         sender,
         UNANSWERED,
+        float(PATIENCE_S),
     )
     return [_claimed(row) for row in rows]
 
 
 def _claimed(row: Any) -> Claimed:
-    return Claimed(**{**dict(row), "title": json.loads(row["title"])})
+    return Claimed(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts", "alternatives")}})
 
 
 async def mark_sent(conn: Connection, notice: Claimed) -> bool:
     """Note that the notice was taken. False when it is no longer in this sender's hands."""
     done = await conn.fetchval(
         """
-        UPDATE notices SET state = 'sent', sent_at = app_now(), updated_at = app_now(), reason = NULL
+        UPDATE notices SET state = 'sent', sent_at = app_now(), updated_at = app_now(), reason = NULL, sealed = NULL
         WHERE id = $1 AND state = 'sending' AND attempts = $2
         RETURNING true
         """,
@@ -250,7 +350,7 @@ async def mark_failed(conn: Connection, notice: Claimed, reason: str) -> bool:
     """Note that the notice will not be sent. False when it is no longer in this sender's hands."""
     done = await conn.fetchval(
         """
-        UPDATE notices SET state = 'failed', failed_at = app_now(), updated_at = app_now(), reason = $3
+        UPDATE notices SET state = 'failed', failed_at = app_now(), updated_at = app_now(), reason = $3, sealed = NULL
         WHERE id = $1 AND state = 'sending' AND attempts = $2
         RETURNING true
         """,

@@ -1,6 +1,7 @@
 """What a learner reads: every template in every language, and nothing that a title or a name can do to a mail."""
 
 import dataclasses
+import functools
 import uuid
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
-from services.notifier import letters, store
+from kit import sealing
+from services.notifier import letters, offers, store
 from services.notifier.channels import email
 from services.notifier.channels.channel import Letter, Never
 from services.notifier.settings import sender
@@ -30,6 +32,17 @@ UGLY = (
     "Å" * 300,
     "🧑‍🏫 Bronnøysund č ŧ ž ïj",
 )
+ACCEPT, DECLINE = "eyJh.ACCEPT_~-1", "eyJh.DECLINE_~-2"
+LINKS = offers.Links(
+    accept=f"https://kurs.example/tilbud/{ACCEPT}/godta", decline=f"https://kurs.example/tilbud/{DECLINE}/avslaa"
+)
+OTHER = {
+    "offering_id": str(uuid.uuid4()),
+    "course_id": str(uuid.uuid4()),
+    "title": {"nb": "Ledelse på nett", "nn": "Leiing på nett", "en": "Leadership online"},
+    "starts_at": "2027-03-28T16:00:00Z",
+    "arenas": ["online", "mosjoen"],
+}
 
 
 def claimed(**changed: Any) -> store.Claimed:
@@ -42,6 +55,10 @@ def claimed(**changed: Any) -> store.Claimed:
         channel="email",
         place="bronnoysund",
         place_in_line=3,
+        facts={"denial": "Kurset er fullt.", "on_lapse": "leave", "in_line": True, "from_place": "mo-i-rana"},
+        expires_at=datetime(2026, 12, 1, 7, tzinfo=UTC),
+        late=False,
+        sealed=None,
         attempt=1,
         message_id="<1@kursnett.example>",
         correlation_id=None,
@@ -55,12 +72,16 @@ def claimed(**changed: Any) -> store.Claimed:
         title=TITLES,
         starts_at=datetime(2026, 12, 3, 17, tzinfo=UTC),
         ends_at=datetime(2026, 12, 3, 19, 30, tzinfo=UTC),
+        alternatives=[OTHER],
     )
     return dataclasses.replace(whole, **changed)
 
 
+environment = functools.cache(letters.environment)  # compiles each template once
+
+
 def written(**changed: Any) -> Letter:
-    return letters.letter(letters.environment(), claimed(**changed))
+    return letters.letter(environment(), claimed(**changed), LINKS)
 
 
 def read_back(letter: Letter) -> Any:
@@ -95,9 +116,18 @@ def test_each_template_says_something_of_its_own() -> None:
     assert "nummer 3" in written(template="queued").html
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("template", letters.TEMPLATES)
 @pytest.mark.parametrize("ugly", UGLY)
-def test_a_title_or_a_name_is_only_ever_shown(ugly: str) -> None:
-    letter = written(title={"nb": ugly}, name=ugly)
+def test_what_others_typed_is_only_ever_shown(ugly: str, template: str, language: str) -> None:
+    letter = written(
+        template=template,
+        language=language,
+        title={"nb": ugly},
+        name=ugly,
+        facts={"denial": ugly, "on_lapse": ugly, "in_line": False, "from_place": ugly},
+        alternatives=[{**OTHER, "title": {"nb": ugly}, "arenas": [ugly]}],
+    )
     mail = read_back(letter)
     assert [address.addr_spec for address in mail["To"].addresses] == ["kari@example.no"]
     assert mail["Bcc"] is None
@@ -106,6 +136,138 @@ def test_a_title_or_a_name_is_only_ever_shown(ugly: str) -> None:
     assert "1337" not in letter.text + letter.html
     assert "<script>" not in letter.html
     assert "\u202e" not in letter.text + letter.html + letter.subject
+    assert not any(line.startswith(("Bcc:", "Subject:")) for line in letter.text.splitlines())
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_offer_has_its_two_links_alone_on_a_line_and_as_links(language: str) -> None:
+    letter = written(template="offered", language=language)
+    lines = read_back(letter).get_body(("plain",)).get_content().splitlines()
+    assert [line for line in lines if "tilbud/" in line] == [LINKS.accept, LINKS.decline]
+    assert f'<a href="{LINKS.accept}"' in letter.html
+    assert f'<a href="{LINKS.decline}"' in letter.html
+    for template in letters.TEMPLATES:
+        if template != "offered":
+            other = written(template=template, language=language)
+            assert "tilbud/" not in other.text + other.html
+
+
+@pytest.mark.parametrize(
+    ("language", "deadline", "leave", "back"),
+    [
+        ("nb", "Svar innen tirsdag 1. desember 2026 kl. 08.00.", "du står ikke lenger i kø", "du havner bakerst"),
+        ("nn", "Svar innan tysdag 1. desember 2026 kl. 08.00.", "du står ikkje lenger i kø", "du hamnar bakarst"),
+        ("en", "Answer by Tuesday 1 December 2026, at 08:00.", "you leave the line", "you go to the back of the line"),
+    ],
+)
+def test_an_offer_says_until_when_and_what_silence_does(language: str, deadline: str, leave: str, back: str) -> None:
+    for on_lapse, said, unsaid in (("leave", leave, back), ("back_of_queue", back, leave)):
+        letter = written(template="offered", language=language, facts={"on_lapse": on_lapse})
+        for words in (letter.text, letter.html):
+            assert deadline in words
+            assert said in words
+            assert unsaid not in words
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "spelled"),
+    [
+        (datetime(2027, 3, 27, 7, tzinfo=UTC), "lørdag 27. mars 2027 kl. 08.00"),
+        (datetime(2027, 3, 28, 6, tzinfo=UTC), "søndag 28. mars 2027 kl. 08.00"),
+        (datetime(2026, 10, 25, 7, tzinfo=UTC), "søndag 25. oktober 2026 kl. 08.00"),
+        (datetime(2026, 12, 1, 23, 30, tzinfo=UTC), "onsdag 2. desember 2026 kl. 00.30"),
+    ],
+)
+def test_a_deadline_is_told_in_oslos_time_on_both_sides_of_a_change(expires_at: datetime, spelled: str) -> None:
+    assert f"Svar innen {spelled}." in written(template="offered", expires_at=expires_at).text
+
+
+@pytest.mark.parametrize("template", ["lapsed", "declined"])
+@pytest.mark.parametrize(("language", "line"), [("nb", "bakerst"), ("nn", "bakarst"), ("en", "at the back")])
+def test_who_stands_in_line_is_told_where(template: str, language: str, line: str) -> None:
+    stays = written(template=template, language=language, facts={"in_line": True})
+    leaves = written(template=template, language=language, facts={"in_line": False})
+    assert line in stays.text
+    assert line in stays.html
+    assert line not in leaves.text + leaves.html
+
+
+def test_a_denial_gives_the_partners_reason_if_there_is_one() -> None:
+    assert "Arrangøren skriver: Kurset er fullt." in written(template="denied").text
+    assert "Arrangøren skriver" not in written(template="denied", facts={"denial": ""}).text
+
+
+def test_a_move_names_both_places() -> None:
+    letter = written(template="moved")
+    for words in (letter.text, letter.html):
+        assert "Sted: Brønnøysund" in words
+        assert "Tidligere sted: Mo i Rana" in words
+
+
+@pytest.mark.parametrize(
+    ("language", "line"),
+    [
+        ("nb", "- Ledelse på nett, søndag 28. mars 2027 kl. 18.00, På nett, Mosjøen"),
+        ("nn", "- Leiing på nett, søndag 28. mars 2027 kl. 18.00, På nett, Mosjøen"),
+        ("en", "- Leadership online, Sunday 28 March 2027, at 18:00, Online, Mosjøen"),
+    ],
+)
+def test_a_cancelled_course_names_others(language: str, line: str) -> None:
+    letter = written(template="offering_cancelled", language=language)
+    assert line in letter.text.splitlines()
+    assert OTHER["title"][language] in letter.html  # type: ignore[index]
+    assert "Mosjøen</li>" in letter.html
+    nordic = written(template="offering_cancelled", alternatives=[{**OTHER, "title": {"nn": "Havbruk"}}])
+    assert '<strong lang="nn">Havbruk</strong>' in nordic.html
+    nothing = written(template="offering_cancelled", alternatives=[])
+    assert "passe" not in nothing.text + nothing.html
+    assert "<ul>" not in nothing.html
+
+
+def test_an_offer_without_its_links_is_not_written() -> None:
+    with pytest.raises(UndefinedError):
+        letters.letter(letters.environment(), claimed(template="offered"))
+
+
+PRIVATE, PUBLIC = sealing.generate()
+
+
+def test_the_links_are_the_tokens_that_were_sealed_on_the_gateways_origin() -> None:
+    sealed = sealing.seal(PUBLIC, {"accept": ACCEPT, "decline": DECLINE, "more": 1})
+    links = offers.opened(PRIVATE, "https://kurs.example", sealed)
+    assert links == LINKS
+    assert ACCEPT not in repr(links)
+    assert sealed not in repr(claimed(sealed=sealed))
+
+
+@pytest.mark.parametrize(
+    ("letter", "reason"),
+    [
+        (None, "unsealable"),
+        ({"accept": ACCEPT}, "bad_tokens"),
+        ({"accept": ACCEPT, "decline": 7}, "bad_tokens"),
+        ({"accept": ACCEPT, "decline": ""}, "bad_tokens"),
+        ({"accept": "a\nb", "decline": DECLINE}, "bad_tokens"),
+        ({"accept": "a\n", "decline": DECLINE}, "bad_tokens"),
+        ({"accept": "../x", "decline": DECLINE}, "bad_tokens"),
+        ({"accept": "a b", "decline": DECLINE}, "bad_tokens"),
+        ({"accept": "å", "decline": DECLINE}, "bad_tokens"),
+        ({"accept": "a" * 1001, "decline": DECLINE}, "bad_tokens"),
+    ],
+)
+def test_tokens_that_make_no_link_are_refused_without_a_word_of_them(letter: Any, reason: str) -> None:
+    sealed = "not a letter" if letter is None else sealing.seal(PUBLIC, letter)
+    with pytest.raises(Never) as refused:
+        offers.opened(PRIVATE, "https://kurs.example", sealed)
+    assert refused.value.reason == reason
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+def test_another_key_opens_no_offer() -> None:
+    sealed = sealing.seal(PUBLIC, {"accept": ACCEPT, "decline": DECLINE})
+    with pytest.raises(Never, match="unsealable"):
+        offers.opened(sealing.generate()[0], "https://kurs.example", sealed)
 
 
 def test_a_template_does_evaluate_its_own_words() -> None:
