@@ -37,6 +37,7 @@ MEANINGS = {
     413: "The body is too large.",
     415: "The body must be sent as application/json.",
     422: "Something in the request will not do; `errors` names each field. Nothing was done.",
+    429: "Too often: ask again after `Retry-After` seconds.",
     500: "A fault of ours; it is logged under `request_id`.",
     503: "Busy, or the outcome is not known: ask again after `Retry-After` seconds, with the same Idempotency-Key.",
 }

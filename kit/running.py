@@ -8,6 +8,7 @@ from kit.database import Database
 from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
+from kit.pace import Pace
 from kit.settings import Settings
 
 
@@ -21,6 +22,7 @@ class Running:
     metrics: Metrics
     health: Health
     desk: GroupCommit[Any, Any] | None = None  # where requests that are committed together are handed in
+    pace: Pace = field(default_factory=Pace)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def pause(self, seconds: float) -> bool:
