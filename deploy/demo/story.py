@@ -48,8 +48,13 @@ async def play(places: Places, say: Callable[[str], None]) -> None:
         if answer.status_code != 200:
             raise Trouble(f"Siri could not withdraw: {told(answer)}", "See: kursnett logs enrolment")
         after = (await web.get(f"/api/enrolment/v1/enrolments/{waiting['enrolment_id']}", headers=bearer(two))).json()
-        say(f"Siri withdrew, and Per is {after['state']} at {after['place']}")
-        say(f"Per's second mail came after {await _mail(places, second, count=2)}")
+        say(f"Siri withdrew, and Per is {after['state']} the seat at {after['place']} until {after['expires_at']}")
+        say(f"Per's second mail, with the links to answer by, came after {await _mail(places, second, count=2)}")
+        answer = await web.post(f"/api/enrolment/v1/enrolments/{waiting['enrolment_id']}/accept", headers=bearer(two))
+        if answer.status_code != 200:
+            raise Trouble(f"Per could not accept: {told(answer)}", "See: kursnett logs enrolment")
+        say(f"Per accepted and is {answer.json()['state']}")
+        say(f"Per's third mail came after {await _mail(places, second, count=3)}")
     say(f"all mails: http://localhost:{places.port('mail')}")
 
 

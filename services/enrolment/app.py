@@ -4,22 +4,24 @@ from pathlib import Path
 
 from kit.service import Service
 from kit.settings import read
-from services.enrolment import api, desk, events
+from services.enrolment import api, clock, desk, events, links, partners
 from services.enrolment.settings import EnrolmentSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-LOG_FIELDS: frozenset[str] = frozenset()  # who got which seat is told by events and the timeline, not by log lines
-ROUTERS = (api.router,)
+LOG_FIELDS = frozenset({"offering_id"})  # who got which seat is told by events and the timeline, not by log lines
+ROUTERS = (api.router, partners.router, links.router)
 
 
 def build() -> Service:
     """The service with the settings of this process. Ends the process on a setting that will not do."""
+    settings = read(EnrolmentSettings)
     return Service(
         name="enrolment",
-        settings=read(EnrolmentSettings),
+        settings=settings,
         migrations=MIGRATIONS,
         routers=ROUTERS,
         log_fields=LOG_FIELDS,
-        consumers=(events.courses(),),
-        decide=desk.decide,
+        consumers=(events.courses(settings),),
+        workers={"clock": clock.run},
+        decide=desk.deciding(settings),
     )

@@ -21,25 +21,50 @@ FROM (
 -- V6: no seat was ever given back that had not been taken
 SELECT count(*) AS looked, count(*) FILTER (WHERE taken < 0) AS wrong, min(place) FILTER (WHERE taken < 0) AS example
 FROM (
-    SELECT e.offering_id || ' ' || c.place AS place,
-           sum(CASE WHEN c.to_state IN ('associated', 'offered', 'reserved') THEN 1 ELSE -1 END)
-               OVER (PARTITION BY e.offering_id, c.place ORDER BY c.id) AS taken
-    FROM enrolment_changes c JOIN enrolments e ON e.id = c.enrolment_id
-    WHERE c.place IS NOT NULL
-      AND (coalesce(c.from_state, '') IN ('associated', 'offered', 'reserved'))
-          <> (c.to_state IN ('associated', 'offered', 'reserved'))
+    SELECT e.offering_id || ' ' || step.place AS place,
+           sum(step.seats) OVER (PARTITION BY e.offering_id, step.place ORDER BY c.id, step.seats) AS taken
+    FROM enrolment_changes c
+    JOIN enrolments e ON e.id = c.enrolment_id
+    CROSS JOIN LATERAL (
+        SELECT c.from_place AS place, -1 AS seats WHERE c.from_state IN ('associated', 'offered', 'reserved')
+        UNION ALL
+        SELECT c.place, 1 WHERE c.to_state IN ('associated', 'offered', 'reserved')
+    ) AS step
 ) AS steps;
 
--- V7: no seat is free that somebody stands in line for
+-- V6: at each place the line is as long as there are people who wait for it
+SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(place) FILTER (WHERE bad) AS example
+FROM (
+    SELECT p.offering_id || ' ' || p.arena AS place, p.queued <> count(e.id) AS bad
+    FROM places p
+    LEFT JOIN enrolments e ON e.offering_id = p.offering_id AND p.arena = ANY (e.waiting_for)
+    GROUP BY p.offering_id, p.arena
+) AS lines;
+
+-- V7: no seat is free that somebody stands in line for, until 12 hours before the start: then it is whose who asks first
 SELECT count(*) AS looked, count(*) FILTER (WHERE idle) AS wrong, min(place) FILTER (WHERE idle) AS example
 FROM (
     SELECT p.offering_id || ' ' || p.arena AS place, p.taken < p.capacity AND EXISTS (
-        SELECT FROM enrolments e
-        WHERE e.offering_id = p.offering_id AND e.state = 'queued' AND p.arena = ANY (e.choices)
+        SELECT FROM enrolments e WHERE e.offering_id = p.offering_id AND p.arena = ANY (e.waiting_for)
     ) AS idle
     FROM places p JOIN offerings o ON o.id = p.offering_id
-    WHERE NOT o.cancelled AND o.starts_at > app_now()
+    WHERE NOT o.cancelled AND o.starts_at - interval '12 hours' > app_now()
 ) AS open;
+
+-- V9: no offer is open a minute after its hour, and none was accepted after it
+SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example
+FROM (
+    SELECT id, coalesce(outcome = 'accepted' AND ended_at > expires_at,
+                        expires_at < app_now() - interval '1 minute') AS bad
+    FROM offers
+) AS made;
+
+-- V9: who has an offer has a seat kept, and the other way round
+SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example
+FROM (
+    SELECT e.id, (e.state = 'offered') <> (o.id IS NOT NULL) OR o.place <> e.place AS bad
+    FROM enrolments e LEFT JOIN offers o ON o.enrolment_id = e.id AND o.ended_at IS NULL
+) AS kept;
 
 -- V2: each enrolment is what its last change made of it
 SELECT count(*) AS looked, count(*) FILTER (WHERE state IS DISTINCT FROM last) AS wrong,
@@ -51,23 +76,30 @@ FROM (
     FROM enrolments e
 ) AS steps;
 
--- V2: nobody sits or waits in an offering that was cancelled
+-- V2: nobody sits or waits in an offering that was cancelled, once all have been told
 SELECT count(*) AS looked, count(*) FILTER (WHERE live) AS wrong, min(id::text) FILTER (WHERE live) AS example
 FROM (
     SELECT e.id, e.state IN ('pending', 'queued', 'offered', 'reserved', 'associated') AS live
-    FROM enrolments e JOIN offerings o ON o.id = e.offering_id WHERE o.cancelled
+    FROM enrolments e JOIN offerings o ON o.id = e.offering_id
+    WHERE o.cancelled AND NOT EXISTS (SELECT FROM timers t WHERE t.offering_id = o.id AND t.due_at <= app_now())
 ) AS gone;
 
 -- V3: the last that was said of each enrolment is what it is
 SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example
 FROM (
     SELECT e.id, CASE split_part(said.type, '.', 4)
-        WHEN 'LearnerEnrolled' THEN 'associated' WHEN 'LearnerQueued' THEN 'queued'
-        WHEN 'LearnerWithdrew' THEN 'cancelled' ELSE '' END <> e.state AS bad
+        WHEN 'LearnerEnrolled' THEN 'associated' WHEN 'LearnerMoved' THEN 'associated'
+        WHEN 'LearnerQueued' THEN 'queued' WHEN 'SeatOffered' THEN 'offered'
+        WHEN 'EnrolmentPending' THEN 'pending' WHEN 'EnrolmentDenied' THEN 'denied'
+        WHEN 'EnrolmentFinished' THEN 'finished' WHEN 'LearnerWithdrew' THEN 'cancelled'
+        WHEN 'SeatOfferDeclined' THEN said.after WHEN 'SeatOfferLapsed' THEN said.after
+        ELSE '' END <> e.state AS bad
     FROM enrolments e
     JOIN (
-        SELECT DISTINCT ON (subject) subject, convert_from(payload, 'UTF8')::json->>'type' AS type
-        FROM outbox WHERE topic = 'enrolment.enrolments' ORDER BY subject, id DESC
+        SELECT DISTINCT ON (subject) subject, event->>'type' AS type,
+               CASE WHEN (event->'data'->>'in_line')::boolean THEN 'queued' ELSE 'cancelled' END AS after
+        FROM (SELECT id, topic, subject, convert_from(payload, 'UTF8')::json AS event FROM outbox) AS outbox
+        WHERE topic = 'enrolment.enrolments' ORDER BY subject, id DESC
     ) said ON said.subject = e.id::text
 ) AS told;
 

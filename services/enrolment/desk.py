@@ -2,15 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, cast
 
+from fastapi import Depends
 from starlette.responses import Response
 
 from kit import idempotency
+from kit.auth import Caller, Signed
 from kit.database import Connection
+from kit.groupcommit import Commit, GroupCommit
+from kit.http import ThisService
 from kit.idempotency import Asked
 from kit.problems import Problem
 from services.enrolment import commands
 from services.enrolment.commands import Command, Enrol
+from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.shown import answer
 
 
@@ -22,22 +28,50 @@ class Request:
     asked: Asked | None
 
 
-async def decide(conn: Connection, requests: Sequence[Request]) -> list[Response | Exception]:
-    """The answer to each request, with the effects of all in the caller's transaction."""
-    answers: list[Response | Exception | None] = list(
-        await idempotency.answered(conn, [request.asked for request in requests])
-    )
-    places = [place for place, found in enumerate(answers) if found is None]
-    outcomes = await commands.decide(conn, [requests[place].command for place in places])
-    kept: list[tuple[Asked, Response]] = []
-    for place, outcome in zip(places, outcomes, strict=True):
-        request = requests[place]
-        if isinstance(outcome, Problem):
-            answers[place] = outcome
-            continue
-        response = idempotency.written(answer(outcome, new=isinstance(request.command, Enrol)))
-        answers[place] = response
-        if request.asked is not None:
-            kept.append((request.asked, response))
-    await idempotency.keep(conn, kept)
-    return [found for found in answers if found is not None]
+def the_desk(running: ThisService) -> GroupCommit[Request, Response]:
+    if running.desk is None:
+        raise RuntimeError("the service was built without its desk")
+    return running.desk
+
+
+async def paced(caller: Signed, running: ThisService) -> Caller:
+    """The caller, unless they ask too often: 429 then, told when to come again. By person, never by address."""
+    most = cast(EnrolmentSettings, running.settings).requests_per_minute
+    wait_s = running.pace.wait_s(caller.key, most)
+    if wait_s:
+        words = f"You may change something {most} times a minute. Wait {wait_s} s."
+        raise Problem("too-many-requests", "Too many requests", 429, words, headers={"retry-after": str(wait_s)})
+    return caller
+
+
+def login(caller: Caller) -> tuple[str, str]:
+    return caller.issuer, caller.subject
+
+
+Desk = Annotated[GroupCommit[Request, Response], Depends(the_desk)]
+Paced = Annotated[Caller, Depends(paced)]
+
+
+def deciding(settings: EnrolmentSettings) -> Commit[Request, Response]:
+    """What decides a batch: the answer to each request, with the effects of all in the caller's transaction."""
+
+    async def decide(conn: Connection, requests: Sequence[Request]) -> list[Response | Exception]:
+        answers: list[Response | Exception | None] = list(
+            await idempotency.answered(conn, [request.asked for request in requests])
+        )
+        places = [place for place, found in enumerate(answers) if found is None]
+        outcomes = await commands.decide(conn, [requests[place].command for place in places], settings)
+        kept: list[tuple[Asked, Response]] = []
+        for place, outcome in zip(places, outcomes, strict=True):
+            request = requests[place]
+            if isinstance(outcome, Problem):
+                answers[place] = outcome
+                continue
+            response = idempotency.written(answer(outcome, new=isinstance(request.command, Enrol)))
+            answers[place] = response
+            if request.asked is not None:
+                kept.append((request.asked, response))
+        await idempotency.keep(conn, kept)
+        return [found for found in answers if found is not None]
+
+    return decide

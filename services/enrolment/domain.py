@@ -1,18 +1,28 @@
-"""The rules of seats and lines, on plain values: no database, no clock."""
+"""The rules of seats and lines, on plain values: no database, no clock of its own."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-LIVE = ("pending", "queued", "offered", "reserved", "associated")
+from contracts.fields import OfferingRules
+from services.enrolment import offers
+
+SEATED = ("offered", "reserved", "associated")
+LIVE = ("pending", "queued", *SEATED)
+UNRANKED = 99  # who belongs to none of the groups that come first
+
+By = Literal["learner", "line", "catalogue", "partner", "clock"]
 
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """One run of a course, as the catalogue last told it."""
+    """One run of a course, as the catalogue last told it.
+
+    `warned_for` and `judged_for` are the `decide_at` that has been warned of and judged.
+    """
 
     id: UUID
     course_id: UUID
@@ -21,17 +31,30 @@ class Offering:
     starts_at: datetime
     ends_at: datetime
     cancelled: bool
+    rules: OfferingRules = field(default_factory=OfferingRules)
+    warned_for: datetime | None = None
+    judged_for: datetime | None = None
+
+    def rank(self, group: str | None) -> int:
+        """Where this group stands among those that come first in line; a lower rank is further in front."""
+        groups = self.rules.priority_groups
+        return groups.index(group) if group in groups else UNRANKED
+
+    def open_to_all(self, now: datetime) -> bool:
+        """Whether it is too late for offers: a free seat is whose who asks first."""
+        return now >= offers.last(self.starts_at)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Place:
-    """Where an offering can be attended. `queued` counts those in line who would sit here."""
+    """Where an offering can be attended. `queued` counts those in line for it; `wanted` is the catalogue's capacity."""
 
     arena: str
     capacity: int
     taken: int
     open: bool
     queued: int = 0
+    wanted: int = 0
 
     @property
     def free(self) -> int:
@@ -39,97 +62,120 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """One who stands in line; `choices` are arenas, best first."""
+class Enrolment:
+    """One enrolment as it is kept. `place_in_line` is 1-based, none unless queued and asked for.
 
-    enrolment_id: UUID
+    `waiting_for` are the arenas it stands in line for: all choices while queued, those wanted more once it has a seat.
+    `offer_id` and `expires_at` are of the offer that is open.
+    """
+
+    id: UUID
+    offering_id: UUID
     learner_id: UUID
+    state: str
     choices: tuple[str, ...]
+    place: str | None
+    name: str
+    asked_at: datetime
+    place_in_line: int | None = None
+    queue_number: int = 0
+    rank: int = UNRANKED
+    group: str | None = None
+    waiting_for: tuple[str, ...] = ()
+    wait_for_earlier: bool = True
+    on_lapse: str | None = None
+    denied_because: str | None = None
+    offer_id: UUID | None = None
+    expires_at: datetime | None = None
+
+    def seated(self, place: str, state: str = "associated") -> "Enrolment":
+        """The same with a seat, in line for what it would rather have."""
+        earlier = self.choices[: self.choices.index(place)] if self.wait_for_earlier else ()
+        return replace(
+            self, state=state, place=place, waiting_for=earlier, place_in_line=None, offer_id=None, expires_at=None
+        )
+
+    def unseated(self, state: str, **changed: object) -> "Enrolment":
+        """The same without a seat: in line when `queued`, else out of it."""
+        line = self.choices if state == "queued" else ()
+        return replace(
+            self,
+            state=state,
+            place=None,
+            waiting_for=line,
+            place_in_line=None,
+            offer_id=None,
+            expires_at=None,
+            **changed,  # type: ignore[arg-type]
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A learner asks for a seat; `enrolment_id` is what it will be called if it comes to one."""
+class Change:
+    """One step of one enrolment. `to_back`: it gets a new number, behind all that stand in line."""
 
-    enrolment_id: UUID
-    offering_id: UUID
-    learner_id: UUID
-    choices: tuple[str, ...]
+    before: Enrolment
+    after: Enrolment
+    by: By
+    why: str
+    to_back: bool = False
 
 
 @dataclass(slots=True)
 class Book:
-    """One offering while requests are decided: its free seats, who is enrolled, how many wait with which choices."""
+    """One offering while requests are decided, kept up on the way.
+
+    `live` has the enrolments of learners who ask; `line` counts those in line by rank and what they wait for.
+    """
 
     offering: Offering
-    places: Sequence[Place]
-    live: dict[UUID, UUID] = field(default_factory=dict)  # learner -> enrolment
-    line: Counter[tuple[str, ...]] = field(default_factory=Counter)
-    free: dict[str, int] = field(init=False)
+    places: dict[str, Place]
+    live: dict[UUID, Enrolment] = field(default_factory=dict)  # learner -> enrolment
+    line: Counter[tuple[int, tuple[str, ...]]] = field(default_factory=Counter)
 
-    def __post_init__(self) -> None:
-        self.free = free_seats(self.places)
+    def free(self) -> dict[str, int]:
+        return free_seats(self.places.values())
 
+    def wanted(self) -> list[str]:
+        """Arenas with a free seat that somebody stands in line for."""
+        return [place.arena for place in self.places.values() if place.free > 0 and place.queued]
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    place: str
+    def note(self, before: Enrolment | None, after: Enrolment) -> None:
+        """One step has been taken: seats and lines are as they are after it."""
+        for arena, seated, waiting in steps(before, after):
+            place = self.places[arena]
+            place.taken += seated
+            place.queued += waiting
+            if seated < 0:
+                place.capacity = max(place.wanted, place.taken)
 
-
-@dataclass(frozen=True, slots=True)
-class InLine:
-    number: int  # 1-based: those in front would take a seat that this one would take, too
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    reason: Literal["cancelled", "started"]
-
-
-@dataclass(frozen=True, slots=True)
-class NoSuchPlace:
-    numbers: tuple[int, ...]  # which of the choices, from 0
-    open: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    enrolment_id: UUID
+    def in_front(self, rank: int, choices: Sequence[str]) -> int:
+        """How many stand in front of one who comes now: those of no later rank who would take a seat it would take."""
+        return sum(
+            count
+            for (other, waiting), count in self.line.items()
+            if other <= rank and not set(waiting).isdisjoint(choices)
+        )
 
 
-Decision = Seat | InLine | Closed | NoSuchPlace | Enrolled
-
-
-def decide(asks: Iterable[Ask], books: Mapping[UUID, Book], now: datetime) -> list[Decision]:
-    """What each gets, in the order of asking. The books are kept up on the way: the last seat goes once."""
-    return [_decide(ask, books[ask.offering_id], now) for ask in asks]
-
-
-def _decide(ask: Ask, book: Book, now: datetime) -> Decision:
-    reason = closed(book.offering, now)
-    if reason is not None:
-        return Closed(reason)
-    known = tuple(place.arena for place in book.places if place.open)
-    unknown = tuple(number for number, arena in enumerate(ask.choices) if arena not in known)
-    if unknown:
-        return NoSuchPlace(unknown, known)
-    if ask.learner_id in book.live:
-        return Enrolled(book.live[ask.learner_id])
-    book.live[ask.learner_id] = ask.enrolment_id
-    place = seat_for(ask.choices, book.free)
-    if place is not None:
-        book.free[place] -= 1
-        return Seat(place)
-    in_front = sum(count for choices, count in book.line.items() if not set(choices).isdisjoint(ask.choices))
-    book.line[ask.choices] += 1
-    return InLine(in_front + 1)
+def steps(before: Enrolment | None, after: Enrolment) -> Iterator[tuple[str, int, int]]:
+    """(arena, how many more sit there, how many more stand in line for it) for each arena that a step touches."""
+    if before is not None:
+        if before.state in SEATED and before.place is not None:
+            yield before.place, -1, 0
+        for arena in before.waiting_for:
+            yield arena, 0, -1
+    if after.state in SEATED and after.place is not None:
+        yield after.place, 1, 0
+    for arena in after.waiting_for:
+        yield arena, 0, 1
 
 
 def closed(offering: Offering, now: datetime) -> Literal["cancelled", "started"] | None:
-    """Why nobody gets a seat any more, none while the offering is open."""
+    """Why nobody gets a seat any more, none while seats are given out."""
     if offering.cancelled:
         return "cancelled"
-    if offering.starts_at <= now:
+    if (offering.rules.late_enrolment_until or offering.starts_at) <= now:
         return "started"
     return None
 
@@ -144,17 +190,27 @@ def seat_for(choices: Sequence[str], free: Mapping[str, int]) -> str | None:
     return next((arena for arena in choices if free.get(arena, 0) > 0), None)
 
 
-def fill(line: Iterable[Waiting], free: Mapping[str, int]) -> list[tuple[Waiting, str]]:
-    """Who of the line, first in front, gets which of the free seats.
+def fill(
+    line: Iterable[Enrolment], free: Mapping[str, int], offering: Offering, now: datetime, new_id: Callable[[], UUID]
+) -> list[Change]:
+    """Who of the line, first in front, gets which of the free seats: offered it, or moved there from another place.
 
-    Once through the line is enough: seats only become fewer on the way, so nobody who was told no could have been
-    told yes later.
+    Once through the line is enough: these seats only become fewer on the way, so nobody who was told no could have been
+    told yes later. A seat that somebody leaves by moving is not among them: fill again.
     """
     left = dict(free)
-    seated: list[tuple[Waiting, str]] = []
-    for waiting in line:
-        arena = seat_for(waiting.choices, left)
-        if arena is not None:
-            left[arena] -= 1
-            seated.append((waiting, arena))
-    return seated
+    changes: list[Change] = []
+    for one in line:
+        arena = seat_for(one.waiting_for, left)
+        if arena is None:
+            continue
+        left[arena] -= 1
+        if one.state == "associated":
+            changes.append(Change(one, one.seated(arena), "line", "a seat came at a place wanted more"))
+            continue
+        expires_at = offers.deadline(now, offering.starts_at, offering.rules.offer_hours)
+        if expires_at is None:
+            raise ValueError("too late for offers: nobody's turn comes any more")
+        offered = replace(one.seated(arena, "offered"), offer_id=new_id(), expires_at=expires_at)
+        changes.append(Change(one, offered, "line", "first in line for a free seat"))
+    return changes

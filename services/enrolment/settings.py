@@ -13,6 +13,13 @@ class EnrolmentSettings(Settings):
         description="the notifier's public keys (a JWK set): contacts are sealed for the first"
     )
 
+    most_live_enrolments: int = Field(
+        10, ge=1, description="how many seats and places in line one learner may have at once: seats are for many"
+    )
+    requests_per_minute: int = Field(
+        120, ge=1, description="how often one person may change something: a program that grabs seats asks more often"
+    )
+
     @field_validator("contact_public_key")
     @classmethod
     def can_seal(cls, value: str) -> str:

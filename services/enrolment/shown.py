@@ -5,9 +5,11 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from contracts.fields import Period
 from kit import tags
 from kit.idempotency import Answer
-from services.enrolment import domain, store
+from services.enrolment import domain
+from services.enrolment.domain import Enrolment
 
 BASE = "/api/enrolment/v1"
 
@@ -21,6 +23,8 @@ class SeatsAt(BaseModel):
 
 
 class OfferingSeats(BaseModel):
+    """`groups` may be named by who asks; after `offers_end_at` a free seat is whose who asks first."""
+
     offering_id: UUID
     course_id: UUID
     partner: str
@@ -28,10 +32,17 @@ class OfferingSeats(BaseModel):
     ends_at: datetime
     cancelled: bool
     places: list[SeatsAt]
+    groups: list[str] = []
+    periods: list[Period] = []
+    requires_approval: bool = False
+    offers_end_at: datetime
 
 
 class EnrolmentShown(BaseModel):
-    """`place_in_line` is 1-based, only while queued."""
+    """`place_in_line` is 1-based, only while queued; `expires_at` is the deadline of an offer, only while offered.
+
+    `waiting_for` are the places it stands in line for; `reason` is the partner's, when it was denied.
+    """
 
     enrolment_id: UUID
     offering_id: UUID
@@ -40,13 +51,17 @@ class EnrolmentShown(BaseModel):
     place: str | None
     place_in_line: int | None
     asked_at: datetime
+    waiting_for: list[str] = []
+    expires_at: datetime | None = None
+    group: str | None = None
+    reason: str | None = None
 
 
 class EnrolmentList(BaseModel):
     items: list[EnrolmentShown]
 
 
-def shown(enrolment: store.Enrolment) -> EnrolmentShown:
+def shown(enrolment: Enrolment) -> EnrolmentShown:
     return EnrolmentShown(
         enrolment_id=enrolment.id,
         offering_id=enrolment.offering_id,
@@ -55,14 +70,18 @@ def shown(enrolment: store.Enrolment) -> EnrolmentShown:
         place=enrolment.place,
         place_in_line=enrolment.place_in_line,
         asked_at=enrolment.asked_at,
+        waiting_for=list(enrolment.waiting_for),
+        expires_at=enrolment.expires_at,
+        group=enrolment.group,
+        reason=enrolment.denied_because,
     )
 
 
-def tag_of(enrolment: store.Enrolment) -> str:
+def tag_of(enrolment: Enrolment) -> str:
     return tags.tag(shown(enrolment).model_dump_json().encode())
 
 
-def answer(enrolment: store.Enrolment, new: bool) -> Answer:
+def answer(enrolment: Enrolment, new: bool) -> Answer:
     """The enrolment as the answer to a write; `new` names its address."""
     headers = {"etag": tag_of(enrolment)}
     if new:

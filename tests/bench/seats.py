@@ -23,17 +23,21 @@ from kit import migrations
 from kit.database import Database, connect
 from kit.groupcommit import GroupCommit
 from kit.service import spare_collector
-from kit.settings import Settings
-from services.enrolment import commands, store
+from services.enrolment import commands, offerings
 from services.enrolment.app import MIGRATIONS
 from services.enrolment.domain import Offering
+from services.enrolment.settings import EnrolmentSettings
+from services.enrolment.store import enrolments, seats
 from tests.bench.delivery import fsync_us, row
 from tests.delivery import Servers
+from tests.seats import PUBLIC
 
 ROUNDS = 5
 ASKS = 8_000
 CLIENTS = 256
 COURSES = 500
+LINE = 10_000
+MORE = 500
 PGBENCH_S = 3
 
 # What anybody would write by hand: lock the course, add the enrolment, take the seat, say so.
@@ -58,7 +62,7 @@ COMMIT;
 class Bench:
     """An enrolment database of its own."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: EnrolmentSettings, folder: Path) -> None:
         self.settings = settings
         self.script = folder / "row-lock.sql"
         self.script.write_text(ROW_LOCK)
@@ -68,8 +72,8 @@ class Bench:
         starts_at = datetime.now(UTC) + timedelta(days=9)
         offering = Offering(uuid.uuid4(), uuid.uuid4(), "torgar", 1, starts_at, starts_at + timedelta(hours=2), False)
         async with self.database.reading() as conn:
-            await store.put_offering(conn, offering)
-            await store.put_places(conn, offering.id, {"online": capacity})
+            await seats.put_offering(conn, offering)
+            await seats.put_places(conn, offering.id, {"online": capacity})
         return offering.id
 
     def row_lock(self, clients: int) -> float:
@@ -93,7 +97,9 @@ class Bench:
 
     async def asked(self, which: Callable[[int], uuid.UUID], asks: int = ASKS, clients: int = CLIENTS) -> float:
         """Enrolments a second, by so many who each ask again when they are answered; half get a seat."""
-        desk: GroupCommit[commands.Command, object] = GroupCommit(self.database, commands.decide)
+        desk: GroupCommit[commands.Command, object] = GroupCommit(
+            self.database, lambda conn, asked: commands.decide(conn, asked, self.settings)
+        )
         turn = iter(range(asks))
 
         async def client() -> None:
@@ -106,8 +112,28 @@ class Bench:
         return asks / (time.perf_counter() - began)
 
 
+async def cascade(bench: Bench) -> None:
+    """A line of 10,000, and 500 seats more: how long until they are offered; and what asking for one's place costs."""
+    course = await bench.offering(0)
+    await bench.asked(lambda _: course, asks=LINE)
+    async with bench.database.reading() as conn:
+        last = (await enrolments.roster(conn, course, None, LINE))[-1]
+        times = []
+        found = last
+        for _ in range(50):
+            began = time.perf_counter()
+            found = (await enrolments.enrolments(conn, [last.id]))[last.id]
+            times.append((time.perf_counter() - began) * 1000)
+        assert found.place_in_line == LINE
+        await seats.put_places(conn, course, {"online": MORE})
+    row(f"the last of {LINE} asks for their place in line", statistics.median(times), "ms")
+    began = time.perf_counter()
+    await bench.database.run(lambda conn: offerings.look(conn, course, bench.settings), "worker")
+    row(f"{MORE} seats more, offered down a line of {LINE}", time.perf_counter() - began, "s")
+
+
 async def main(servers: Servers, folder: Path) -> None:
-    settings = await servers.database()
+    settings = EnrolmentSettings(**(await servers.database()).model_dump() | {"contact_public_key": PUBLIC})
     conn = await connect(settings, "bench")
     await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
     await conn.execute(PREPARE)
@@ -127,6 +153,7 @@ async def main(servers: Servers, folder: Path) -> None:
         spread.append(await bench.asked(lambda n, courses=courses: courses[n % COURSES]))  # type: ignore[misc]
         course = await bench.offering(ASKS)
         alone.append(await bench.asked(lambda _, course=course: course, asks=400, clients=1))  # type: ignore[misc]
+    await cascade(bench)
     await bench.database.close()
 
     def ratio(ours: list[float], theirs: list[float]) -> float:

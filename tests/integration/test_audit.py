@@ -42,16 +42,18 @@ WHOLE = {
     "enrolment": f"""
         INSERT INTO offerings VALUES ({A}, {A}, 'p', 1, now() + interval '9 days', now() + interval '10 days', false);
         INSERT INTO offerings VALUES ({B}, {A}, 'p', 1, now() + interval '9 days', now() + interval '10 days', true);
-        INSERT INTO places VALUES ({A}, 'online', 1, 1, 1, 1, true), ({B}, 'online', 1, 1, 1, 0, true);
+        INSERT INTO places VALUES ({A}, 'online', 1, 1, 1, 1, true, 1), ({B}, 'online', 1, 1, 1, 0, true, 0);
         INSERT INTO learners VALUES ({A}, 'i', 'a'), ({B}, 'i', 'b');
-        INSERT INTO enrolments (id, offering_id, learner_id, state, choices, place, name) VALUES
-            ({A}, {A}, {A}, 'associated', '{{online}}', 'online', 'A'),
-            ({B}, {A}, {B}, 'queued', '{{online}}', NULL, 'B'),
-            ({C}, {B}, {A}, 'cancelled', '{{online}}', NULL, 'C');
+        INSERT INTO enrolments (id, offering_id, learner_id, state, choices, place, name, waiting_for) VALUES
+            ({A}, {A}, {A}, 'offered', '{{online}}', 'online', 'A', '{{}}'),
+            ({B}, {A}, {B}, 'queued', '{{online}}', NULL, 'B', '{{online}}'),
+            ({C}, {B}, {A}, 'cancelled', '{{online}}', NULL, 'C', '{{}}');
+        INSERT INTO offers (id, offering_id, enrolment_id, place, expires_at, accept_digest, decline_digest)
+        VALUES ({A}, {A}, {A}, 'online', now() + interval '1 day', 'yes', 'no');
         INSERT INTO enrolment_changes (enrolment_id, from_state, to_state, place, by_whom, why) VALUES
-            ({A}, NULL, 'associated', 'online', 'learner', ''), ({B}, NULL, 'queued', NULL, 'learner', ''),
+            ({A}, NULL, 'offered', 'online', 'learner', ''), ({B}, NULL, 'queued', NULL, 'learner', ''),
             ({C}, NULL, 'queued', NULL, 'learner', ''), ({C}, 'queued', 'cancelled', NULL, 'learner', '');
-        {said(A, "LearnerEnrolled")}; {said(B, "LearnerQueued")}; {said(C, "LearnerWithdrew")};
+        {said(A, "SeatOffered")}; {said(B, "LearnerQueued")}; {said(C, "LearnerWithdrew")};
     """,
     "notifier": f"""
         INSERT INTO notices (id, event_id, learner_id, offering_id, about, template, channel, state, attempts,
@@ -97,8 +99,11 @@ BREACHES = [
     (
         "enrolment",
         "given back that had not been taken",
-        "UPDATE enrolment_changes SET from_state = 'associated', place = 'online' WHERE to_state = 'cancelled'",
+        "UPDATE enrolment_changes SET from_state = 'associated', from_place = 'online' WHERE to_state = 'cancelled'",
     ),
+    ("enrolment", "the line is as long", f"UPDATE places SET queued = 2 WHERE offering_id = {A}"),
+    ("enrolment", "a minute after its hour", f"UPDATE offers SET expires_at = {LATE}"),
+    ("enrolment", "who has an offer has a seat kept", "UPDATE offers SET ended_at = now(), outcome = 'lapsed'"),
     ("enrolment", "free that somebody stands in line for", f"UPDATE places SET capacity = 2 WHERE offering_id = {A}"),
     ("enrolment", "what its last change made of it", f"DELETE FROM enrolment_changes WHERE enrolment_id = {B}"),
     ("enrolment", "in an offering that was cancelled", f"UPDATE offerings SET cancelled = true WHERE id = {A}"),

@@ -14,10 +14,13 @@ from contracts.fields import Place
 from contracts.topics import owned_by
 from kit import migrations, topics
 from kit.database import connect
-from services.enrolment import commands, events, store
+from services.enrolment import commands, events
 from services.enrolment.app import MIGRATIONS
-from services.enrolment.store import Enrolment
+from services.enrolment.domain import Enrolment
+from services.enrolment.settings import EnrolmentSettings
+from services.enrolment.store import seats
 from tests.delivery import Servers, listening, running, until
+from tests.seats import PUBLIC
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +48,7 @@ async def say(kafka: str, said: Sequence[Event], correlation_id: str, first: int
 
 async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: Servers) -> None:
     await topics.declare(servers.kafka, owned_by("catalogue"))
-    settings = await servers.database()
+    settings = EnrolmentSettings(**(await servers.database()).model_dump() | {"contact_public_key": PUBLIC})
     conn = await connect(settings, "migrate")
     try:
         await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
@@ -60,18 +63,18 @@ async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: S
         made: Event = kind(**about, **times, version=version, places=[Place(arena="online", capacity=seats)])
         return made
 
-    async with running(settings) as here, listening(here, events.courses()):
+    async with running(settings) as here, listening(here, events.courses(settings)):
 
         async def version(wanted: int) -> bool:
             async with here.database.reading() as conn:
-                known = await store.offering(conn, offering_id)
+                known = await seats.offering(conn, offering_id)
             return known is not None and known.version == wanted
 
         await say(servers.kafka, [state(OfferingScheduled, 1, 0)], "planning")
         await until(lambda: version(1))
         login = ("issuer", "kari")
         asking = commands.Enrol(offering_id, login, ("online",), "Kari")
-        [made] = await here.database.run(lambda conn: commands.decide(conn, [asking]))
+        [made] = await here.database.run(lambda conn: commands.decide(conn, [asking], settings))
         assert isinstance(made, Enrolment)
         assert made.state == "queued"
 
@@ -84,7 +87,7 @@ async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: S
             rows = await conn.fetch("SELECT payload FROM outbox ORDER BY id")
         said = [decode(row["payload"], []) for row in rows][-2:]
         assert [(one.type, one.correlationid) for one in said] == [
-            ("no.kursnett.enrolment.LearnerEnrolled.v1", "more-seats"),
+            ("no.kursnett.enrolment.SeatOffered.v1", "more-seats"),
             ("no.kursnett.enrolment.LearnerWithdrew.v1", "the-end"),
         ]
         assert all(one.causationid for one in said)

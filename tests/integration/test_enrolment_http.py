@@ -21,8 +21,9 @@ from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.running import Running
-from services.enrolment import api, commands, desk
-from services.enrolment.app import MIGRATIONS
+from services.enrolment import desk, offerings
+from services.enrolment.app import MIGRATIONS, ROUTERS
+from services.enrolment.live import Hub
 from services.enrolment.settings import EnrolmentSettings
 from tests.delivery import Servers
 from tests.web import ISSUER, Issuer, held_to_its_word
@@ -37,14 +38,23 @@ ADDRESS = "Kari.Nordmann+kurs@example.no"
 @dataclass
 class World:
     database: Database
+    settings: EnrolmentSettings
     asking: AsyncClient
     issuer: Issuer
+    running: Running
+
+    def partner(self, slug: str) -> dict[str, str]:
+        token = self.issuer.token(sub=f"of-{slug}", kursnett_partner=slug)
+        return {"authorization": f"Bearer {token}"}
+
+    def hub(self) -> Hub:
+        return Hub(self.running)
 
     def signed(self, who: str, key: str | None = None) -> dict[str, str]:
         token = self.issuer.token(sub=who)
         return {"authorization": f"Bearer {token}"} | ({"idempotency-key": key} if key else {})
 
-    async def offering(self, **places: int) -> UUID:
+    async def offering(self, rules: dict[str, Any] | None = None, **places: int) -> UUID:
         starts_at = datetime.now(UTC) + timedelta(days=9)
         said = OfferingScheduled(
             offering_id=uuid.uuid4(),
@@ -55,8 +65,9 @@ class World:
             starts_at=starts_at,
             ends_at=starts_at + timedelta(hours=2),
             places=[Place(arena=arena, capacity=seats) for arena, seats in places.items()],
+            **(rules or {}),
         )
-        await self.database.run(lambda conn: commands.keep_offering(conn, said))
+        await self.database.run(lambda conn: offerings.keep(conn, said, self.settings))
         return said.offering_id
 
     async def enrol(self, offering_id: UUID, who: str, key: str | None = None, **body: Any) -> Any:
@@ -67,8 +78,12 @@ class World:
 
 
 @asynccontextmanager
-async def world(servers: Servers) -> AsyncIterator[World]:
-    known = (await servers.database()).model_dump() | {"issuer": ISSUER, "contact_public_key": PUBLIC}
+async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
+    known = (
+        (await servers.database()).model_dump()
+        | {"issuer": ISSUER, "contact_public_key": PUBLIC, "trust_role_claims": True}
+        | changed
+    )
     settings = EnrolmentSettings(**known)
     conn = await connect(settings, "migrate")
     try:
@@ -78,13 +93,13 @@ async def world(servers: Servers) -> AsyncIterator[World]:
     database = Database(settings, pools={"web": 4})
     await database.open()
     running = Running("enrolment", settings, database, Metrics(), Health("enrolment"))
-    running.desk = GroupCommit(database, desk.decide)
-    app = http.build(running, [api.router])
+    running.desk = GroupCommit(database, desk.deciding(settings))
+    app = http.build(running, ROUTERS)
     issuer = Issuer()
     issuer.serve(app.state.keys)
     try:
         async with held_to_its_word(app) as asking:
-            yield World(database, asking, issuer)
+            yield World(database, settings, asking, issuer, running)
     finally:
         await database.close()
 
@@ -102,7 +117,7 @@ async def test_a_learner_gets_a_seat_and_the_next_a_place_in_line(servers: Serve
         withdrawn = await here.asking.post(f"{first.headers['location']}/withdraw", headers=here.signed("kari"))
         assert (withdrawn.status_code, withdrawn.json()["state"]) == (200, "cancelled")
         moved = await here.asking.get(second.headers["location"], headers=here.signed("ola"))
-        assert (moved.json()["state"], moved.json()["place"]) == ("associated", "online")
+        assert (moved.json()["state"], moved.json()["place"]) == ("offered", "online")
 
 
 async def test_an_enrolment_is_its_learners_own(servers: Servers) -> None:
@@ -137,7 +152,7 @@ async def test_an_act_on_what_has_changed_since_it_was_read_is_refused(servers: 
         refused = await here.asking.post(f"{at}/withdraw", headers=stale)
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (412, "header if-match")
         moved = await here.asking.get(at, headers=here.signed("ola"))
-        assert moved.json()["state"] == "associated"
+        assert moved.json()["state"] == "offered"
         fresh = here.signed("ola") | {"if-match": moved.headers["etag"]}
         left = await here.asking.post(f"{at}/withdraw", headers=fresh)
         assert (left.status_code, left.json()["state"]) == (200, "cancelled")

@@ -3,151 +3,61 @@
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from contracts.catalogue import OfferingCancelled, OfferingChanged, OfferingScheduled, OfferingState
-from contracts.envelope import decode
-from contracts.fields import Place
-from kit import migrations
-from kit.database import Busy, Connection, Database, connect
+from kit.database import Busy, Connection
 from kit.problems import Problem
-from services.enrolment import commands, domain, store
-from services.enrolment.app import MIGRATIONS
-from services.enrolment.store import Enrolment
+from services.enrolment import commands, domain
+from services.enrolment.domain import Enrolment
+from services.enrolment.store import enrolments, seats
 from tests.delivery import Servers
+from tests.seats import World, world
 
 pytestmark = pytest.mark.anyio
 
 CLIENTS, SEATS = 200, 20
-Enrol = Callable[[Connection, UUID, tuple[str, str]], Awaitable[Any]]
+Enrol = Callable[[World, Connection, UUID, tuple[str, str]], Awaitable[Any]]
 
 
-class World:
-    """An enrolment database of its own, and learners who ask there."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.version = 0
-
-    async def scheduled(self, *, offering_id: UUID | None = None, in_days: float = 9, **places: int) -> UUID:
-        """An offering as the catalogue tells it, with the next version; arenas are written with underscores."""
-        self.version += 1
-        starts_at = datetime.now(UTC) + timedelta(days=in_days)
-        kind: type[OfferingState] = OfferingChanged if offering_id else OfferingScheduled
-        said = kind(
-            offering_id=offering_id or uuid.uuid4(),
-            course_id=uuid.uuid4(),
-            partner="torgar",
-            key="h26",
-            version=self.version,
-            starts_at=starts_at,
-            ends_at=starts_at + timedelta(hours=2),
-            places=[Place(arena=name.replace("_", "-"), capacity=seats) for name, seats in places.items()],
-        )
-        await self.database.run(lambda conn: commands.keep_offering(conn, said))
-        return said.offering_id
-
-    async def enrol(self, offering_id: UUID, who: str, *choices: str, sealed: str | None = None) -> Enrolment:
-        return await self.decide(commands.Enrol(offering_id, ("issuer", who), choices or ("online",), who, sealed))
-
-    async def withdraw(self, enrolment: Enrolment, who: str) -> Enrolment:
-        return await self.decide(commands.Withdraw(enrolment.id, ("issuer", who)))
-
-    async def decide(self, command: commands.Command) -> Enrolment:
-        return await self.database.run(lambda conn: one(conn, command))
-
-    async def now(self, enrolment: Enrolment) -> Enrolment:
-        async with self.database.reading() as conn:
-            found = await store.enrolment(conn, enrolment.id)
-        assert found is not None
-        return found
-
-    async def places(self, offering_id: UUID) -> dict[str, domain.Place]:
-        async with self.database.reading() as conn:
-            return {place.arena: place for place in await store.places(conn, offering_id)}
-
-    async def said(self) -> list[tuple[str, dict[str, Any]]]:
-        """Each event in the outbox as (its class's name, its data), in order."""
-        async with self.database.reading() as conn:
-            rows = await conn.fetch("SELECT payload FROM outbox ORDER BY id")
-        envelopes = [decode(row["payload"], []) for row in rows]
-        return [(envelope.type.split(".")[-2], envelope.data) for envelope in envelopes]
-
-    async def kinds(self) -> list[str]:
-        return [kind for kind, _ in await self.said()]
-
-    async def states(self, offering_id: UUID) -> Counter[str]:
-        async with self.database.reading() as conn:
-            rows = await conn.fetch("SELECT state FROM enrolments WHERE offering_id = $1", offering_id)
-        return Counter(row["state"] for row in rows)
-
-
-@asynccontextmanager
-async def world(servers: Servers) -> AsyncIterator[World]:
-    settings = await servers.database()
-    conn = await connect(settings, "migrate")
-    try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    finally:
-        await conn.close()
-    database = Database(settings, pools={"web": 16})
-    await database.open()
-    try:
-        yield World(database)
-    finally:
-        await database.close()
-
-
-async def rush(database: Database, offering_id: UUID, enrol: Enrol) -> Sequence[Any]:
+async def rush(here: World, offering_id: UUID, enrol: Enrol) -> Sequence[Any]:
     """All clients ask at once; who is told to ask again does, as any client would."""
 
     async def client(number: int) -> Any:
+        who = ("issuer", f"client-{number}")
         while True:
             try:
-                return await database.run(lambda conn: enrol(conn, offering_id, ("issuer", f"client-{number}")))
+                return await here.database.run(lambda conn: enrol(here, conn, offering_id, who))
             except (Busy, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError):
                 continue
 
     return await asyncio.gather(*(client(number) for number in range(CLIENTS)))
 
 
-async def online(conn: Connection, offering_id: UUID, login: tuple[str, str]) -> Enrolment:
-    return await one(conn, commands.Enrol(offering_id, login, ("online",), login[1]))
+async def online(here: World, conn: Connection, offering_id: UUID, login: tuple[str, str]) -> Enrolment:
+    return await here.one(conn, commands.Enrol(offering_id, login, ("online",), login[1]))
 
 
-async def one(conn: Connection, command: commands.Command) -> Enrolment:
-    """What became of one command; raises its Problem."""
-    [outcome] = await commands.decide(conn, [command])
-    if isinstance(outcome, Problem):
-        raise outcome
-    return outcome
-
-
-async def without_guards(conn: Connection, offering_id: UUID, login: tuple[str, str]) -> str:
+async def without_guards(here: World, conn: Connection, offering_id: UUID, login: tuple[str, str]) -> str:
     """What one would write first: count, then insert, holding no lock."""
-    learner_id = (await store.know_learners(conn, [login]))[login]
-    free = domain.free_seats(await store.places(conn, offering_id))
+    learner_id = (await enrolments.know_learners(conn, [login]))[login]
+    free = domain.free_seats((await seats.places(conn, [offering_id]))[offering_id].values())
     place = domain.seat_for(["online"], free)
-    state = "associated" if place else "queued"
-    now = await store.now(conn)
-    made = Enrolment(uuid.uuid4(), offering_id, learner_id, state, ("online",), place, login[1], now, None)
-    await store.add_enrolments(conn, [made])
-    if place is not None:
-        await store.take_seats(conn, {(offering_id, place): 1})
-    return state
+    new = Enrolment(uuid.uuid4(), offering_id, learner_id, "", ("online",), None, login[1], await seats.now(conn))
+    made = new.seated(place) if place else new.unseated("queued")
+    await enrolments.add(conn, [made])
+    await seats.count(conn, {(offering_id, "online"): (1, 0) if place else (0, 1)})
+    return made.state
 
 
 async def test_the_last_seat_goes_once(servers: Servers) -> None:
     async with world(servers) as here:
         offering_id = await here.scheduled(online=SEATS)
-        made = await rush(here.database, offering_id, online)
+        made = await rush(here, offering_id, online)
         assert Counter(one.state for one in made) == {"associated": SEATS, "queued": CLIENTS - SEATS}
         assert sorted(one.place_in_line for one in made if one.state == "queued") == list(range(1, CLIENTS - SEATS + 1))
         assert (await here.places(offering_id))["online"].taken == SEATS
@@ -161,7 +71,7 @@ async def test_without_lock_and_constraint_seats_are_oversold(servers: Servers) 
         offering_id = await here.scheduled(online=SEATS)
         async with here.database.reading() as conn:
             await conn.execute("ALTER TABLE places DROP CONSTRAINT offering_not_oversold")
-        states = Counter(await rush(here.database, offering_id, without_guards))
+        states = Counter(await rush(here, offering_id, without_guards))
         assert states["associated"] > SEATS
 
 
@@ -170,10 +80,10 @@ async def test_the_database_itself_refuses_to_oversell(servers: Servers) -> None
         offering_id = await here.scheduled(online=1)
         await here.enrol(offering_id, "kari")
         with pytest.raises(asyncpg.CheckViolationError, match="offering_not_oversold"):
-            await here.database.run(lambda conn: store.take_seats(conn, {(offering_id, "online"): 1}))
+            await here.database.run(lambda conn: seats.count(conn, {(offering_id, "online"): (1, 0)}))
 
 
-async def test_a_seat_given_up_goes_to_the_first_in_line(servers: Servers) -> None:
+async def test_a_seat_given_up_is_offered_to_the_first_in_line(servers: Servers) -> None:
     async with world(servers) as here:
         offering_id = await here.scheduled(online=1)
         kari, ola, per = [await here.enrol(offering_id, who) for who in ("kari", "ola", "per")]
@@ -181,12 +91,11 @@ async def test_a_seat_given_up_goes_to_the_first_in_line(servers: Servers) -> No
         left = await here.withdraw(kari, "kari")
         assert (left.state, left.place) == ("cancelled", None)
         ola, per = await here.now(ola), await here.now(per)
-        assert (ola.state, ola.place) == ("associated", "online")
+        assert (ola.state, ola.place) == ("offered", "online")
         assert (per.state, per.place_in_line) == ("queued", 1)
         said = await here.said()
-        assert [kind for kind, _ in said[-2:]] == ["LearnerWithdrew", "LearnerEnrolled"]
+        assert [kind for kind, _ in said[-2:]] == ["LearnerWithdrew", "SeatOffered"]
         assert said[-2][1]["place"] == "online"
-        assert said[-1][1]["from_queue"] is True
         await here.withdraw(kari, "kari")
         assert len(await here.said()) == len(said), "to withdraw a second time says and changes nothing"
 
@@ -200,7 +109,7 @@ async def test_who_would_not_sit_there_is_not_in_the_way(servers: Servers) -> No
         third = await here.enrol(offering_id, "liv", "mosjoen")
         assert [one.place_in_line for one in (first, second, third)] == [1, 2, 2]
         await here.withdraw(seated[0], "kari")
-        assert [(await here.now(one)).state for one in (first, second, third)] == ["queued", "associated", "queued"]
+        assert [(await here.now(one)).state for one in (first, second, third)] == ["queued", "offered", "queued"]
         await here.withdraw(seated[1], "ola")
         assert [(await here.now(one)).place for one in (first, second, third)] == ["online", "mosjoen", None]
 
@@ -217,7 +126,7 @@ async def test_more_seats_are_filled_from_the_line_over_all_places(servers: Serv
         assert [(await here.now(one)).place for one in waiting] == ["online", None, None, "mosjoen"]
         places = await here.places(offering_id)
         assert (places["online"].free, places["mosjoen"].free) == (0, 1)
-        assert (await here.kinds())[-3:] == ["LearnerEnrolled", "LearnerEnrolled", "OfferingReopened"]
+        assert (await here.kinds())[-3:] == ["SeatOffered", "SeatOffered", "OfferingReopened"]
 
 
 async def test_fewer_seats_than_taken_throws_nobody_out(servers: Servers) -> None:
@@ -232,7 +141,7 @@ async def test_fewer_seats_than_taken_throws_nobody_out(servers: Servers) -> Non
             assert (await here.places(offering_id))["online"].capacity == capacity
             assert (await here.now(waiting)).state == "queued"
         await here.withdraw(seated[2], "per")
-        assert (await here.now(waiting)).state == "associated"
+        assert (await here.now(waiting)).state == "offered"
         assert (await here.places(offering_id))["online"].capacity == 1
 
 
@@ -284,9 +193,8 @@ async def test_cancelling_an_offering_tells_everybody(servers: Servers) -> None:
         offering_id = await here.scheduled(online=1)
         for who in ("kari", "ola"):
             await here.enrol(offering_id, who)
-        said = OfferingCancelled(offering_id=offering_id, course_id=uuid.uuid4(), partner="torgar", version=99)
         for _ in range(2):  # the second is not newer than what we know
-            await here.database.run(lambda conn: commands.cancel_offering(conn, said))
+            await here.cancelled(offering_id)
         assert await here.states(offering_id) == {"cancelled": 2}
         assert (await here.places(offering_id))["online"].taken == 0
         told = [data for kind, data in await here.said() if kind == "LearnerWithdrew"]
@@ -324,15 +232,15 @@ async def test_each_step_is_noted(servers: Servers) -> None:
         await here.withdraw(kari, "kari")
         async with here.database.reading() as conn:
             rows = await conn.fetch(
-                "SELECT from_state, to_state, place, by_whom FROM enrolment_changes WHERE enrolment_id = ANY ($1) "
-                "ORDER BY id",
+                "SELECT from_state, from_place, to_state, place, by_whom FROM enrolment_changes "
+                "WHERE enrolment_id = ANY ($1) ORDER BY id",
                 [kari.id, ola.id],
             )
         assert [tuple(row) for row in rows] == [
-            (None, "associated", "online", "learner"),
-            (None, "queued", None, "learner"),
-            ("associated", "cancelled", "online", "learner"),
-            ("queued", "associated", "online", "line"),
+            (None, None, "associated", "online", "learner"),
+            (None, None, "queued", None, "learner"),
+            ("associated", "online", "cancelled", None, "learner"),
+            ("queued", None, "offered", "online", "line"),
         ]
 
 
@@ -357,5 +265,6 @@ async def test_in_a_crowd_of_comers_and_goers_no_seat_is_lost(servers: Servers) 
         await asyncio.gather(*(visit(number) for number in range(60)))
         places = await here.places(offering_id)
         states = await here.states(offering_id)
-        assert states == {"associated": 15, "queued": 15, "cancelled": 30}
+        assert states["associated"] + states["offered"] == 15
+        assert (states["queued"], states["cancelled"]) == (15, 30)
         assert all(place.free == 0 for place in places.values())

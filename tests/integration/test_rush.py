@@ -11,9 +11,9 @@ from kit import tracing
 from kit.groupcommit import MOST, GroupCommit
 from kit.problems import Problem
 from services.enrolment import commands
-from services.enrolment.store import Enrolment
+from services.enrolment.domain import Enrolment
 from tests.delivery import Servers
-from tests.integration.test_enrolment_seats import World, world
+from tests.seats import World, withdrawing, world
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ OTHERS = ("BEGIN", "COMMIT", "SELECT current_setting('jit')", "WITH RECURSIVE ty
 
 
 def desk(here: World) -> GroupCommit[commands.Command, Enrolment]:
-    return GroupCommit(here.database, commands.decide)
+    return GroupCommit(here.database, lambda conn, asked: commands.decide(conn, asked, here.settings))
 
 
 async def test_a_rush_costs_a_fixed_number_of_statements(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,21 +48,20 @@ async def test_a_rush_costs_a_fixed_number_of_statements(servers: Servers, monke
         assert written <= batches * STATEMENTS_A_BATCH + TURN, "\n".join(f"{n} {w}" for w, n in seen.items())
 
 
-async def test_arrival_order_is_seat_order_with_withdrawals_between(servers: Servers) -> None:
+async def test_who_leaves_in_the_same_moment_leaves_before_who_asks(servers: Servers) -> None:
+    """The line comes first, then those who ask: nobody is sent to the line for a seat that is given up beside them."""
     async with world(servers) as here:
         offering_id = await here.scheduled(online=2)
         first, second, third = [await here.enrol(offering_id, who) for who in ("kari", "ola", "per")]
         together = desk(here)
         outcomes = await asyncio.gather(
-            together.submit(
-                commands.Withdraw(first.id, ("issuer", "kari"))
-            ),  # its seat goes to per, who stands in line
-            together.submit(commands.Enrol(offering_id, ("issuer", "kari"), ("online",), "Kari")),  # behind him
-            together.submit(commands.Withdraw(second.id, ("issuer", "ola"))),  # and this one to her
+            together.submit(commands.Enrol(offering_id, ("issuer", "liv"), ("online",), "Liv")),
+            together.submit(commands.Enrol(offering_id, ("issuer", "anne"), ("online",), "Anne")),
+            together.submit(withdrawing(first.id, "kari")),  # its seat is offered to per, who stands in line
+            together.submit(withdrawing(second.id, "ola")),  # and this one is liv's, who asked before anne
         )
-        assert [one.state for one in outcomes] == ["cancelled", "queued", "cancelled"]
-        assert (await here.now(third)).state == "associated"
-        assert (await here.now(outcomes[1])).state == "associated"
+        assert [one.state for one in outcomes] == ["associated", "queued", "cancelled", "cancelled"]
+        assert (await here.now(third)).state == "offered"
         assert (await here.places(offering_id))["online"].taken == 2
 
 
@@ -76,7 +75,7 @@ async def test_each_of_a_batch_gets_its_own_answer(servers: Servers) -> None:
             commands.Enrol(offering_id, ("issuer", "ola"), ("nowhere",), "Ola"),
             commands.Enrol(uuid.uuid4(), ("issuer", "ola"), ("online",), "Ola"),
             commands.Enrol(other, ("issuer", "ola"), ("online",), "Ola"),
-            commands.Withdraw(uuid.uuid4(), ("issuer", "per")),
+            withdrawing(uuid.uuid4(), "per"),
         ]
         outcomes = await asyncio.gather(*(together.submit(ask) for ask in asks), return_exceptions=True)
         told = [one.slug if isinstance(one, Problem) else getattr(one, "state", one) for one in outcomes]

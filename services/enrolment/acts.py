@@ -1,0 +1,84 @@
+"""What can be done with an enrolment that is there: withdraw, accept, decline, approve, deny, let an offer lapse."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from services.enrolment.asking import seat_or_line
+from services.enrolment.domain import LIVE, Book, By, Change, Enrolment, Offering, closed
+
+Kind = Literal["withdraw", "accept", "decline", "approve", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cannot:
+    """Why not. `state` is what the enrolment is."""
+
+    why: Literal["ended", "no_offer", "lapsed", "not_pending", "closed"]
+    state: str
+
+
+Step = Change | Cannot | None  # none: it is so already, and nothing happens
+
+
+def withdraw(here: Enrolment) -> Step:
+    if here.state == "cancelled":
+        return None
+    if here.state not in LIVE:
+        return Cannot("ended", here.state)
+    return Change(here, here.unseated("cancelled"), "learner", "withdrawn")
+
+
+def accept(here: Enrolment, now: datetime) -> Step:
+    if here.state != "offered" or here.place is None or here.expires_at is None:
+        return Cannot("no_offer", here.state)
+    if now >= here.expires_at:
+        return Cannot("lapsed", here.state)
+    return Change(here, here.seated(here.place), "learner", "accepted")
+
+
+def decline(here: Enrolment, now: datetime, stay: bool) -> Step:
+    """Say no to the seat; `stay`: and stand at the back of the line, else the same seat would be offered again."""
+    if here.state != "offered" or here.expires_at is None:
+        return Cannot("no_offer", here.state)
+    if now >= here.expires_at:
+        return Cannot("lapsed", here.state)
+    return Change(here, here.unseated("queued" if stay else "cancelled"), "learner", "declined", to_back=stay)
+
+
+def lapse(here: Enrolment, offering: Offering) -> Change:
+    """Nobody answered in time: what the learner has chosen for that, else what the offering says."""
+    stay = (here.on_lapse or offering.rules.on_lapse) == "back_of_queue"
+    return Change(here, here.unseated("queued" if stay else "cancelled"), "clock", "lapsed", to_back=stay)
+
+
+def approve(here: Enrolment, book: Book, now: datetime) -> Step:
+    """Let one in who has waited for it: a seat, or the place in line that the time of asking gives."""
+    if here.state in ("queued", "offered", "associated"):
+        return None
+    if here.state != "pending":
+        return Cannot("not_pending", here.state)
+    if closed(book.offering, now) is not None:
+        return Cannot("closed", here.state)
+    return Change(here, seat_or_line(here, book), "partner", "approved")
+
+
+def deny(here: Enrolment, reason: str) -> Step:
+    if here.state == "denied":
+        return None
+    if here.state != "pending":
+        return Cannot("not_pending", here.state)
+    return Change(here, here.unseated("denied", denied_because=reason), "partner", "denied")
+
+
+def end(here: Enrolment) -> Change:
+    """The offering is over: who had a seat has finished, who still waited has waited in vain."""
+    if here.state == "associated":
+        return Change(here, replace(here, state="finished", waiting_for=()), "clock", "finished")
+    return Change(here, here.unseated("cancelled"), "clock", "over")
+
+
+def release(here: Enrolment) -> Change:
+    """The offering was cancelled."""
+    by: By = "catalogue"
+    return Change(here, here.unseated("cancelled"), by, "offering_cancelled")

@@ -1,0 +1,142 @@
+"""What one who asks for a seat gets: a seat, a place in line, a wait for approval, or a reason why not."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from contracts.fields import Period
+from services.enrolment.domain import Book, Enrolment, Offering, closed, seat_for
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A learner asks; `enrolment_id` is what it will be called if it comes to one. `live`: how many they have."""
+
+    enrolment_id: UUID
+    offering_id: UUID
+    learner_id: UUID
+    choices: tuple[str, ...]
+    name: str = ""
+    group: str | None = None
+    wait_for_earlier: bool = True
+    on_lapse: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    reason: Literal["cancelled", "started", "not_yet_open", "over", "other_group"]
+    opens_at: datetime | None = None
+    groups: tuple[str, ...] = ()  # for whom it is open now
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A field that cannot be so; `numbers` which of the choices, from 0."""
+
+    field: Literal["places", "group"]
+    known: tuple[str, ...]
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Already:
+    enrolment_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class TooMany:
+    most: int
+
+
+Refused = Closed | Wrong | Already | TooMany
+
+
+def decide(
+    asks: Iterable[Ask], books: Mapping[UUID, Book], now: datetime, live: dict[UUID, int], most: int
+) -> list[Enrolment | Refused]:
+    """What each gets, in the order of asking. The books are kept up on the way: the last seat goes once.
+
+    `live` counts the live enrolments of each learner anywhere, and is kept up too; nobody has more than `most`. An
+    enrolment that was there before is one who stood in line and takes a seat that is open to all.
+    """
+    return [_decide(ask, books[ask.offering_id], now, live, most) for ask in asks]
+
+
+def _decide(ask: Ask, book: Book, now: datetime, live: dict[UUID, int], most: int) -> Enrolment | Refused:
+    offering = book.offering
+    reason = closed(offering, now)
+    refused = Closed(reason) if reason is not None else _wrong(ask, book) or not_open(offering, ask.group, now)
+    if refused is not None:
+        return refused
+    here = book.live.get(ask.learner_id)
+    if here is not None:
+        place = seat_for(here.choices, book.free()) if here.state == "queued" and offering.open_to_all(now) else None
+        return _keep(book, here, here.seated(place)) if place is not None else Already(here.id)
+    if live.get(ask.learner_id, 0) >= most:
+        return TooMany(most)
+    live[ask.learner_id] = live.get(ask.learner_id, 0) + 1
+    new = Enrolment(
+        id=ask.enrolment_id,
+        offering_id=ask.offering_id,
+        learner_id=ask.learner_id,
+        state="pending",
+        choices=ask.choices,
+        place=None,
+        name=ask.name,
+        asked_at=now,
+        rank=offering.rank(ask.group),
+        group=ask.group,
+        wait_for_earlier=ask.wait_for_earlier,
+        on_lapse=ask.on_lapse,
+    )
+    return _keep(book, None, new if offering.rules.requires_approval else seat_or_line(new, book))
+
+
+def seat_or_line(one: Enrolment, book: Book) -> Enrolment:
+    """The best free seat, else a place behind those who have come before."""
+    place = seat_for(one.choices, book.free())
+    if place is not None:
+        return one.seated(place)
+    return replace(one.unseated("queued"), place_in_line=book.in_front(one.rank, one.choices) + 1)
+
+
+def _keep(book: Book, before: Enrolment | None, after: Enrolment) -> Enrolment:
+    book.note(before, after)
+    book.live[after.learner_id] = after
+    if after.waiting_for:
+        book.line[after.rank, after.waiting_for] += 1
+    return after
+
+
+def not_open(offering: Offering, group: str | None, now: datetime) -> Closed | None:
+    """Why one of this group cannot ask at this hour, none when they can."""
+    periods = offering.rules.periods
+    if not periods or any(_open(period, now) and period.group in (None, group) for period in periods):
+        return None
+    groups = tuple(period.group for period in periods if period.group is not None and _open(period, now))
+    own = [period.opens_at for period in periods if period.group in (None, group) and period.opens_at > now]
+    if own:
+        return Closed("not_yet_open", min(own), groups)
+    return Closed("other_group", groups=groups) if groups else Closed("over")
+
+
+def _open(period: Period, now: datetime) -> bool:
+    return period.opens_at <= now < period.closes_at
+
+
+def _wrong(ask: Ask, book: Book) -> Wrong | None:
+    known = tuple(place.arena for place in book.places.values() if place.open)
+    unknown = tuple(number for number, arena in enumerate(ask.choices) if arena not in known)
+    if unknown:
+        return Wrong("places", known, unknown)
+    groups = groups_of(book.offering)
+    return Wrong("group", groups) if ask.group is not None and ask.group not in groups else None
+
+
+def groups_of(offering: Offering) -> tuple[str, ...]:
+    """The groups that this offering knows, in the partner's order."""
+    rules = offering.rules
+    named = [*rules.priority_groups, *(period.group for period in rules.periods if period.group is not None)]
+    return tuple(dict.fromkeys(named))

@@ -1,0 +1,141 @@
+"""The links in a mail about an offer: they show what they do, and do it when the button is pressed. No log-in."""
+
+import base64
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from babel.dates import format_datetime
+from fastapi import APIRouter, Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from starlette.responses import HTMLResponse, Response
+
+from contracts.arenas import place_name
+from kit.database import Database
+from kit.http import Db
+from kit.problems import Problem
+from services.enrolment import desk as desks
+from services.enrolment import refusals
+from services.enrolment.commands import Act
+from services.enrolment.desk import Desk
+from services.enrolment.domain import Enrolment
+from services.enrolment.offers import OSLO
+from services.enrolment.store import seats, times
+from services.enrolment.store.enrolments import Owner
+from services.enrolment.store.times import Link
+from services.enrolment.work import digest
+
+router = APIRouter(prefix="/tilbud", include_in_schema=False)  # pages for people, not an interface for programs
+
+PAGES = Path(__file__).parent / "pages"
+LONGEST = 64  # a token of ours has 32 characters
+Verb = Literal["godta", "avslaa"]
+
+STYLE = (
+    "body{font:1.125rem/1.6 system-ui,sans-serif;margin:0;color:#1e2b3c;background:#fff}"
+    "main{max-width:36rem;margin:0 auto;padding:2rem 1rem}h1{font-size:1.75rem;line-height:1.2}"
+    "button{font:inherit;padding:.75rem 1.5rem;border:0;border-radius:.25rem;background:#0b4f6c;color:#fff;"
+    "min-height:44px;cursor:pointer}button:focus-visible{outline:3px solid #1e2b3c;outline-offset:3px}"
+    "@media(prefers-color-scheme:dark){body{color:#f2f4f7;background:#12181f}button{background:#8fd3f4;color:#12181f}"
+    "button:focus-visible{outline-color:#fff}}"
+)
+_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
+MOMENTS = {"nb": "EEEE d. MMMM y 'kl.' HH.mm", "nn": "EEEE d. MMMM y 'kl.' HH.mm", "en": "EEEE d MMMM y 'at' HH:mm"}
+
+
+@cache
+def words() -> Mapping[str, Mapping[str, str]]:
+    """Language -> name -> text."""
+    found: Mapping[str, Mapping[str, str]] = tomllib.loads((PAGES / "offer.toml").read_text("utf-8"))
+    return found
+
+
+@cache
+def _template() -> Template:
+    pages = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return pages.get_template("offer.html")
+
+
+@router.get("/{token}/{verb}")
+async def show(token: str, verb: Verb, request: Request, database: Db) -> Response:
+    """What the link does, with a button that does it: programs that look at mails open links, and press nothing."""
+    language = spoken(request)
+    link, problem = await _valid(database, token, verb)
+    if link is None:
+        return _told(language, problem)
+    until = format_datetime(link.expires_at.astimezone(OSLO), MOMENTS[language], locale=LOCALES[language])
+    said = words()[language]
+    lines = [said["place"].format(place=place_name(link.place, language)), said["until"].format(until=until)]
+    return _page(200, language, said[verb], lines, said[f"{verb}_button"], verb)
+
+
+@router.post("/{token}/{verb}")
+async def act(token: str, verb: Verb, request: Request, database: Db, desk: Desk) -> Response:
+    """Do it, once."""
+    language = spoken(request)
+    link, problem = await _valid(database, token, verb)
+    if link is None:
+        return _told(language, problem)
+    offer_id = link.offer_id
+
+    def may(_: Owner) -> bool:
+        return True  # who has the link may
+
+    def expect(here: Enrolment) -> None:
+        if here.offer_id != offer_id:
+            raise refusals.used_link(None)
+
+    command = Act("accept" if link.accepts else "decline", link.enrolment_id, may, expect)
+    try:
+        await desk.submit(desks.Request(command, None))
+    except Problem as refused:
+        return _told(language, refused)
+    done = "accepted" if link.accepts else "declined"
+    return _page(200, language, words()[language][done], [words()[language][f"{done}_words"]])
+
+
+async def _valid(database: Database, token: str, verb: Verb) -> tuple[Link | None, Problem]:
+    """The link when it is for this act and its offer is open, else none, and why."""
+    if len(token) > LONGEST:
+        return None, refusals.bad_link()
+    async with database.reading() as conn:
+        link = await times.link(conn, digest(token))
+        now = await seats.now(conn)
+    if link is None or link.accepts is not (verb == "godta"):
+        return None, refusals.bad_link()
+    if link.outcome is not None:
+        return None, refusals.used_link(link.outcome)
+    if link.expires_at <= now:
+        return None, refusals.lapsed_link()
+    return link, refusals.bad_link()
+
+
+def spoken(request: Request) -> str:
+    """The first of the reader's languages that we speak; Norwegian when there is none."""
+    for part in request.headers.get("accept-language", "").lower().split(","):
+        tongue = part.split(";")[0].strip().split("-")[0]
+        if tongue in LOCALES:
+            return tongue
+        if tongue == "no":
+            return "nb"
+    return "nb"
+
+
+_KINDS = {"link-used": "used", "offer-lapsed": "lapsed", "no-offer": "used", "link-not-valid": "unknown"}
+
+
+def _told(language: str, problem: Problem) -> Response:
+    kind = _KINDS.get(problem.slug, "closed")
+    said = words()[language]
+    return _page(problem.status, language, said[kind], [said[f"{kind}_words"]])
+
+
+def _page(status: int, language: str, title: str, lines: list[str], button: str = "", act: str = "") -> Response:
+    text = _template().render(language=language, title=title, lines=lines, button=button, act=act, style=STYLE)
+    return HTMLResponse(text, status, {"content-security-policy": POLICY, "vary": "accept-language"})

@@ -1,0 +1,113 @@
+"""What becomes of an offering: as the catalogue tells it, and when its hours come."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from contracts.catalogue import OfferingCancelled, OfferingState
+from contracts.enrolment import MinimumAtRisk, MinimumMissed, MinimumReached
+from contracts.fields import OfferingRules
+from kit import trail
+from kit.database import Connection
+from services.enrolment import acts, telling
+from services.enrolment.domain import UNRANKED, Book, Offering, free_seats
+from services.enrolment.settings import EnrolmentSettings
+from services.enrolment.store import enrolments, seats
+from services.enrolment.work import Work
+
+WARNED = timedelta(days=7)  # before the decision
+AT_ONCE = 1_000  # learners in one transaction: their offering is locked some 300 ms for them
+
+
+async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettings) -> None:
+    """Take in what the catalogue says of an offering, unless we know something newer; fills seats that came of it."""
+    known = (await seats.lock(conn, [state.offering_id])).get(state.offering_id)
+    if known is not None and known.version >= state.version:
+        return
+    before = await seats.places(conn, [state.offering_id])
+    offering = Offering(
+        id=state.offering_id,
+        course_id=state.course_id,
+        partner=state.partner,
+        version=state.version,
+        starts_at=state.starts_at,
+        ends_at=state.ends_at,
+        cancelled=False,
+        rules=OfferingRules.model_validate(state.model_dump(include=set(OfferingRules.model_fields))),
+    )
+    capacities = {place.arena: place.capacity for place in state.places}
+    await seats.put_offering(conn, offering)
+    await seats.put_places(conn, offering.id, capacities)
+    await seats.close_other_places(conn, offering.id, list(capacities))
+    if known is not None and known.rules.priority_groups != offering.rules.priority_groups:
+        await enrolments.rank_again(conn, offering.id, offering.rules.priority_groups, UNRANKED)
+    work = await Work.on(conn, [offering.id], settings)
+    if known is not None:  # a new one has not become anything
+        work.had_free[offering.id] = bool(free_seats(before[offering.id].values()))
+    for at in _hours(offering):
+        work.look_at(offering.id, at)
+    await work.fill(offering.id, trail.here())
+    await work.close()
+
+
+def _hours(offering: Offering) -> Iterable[datetime]:
+    """When something may have to be done without anybody asking."""
+    decide_at = offering.rules.decide_at
+    return [offering.ends_at, *([decide_at - WARNED, decide_at] if decide_at is not None else [])]
+
+
+async def cancel(conn: Connection, said: OfferingCancelled, settings: EnrolmentSettings) -> None:
+    """Nobody gets a seat here any more; everybody who has one or stands in line is told, and no seat is filled."""
+    known = (await seats.lock(conn, [said.offering_id])).get(said.offering_id)
+    if known is None or known.version >= said.version:
+        return
+    await seats.put_offering(conn, replace(known, version=said.version, cancelled=True))
+    await look(conn, said.offering_id, settings)
+
+
+async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings) -> None:
+    """Do what is due at this offering, by the database's clock; what is done already is not done again.
+
+    At most so many learners at once, so that nobody waits for the lock for seconds; the rest is due at once, too.
+    """
+    work = await Work.on(conn, [offering_id], settings)
+    book = work.books.get(offering_id)
+    if book is None:
+        return
+    offering = book.offering
+    if offering.cancelled or work.now >= offering.ends_at:
+        step = acts.release if offering.cancelled else acts.end
+        some = await enrolments.live_in(conn, offering_id, AT_ONCE)
+        await work.change([step(one) for one in some], [trail.here()] * len(some))
+    else:
+        some = await enrolments.lapsed(conn, offering_id, work.now, AT_ONCE)
+        await work.change([acts.lapse(one, offering) for one in some], [trail.here()] * len(some))
+        await work.fill(offering_id, trail.here())
+        await _judge(work, book)
+    if len(some) == AT_ONCE:
+        work.look_at(offering_id, work.now)
+    await work.close()
+
+
+async def _judge(work: Work, book: Book) -> None:
+    """Say whether there are learners enough, seven days before it is decided and when it is."""
+    offering, rules = book.offering, book.offering.rules
+    if rules.minimum is None or rules.decide_at is None or offering.judged_for == rules.decide_at:
+        return
+    if work.now < rules.decide_at - WARNED:
+        return
+    enrolled = await enrolments.seated(work.conn, offering.id)
+    said = {**telling.seats(book), "enrolled": enrolled, "minimum": rules.minimum, "decide_at": rules.decide_at}
+    if work.now < rules.decide_at:
+        if offering.warned_for == rules.decide_at:
+            return
+        if enrolled < rules.minimum:
+            work.say(MinimumAtRisk(**said))
+        await seats.put_judgement(work.conn, replace(offering, warned_for=rules.decide_at))
+        return
+    if enrolled < rules.minimum:
+        work.say(MinimumMissed(**said, on_too_few=rules.on_too_few))
+    else:
+        work.say(MinimumReached(**said))
+    await seats.put_judgement(work.conn, replace(offering, judged_for=rules.decide_at))

@@ -1,0 +1,129 @@
+"""What partners ask over HTTP: who attends their courses, and to let in or turn away who waits for approval."""
+
+import csv
+import io
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.fields import Line
+from kit import openapi, tags
+from kit.auth import Caller, Signed, must_act_for
+from kit.http import Db
+from kit.idempotency import Repeatable
+from kit.tags import IfMatch
+from services.enrolment import refusals
+from services.enrolment.acts import Kind
+from services.enrolment.commands import Act
+from services.enrolment.desk import Desk, Request
+from services.enrolment.domain import Enrolment
+from services.enrolment.shown import BASE, EnrolmentShown, tag_of
+from services.enrolment.store import enrolments, seats
+from services.enrolment.store.enrolments import Owner
+
+router = APIRouter(prefix=BASE, tags=["partners"])
+
+MOST_LISTED = 500
+ACT = openapi.problems(404, 409, 412)
+
+
+class Attending(BaseModel):
+    """One row of a roster."""
+
+    enrolment_id: UUID
+    state: str
+    name: str
+    place: str | None
+    group: str | None = None
+
+
+class Roster(BaseModel):
+    items: list[Attending]
+
+
+class Denying(BaseModel):
+    """A partner says no."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[Line, Field(description="shown to the learner as it is: name nobody in it")]
+
+
+@router.get(
+    "/offerings/{offering_id}/roster",
+    response_model=Roster,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **openapi.problems(403, 404)},
+)
+async def read_roster(
+    offering_id: UUID,
+    caller: Signed,
+    database: Db,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
+    after: UUID | None = None,
+    format: Annotated[str, Query(pattern="^(json|csv)$")] = "json",
+) -> Response:
+    """Who has a seat, waits for approval or stands in line, in the order of asking; `?format=csv` for a spreadsheet."""
+    async with database.reading() as conn:
+        offering = await seats.offering(conn, offering_id)
+        if offering is None:
+            raise refusals.unknown_offering()
+        must_act_for(caller, offering.partner)
+        found = await enrolments.roster(conn, offering_id, after, limit + 1)
+    page = found[:limit]
+    rows = [Attending(enrolment_id=e.id, state=e.state, name=e.name, place=e.place, group=e.group) for e in page]
+    headers = {"cache-control": "no-store"}
+    if len(found) > limit:
+        also = "&format=csv" if format == "csv" else ""
+        next_page = f"{BASE}/offerings/{offering_id}/roster?limit={limit}&after={page[-1].id}{also}"
+        headers["link"] = f'<{next_page}>; rel="next"'
+    if format == "csv":
+        headers["content-disposition"] = f'attachment; filename="roster-{offering_id}.csv"'
+        return Response(spreadsheet(rows), headers=headers, media_type="text/csv")
+    return Response(Roster(items=rows).model_dump_json(), headers=headers, media_type="application/json")
+
+
+def spreadsheet(rows: list[Attending]) -> bytes:
+    """The roster as CSV for a Norwegian spreadsheet: `;` between, UTF-8 with its mark.
+
+    A name that a spreadsheet would take for a formula gets an apostrophe in front: names come from strangers.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=";")
+    writer.writerow(Attending.model_fields)
+    for row in rows:
+        writer.writerow(_harmless(str(value or "")) for value in row.model_dump().values())
+    return text.getvalue().encode("utf-8-sig")
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
+
+
+def partners_own(kind: Kind, enrolment_id: UUID, caller: Caller, if_match: str | None, reason: str = "") -> Act:
+    """What a partner does with an enrolment of its own courses; 412 when it is not as it was read."""
+
+    def may(owner: Owner) -> bool:
+        return caller.role == "operator" or caller.partner == owner.partner
+
+    def expect(here: Enrolment) -> None:
+        tags.must_match(if_match, tag_of(here))
+
+    return Act(kind, enrolment_id, may, expect, reason=reason)
+
+
+@router.post("/enrolments/{enrolment_id}/approve", response_model=EnrolmentShown, responses=ACT)
+async def approve(
+    enrolment_id: UUID, caller: Signed, repeatable: Repeatable, desk: Desk, if_match: IfMatch = None
+) -> Response:
+    """Let a learner in who waits for it: a seat, or the place in line that the time of asking gives."""
+    return await desk.submit(Request(partners_own("approve", enrolment_id, caller, if_match), repeatable))
+
+
+@router.post("/enrolments/{enrolment_id}/deny", response_model=EnrolmentShown, responses=ACT)
+async def deny(
+    enrolment_id: UUID, body: Denying, caller: Signed, repeatable: Repeatable, desk: Desk, if_match: IfMatch = None
+) -> Response:
+    """Turn a learner away who waits for approval, with a reason that is shown to them."""
+    return await desk.submit(Request(partners_own("deny", enrolment_id, caller, if_match, body.reason), repeatable))

@@ -1,0 +1,133 @@
+"""What learners and partners are told when something cannot be done, each kind with its page."""
+
+from kit.problems import Problem, explain
+from services.enrolment.acts import Cannot
+from services.enrolment.asking import Already, Closed, Refused, TooMany, Wrong
+
+explain(
+    "already-enrolled",
+    "You are already enrolled",
+    "You have a seat, an offer or a place in line here already, or wait for approval; `enrolment_id` names it. To "
+    "choose other places, withdraw first.",
+)
+explain(
+    "offering-closed",
+    "This offering is closed",
+    "It was cancelled, has started, or its time of enrolment is over (`reason` says which): nobody can enrol any more.",
+)
+explain(
+    "not-open-yet",
+    "Enrolment has not opened",
+    "It opens at `opens_at`. When `groups` has names, it is open now for who belongs to one of these.",
+)
+explain(
+    "other-group",
+    "Enrolment is open for others",
+    "It is open now for who belongs to one of `groups`, and for nobody else. If you do, send it as `group`.",
+)
+explain(
+    "too-many-enrolments",
+    "You have too many enrolments",
+    "One person may hold or wait for so many seats (`most`), so that there are some for others. Withdraw from one.",
+)
+explain("not-withdrawable", "There is nothing to withdraw", "The enrolment has ended, and its `state` says how.")
+explain(
+    "no-offer",
+    "There is no offer to answer",
+    "A seat can be accepted or declined while its `state` is `offered`. It is not, or no longer.",
+)
+explain(
+    "offer-lapsed",
+    "The offer has lapsed",
+    "Nobody answered before its deadline, and the seat goes to the next in line.",
+)
+explain("not-pending", "There is nothing to approve", "The partner has decided it, or it needs no approval.")
+explain(
+    "link-not-valid",
+    "This link is not valid",
+    "It is not complete, or was made for something else. Open the newest mail about this course, or log in.",
+)
+explain(
+    "link-used",
+    "This link has been used",
+    "The offer has been answered, or has ended. Log in to see how it stands.",
+)
+
+CLOSED = {
+    "cancelled": "The offering was cancelled.",
+    "started": "The offering has started.",
+    "over": "The time of enrolment is over.",
+}
+
+
+def unknown_offering() -> Problem:
+    return Problem("not-found", "Not found", 404, "There is no such offering.")
+
+
+def unknown_enrolment() -> Problem:
+    return Problem("not-found", "Not found", 404, "There is no such enrolment, or it is not yours.")
+
+
+def bad_link() -> Problem:
+    words = "Open the newest mail about this course, or log in."
+    return Problem("link-not-valid", "This link is not valid", 404, words)
+
+
+def used_link(outcome: str | None) -> Problem:
+    words = "The offer has been answered, or has ended."
+    return Problem("link-used", "This link has been used", 410, words, outcome=outcome)
+
+
+def lapsed_link() -> Problem:
+    return Problem("offer-lapsed", "The offer has lapsed", 410, "Its deadline has passed.")
+
+
+def refused(why: Refused) -> Problem:
+    """Why somebody who asked got nothing."""
+    match why:
+        case Closed(reason="not_yet_open", opens_at=opens_at, groups=groups):
+            at = opens_at.isoformat().replace("+00:00", "Z") if opens_at else None
+            words = f"Enrolment opens at {at}."
+            return Problem("not-open-yet", "Enrolment has not opened", 409, words, opens_at=at, groups=list(groups))
+        case Closed(reason="other_group", groups=groups):
+            words = f"Enrolment is open for: {', '.join(groups)}."
+            return Problem("other-group", "Enrolment is open for others", 409, words, groups=list(groups))
+        case Closed(reason=reason):
+            return Problem("offering-closed", "This offering is closed", 409, CLOSED[reason], reason=reason)
+        case Already(enrolment_id):
+            words = "You have a seat, an offer or a place in line here already, or wait for approval."
+            live = str(enrolment_id)
+            return Problem("already-enrolled", "You are already enrolled", 409, words, enrolment_id=live)
+        case TooMany(most):
+            words = f"You have {most} already, which is as many as one may have. Withdraw from one first."
+            return Problem("too-many-enrolments", "You have too many enrolments", 409, words, most=most)
+        case Wrong(field="places", known=known, numbers=numbers):
+            return _invalid([f"places[{number}]" for number in numbers], known)
+        case Wrong(known=known):
+            return _invalid(["group"], known)
+
+
+def _invalid(fields: list[str], known: tuple[str, ...]) -> Problem:
+    detail = f"must be one of: {', '.join(known)}" if known else "must be left out: this offering has no groups"
+    errors = [{"field": field, "detail": detail} for field in fields]
+    return Problem("invalid", "The request is not valid", 422, f"See errors: {', '.join(fields)}.", errors=errors)
+
+
+def cannot(step: Cannot) -> Problem:
+    """Why an enrolment could not be changed in this way."""
+    match step.why:
+        case "ended":
+            words = f"The enrolment is {step.state}."
+            return Problem("not-withdrawable", "There is nothing to withdraw", 409, words, state=step.state)
+        case "no_offer":
+            words = f"The enrolment is {step.state}, not offered."
+            return Problem("no-offer", "There is no offer to answer", 409, words, state=step.state)
+        case "lapsed":
+            words = "Its deadline has passed, and the seat goes to the next in line."
+            return Problem("offer-lapsed", "The offer has lapsed", 409, words, state=step.state)
+        case "not_pending":
+            words = f"The enrolment is {step.state}, not pending."
+            return Problem("not-pending", "There is nothing to approve", 409, words, state=step.state)
+        case "closed":
+            words = "It was cancelled, or seats are not given out any more."
+            return Problem("offering-closed", "This offering is closed", 409, words, reason="started")
