@@ -32,6 +32,11 @@ class Operation:
     answer: Line | None = None  # the first that was as wanted
 
 
+def unsure(line: Line) -> bool:
+    """Whether nobody knows yet what has become of it; also when an earlier try is still under way."""
+    return line["kind"] == "info" or line.get("err") == "request-in-progress"
+
+
 class Caller:
     """Who sends requests; several at once may share it."""
 
@@ -77,8 +82,7 @@ class Caller:
         pause_s = AGAIN_S
         while True:
             line = await self.once(who, op)
-            unsure = line["kind"] == "info" or line.get("err") == "request-in-progress"
-            if not unsure or not left:
+            if not unsure(line) or not left:
                 return line
             left -= 1
             await asyncio.sleep(pause_s * self._dice.uniform(0.5, 1.5))
@@ -91,7 +95,7 @@ class Caller:
                 line = await self.once(who, op)
                 if line["kind"] == "ok":
                     return line
-                if line["kind"] == "fail":
+                if not unsure(line):
                     raise RuntimeError(f"{op.method} {op.url} was refused: {line}")
                 await asyncio.sleep(AGAIN_S)
 
