@@ -37,6 +37,7 @@ SERVER_SETTINGS = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
+    "random_page_cost": "1.1",  # memory and solid disks: else a new table, not yet counted, is read from end to end
     "jit": "off",  # short statements: compiling costs more than it saves
 }
 
