@@ -11,6 +11,7 @@ from babel.dates import format_datetime
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
+from contracts import arenas
 from contracts.catalogue import Alternative
 from services.notifier.channels.channel import Letter
 from services.notifier.offers import Links
@@ -28,14 +29,6 @@ TITLES: Mapping[str, tuple[str, ...]] = {"nb": ("nb", "nn", "en"), "nn": ("nn", 
 LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
 CLOCK = {"nb": "HH.mm", "nn": "HH.mm", "en": "HH:mm"}
 DAY = {"nb": "EEEE d. MMMM y 'kl.'", "nn": "EEEE d. MMMM y 'kl.'", "en": "EEEE d MMMM y',' 'at'"}
-ONLINE = {"nb": "På nett", "nn": "På nett", "en": "Online"}
-# Names of places are the same in every language; a new arena is shown by its slug until it has its letters here.
-ARENAS = {
-    "bronnoysund": "Brønnøysund",
-    "mo-i-rana": "Mo i Rana",
-    "mosjoen": "Mosjøen",
-    "sandnessjoen": "Sandnessjøen",
-}
 
 
 def environment() -> SandboxedEnvironment:
@@ -131,8 +124,4 @@ def moment(at: datetime, language: str) -> str:
 
 def place_name(place: str | None, language: str) -> str | None:
     """A place as people call it."""
-    if place is None:
-        return None
-    if place == "online":
-        return ONLINE[language]
-    return ARENAS.get(place) or one_line(place.replace("-", " ")).capitalize()
+    return None if place is None else one_line(arenas.place_name(place, language))

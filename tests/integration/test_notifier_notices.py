@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,20 @@ async def test_a_seat_that_is_heard_of_late_is_told_too_and_one_taken_later_is_n
     assert await told(world, "confirmed") == [before]
     [place] = await world.rows("SELECT place FROM notices WHERE template = 'confirmed'")
     assert place["place"] == "online"  # as it was then; the move is told by itself
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_who_moves_keeps_the_age_of_the_seat(world: World, together: bool) -> None:
+    """The move is younger than the word, and is heard before it."""
+    [learner] = await known(world, "kari")
+    about, now = world.about(learner), datetime.now(UTC)
+    seat = world.records([LearnerEnrolled(**about, place="online")], at=now - timedelta(minutes=1))
+    move = world.records([LearnerMoved(**about, from_place="online", place="mosjoen")], at=now + timedelta(minutes=1))
+    for records in [[*seat, *move]] if together else [seat, move]:
+        received = [events.enrolments.read(record) for record in records]
+        await world.here.database.run(partial(events.enrolments.tell, received=received), "consumer")
+    await world.hear(events.courses, [confirmed(world)], at=now)
+    assert await told(world, "confirmed") == [learner]
 
 
 async def confirmations_without_a_lock(conn: Connection, offerings: Sequence[uuid.UUID]) -> dict[Any, Any]:
