@@ -73,7 +73,7 @@ def with_tables(readme: str) -> str:
 def events_table() -> str:
     rows = [
         f"| `{event.spec.type}` | {asyncapi.said_by(topic)} | {', '.join(topic.readers)} | `{topic.name}` "
-        f"| `{event.spec.key}` | `{event.spec.aggregate}` | {(event.__doc__ or '').strip()} |"
+        f"| `{event.spec.key}` | `{event.spec.aggregate}` | {(event.__doc__ or '').strip().partition(chr(10))[0]} |"
         for topic in asyncapi.ALL_TOPICS
         for event in asyncapi.said_on(topic)
     ]

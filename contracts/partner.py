@@ -2,7 +2,8 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from contracts.envelope import Event
 from contracts.fields import (
@@ -21,6 +22,12 @@ from contracts.fields import (
     StudyPoints,
     Summary,
 )
+
+
+def wrong(words: str, *field: str | int) -> ValidationError:
+    """What is wrong between two fields, told at the one that the partner will change, as for a field alone."""
+    error = PydanticCustomError("rule", words)
+    return ValidationError.from_exception_data("OfferingDates", [InitErrorDetails(type=error, loc=field, input=None)])
 
 
 class PartnerEvent(Event, topic="partners.{partner}.courses", aggregate="partner-course"):
@@ -52,30 +59,32 @@ class OfferingDates(OfferingRules, PartnerEvent, key="course_code"):
     @model_validator(mode="after")
     def whole(self) -> Self:
         if self.ends_at <= self.starts_at:
-            raise ValueError("ends_at must be after starts_at")
-        for number, session in enumerate(self.sessions, 1):
+            raise wrong("must be after starts_at", "ends_at")
+        for number, session in enumerate(self.sessions):
             if session.ends_at <= session.starts_at:
-                raise ValueError(f"session {number} must end after it starts")
+                raise wrong("must be after its starts_at", "sessions", number, "ends_at")
         arenas = [place.arena for place in self.places]
         if len(set(arenas)) != len(arenas):
-            raise ValueError("places must name each arena once")
+            raise wrong("must name each arena once", "places")
         self._seats_can_be_given_out()
         return self
 
     def _seats_can_be_given_out(self) -> None:
         if (self.minimum is None) != (self.decide_at is None):
-            raise ValueError("minimum and decide_at need each other")
+            raise wrong(
+                "must be there: minimum and decide_at need each other", "decide_at" if self.minimum else "minimum"
+            )
         if self.decide_at is not None and self.decide_at >= self.starts_at:
-            raise ValueError("decide_at must be before starts_at")
+            raise wrong("must be before starts_at", "decide_at")
         if self.minimum is not None and self.minimum > sum(place.capacity for place in self.places):
-            raise ValueError("minimum must not be more than all places have together")
-        for number, period in enumerate(self.periods, 1):
+            raise wrong("must not be more than all places have together", "minimum")
+        for number, period in enumerate(self.periods):
             if period.closes_at <= period.opens_at:
-                raise ValueError(f"period {number} must close after it opens")
+                raise wrong("must be after its opens_at", "periods", number, "closes_at")
         if self.late_enrolment_until is not None and not self.starts_at < self.late_enrolment_until <= self.ends_at:
-            raise ValueError("late_enrolment_until must be after starts_at and not after ends_at")
+            raise wrong("must be after starts_at and not after ends_at", "late_enrolment_until")
         if len(set(self.priority_groups)) != len(self.priority_groups):
-            raise ValueError("priority_groups must name each group once")
+            raise wrong("must name each group once", "priority_groups")
 
 
 class CoursePublished(CourseText):

@@ -16,10 +16,11 @@ from kit import topics
 from kit.database import connect
 from kit.service import main
 from kit.settings import read
-from services.catalogue import commands, store
+from services.catalogue import commands
 from services.catalogue.app import build
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
+from services.catalogue.store import partners
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 T = TypeVar("T")
@@ -100,7 +101,7 @@ async def add(
 async def listed(settings: CatalogueSettings) -> list[dict[str, Any]]:
     conn = await connect(settings, "operator")
     try:
-        return [dict(row) for row in await store.partners(conn)]
+        return [dict(row) for row in await partners.partners(conn)]
     finally:
         await conn.close()
 

@@ -20,7 +20,7 @@ from kit.http import Db
 from kit.idempotency import Answer, Asked, IdempotencyKey
 from kit.problems import Problem
 from kit.tags import IfMatch
-from services.catalogue import commands, store
+from services.catalogue import commands
 from services.catalogue.answers import (
     CoursesFound,
     CourseShown,
@@ -31,6 +31,7 @@ from services.catalogue.answers import (
 )
 from services.catalogue.commands import Published, Wanted
 from services.catalogue.domain import Rule
+from services.catalogue.store import Row, courses, partners, search
 
 log = logs.get(__name__)
 
@@ -60,7 +61,7 @@ async def acting_for(request: Request, partner: Slug, database: Db, key: Key) ->
     """The partner whose address this is; 401 without a key or token, 403 with another's."""
     if key is not None and key.credentials.startswith("kn_"):
         async with database.reading() as conn:
-            owner = await store.partner_of_key(conn, commands.digest_of(key.credentials))
+            owner = await partners.partner_of_key(conn, commands.digest_of(key.credentials))
         if owner is None:
             log.info("partner_key_refused", partner=partner)
             raise auth.unauthenticated("This partner key is not valid, or no longer.", 'Bearer realm="kursnett"')
@@ -125,7 +126,7 @@ async def done(
     async def work(conn: Connection) -> Response:
         async def effect() -> Answer:
             published = await command(conn)
-            await store.note_intake(conn, partner, "http", what, code)
+            await partners.note_intake(conn, partner, "http", what, code)
             headers = {
                 "etag": f'"{published.version}"',
                 "location": f"{BASE}/{name.removesuffix('_id')}s/{published.id}",
@@ -224,7 +225,7 @@ async def read_intake(
 ) -> dict[str, Any]:
     """What came from this partner and what became of it, newest first."""
     async with database.reading() as conn:
-        rows = await store.intake(conn, partner, partner_courses(partner).name, before, limit)
+        rows = await partners.intake(conn, partner, partner_courses(partner).name, before, limit)
     return {"items": [dict(row) for row in rows]}
 
 
@@ -239,7 +240,7 @@ async def list_courses(
 ) -> dict[str, Any]:
     """Courses whose code or title holds the words; `after` is the last id of the page before."""
     async with database.reading() as conn:
-        rows = await store.search(conn, q, partner, after, limit + 1)
+        rows = await search.search(conn, q, partner, after, limit + 1)
     page = rows[:limit]
     if len(rows) > limit:
         asked = {"q": q, "partner": partner, "limit": limit, "after": page[-1]["id"]}
@@ -262,8 +263,8 @@ async def list_courses(
 async def read_course(course_id: UUID, database: Db, response: Response) -> dict[str, Any]:
     """One course with its offerings."""
     async with database.reading() as conn:
-        row = await store.course(conn, course_id)
-        runs = await store.offerings(conn, course_id)
+        row = await courses.course(conn, course_id)
+        runs = await courses.offerings(conn, course_id)
     if row is None:
         raise Problem("not-found", "Not found", 404, "There is no such course.")
     response.headers["etag"] = f'"{row["version"]}"'
@@ -282,14 +283,14 @@ async def read_course(course_id: UUID, database: Db, response: Response) -> dict
 async def read_offering(offering_id: UUID, database: Db, response: Response) -> dict[str, Any]:
     """One run of a course."""
     async with database.reading() as conn:
-        row = await store.offering(conn, offering_id)
+        row = await courses.offering(conn, offering_id)
     if row is None:
         raise Problem("not-found", "Not found", 404, "There is no such offering.")
     response.headers["etag"] = f'"{row["version"]}"'
     return {**shown(row), "course_id": row["course_id"], "partner": row["partner"], "code": row["code"]}
 
 
-def shown(row: store.Row) -> dict[str, Any]:
+def shown(row: Row) -> dict[str, Any]:
     about = {"offering_id": row["id"], "key": row["key"], "version": row["version"], "state": row["state"]}
     found = {name: row[name] for name in ("decision", "enrolled", "minimum", "decided_at")}
     return {**about, **json.loads(row["content"]), "judgement": found if row["decision"] else {}}

@@ -24,8 +24,9 @@ from contracts.fields import OfferingRules
 from contracts.partner import CourseText, OfferingDates
 from kit import outbox
 from kit.database import Connection
-from services.catalogue import domain, store
+from services.catalogue import domain
 from services.catalogue.domain import Rule
+from services.catalogue.store import Row, courses, partners
 
 # What the address and the envelope say is not part of the content.
 ADDRESS = {"code", "course_code", "key", "seq"}
@@ -57,10 +58,10 @@ def digest_of(key: str) -> bytes:
 
 async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> str:
     """Let a partner in; returns its key, which is shown this once. Raises Rule when the slug is taken."""
-    if not await store.add_partner(conn, slug, name, orgnr, arenas):
+    if not await partners.add_partner(conn, slug, name, orgnr, arenas):
         raise Rule("partner_exists", "slug", f"{slug} is a partner already; see: partners list")
     key = f"kn_{slug}_{secrets.token_urlsafe(32)}"
-    await store.add_key(conn, slug, digest_of(key))
+    await partners.add_key(conn, slug, digest_of(key))
     await outbox.add(conn, PartnerJoined(partner=slug, name=name, orgnr=orgnr, arenas=arenas, version=1))
     return key
 
@@ -69,22 +70,22 @@ async def publish_course(
     conn: Connection, partner: str, code: str, text: CourseText, if_version: Wanted = None
 ) -> Published:
     """Make or change a course. Saying the same again changes nothing. Raises Rule."""
-    domain.known_subjects(text.subjects, await store.subjects(conn))
-    if await store.partner(conn, partner) is None:
+    domain.known_subjects(text.subjects, await courses.subjects(conn))
+    if await partners.known(conn, partner) is None:
         raise Rule("unknown_partner", "partner", f"{partner} is not a partner")
     content = _content(text)
-    made = await store.create_course(conn, partner, code, content)
+    made = await courses.create_course(conn, partner, code, content)
     if made is not None:
         _expect(if_version, 0)
         await outbox.add(conn, CourseCreated(course_id=made, partner=partner, code=code, version=1, **content))
         return Published(made, 1, created=True)
-    row = await store.lock_course(conn, partner, code)
+    row = await courses.lock_course(conn, partner, code)
     if row is None:
         raise LookupError("a course that was there is gone")
     _expect(if_version, row["version"])
     if json.loads(row["content"]) == content and not row["withdrawn"]:
         return Published(row["id"], row["version"])
-    version = await store.change_course(conn, row["id"], content)
+    version = await courses.change_course(conn, row["id"], content)
     await outbox.add(conn, CourseChanged(course_id=row["id"], partner=partner, code=code, version=version, **content))
     return Published(row["id"], version, changed=True)
 
@@ -94,8 +95,8 @@ async def retract_course(conn: Connection, partner: str, code: str) -> None:
     row = await _locked(conn, partner, code)
     if row["withdrawn"]:
         return
-    await _cancel(conn, row, await store.offerings(conn, row["id"]), "the course was withdrawn")
-    version = await store.withdraw_course(conn, row["id"])
+    await _cancel(conn, row, await courses.offerings(conn, row["id"]), "the course was withdrawn")
+    version = await courses.withdraw_course(conn, row["id"])
     await outbox.add(conn, CourseWithdrawn(course_id=row["id"], partner=partner, version=version))
 
 
@@ -106,13 +107,13 @@ async def publish_offering(
     course = await _locked(conn, partner, code)
     if course["withdrawn"]:
         raise Rule("course_withdrawn", "code", f"course {code} was withdrawn; publish it again first")
-    owner = await store.partner(conn, partner)
+    owner = await partners.known(conn, partner)
     domain.own_arenas([place.arena for place in dates.places], owner["arenas"] if owner else [])
     content = _content(dates)
-    found = await store.offering_of(conn, course["id"], key)
+    found = await courses.offering_of(conn, course["id"], key)
     if found is None:
         _expect(if_version, 0)
-        offering_id = await store.create_offering(conn, course["id"], key, content)
+        offering_id = await courses.create_offering(conn, course["id"], key, content)
         await outbox.add(conn, OfferingScheduled(**_about(course, offering_id, key, 1), **content))
         return Published(offering_id, 1, created=True)
     _expect(if_version, found["version"])
@@ -122,9 +123,9 @@ async def publish_offering(
     before = OfferingRules().model_dump(mode="json") | json.loads(found["content"])
     if before == content:
         return Published(found["id"], found["version"])
-    version = await store.change_offering(conn, found["id"], content, "scheduled")
+    version = await courses.change_offering(conn, found["id"], content, "scheduled")
     if any(before[rule] != content[rule] for rule in ("minimum", "decide_at")):
-        await store.forget_judgement(conn, found["id"])
+        await courses.forget_judgement(conn, found["id"])
     await outbox.add(conn, OfferingChanged(**_about(course, found["id"], key, version), **content))
     return Published(found["id"], version, changed=True)
 
@@ -132,20 +133,20 @@ async def publish_offering(
 async def cancel_offering(conn: Connection, partner: str, code: str, key: str, reason: str) -> Published:
     """Cancel a run; doing so twice changes nothing. Raises Rule when there is none."""
     course = await _locked(conn, partner, code)
-    found = await store.offering_of(conn, course["id"], key)
+    found = await courses.offering_of(conn, course["id"], key)
     if found is None:
         raise Rule("unknown_offering", "key", f"course {code} has no offering {key}")
     version = (await _cancel(conn, course, [found], reason)).get(found["id"])
     return Published(found["id"], version or found["version"], changed=version is not None)
 
 
-async def judge(conn: Connection, course: store.Row, said: MinimumEvent) -> None:
+async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
     """Keep what enrolment found of a run's minimum; confirm the run, or cancel it when its rule says so.
 
     `course` is the run's, locked. What was found by a minimum or a day that the partner has changed since is passed
     over, as is what says no more than what is known, and all of it when the run was cancelled meanwhile.
     """
-    run = await store.offering(conn, said.offering_id)
+    run = await courses.offering(conn, said.offering_id)
     if run is None or run["state"] == "cancelled":
         return
     rules = OfferingRules.model_validate_json(run["content"])
@@ -153,22 +154,22 @@ async def judge(conn: Connection, course: store.Row, said: MinimumEvent) -> None
     by_these_rules = (said.minimum, said.decide_at) == (rules.minimum, rules.decide_at)
     if not by_these_rules or not domain.says_more(decision, run["decision"] or "none"):
         return
-    await store.judge(conn, run["id"], decision, said.enrolled, said.minimum)
+    await courses.judge(conn, run["id"], decision, said.enrolled, said.minimum)
     if isinstance(said, MinimumReached):
-        version = await store.change_offering(conn, run["id"], json.loads(run["content"]), "scheduled")
+        version = await courses.change_offering(conn, run["id"], json.loads(run["content"]), "scheduled")
         about = {"offering_id": run["id"], "course_id": course["id"], "partner": course["partner"], "version": version}
         await outbox.add(conn, OfferingConfirmed(**about, enrolled=said.enrolled, minimum=said.minimum))
     elif isinstance(said, MinimumMissed) and rules.on_too_few == "cancel":
         await _cancel(conn, course, [run], TOO_FEW)
 
 
-async def _cancel(conn: Connection, course: store.Row, runs: Sequence[store.Row], reason: str) -> dict[UUID, int]:
+async def _cancel(conn: Connection, course: Row, runs: Sequence[Row], reason: str) -> dict[UUID, int]:
     """Cancel those of these runs of one course that are not; each names the same runs to take instead.
 
     Returns the new version of each that was cancelled.
     """
     versions = {
-        run["id"]: await store.change_offering(conn, run["id"], json.loads(run["content"]), "cancelled")
+        run["id"]: await courses.change_offering(conn, run["id"], json.loads(run["content"]), "cancelled")
         for run in runs
         if run["state"] != "cancelled"
     }
@@ -186,8 +187,8 @@ async def _cancel(conn: Connection, course: store.Row, runs: Sequence[store.Row]
     return versions
 
 
-async def _alternatives(conn: Connection, course: store.Row) -> list[Alternative]:
-    rows = {row["id"]: row for row in await store.to_come(conn)}
+async def _alternatives(conn: Connection, course: Row) -> list[Alternative]:
+    rows = {row["id"]: row for row in await courses.to_come(conn)}
     runs = [domain.Run(row["id"], row["course_id"], row["starts_at"], row["subjects"]) for row in rows.values()]
     subjects = json.loads(course["content"]).get("subjects", [])
     return [
@@ -202,14 +203,14 @@ async def _alternatives(conn: Connection, course: store.Row) -> list[Alternative
     ]
 
 
-async def _locked(conn: Connection, partner: str, code: str) -> store.Row:
-    row = await store.lock_course(conn, partner, code)
+async def _locked(conn: Connection, partner: str, code: str) -> Row:
+    row = await courses.lock_course(conn, partner, code)
     if row is None:
         raise Rule("unknown_course", "code", f"{partner} has no course {code}; publish it first")
     return row
 
 
-def _about(course: store.Row, offering_id: UUID, key: str, version: int) -> dict[str, Any]:
+def _about(course: Row, offering_id: UUID, key: str, version: int) -> dict[str, Any]:
     return {
         "offering_id": offering_id,
         "course_id": course["id"],

@@ -9,8 +9,10 @@ from kit import logs, tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
-from services.catalogue import commands, store
+from services.catalogue import commands
 from services.catalogue.domain import Rule
+from services.catalogue.store.courses import lock_courses_of
+from services.catalogue.store.partners import known, note_intake
 
 log = logs.get(__name__)
 
@@ -33,14 +35,14 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
     """Do what the partner says, in order. A broken rule refuses that one event, with the rule's words."""
     for one in received:
         partner = one.topic.split(".")[1]  # the topic says who speaks, never the body
-        if await store.partner(conn, partner) is None:
+        if await known(conn, partner) is None:
             raise Refused("unknown_partner", "no partner has this topic; see: partners list")
         with tracing.hearing(one.trail, one.envelope.type):
             try:
                 code = await _take(conn, partner, one)
             except Rule as rule:
                 raise Refused(rule.code, f"{rule.field}: {rule.text}") from None
-        await store.note_intake(conn, partner, "kafka", type(one.event).__name__, code)
+        await note_intake(conn, partner, "kafka", type(one.event).__name__, code)
 
 
 async def _take(conn: Connection, partner: str, one: Received) -> str:
@@ -65,7 +67,7 @@ async def _take(conn: Connection, partner: str, one: Received) -> str:
 async def judge(conn: Connection, received: Sequence[Received]) -> None:
     """Confirm, cancel or mark each run as its rules say; a run that is not ours is passed over."""
     told = [(one, one.event) for one in received if isinstance(one.event, MinimumEvent)]
-    courses = await store.lock_courses_of(conn, [event.offering_id for _, event in told])
+    courses = await lock_courses_of(conn, [event.offering_id for _, event in told])
     for one, event in told:
         with tracing.hearing(one.trail, one.envelope.type):
             course = courses.get(event.offering_id)

@@ -42,6 +42,8 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
     await seats.close_other_places(conn, offering.id, list(capacities))
     if known is not None and known.rules.priority_groups != offering.rules.priority_groups:
         await enrolments.rank_again(conn, offering.id, offering.rules.priority_groups, UNRANKED)
+    if known is not None and _judged_by(known) != _judged_by(offering):  # what was judged by other rules is judged anew
+        await seats.put_judgement(conn, offering)
     work = await Work.on(conn, [offering.id], settings)
     if known is not None:  # a new one has not become anything
         work.had_free[offering.id] = bool(free_seats(before[offering.id].values()))
@@ -49,6 +51,10 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         work.look_at(offering.id, at)
     await work.fill(offering.id, trail.here())
     await work.close()
+
+
+def _judged_by(offering: Offering) -> tuple[int | None, datetime | None]:
+    return offering.rules.minimum, offering.rules.decide_at
 
 
 def _hours(offering: Offering) -> Iterable[datetime]:

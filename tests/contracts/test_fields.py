@@ -167,15 +167,15 @@ def test_a_course_is_refused_by_the_name_of_its_field(change: dict[str, Any], sa
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"ends_at": "2027-02-01T17:00:00+01:00"}, "ends_at must be after starts_at"),
+        ({"ends_at": "2027-02-01T17:00:00+01:00"}, "ends_at: must be after starts_at"),
         ({"places": []}, "places: "),
-        ({"places": [{"arena": "online", "capacity": 1}] * 2}, "places must name each arena once"),
+        ({"places": [{"arena": "online", "capacity": 1}] * 2}, "places: must name each arena once"),
         ({"places": [{"arena": "online", "capacity": -1}]}, "places.0.capacity: "),
         ({"places": [{"arena": "online", "capacity": 1.0}]}, "places.0.capacity: "),
         ({"places": [{"arena": "Online", "capacity": 1}]}, "places.0.arena: "),
         (
             {"sessions": [{"starts_at": "2027-02-01T20:00:00+01:00", "ends_at": "2027-02-01T17:00:00+01:00"}]},
-            "session 1 must end after it starts",
+            "sessions.0.ends_at: must be after its starts_at",
         ),
     ],
 )

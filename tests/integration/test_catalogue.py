@@ -17,10 +17,11 @@ from kit import http, migrations
 from kit.database import Connection, connect
 from kit.running import Running
 from services.catalogue import __main__ as catalogue
-from services.catalogue import api, events, store
+from services.catalogue import api, events
 from services.catalogue.app import MIGRATIONS
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
+from services.catalogue.store import courses
 from tests.delivery import Servers, listening, running, until
 from tests.web import ISSUER, Issuer, held_to_its_word
 
@@ -211,7 +212,7 @@ async def test_without_the_row_lock_one_writer_undoes_the_other(
         return row
 
     async with world(servers) as here:
-        monkeypatch.setattr(store, "lock_course", read_without_lock)
+        monkeypatch.setattr(courses, "lock_course", read_without_lock)
         assert await two_writers_of_one_version(here) == [200, 200]
 
 

@@ -25,7 +25,7 @@ from contracts.topics import owned_by
 from deploy.local.stack import Stack
 from kit import switch, topics
 from kit.database import Connection, connect
-from services.catalogue import commands, domain, events, store
+from services.catalogue import commands, domain, events
 from tests.delivery import Servers, listening, until
 from tests.integration.test_catalogue import BASE, COURSE, DATES, World, world
 from tests.integration.test_catalogue_rules import days_from_now, told
@@ -347,7 +347,7 @@ async def test_without_the_courses_row_lock_it_is_confirmed_after_it_was_cancell
         )
         return {row["offering_id"]: row for row in rows}
 
-    monkeypatch.setattr(store, "lock_courses_of", read_without_lock)
+    monkeypatch.setattr(events, "lock_courses_of", read_without_lock)
     async with judging(servers) as here:
         assert await cancelled_while_it_is_judged(here, monkeypatch) == [
             ("OfferingScheduled", 1),

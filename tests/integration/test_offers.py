@@ -320,6 +320,22 @@ async def test_enough_or_too_few_is_said_once_at_its_hour(servers: Servers) -> N
         assert sorted(said[1:]) == [("MinimumMissed", str(few), 1), ("MinimumReached", str(enough), 2)]
 
 
+async def test_another_minimum_is_judged_anew(servers: Servers) -> None:
+    async with world(servers) as here:
+        decide_at = datetime.now(UTC) + timedelta(days=1)
+        rules = {"minimum": 2, "decide_at": decide_at}
+        offering_id = await here.scheduled(online=5, in_days=30, rules=rules)
+        await here.enrol(offering_id, "kari")
+        async with here.later(days=2) as then:
+            await then.tick()
+            for minimum in (1, 2):
+                await then.scheduled(offering_id=offering_id, online=5, in_days=30, rules=rules | {"minimum": minimum})
+                await then.tick()
+                await then.tick()
+        said = [(kind, data["minimum"]) for kind, data in await here.said() if "Minimum" in kind]
+        assert said == [("MinimumMissed", 2), ("MinimumReached", 1), ("MinimumMissed", 2)]
+
+
 async def test_the_end_finishes_who_sat_and_lets_go_who_waited(servers: Servers) -> None:
     async with world(servers) as here:
         _, [kari], [ola] = await full(here, "ola")

@@ -65,7 +65,7 @@ async def test_each_learner_is_written_to_in_his_own_language(web: Web) -> None:
         assert mail["Content-Language"] == language
 
 
-async def test_withdrawing_gives_the_seat_to_the_first_in_line(web: Web) -> None:
+async def test_withdrawing_offers_the_seat_to_the_first_in_line(web: Web) -> None:
     offering = await web.offering(f"W-{web.word}", 1)
     names = [f"{who}-{web.word}" for who in ("first", "second", "third")]
     made = [(await web.enrol(offering, name)).json() for name in names]
@@ -77,12 +77,13 @@ async def test_withdrawing_gives_the_seat_to_the_first_in_line(web: Web) -> None
     address = f"/api/enrolment/v1/enrolments/{made[0]['enrolment_id']}/withdraw"
     left = await web.http.post(address, headers=bearer(await web.token(names[0])))
     assert left.status_code == 200
-    [seated] = [
-        (await web.http.get(f"/api/enrolment/v1/enrolments/{made[1]['enrolment_id']}", headers=bearer(token))).json()
-        for token in [await web.token(names[1])]
-    ]
-    assert (seated["state"], seated["place"]) == ("associated", "bronnoysund")
-    assert len(await web.mails(names[1], 2)) == 2
+    token = bearer(await web.token(names[1]))
+    address = f"/api/enrolment/v1/enrolments/{made[1]['enrolment_id']}"
+    offered = (await web.http.get(address, headers=token)).json()
+    assert (offered["state"], offered["place"]) == ("offered", "bronnoysund")
+    taken = await web.http.post(f"{address}/accept", headers=token)
+    assert (taken.status_code, taken.json()["state"]) == (200, "associated")
+    assert len(await web.mails(names[1], 3)) == 3
     assert len(await web.mails(names[0], 2)) == 2
 
 

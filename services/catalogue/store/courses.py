@@ -1,45 +1,12 @@
-"""Every SQL statement of the catalogue: one function, one statement."""
+"""SQL of courses and their offerings."""
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from kit.database import Connection
-
-Row = asyncpg.Record
-
-
-async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> bool:
-    """False when there is one by this slug."""
-    done = await conn.execute(
-        "INSERT INTO partners (slug, name, orgnr, arenas) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        slug,
-        name,
-        orgnr,
-        arenas,
-    )
-    return bool(done == "INSERT 0 1")
-
-
-async def add_key(conn: Connection, partner: str, digest: bytes) -> None:
-    await conn.execute("INSERT INTO partner_keys (partner, digest) VALUES ($1, $2)", partner, digest)
-
-
-async def partner_of_key(conn: Connection, digest: bytes) -> str | None:
-    found: str | None = await conn.fetchval("SELECT partner FROM partner_keys WHERE digest = $1", digest)
-    return found
-
-
-async def partner(conn: Connection, slug: str) -> Row | None:
-    return await conn.fetchrow("SELECT slug, name, orgnr, arenas, state FROM partners WHERE slug = $1", slug)
-
-
-async def partners(conn: Connection) -> list[Row]:
-    return await conn.fetch("SELECT slug, name, orgnr, arenas, state, joined_at FROM partners ORDER BY slug")
+from services.catalogue.store import Row
 
 
 async def subjects(conn: Connection) -> list[str]:
@@ -204,48 +171,3 @@ async def judge(conn: Connection, offering_id: UUID, decision: str, enrolled: in
 
 async def forget_judgement(conn: Connection, offering_id: UUID) -> None:
     await conn.execute("DELETE FROM judgements WHERE offering_id = $1", offering_id)
-
-
-async def search(conn: Connection, q: str, partner: str | None, after: UUID | None, limit: int) -> list[Row]:
-    """Courses in the order they came, whose code or a title holds the words."""
-    return await conn.fetch(
-        """
-        SELECT id, partner, code, content FROM courses
-        WHERE NOT withdrawn
-          AND ($1 = '' OR position(lower($1) in lower(code)) > 0
-               OR EXISTS (SELECT FROM jsonb_each_text(content->'title') WHERE position(lower($1) in lower(value)) > 0))
-          AND ($2::text IS NULL OR partner = $2) AND ($3::uuid IS NULL OR id > $3)
-        ORDER BY id LIMIT $4
-        """,
-        q,
-        partner,
-        after,
-        limit,
-    )
-
-
-async def note_intake(conn: Connection, partner: str, way: str, what: str, code: str) -> None:
-    await conn.execute(
-        "INSERT INTO intake (partner, way, what, code) VALUES ($1, $2, $3, $4)", partner, way, what, code
-    )
-
-
-async def intake(conn: Connection, partner: str, topic: str, before: datetime | None, limit: int) -> list[Row]:
-    """What came from one partner and what became of it, newest first."""
-    return await conn.fetch(
-        """
-        SELECT * FROM (
-            SELECT at, 'taken' AS outcome, way, what, code, NULL AS reason, NULL AS detail
-            FROM intake WHERE partner = $1
-            UNION ALL
-            SELECT parked_at, CASE WHEN state = 'refused' THEN 'refused' ELSE 'parked' END, 'kafka', type, NULL,
-                   reason, detail
-            FROM parked WHERE topic = $2 AND state <> 'redriven'
-        ) AS everything
-        WHERE $3::timestamptz IS NULL OR at < $3 ORDER BY at DESC LIMIT $4
-        """,
-        partner,
-        topic,
-        before,
-        limit,
-    )

@@ -1,0 +1,62 @@
+"""SQL of partners, their keys, and what came of what they sent."""
+
+from datetime import datetime
+
+from kit.database import Connection
+from services.catalogue.store import Row
+
+
+async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> bool:
+    """False when there is one by this slug."""
+    done = await conn.execute(
+        "INSERT INTO partners (slug, name, orgnr, arenas) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        slug,
+        name,
+        orgnr,
+        arenas,
+    )
+    return bool(done == "INSERT 0 1")
+
+
+async def add_key(conn: Connection, partner: str, digest: bytes) -> None:
+    await conn.execute("INSERT INTO partner_keys (partner, digest) VALUES ($1, $2)", partner, digest)
+
+
+async def partner_of_key(conn: Connection, digest: bytes) -> str | None:
+    found: str | None = await conn.fetchval("SELECT partner FROM partner_keys WHERE digest = $1", digest)
+    return found
+
+
+async def known(conn: Connection, slug: str) -> Row | None:
+    return await conn.fetchrow("SELECT slug, name, orgnr, arenas, state FROM partners WHERE slug = $1", slug)
+
+
+async def partners(conn: Connection) -> list[Row]:
+    return await conn.fetch("SELECT slug, name, orgnr, arenas, state, joined_at FROM partners ORDER BY slug")
+
+
+async def note_intake(conn: Connection, partner: str, way: str, what: str, code: str) -> None:
+    await conn.execute(
+        "INSERT INTO intake (partner, way, what, code) VALUES ($1, $2, $3, $4)", partner, way, what, code
+    )
+
+
+async def intake(conn: Connection, partner: str, topic: str, before: datetime | None, limit: int) -> list[Row]:
+    """What came from one partner and what became of it, newest first."""
+    return await conn.fetch(
+        """
+        SELECT * FROM (
+            SELECT at, 'taken' AS outcome, way, what, code, NULL AS reason, NULL AS detail
+            FROM intake WHERE partner = $1
+            UNION ALL
+            SELECT parked_at, CASE WHEN state = 'refused' THEN 'refused' ELSE 'parked' END, 'kafka', type, NULL,
+                   reason, detail
+            FROM parked WHERE topic = $2 AND state <> 'redriven'
+        ) AS everything
+        WHERE $3::timestamptz IS NULL OR at < $3 ORDER BY at DESC LIMIT $4
+        """,
+        partner,
+        topic,
+        before,
+        limit,
+    )
