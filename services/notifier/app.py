@@ -6,9 +6,10 @@ from fastapi import APIRouter
 
 from kit.service import Service
 from kit.settings import read
-from services.notifier import events, store
+from services.notifier import events
 from services.notifier.sender import Sender
 from services.notifier.settings import NotifierSettings
+from services.notifier.store import outgoing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"notice_id", "template"})  # which notice, never whose
@@ -26,5 +27,5 @@ def build() -> Service:
         log_fields=LOG_FIELDS,
         consumers=events.consumers(settings.contact_private_key.get_secret_value()),
         workers={"sender": Sender(settings).run},
-        timeline=store.timeline,
+        timeline=outgoing.timeline,
     )

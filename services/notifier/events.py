@@ -26,7 +26,8 @@ from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
 from kit.sealing import Unsealable, unseal
 from kit.trail import here
-from services.notifier import notices, store
+from services.notifier import notices
+from services.notifier.store import known, outgoing
 
 T = TypeVar("T")
 
@@ -65,19 +66,19 @@ def newest(states: Iterable[tuple[UUID, int, T]]) -> list[T]:
 @courses.on(CourseCreated, CourseChanged)
 async def keep_courses(conn: Connection, received: Sequence[Received]) -> None:
     states = [cast(CourseState, one.event) for one in received]
-    await store.keep_courses(conn, newest((one.course_id, one.version, one) for one in states))
+    await known.keep_courses(conn, newest((one.course_id, one.version, one) for one in states))
 
 
 @courses.on(OfferingScheduled, OfferingChanged)
 async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None:
     states = [cast(OfferingState, one.event) for one in received]
-    await store.keep_offerings(conn, newest((one.offering_id, one.version, one) for one in states))
+    await known.keep_offerings(conn, newest((one.offering_id, one.version, one) for one in states))
 
 
 @courses.on(OfferingCancelled)
 async def cancel_offerings(conn: Connection, received: Sequence[Received]) -> None:
     cancelled = [cast(OfferingCancelled, one.event) for one in received]
-    await store.cancel_offerings(conn, newest((one.offering_id, one.version, one) for one in cancelled))
+    await known.cancel_offerings(conn, newest((one.offering_id, one.version, one) for one in cancelled))
 
 
 @courses.on(OfferingConfirmed)
@@ -88,13 +89,13 @@ async def confirm_offerings(conn: Connection, received: Sequence[Received]) -> N
         with tracing.hearing(one.trail, one.envelope.type):
             path = here()
         at = one.envelope.time
-        word = store.Confirmation(
+        word = known.Confirmation(
             event.offering_id, event.version, one.event_id, at, path.correlation_id, path.traceparent
         )
         said.append((event.offering_id, event.version, word))
     confirmed = newest(said)
-    await store.confirm_offerings(conn, confirmed)
-    await store.owe_confirmations(conn, confirmed, notices.CHANNEL)
+    await known.confirm_offerings(conn, confirmed)
+    await outgoing.owe_confirmations(conn, confirmed, notices.CHANNEL)
 
 
 @enrolments.on(*notices.EVENTS)
@@ -104,17 +105,17 @@ async def owe_notices(conn: Connection, received: Sequence[Received]) -> None:
         with tracing.hearing(one.trail, one.envelope.type):
             owed.append(notices.notice(one))
     left = notices.enrolments(received)
-    await store.keep_enrolments(conn, list(left.values()))
+    await known.keep_enrolments(conn, list(left.values()))
     seated = [one for one in left.values() if one.state == notices.SEATED]
     owed += await confirmations(conn, received, seated) if seated else []
-    await store.add_notices(conn, [one for one in owed if one is not None])
+    await outgoing.add_notices(conn, [one for one in owed if one is not None])
 
 
 async def confirmations(
-    conn: Connection, received: Sequence[Received], seated: Sequence[store.Enrolment]
-) -> list[store.NewNotice]:
+    conn: Connection, received: Sequence[Received], seated: Sequence[known.Enrolment]
+) -> list[outgoing.NewNotice]:
     """What is owed to those whose seat is heard of after the word, on another topic, that their course takes place."""
-    confirmed = await store.confirmations(conn, sorted({one.offering_id for one in seated}))
+    confirmed = await known.confirmations(conn, sorted({one.offering_id for one in seated}))
     causes = {cast(EnrolmentEvent, one.event).enrolment_id: one for one in received}
     owed = []
     for one in seated:
@@ -126,7 +127,7 @@ async def confirmations(
     return owed
 
 
-def opened(received: Received, private_key: str) -> store.Contact:
+def opened(received: Received, private_key: str) -> known.Contact:
     """The contact in a sealed letter. Raises Refused, without a word of what is in it."""
     event = cast(ContactGiven, received.event)
     try:
@@ -135,7 +136,7 @@ def opened(received: Received, private_key: str) -> store.Contact:
         raise Refused("unsealable", f"sealed: {error}") from None
     except ValidationError as error:
         raise Refused("bad_contact", explain(error)[1]) from None
-    return store.Contact(
+    return known.Contact(
         learner_id=event.learner_id,
         email=contact.email,
         name=contact.name,
@@ -152,7 +153,7 @@ def contact_listeners(private_key: str) -> Listeners:
     @contacts.on(ContactGiven)
     async def keep_contacts(conn: Connection, received: Sequence[Received]) -> None:
         given = {one.learner_id: one for one in (opened(each, private_key) for each in received)}  # in order: last wins
-        await store.keep_contacts(conn, list(given.values()))
+        await known.keep_contacts(conn, list(given.values()))
 
     return contacts
 

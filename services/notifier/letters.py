@@ -15,7 +15,7 @@ from contracts import arenas
 from contracts.catalogue import Alternative
 from services.notifier.channels.channel import Letter
 from services.notifier.offers import Links
-from services.notifier.store import Claimed
+from services.notifier.store.outgoing import Claimed
 
 MESSAGES = Path(__file__).parent / "messages"
 TEMPLATES = (

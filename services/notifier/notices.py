@@ -21,7 +21,8 @@ from contracts.enrolment import (
 )
 from kit.listeners import Received
 from kit.trail import here
-from services.notifier.store import Enrolment, NewNotice
+from services.notifier.store.known import Enrolment
+from services.notifier.store.outgoing import NewNotice
 
 CHANNEL = "email"  # the only way to people so far
 CANCELLED = "offering_cancelled"  # the reason enrolment gives when a learner did not leave by own will

@@ -13,11 +13,12 @@ from kit import logs, outbox, tracing
 from kit.database import Connection, Unknown, is_away
 from kit.running import Running
 from kit.trail import following, trail
-from services.notifier import letters, offers, store
+from services.notifier import letters, offers
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
-from services.notifier.store import Claimed
+from services.notifier.store import outgoing
+from services.notifier.store.outgoing import Claimed
 
 log = logs.get(__name__)
 
@@ -76,7 +77,7 @@ class Sender:
     async def _take_back(self, running: Running, in_hand: Sequence[UUID]) -> bool:
         """Let go of what this replica has in `sending` and not in hand. False when the database is away."""
         name = self._settings.instance
-        count = await self._ask(running, lambda conn: store.take_back(conn, name, in_hand))
+        count = await self._ask(running, lambda conn: outgoing.take_back(conn, name, in_hand))
         if count:
             log.warning("notices_taken_back", count=count)
         return count is not None
@@ -84,7 +85,7 @@ class Sender:
     async def _claim(self, running: Running, most: int) -> list[Claimed] | None:
         """What is due now. None when the database is away, or took them for us and could not say so."""
         name = self._settings.instance
-        return await self._ask(running, lambda conn: store.claim(conn, most, self._domain, name))
+        return await self._ask(running, lambda conn: outgoing.claim(conn, most, self._domain, name))
 
     async def _ask(self, running: Running, work: Callable[[Connection], Awaitable[T]]) -> T | None:
         """What the database answers, in one transaction; none, a second later, when it is away or its answer is."""
@@ -131,18 +132,18 @@ class Sender:
         hours = self._settings.give_up_hours
 
         async def put_off(conn: Connection) -> None:
-            if not await store.defer(conn, notice, reason, pause_s, hours):
+            if not await outgoing.defer(conn, notice, reason, pause_s, hours):
                 await self._failed(conn, notice, "gave_up")
 
         await self._note(running, put_off)
         log.info("notice_deferred", **_about(notice), reason=reason, delay_ms=round(pause_s * 1000))
 
     async def _sent(self, conn: Connection, notice: Claimed) -> None:
-        if await store.mark_sent(conn, notice):
+        if await outgoing.mark_sent(conn, notice):
             await outbox.add(conn, NoticeSent.model_validate(_named(notice)))
 
     async def _failed(self, conn: Connection, notice: Claimed, reason: str) -> None:
-        if await store.mark_failed(conn, notice, reason):
+        if await outgoing.mark_failed(conn, notice, reason):
             await outbox.add(conn, NoticeFailed.model_validate({**_named(notice), "reason": reason}))
 
     async def _note(self, running: Running, work: Callable[[Connection], Awaitable[None]]) -> None:

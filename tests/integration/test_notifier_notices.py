@@ -29,8 +29,9 @@ from deploy.local.places import ROOT
 from kit import audit, migrations, sealing
 from kit.database import Connection, connect
 from kit.listeners import Listeners
-from services.notifier import events, store
+from services.notifier import events
 from services.notifier.app import MIGRATIONS
+from services.notifier.store import outgoing
 from tests.delivery import Servers, until
 from tests.notifying import PUBLIC, Sink, World, mail_server, notifier
 
@@ -217,7 +218,7 @@ async def test_a_seat_and_the_word_that_are_heard_at_the_same_time_do_not_miss_e
 ) -> None:
     """Both transactions are open at once. Red control: without the lock on the offering the learner is not told."""
     if not locked:
-        monkeypatch.setattr(store, "confirmations", confirmations_without_a_lock)
+        monkeypatch.setattr("services.notifier.store.known.confirmations", confirmations_without_a_lock)
     [learner] = await known(world, "kari")
     seat = world.records([LearnerEnrolled(**world.about(learner), place="mosjoen")])
     word = world.records([confirmed(world)])
@@ -318,7 +319,7 @@ async def test_a_cancelled_course_is_told_without_others_when_the_catalogue_is_s
 ) -> None:
     [learner] = await known(world, "kari")
     await world.hear(events.enrolments, [LearnerWithdrew(**world.about(learner), reason="offering_cancelled")])
-    await world.rows("UPDATE notices SET created_at = app_now() - make_interval(secs => $1)", store.PATIENCE_S + 1.0)
+    await world.rows("UPDATE notices SET created_at = app_now() - make_interval(secs => $1)", outgoing.PATIENCE_S + 1.0)
     async with world.sending():
         await world.all_are("sent", 1)
     assert [mail["Subject"] for mail in sink.mails] == ["Ledelse er avlyst"]

@@ -15,10 +15,11 @@ from contracts.enrolment import ContactGiven, LearnerEnrolled, LearnerQueued, Le
 from kit import sealing
 from kit.database import Unknown, connect
 from kit.listeners import Refused
-from services.notifier import events, store
+from services.notifier import events
 from services.notifier.channels.channel import Later, Never
 from services.notifier.channels.failing import Failing
 from services.notifier.sender import Sender, delay_s
+from services.notifier.store import outgoing
 from tests.delivery import Servers, until
 from tests.notifying import PUBLIC, Sink, World, mail_server, notifier
 
@@ -252,12 +253,12 @@ async def test_a_sender_with_a_lasting_name_takes_its_own_back_at_once(
 
 async def test_what_an_earlier_run_still_notes_is_not_sent_again(world: World) -> None:
     await world.learners(1)
-    [notice] = await world.here.database.run(lambda conn: store.claim(conn, 5, "x.example", "one"))
-    assert await world.here.database.run(lambda conn: store.take_back(conn, "two")) == 0
-    assert await world.here.database.run(lambda conn: store.take_back(conn, "one", [notice.id])) == 0  # in hand
-    assert await world.here.database.run(lambda conn: store.take_back(conn, "one")) == 1
-    assert await world.here.database.run(lambda conn: store.mark_sent(conn, notice))
-    assert await world.here.database.run(lambda conn: store.claim(conn, 5, "x.example", "one")) == []
+    [notice] = await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", "one"))
+    assert await world.here.database.run(lambda conn: outgoing.take_back(conn, "two")) == 0
+    assert await world.here.database.run(lambda conn: outgoing.take_back(conn, "one", [notice.id])) == 0  # in hand
+    assert await world.here.database.run(lambda conn: outgoing.take_back(conn, "one")) == 1
+    assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, notice))
+    assert await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", "one")) == []
 
 
 @pytest.mark.parametrize("name", ["one", ""])
@@ -265,7 +266,7 @@ async def test_what_was_taken_in_hand_without_knowing_is_taken_back_at_once(
     world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A COMMIT whose answer is lost. Red control: the sender without a name leaves them in `sending` for 60 s."""
-    run, lost = world.here.database.run, list[store.Claimed]()
+    run, lost = world.here.database.run, list[outgoing.Claimed]()
 
     async def losing(work: Any, purpose: str = "web") -> Any:
         done = await run(work, purpose)
@@ -323,13 +324,13 @@ async def test_two_senders_send_each_mail_once(world: World, sink: Sink) -> None
 
 async def test_a_late_sender_does_not_undo_what_another_noted(world: World) -> None:
     await world.learners(1)
-    [first] = await world.here.database.run(lambda conn: store.claim(conn, 5, "x.example", ""))
-    assert await world.here.database.run(lambda conn: store.claim(conn, 5, "x.example", "")) == []
+    [first] = await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+    assert await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", "")) == []
     await world.rows("UPDATE notices SET sending_since = app_now() - interval '61 s'")
-    [second] = await world.here.database.run(lambda conn: store.claim(conn, 5, "other.example", ""))
+    [second] = await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "other.example", ""))
     assert second.message_id == first.message_id
-    assert not await world.here.database.run(lambda conn: store.mark_failed(conn, first, "late"))
-    assert await world.here.database.run(lambda conn: store.mark_sent(conn, second))
+    assert not await world.here.database.run(lambda conn: outgoing.mark_failed(conn, first, "late"))
+    assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, second))
 
 
 async def test_each_answer_of_a_channel_has_its_state(world: World) -> None:

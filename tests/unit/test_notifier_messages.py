@@ -11,10 +11,11 @@ import pytest
 from jinja2 import UndefinedError
 
 from kit import sealing
-from services.notifier import letters, offers, store
+from services.notifier import letters, offers
 from services.notifier.channels import email
 from services.notifier.channels.channel import Letter, Never
 from services.notifier.settings import sender
+from services.notifier.store import outgoing
 
 SENDER = sender("Kursnett <ikke-svar@kursnett.example>")
 TITLES = {"nb": "Ledelse i praksis", "nn": "Leiing i praksis", "en": "Leadership in practice"}
@@ -45,8 +46,8 @@ OTHER = {
 }
 
 
-def claimed(**changed: Any) -> store.Claimed:
-    whole = store.Claimed(
+def claimed(**changed: Any) -> outgoing.Claimed:
+    whole = outgoing.Claimed(
         id=uuid.uuid4(),
         event_id=str(uuid.uuid4()),
         learner_id=uuid.uuid4(),

@@ -1,0 +1,154 @@
+"""SQL of what the notifier knows of people, courses and who sits where."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from contracts.catalogue import CourseState, OfferingCancelled, OfferingState
+from kit.database import Connection
+from services.notifier.store import columns
+
+
+@dataclass(frozen=True)
+class Contact:
+    """How to reach a learner; `epoch` and `seq` say which of two is the newer."""
+
+    learner_id: UUID
+    email: str
+    name: str | None
+    language: str
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Where an enrolment has come to, and since when."""
+
+    enrolment_id: UUID
+    learner_id: UUID
+    offering_id: UUID
+    state: str
+    place: str | None
+    since: datetime | None
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The catalogue's word that a run will take place."""
+
+    offering_id: UUID
+    version: int
+    event_id: str
+    at: datetime | None
+    correlation_id: str
+    traceparent: str | None
+
+
+async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
+    """Keep each learner's newest contact; one row per learner at most."""
+    await conn.execute(
+        """
+        INSERT INTO contacts AS old (learner_id, email, name, language, epoch, seq)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[])
+        ON CONFLICT (learner_id) DO UPDATE SET
+            email = excluded.email, name = excluded.name, language = excluded.language,
+            epoch = excluded.epoch, seq = excluded.seq, updated_at = app_now()
+        WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
+        """,
+        *columns(contacts, "learner_id email name language epoch seq"),
+    )
+
+
+async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> None:
+    """Keep each course's newest version; one row per course at most."""
+    await conn.execute(
+        """
+        INSERT INTO courses AS old (course_id, partner, title, version)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bigint[])
+        ON CONFLICT (course_id) DO UPDATE SET
+            partner = excluded.partner, title = excluded.title, version = excluded.version
+        WHERE excluded.version >= old.version
+        """,
+        [one.course_id for one in courses],
+        [one.partner for one in courses],
+        [json.dumps(one.title) for one in courses],
+        [one.version for one in courses],
+    )
+
+
+async def keep_offerings(conn: Connection, offerings: Sequence[OfferingState]) -> None:
+    """Keep each offering's newest version; one row per offering at most."""
+    await conn.execute(
+        """
+        INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
+        ON CONFLICT (offering_id) DO UPDATE SET
+            course_id = excluded.course_id, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
+            version = excluded.version
+        WHERE excluded.version >= old.version
+        """,
+        *columns(offerings, "offering_id course_id starts_at ends_at version"),
+    )
+
+
+async def cancel_offerings(conn: Connection, cancelled: Sequence[OfferingCancelled]) -> None:
+    """Mark offerings as cancelled. Their dates stay: the letter that tells of it names them."""
+    await conn.execute(
+        """
+        UPDATE offerings AS old SET cancelled = true, version = new.version, alternatives = new.alternatives
+        FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[]) AS new (offering_id, version, alternatives)
+        WHERE old.offering_id = new.offering_id AND new.version >= old.version
+        """,
+        [one.offering_id for one in cancelled],
+        [one.version for one in cancelled],
+        [json.dumps([other.model_dump(mode="json") for other in one.alternatives]) for one in cancelled],
+    )
+
+
+async def confirm_offerings(conn: Connection, confirmed: Sequence[Confirmation]) -> None:
+    """Note which runs will take place, by which event; the first word counts."""
+    await conn.execute(
+        """
+        UPDATE offerings AS old SET
+            confirmed_by = new.event_id, confirmed_at = coalesce(new.at, app_now()), version = new.version
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS new (offering_id, version, event_id, at)
+        WHERE old.offering_id = new.offering_id AND new.version >= old.version AND old.confirmed_by IS NULL
+        """,
+        *columns(confirmed, "offering_id version event_id at"),
+    )
+
+
+async def confirmations(conn: Connection, offerings: Sequence[UUID]) -> dict[UUID, tuple[str, datetime]]:
+    """Offering -> (event, time) of those of these that are confirmed.
+
+    Each is locked against being confirmed meanwhile: either this transaction sees the word or the other the seats.
+    """
+    rows = await conn.fetch(
+        """
+        SELECT offering_id, confirmed_by, confirmed_at FROM offerings WHERE offering_id = ANY($1)
+        ORDER BY offering_id FOR SHARE
+        """,
+        offerings,
+    )
+    return {row["offering_id"]: (row["confirmed_by"], row["confirmed_at"]) for row in rows if row["confirmed_by"]}
+
+
+async def keep_enrolments(conn: Connection, enrolments: Sequence[Enrolment]) -> None:
+    """Keep each enrolment's newest state; one row per enrolment at most."""
+    await conn.execute(
+        """
+        INSERT INTO enrolments AS old (enrolment_id, learner_id, offering_id, state, place, since, epoch, seq)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::int[],
+                             $8::bigint[])
+        ON CONFLICT (enrolment_id) DO UPDATE SET
+            state = excluded.state, place = excluded.place, epoch = excluded.epoch, seq = excluded.seq,
+            since = CASE WHEN old.state = excluded.state THEN old.since ELSE excluded.since END
+        WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
+        """,
+        *columns(enrolments, "enrolment_id learner_id offering_id state place since epoch seq"),
+    )
