@@ -26,7 +26,7 @@ from contracts.registry import BY_TYPE
 from contracts.topics import Topic
 from deploy.local.processes import Program, Supervisor
 from kit import consumer as watched
-from kit import effects, switch, topics
+from kit import database, effects, switch, topics
 from kit.consumer import Consumer
 from kit.database import Connection, connect
 from kit.listeners import Listeners, Received
@@ -252,7 +252,10 @@ async def without_database(world: World) -> AsyncIterator[None]:
         await admin.close()
 
 
-async def test_a_consumer_that_waits_for_its_database_is_left_alone(world: World, here: Running) -> None:
+async def test_a_consumer_that_waits_for_its_database_is_left_alone(
+    world: World, here: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "TRYING_S", 0.5)  # one try is much shorter than STUCK_S, as it is in earnest
     await world.make_topic()
     async with listening(here, world.consumer(listener.write)):
         await world.send(1)
