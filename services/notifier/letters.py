@@ -14,14 +14,12 @@ from jinja2.sandbox import SandboxedEnvironment
 from contracts import arenas
 from contracts.catalogue import Alternative
 from services.notifier.channels.channel import Letter
+from services.notifier.kinds import KINDS
 from services.notifier.offers import Links
 from services.notifier.store.outgoing import Claimed
 
 MESSAGES = Path(__file__).parent / "messages"
-TEMPLATES = (
-    *("enrolled", "seat_from_line", "queued", "pending", "denied", "offered", "lapsed", "declined", "moved"),
-    *("withdrawn", "confirmed", "offering_cancelled"),
-)
+TEMPLATES = tuple(KINDS)
 OSLO = ZoneInfo("Europe/Oslo")
 
 # Which title a reader of each language gets; after these any there is.

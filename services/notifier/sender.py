@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from kit import logs, outbox, tracing
 from kit.database import Connection, Unknown, is_away
 from kit.running import Running
 from kit.trail import following, trail
-from services.notifier import letters, offers
+from services.notifier import appointments, letters, offers
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
@@ -42,7 +43,7 @@ class Sender:
         self._settings = settings
         self._channels = channels
         self._templates = letters.environment()
-        self._domain = sender(settings.mail_from).domain
+        self._sender = sender(settings.mail_from)
 
     async def run(self, running: Running) -> None:
         """Send until the process is asked to stop; letters in hand are finished."""
@@ -85,7 +86,7 @@ class Sender:
     async def _claim(self, running: Running, most: int) -> list[Claimed] | None:
         """What is due now. None when the database is away, or took them for us and could not say so."""
         name = self._settings.instance
-        return await self._ask(running, lambda conn: outgoing.claim(conn, most, self._domain, name))
+        return await self._ask(running, lambda conn: outgoing.claim(conn, most, self._sender.domain, name))
 
     async def _ask(self, running: Running, work: Callable[[Connection], Awaitable[T]]) -> T | None:
         """What the database answers, in one transaction; none, a second later, when it is away or its answer is."""
@@ -125,7 +126,10 @@ class Sender:
         if notice.sealed is not None:
             key = self._settings.contact_private_key.get_secret_value()
             links = offers.opened(key, self._settings.public_url, notice.sealed)
-        return letters.letter(self._templates, notice, links)
+        letter = letters.letter(self._templates, notice, links)
+        if notice.sequence is not None:
+            letter = replace(letter, appointment=appointments.appointment(notice, letter, self._sender))
+        return letter
 
     async def _later(self, running: Running, notice: Claimed, reason: str) -> None:
         pause_s = delay_s(notice.attempt)

@@ -74,6 +74,8 @@ def claimed(**changed: Any) -> outgoing.Claimed:
         starts_at=datetime(2026, 12, 3, 17, tzinfo=UTC),
         ends_at=datetime(2026, 12, 3, 19, 30, tzinfo=UTC),
         alternatives=[OTHER],
+        sessions=[],
+        sequence=None,
     )
     return dataclasses.replace(whole, **changed)
 

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Appointment:
+    """What a calendar is asked to do, in the text of RFC 5545."""
+
+    method: Literal["REQUEST", "CANCEL"]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,7 @@ class Letter:
     subject: str
     text: str
     html: str
+    appointment: Appointment | None = None
 
 
 # The reason when the server had all or part of it and said nothing more: it may have taken it.

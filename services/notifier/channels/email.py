@@ -38,6 +38,9 @@ def message(letter: Letter, mail_from: Address) -> EmailMessage:
     # Quoted-printable: some servers on the way still take seven bits only.
     mail.set_content(letter.text, cte="quoted-printable")
     mail.add_alternative(letter.html, subtype="html", cte="quoted-printable")
+    if letter.appointment is not None:  # the last alternative is the one that a program which knows it prefers
+        method = {"method": letter.appointment.method}
+        mail.add_alternative(letter.appointment.text, subtype="calendar", params=method, cte="base64")
     mail["Content-Language"] = letter.language  # last: setting a content clears the headers that describe it
     return mail
 

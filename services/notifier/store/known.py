@@ -85,15 +85,26 @@ async def keep_offerings(conn: Connection, offerings: Sequence[OfferingState]) -
     """Keep each offering's newest version; one row per offering at most."""
     await conn.execute(
         """
-        INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version)
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
+        INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version, sessions, arenas)
+        SELECT offering_id, course_id, starts_at, ends_at, version, sessions,
+               ARRAY(SELECT jsonb_array_elements_text(arenas))
+        FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::jsonb[],
+                    $7::jsonb[])
+            AS new (offering_id, course_id, starts_at, ends_at, version, sessions, arenas)
         ON CONFLICT (offering_id) DO UPDATE SET
             course_id = excluded.course_id, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
-            version = excluded.version
+            version = excluded.version, sessions = excluded.sessions, arenas = excluded.arenas
         WHERE excluded.version >= old.version
         """,
         *columns(offerings, "offering_id course_id starts_at ends_at version"),
+        [json.dumps([meeting.model_dump(mode="json") for meeting in one.sessions]) for one in offerings],
+        [json.dumps(open_arenas(one)) for one in offerings],
     )
+
+
+def open_arenas(offering: OfferingState) -> list[str]:
+    """Where there is a seat to be had at all: a place that is closed has a capacity of none."""
+    return sorted({place.arena for place in offering.places if place.capacity})
 
 
 async def cancel_offerings(conn: Connection, cancelled: Sequence[OfferingCancelled]) -> None:

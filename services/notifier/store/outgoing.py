@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from contracts.fields import Session
 from kit.database import Connection
 from services.notifier.channels.channel import UNANSWERED
+from services.notifier.kinds import with_method
 from services.notifier.store import columns
 from services.notifier.store.known import Confirmation
 
@@ -40,7 +42,8 @@ class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
     `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
-    expired. `alternatives` are those of a cancelled offering.
+    expired. `alternatives` are those of a cancelled offering. `sequence` is the version of the appointment that goes
+    with it, none where none does.
     """
 
     id: UUID
@@ -69,6 +72,13 @@ class Claimed:
     starts_at: datetime
     ends_at: datetime
     alternatives: list[dict[str, Any]]
+    sessions: list[dict[str, Any]]
+    sequence: int | None
+
+    def meetings(self) -> list[Session]:
+        """When people meet: each session, or the offering as a whole when it has none."""
+        sessions = [Session.model_validate(one) for one in self.sessions]
+        return sessions or [Session(starts_at=self.starts_at, ends_at=self.ends_at)]
 
 
 async def owe_confirmations(conn: Connection, confirmed: Sequence[Confirmation], channel: str) -> None:
@@ -133,18 +143,26 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
     """Take at most so many notices in hand: due, of a known learner and course, and none older about the same thing.
 
     One that was left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it had.
-    `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes them, empty if it has none.
+    A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
+    gets none when none was sent. `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes
+    them, empty if it has none.
     """
     rows = await conn.fetch(
         """
         WITH mine AS (
             SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
                    contact.email, contact.name, contact.language, course.title, offering.starts_at, offering.ends_at,
-                   offering.alternatives
+                   offering.alternatives, coalesce(offering.sessions, '[]') AS sessions,
+                   CASE WHEN notice.template = ANY($7) THEN coalesce(appointment.last + 1, 0)
+                        WHEN notice.template = ANY($8) THEN appointment.last + 1 END AS sequence
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
             JOIN courses AS course USING (course_id)
+            CROSS JOIN LATERAL (
+                SELECT max(sequence) AS last FROM notices AS said
+                WHERE said.about = notice.about AND said.sequence IS NOT NULL
+            ) AS appointment
             WHERE notice.state IN ('due', 'deferred', 'sending')
               AND notice.due_at <= app_now()
               AND (notice.state <> 'sending' OR notice.sending_since < app_now() - make_interval(secs => $3))
@@ -162,14 +180,15 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         UPDATE notices AS notice SET
             state = 'sending', sending_since = app_now(), updated_at = app_now(), attempts = notice.attempts + 1,
             sender = nullif($4, ''), resends = notice.resends + mine.may_have_gone::int,
-            message_id = coalesce(notice.message_id, '<' || notice.id || '@' || $2 || '>')
+            message_id = coalesce(notice.message_id, '<' || notice.id || '@' || $2 || '>'),
+            sequence = coalesce(notice.sequence, mine.sequence)
         FROM mine WHERE notice.id = mine.id
         RETURNING notice.id, notice.event_id, notice.learner_id, notice.about, notice.template, notice.channel,
                   notice.place, notice.place_in_line, notice.facts, notice.expires_at, notice.sealed,
                   coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
                   notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
                   mine.may_have_gone, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at,
-                  mine.alternatives
+                  mine.alternatives, mine.sessions, notice.sequence
         """,
         most,
         domain,
@@ -177,12 +196,16 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         sender,
         UNANSWERED,
         float(PATIENCE_S),
+        with_method("REQUEST"),
+        with_method("CANCEL"),
     )
     return [_claimed(row) for row in rows]
 
 
 def _claimed(row: Any) -> Claimed:
-    return Claimed(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts", "alternatives")}})
+    return Claimed(
+        **{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts", "alternatives", "sessions")}}
+    )
 
 
 async def mark_sent(conn: Connection, notice: Claimed) -> bool:

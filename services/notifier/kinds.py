@@ -1,0 +1,38 @@
+"""What each kind of notice is: its category, which people may choose about, and the appointment that goes with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Category = Literal["seat", "offer", "changes", "reminders", "news"]
+Method = Literal["REQUEST", "CANCEL"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`method` is what the appointment in its mail does to a calendar, none where a mail has none."""
+
+    category: Category
+    method: Method | None = None
+
+
+# By template.
+KINDS: Mapping[str, Kind] = {
+    "enrolled": Kind("seat", "REQUEST"),
+    "seat_from_line": Kind("seat", "REQUEST"),
+    "queued": Kind("seat"),
+    "pending": Kind("seat"),
+    "denied": Kind("seat"),
+    "offered": Kind("offer"),
+    "lapsed": Kind("offer"),
+    "declined": Kind("offer"),
+    "moved": Kind("seat", "REQUEST"),
+    "withdrawn": Kind("seat", "CANCEL"),
+    "confirmed": Kind("changes"),
+    "offering_cancelled": Kind("seat", "CANCEL"),
+}
+
+
+def with_method(method: Method) -> list[str]:
+    """The templates whose mails have such an appointment."""
+    return [template for template, kind in KINDS.items() if kind.method == method]
