@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from tests.faults import events, mails, rest, seats, writes
+from tests.faults import course, events, lines, mails, offers, rest, seats, writes
 from tests.faults.evidence import Evidence
 from tests.faults.model import World
 from tests.faults.verdict import Looked, Verdict, verdict
@@ -15,6 +15,10 @@ CHECKS: dict[str, tuple[str, Callable[[World], Looked]]] = {
     "V4": ("no event that was not said", events.no_counterfactual),
     "V5": ("one effect", events.one_effect),
     "V6": ("never oversold", seats.never_oversold),
+    "V7": ("no idle seat", lines.no_idle_seat),
+    "V8": ("no queue jump", lines.no_queue_jump),
+    "V9": ("offers within their hour", offers.within_their_hour),
+    "V10": ("one order explains all answers", course.linearizable),
     "V11": ("one key, one effect", writes.idempotent),
     "V12": ("one mail", mails.one_mail),
     "V14": ("comes to rest", rest.comes_to_rest),

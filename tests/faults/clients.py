@@ -63,7 +63,7 @@ class Caller:
         body = op.other if variant else op.body
         try:
             answer = await self._web.request(op.method, op.url, json=body, headers=headers)
-            told = answer.json() if answer.content else {}
+            told = answer.json() if "json" in answer.headers.get("content-type", "") else {}  # else a page for people
         except (httpx2.HTTPError, OSError, ValueError) as error:
             return self._history.add("info", **known, err=type(error).__name__)
         status = answer.status_code

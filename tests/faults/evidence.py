@@ -27,8 +27,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "notifier.enrolments": ("enrolment.enrolments",),
     "notifier.contacts": ("enrolment.contacts",),
 }
+_US = "(extract(epoch FROM {}) * 1000000)::bigint AS {}"
 # When the inserting transaction was committed, in microseconds: an order that no code of ours has a hand in.
-_COMMITTED = "(extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000)::bigint AS committed_us"
+_COMMITTED = _US.format("pg_xact_commit_timestamp(xmin)", "committed_us")
 _EVERY_SERVICE = {
     "outbox": "SELECT id, event_id::text, aggregate, epoch, seq, topic, key, headers::text, payload, subject, "
     "published_at IS NOT NULL AS published FROM outbox ORDER BY id",
@@ -45,20 +46,27 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "enrolment": {
         "offerings": "SELECT id::text, version, cancelled FROM offerings",
-        "places": "SELECT offering_id::text, arena, wanted_capacity, capacity, taken, open FROM places",
+        "places": "SELECT offering_id::text, arena, wanted_capacity, capacity, taken, open, queued FROM places",
         "learners": "SELECT id::text, subject FROM learners",
-        "enrolments": "SELECT id::text, offering_id::text, learner_id::text, state, choices, place, name "
-        "FROM enrolments ORDER BY queue_number",
-        "changes": "SELECT c.id, c.enrolment_id::text, c.from_state, c.to_state, c.place, c.by_whom, c.why, "
-        f"e.offering_id::text, e.learner_id::text, {_COMMITTED.replace('xmin', 'c.xmin')} "
+        "enrolments": "SELECT id::text, offering_id::text, learner_id::text, state, choices, place, name, waiting_for, "
+        "wait_for_earlier, group_name, on_lapse FROM enrolments ORDER BY queue_number",
+        "changes": "SELECT c.id, c.enrolment_id::text, c.from_state, c.from_place, c.to_state, c.place, c.by_whom, "
+        f"c.why, e.offering_id::text, e.learner_id::text, {_US.format('c.changed_at', 'changed_us')}, "
+        f"{_COMMITTED.replace('xmin', 'c.xmin')} "
         "FROM enrolment_changes c JOIN enrolments e ON e.id = c.enrolment_id ORDER BY c.id",
+        "offers": "SELECT id::text, offering_id::text, enrolment_id::text, place, outcome, "
+        "encode(accept_digest, 'hex') AS accept, encode(decline_digest, 'hex') AS decline, "
+        f"{_US.format('made_at', 'made_us')}, {_US.format('expires_at', 'expires_us')}, "
+        f"{_US.format('ended_at', 'ended_us')}, {_US.format('clock_timestamp()', 'read_us')} "
+        "FROM offers ORDER BY made_at, id",
     },
     "notifier": {
         "courses": "SELECT course_id::text, version FROM courses",
         "offerings": "SELECT offering_id::text, version, cancelled FROM offerings",
         "contacts": "SELECT learner_id::text, email, epoch, seq FROM contacts",
         "notices": "SELECT id::text, event_id, learner_id::text, about::text, template, state, attempts, resends, "
-        "message_id, reason FROM notices ORDER BY id",
+        "message_id, reason, sealed IS NOT NULL AS sealed FROM notices ORDER BY id",
+        "enrolments": "SELECT enrolment_id::text, state, place FROM enrolments",
     },
 }
 _UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"

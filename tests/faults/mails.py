@@ -41,6 +41,8 @@ def one_mail(world: World) -> Looked:
         found.also["failed"] += row["state"] == "failed"
         found.also["still waiting"] += row["state"] not in ("sent", "failed")
         found.also["taken more than once"] += len(mails) > 1
+        if row.get("sealed") and row["state"] in ("sent", "failed"):
+            found.wrong.append(("the links of an offer are kept after its mail is done with", [row]))
         if row["state"] == "sent" and not mails:
             found.wrong.append(("this notice is called sent, and no mail of it was taken", [row]))
         if len(mails) > 1 + row["resends"]:

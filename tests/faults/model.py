@@ -45,6 +45,15 @@ def said(record: Record) -> Said | None:
 
 
 @dataclass
+class Commit:
+    """What one transaction did to one offering: what it heard of it, by version, and its steps as they were written."""
+
+    at: int  # microseconds
+    told: list[Said] = field(default_factory=list)
+    steps: list[Row] = field(default_factory=list)
+
+
+@dataclass
 class World:
     """The evidence with what every check looks up in it."""
 
@@ -103,6 +112,29 @@ class World:
             for row in self.rows(f"{service}.outbox")
         }
 
+    @cached_property
+    def story(self) -> dict[str, list[Commit]]:
+        """Offering -> what enrolment did to it, in the order of commits that the database remembers."""
+        heard = {
+            row["event_id"]: row["committed_us"]
+            for row in self.rows("enrolment.inbox")
+            if row["consumer"] == "enrolment.courses"
+        }
+        found: dict[str, dict[int, Commit]] = defaultdict(dict)
+
+        def commit(offering: str, at: int) -> Commit:
+            return found[offering].setdefault(at, Commit(at))
+
+        for one in self.once:
+            if one.kind in ("OfferingScheduled", "OfferingChanged", "OfferingCancelled") and one.id in heard:
+                commit(one.data["offering_id"], heard[one.id]).told.append(one)
+        for row in sorted(self.rows("enrolment.changes"), key=lambda row: int(row.get("id", 0))):
+            commit(row["offering_id"], row["committed_us"]).steps.append(row)
+        for commits in found.values():
+            for one_commit in commits.values():
+                one_commit.told.sort(key=lambda said: int(said.data["version"]))
+        return {offering: [commits[at] for at in sorted(commits)] for offering, commits in found.items()}
+
 
 def catalogue(events: Iterable[Said]) -> dict[str, Row]:
     """Course or offering id -> the last that the catalogue said of it, and how many versions it said."""
@@ -113,7 +145,7 @@ def catalogue(events: Iterable[Said]) -> dict[str, Row]:
         name = str(one.data.get("offering_id") or one.data["course_id"])
         before = found.get(name, {"versions": [], "data": {}})
         gone = one.kind in ("OfferingCancelled", "CourseWithdrawn")
-        data = before["data"] if gone else one.data
+        data = before["data"] if gone or one.kind == "OfferingConfirmed" else one.data
         found[name] = {"versions": [*before["versions"], one.data["version"]], "data": data, "gone": gone}
     return found
 
@@ -123,24 +155,51 @@ def places(state: Mapping[str, Any]) -> dict[str, int]:
     return {place["arena"]: place["capacity"] for place in state["data"].get("places", [])}
 
 
+STATES = {
+    "EnrolmentPending": "pending",
+    "EnrolmentDenied": "denied",
+    "EnrolmentFinished": "finished",
+    "LearnerEnrolled": "associated",
+    "LearnerMoved": "associated",
+    "LearnerQueued": "queued",
+    "LearnerWithdrew": "cancelled",
+    "SeatOffered": "offered",
+    "SeatOfferDeclined": "",  # the event says
+    "SeatOfferLapsed": "",
+}
+
+
 def enrolments(events: Iterable[Said]) -> dict[str, Row]:
     """Enrolment id -> {"state", "place", "offering"} as its events leave it."""
     found: dict[str, Row] = {}
     for one in events:
-        if one.kind not in ("LearnerEnrolled", "LearnerQueued", "LearnerWithdrew"):
+        if one.kind not in STATES:
             continue
-        state = {"LearnerEnrolled": "associated", "LearnerQueued": "queued"}.get(one.kind, "cancelled")
-        place = one.data["place"] if state == "associated" else None
+        state = STATES[one.kind] or ("queued" if one.data["in_line"] else "cancelled")
+        place = one.data["place"] if state in (*SEATED, "finished") else None
         found[one.data["enrolment_id"]] = {"state": state, "place": place, "offering": one.data["offering_id"]}
     return found
 
 
+def waiting_for(state: str, place: str | None, row: Row) -> list[str]:
+    """What an enrolment with this seat stands in line for, by what its row says was asked: best first."""
+    if state == "queued":
+        return list(row["choices"])
+    if state in SEATED and place in row["choices"] and row["wait_for_earlier"]:
+        return list(row["choices"][: row["choices"].index(place)])
+    return []
+
+
 TEMPLATES = {
-    ("LearnerEnrolled", False): "enrolled",
-    ("LearnerEnrolled", True): "seat_from_line",
-    ("LearnerQueued", False): "queued",
-    ("LearnerWithdrew", False): "withdrawn",
-    ("LearnerWithdrew", True): "offering_cancelled",
+    "EnrolmentPending": "pending",
+    "EnrolmentDenied": "denied",
+    "LearnerEnrolled": "enrolled",
+    "LearnerMoved": "moved",
+    "LearnerQueued": "queued",
+    "LearnerWithdrew": "withdrawn",
+    "SeatOffered": "offered",
+    "SeatOfferDeclined": "declined",
+    "SeatOfferLapsed": "lapsed",
 }
 
 
@@ -148,10 +207,13 @@ def notices(events: Iterable[Said]) -> dict[str, str]:
     """Event id -> the template of the one notice that is owed for it."""
     found = {}
     for one in events:
-        other = one.data.get("from_queue") is True or one.data.get("reason") == "offering_cancelled"
-        template = TEMPLATES.get((one.kind, other))
-        if template is not None:
-            found[one.id] = template
+        if one.kind not in TEMPLATES:
+            continue
+        found[one.id] = TEMPLATES[one.kind]
+        if one.data.get("from_queue") is True:
+            found[one.id] = "seat_from_line"
+        elif one.data.get("reason") == "offering_cancelled":
+            found[one.id] = "offering_cancelled"
     return found
 
 
@@ -214,29 +276,13 @@ def offered(records: Iterable[Record], malformed: set[str]) -> dict[str, Offered
     return found
 
 
-def sums(world: World) -> Iterator[tuple[str, list[Row]]]:
-    """For each offering, its steps in the order of commits: {"at", "caps"} or {"at", "arena", "step"}.
-
-    A step of capacity comes before the claims of the same transaction, which may have been made because of it; these
-    come in the order in which they were written.
-    """
-    heard = {
-        row["event_id"]: row["committed_us"]
-        for row in world.rows("enrolment.inbox")
-        if row["consumer"] == "enrolment.courses"
-    }
-    steps: dict[str, list[Row]] = defaultdict(list)
-    for one in world.once:
-        if one.kind in ("OfferingScheduled", "OfferingChanged", "OfferingCancelled") and one.id in heard:
-            caps = {place["arena"]: place["capacity"] for place in one.data.get("places", [])}
-            steps[one.data["offering_id"]].append({"at": heard[one.id], "version": one.data["version"], "caps": caps})
-    for row in world.rows("enrolment.changes"):
-        was, now = row["from_state"] in SEATED, row["to_state"] in SEATED
-        if was != now:
-            step = {"at": row["committed_us"], "arena": row["place"], "step": 1 if now else -1, "change": row}
-            steps[row["offering_id"]].append(step)
-    for offering, found in steps.items():
-        yield (
-            offering,
-            sorted(found, key=lambda s: (s["at"], "step" in s, s.get("version", 0), s.get("change", {}).get("id", 0))),
-        )
+def seats(step: Row) -> Iterator[tuple[str, int]]:
+    """(arena, +1 or -1) for each seat that a step takes or gives back; a seat that is kept is none."""
+    was = step["from_place"] if step["from_state"] in SEATED else None
+    now = step["place"] if step["to_state"] in SEATED else None
+    if was == now:
+        return
+    if was is not None:
+        yield was, -1
+    if now is not None:
+        yield now, 1

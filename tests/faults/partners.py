@@ -9,6 +9,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,8 +20,41 @@ from tests.faults.clients import Caller, Operation
 from tests.faults.history import History
 
 ARENAS = ("mo-i-rana", "nesna", "online")
-SIZES = (1, 1, 1, 20, 20, 20, 200, 200, 5, 5)  # seats of each course of one partner; the last two move about
-MOVING = 2
+GROUPS = ("kommune", "naering")
+STEADY = "steady"  # the key of a run that is never changed
+NONE_WITHIN = timedelta(hours=12)  # of the start nothing is offered any more
+
+
+@dataclass(frozen=True)
+class Sort:
+    """A course: `seats` online, half as many on site unless there is one; `groups` come first in line.
+
+    Life: `lasting`; `moving`: cancelled now and then; `soon`: starts so soon that its offers lapse in a minute or two;
+    `steady`: never changed, so that every answer about its seats can be judged by the answers before.
+    """
+
+    seats: int
+    life: str = "lasting"
+    groups: tuple[str, ...] = ()
+
+
+SORTS = (
+    *(Sort(1), Sort(1, groups=GROUPS), Sort(1), Sort(20), Sort(20, groups=GROUPS), Sort(20), Sort(200), Sort(200)),
+    *(Sort(5, "moving"), Sort(5, "moving"), Sort(3, "soon"), Sort(3, "soon", GROUPS), Sort(2, STEADY), Sort(2, STEADY)),
+)
+
+
+@dataclass
+class Run:
+    """The run of a course that is open, as its partner means it to be now."""
+
+    key: str
+    start: datetime
+    seats: int
+    groups: tuple[str, ...]
+    on_lapse: str
+
+
 RATES = {"kafka": 2.0, "http": 1.0}  # a second
 SEND_S = 12.0
 TRIES = 4
@@ -53,56 +87,79 @@ class Partner(ABC):
         self._base = f"{url}/api/catalogue/v1/partners/{slug}"
         self._caller = caller
         self._start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(days=60)
-        self.courses = {f"{slug.upper()}-{n}": size for n, size in enumerate(SIZES)}
-        self._runs = dict.fromkeys(self.courses, 1)  # the number of the run that is open
+        self.courses = {f"{slug.upper()}-{n}": sort for n, sort in enumerate(SORTS)}
+        self._runs: dict[str, Run] = {}
         self._texts = dict.fromkeys(self.courses, 1)
+
+    def _next(self, code: str) -> Run:
+        """Another run of a course, not yet told of."""
+        sort = self.courses[code]
+        before = self._runs.get(code)
+        key = STEADY if sort.life == STEADY else str(int(before.key) + 1 if before is not None else 1)
+        soon = datetime.now(UTC).replace(microsecond=0) + NONE_WITHIN + timedelta(seconds=self._dice.randint(30, 90))
+        on_lapse = self._dice.choice(("leave", "back_of_queue"))
+        start = soon if sort.life == "soon" else self._start
+        run = self._runs[code] = Run(key, start, sort.seats, sort.groups, on_lapse)
+        return run
 
     async def prepare(self) -> None:
         """Publish every course and its first run; all of it has been taken when this returns."""
         for code in self.courses:
             await self.publish("CoursePublished", code, "", self._text(code), sure=True)
-            await self.publish("OfferingPublished", code, "1", self._dates(code, self.courses[code]), sure=True)
+            await self.publish("OfferingPublished", code, self._next(code).key, self._dates(code), sure=True)
 
     async def live(self, stopping: asyncio.Event) -> None:
         """Change something now and then until told to stop."""
+        changing = [code for code, sort in self.courses.items() if sort.life != STEADY]
+        moving = [code for code, sort in self.courses.items() if sort.life == "moving"]
         while not stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), min(5.0, self._dice.expovariate(self.rate)))
                 return
             kind = self._dice.choices(list(MIX), list(MIX.values()))[0]
-            code = self._dice.choice(list(self.courses))
-            run = str(self._runs[code])
-            if kind == "text":
+            code = self._dice.choice(changing)
+            run, sort = self._runs[code], self.courses[code]
+            past = [one for one in changing if self.courses[one].life == "soon" and self._is_past(one)]
+            if past:
+                await self.publish(
+                    "OfferingPublished", past[0], self._next(past[0]).key, self._dates(past[0]), sure=True
+                )
+            elif kind == "text":
                 self._texts[code] += 1
                 await self.publish("CoursePublished", code, "", self._text(code))
             elif kind == "capacity":
-                size = self.courses[code]
-                seats = self._dice.randint(max(1, size // 2), size * 3 // 2 + 1)
-                await self.publish("OfferingPublished", code, run, self._dates(code, seats))
+                run.seats = self._dice.randint(max(1, sort.seats // 2), sort.seats * 3 // 2 + 1)
+                if self._dice.random() < 0.2:
+                    run.groups = run.groups[::-1]
+                await self.publish("OfferingPublished", code, run.key, self._dates(code))
             elif kind == "dates":
-                dates = self._dates(code, self.courses[code], hours=self._dice.randint(1, 200))
-                await self.publish("OfferingPublished", code, run, dates)
+                soon = timedelta(seconds=self._dice.randint(5, 30))  # later: what has lapsed by then is offered again
+                run.start += soon if sort.life == "soon" else timedelta(hours=self._dice.randint(1, 20))
+                await self.publish("OfferingPublished", code, run.key, self._dates(code))
             elif kind == "cancel":
-                code = self._dice.choice(list(self.courses)[-MOVING:])
-                gone, self._runs[code] = str(self._runs[code]), self._runs[code] + 1
-                await self.publish("OfferingRetracted", code, gone, {"reason": "for few"})
-                new = self._dates(code, self.courses[code])
-                await self.publish("OfferingPublished", code, str(self._runs[code]), new, sure=True)
+                code = self._dice.choice(moving)
+                await self.publish("OfferingRetracted", code, self._runs[code].key, {"reason": "for few"})
+                await self.publish("OfferingPublished", code, self._next(code).key, self._dates(code), sure=True)
             elif kind == "repeat":
                 await self.repeat()
             else:
-                await self.mistype(code, run)
+                await self.mistype(code, run.key)
+
+    def _is_past(self, code: str) -> bool:
+        """Whether nothing has been offered for some seconds, and nobody looks at this run any more."""
+        return datetime.now(UTC) > self._runs[code].start - NONE_WITHIN + timedelta(seconds=8)
 
     def _text(self, code: str) -> dict[str, Any]:
         return {"title": {"nb": f"Kurs {code} {self._texts[code]}"}, "subjects": ["bygg"], "price_ore": 0}
 
-    def _dates(self, code: str, seats: int, hours: int = 0) -> dict[str, Any]:
-        start = self._start + timedelta(hours=hours)
-        places = [{"arena": "online", "capacity": seats}]
-        if self.courses[code] > 1:
-            places.insert(0, {"arena": "mo-i-rana", "capacity": max(1, seats // 2)})
-        times = {"starts_at": start, "ends_at": start + timedelta(days=2)}
-        return {**{name: at.strftime("%Y-%m-%dT%H:%M:%SZ") for name, at in times.items()}, "places": places}
+    def _dates(self, code: str) -> dict[str, Any]:
+        run, sort = self._runs[code], self.courses[code]
+        places = [{"arena": "online", "capacity": run.seats}]
+        if sort.seats > 1 and sort.life != STEADY:
+            places.insert(0, {"arena": "mo-i-rana", "capacity": max(1, run.seats // 2)})
+        times = {"starts_at": run.start, "ends_at": run.start + timedelta(days=2)}
+        rules = {"priority_groups": list(run.groups), "on_lapse": run.on_lapse}
+        return {**{name: at.strftime("%Y-%m-%dT%H:%M:%SZ") for name, at in times.items()}, **rules, "places": places}
 
     @abstractmethod
     async def publish(self, what: str, code: str, run: str, data: dict[str, Any], sure: bool = False) -> None:
@@ -193,7 +250,9 @@ class KafkaPartner(Partner):
 
     async def mistype(self, code: str, run: str) -> None:
         """One of the ways in which strangers' events are wrong."""
-        event = self._event("OfferingPublished", code, run, self._dates(code, 4321))
+        event = self._event(
+            "OfferingPublished", code, run, self._dates(code) | {"places": [{"arena": "online", "capacity": 4321}]}
+        )
         wrong: list[bytes | None] = [
             b'{"specversion": "1.0", "id": ',
             b"\xff\xfe no text",

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from email import message_from_bytes
 from email.policy import compat32
 from pathlib import Path
@@ -29,6 +30,7 @@ class SmtpSink:
     def __init__(self, folder: Path) -> None:
         self.deliveries = folder / "deliveries.jsonl"
         self.behaviour: Behaviour = "ok"
+        self.reader: Callable[[str, bytes], None] = lambda recipient, content: None  # who gets the mails that are taken
         self.port = 0
         self.taken_at = 0.0  # when the last mail was taken and answered 250, by time.monotonic()
 
@@ -83,6 +85,7 @@ class SmtpSink:
             await asyncio.sleep(SLOW_S)
         for recipient in envelope.rcpt_tos:
             self._note(recipient, content, "unanswered" if behaviour == "drop_before_250" else "ok")
+            self.reader(recipient, content)
         if behaviour == "drop_before_250":
             server.transport.abort()
         return "250 OK"

@@ -188,6 +188,8 @@ class FaultStack:
             "KURSNETT_ISSUER": self._issuer,
             "KURSNETT_ISSUER_KEYS_URL": f"{self._issuer}/jwks",
         }
+        if service == "enrolment":  # a few hundred learners do what thousands would
+            environment |= {"KURSNETT_MOST_LIVE_ENROLMENTS": "1000", "KURSNETT_REQUESTS_PER_MINUTE": "100000"}
         if service == "notifier":
             environment["KURSNETT_SMTP_PORT"] = str(await self._link("notifier-smtp", self.sink.port))
         way = ["tests.faults.unguarded", self._unguarded] if self._unguarded else []

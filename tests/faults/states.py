@@ -61,14 +61,15 @@ def _catalogue(world: World, found: Looked) -> None:
 
 def _seats(world: World, found: Looked) -> None:
     taken = Counter((r["offering_id"], r["place"]) for r in world.rows("enrolment.enrolments") if r["state"] in SEATED)
+    waiting = Counter((r["offering_id"], arena) for r in world.rows("enrolment.enrolments") for arena in _line(r))
     caps = {n: model.places(o) for n, o in model.catalogue(world.once).items() if "offering_id" in o["data"]}
     wanted, so = {}, {}
     for row in world.rows("enrolment.places"):
         key = (row["offering_id"], row["arena"])
         cap = caps.get(row["offering_id"], {}).get(row["arena"], 0)
         named = row["arena"] in caps.get(row["offering_id"], {})
-        wanted[key] = [cap, named, taken[key], max(cap, taken[key])]
-        so[key] = [row["wanted_capacity"], row["open"], row["taken"], row["capacity"]]
+        wanted[key] = [cap, named, taken[key], max(cap, taken[key]), waiting[key]]
+        so[key] = [row["wanted_capacity"], row["open"], row["taken"], row["capacity"], row["queued"]]
     _same(found, "the place", wanted, so)
     for aggregate, events in world.firsts.items():
         kinds = [one.kind for one in events if one.kind in ("OfferingFilled", "OfferingReopened")]
@@ -76,12 +77,18 @@ def _seats(world: World, found: Looked) -> None:
             found.wrong.append((f"{aggregate} was not filled and reopened by turns", kinds))
 
 
+def _line(row: Row) -> list[str]:
+    return model.waiting_for(row["state"], row["place"], row)
+
+
 def _enrolments(world: World, found: Looked) -> None:
-    so = {
-        row["id"]: {"state": row["state"], "place": row["place"], "offering": row["offering_id"]}
-        for row in world.rows("enrolment.enrolments")
-    }
-    _same(found, "the enrolment", model.enrolments(world.once), so)
+    rows = world.rows("enrolment.enrolments")
+    told = model.enrolments(world.once)
+    so = {row["id"]: {"state": row["state"], "place": row["place"], "offering": row["offering_id"]} for row in rows}
+    _same(found, "the enrolment", told, so)
+    _same(found, "the line of", {r["id"]: _line(r) for r in rows}, {r["id"]: list(r["waiting_for"]) for r in rows})
+    heard = {r["enrolment_id"]: [r["state"], r["place"]] for r in world.rows("notifier.enrolments")}
+    _same(found, "notifier's enrolment", {name: [one["state"], one["place"]] for name, one in told.items()}, heard)
 
 
 def _notices(world: World, found: Looked) -> None:

@@ -32,7 +32,7 @@ REPLAYED_S = 60
 EMPTY_S = 20.0  # a group takes foreign offsets only when its members' sessions, 6 s, have run out
 LOCKED = {  # what a stranger locks: a hot table of each database, and every outbox
     "catalogue": ("courses", "offerings", "outbox"),
-    "enrolment": ("offerings", "places", "enrolments", "outbox"),
+    "enrolment": ("offerings", "places", "enrolments", "offers", "timers", "outbox"),
     "notifier": ("notices", "contacts", "outbox"),
 }
 

@@ -21,7 +21,7 @@ from tests.faults.nemesis import Fault
 from tests.faults.nemesis import run as strike
 from tests.faults.stack import FaultStack
 from tests.faults.verdict import Verdict
-from tests.faults.workload import CANARIES, Workload
+from tests.faults.workload import Workload
 
 WARM_UP_S = 8.0
 REST_S = 90.0
@@ -113,7 +113,7 @@ class Trial:
         read |= {"metrics": metrics, "reasons": reasons}
         for what, texts in read.items():
             found.scanned[what] = sum(len(text) for text in texts.values())
-            found.leaks += evidence.leaks(CANARIES, texts)
+            found.leaks += evidence.leaks(self.workload.canaries, texts)
         return found
 
     async def _hold_still(self, dsns: Mapping[str, str]) -> None:

@@ -51,7 +51,7 @@ CONTROLS: dict[str, Control] = {
         "the offering's row lock",
         "V6",
         (
-            Patch("services.enrolment.store", "ORDER BY id FOR UPDATE", "ORDER BY id"),
+            Patch("services.enrolment.store.seats", 'ORDER BY id FOR UPDATE"', 'ORDER BY id"'),
             Patch(
                 "kit.groupcommit",
                 "        return await future\n",
@@ -126,8 +126,17 @@ CONTROLS: dict[str, Control] = {
         "the state `sending` of a mail in hand",
         "V12",
         (
-            Patch("services.notifier.store", "state = 'sending', sending_since", "state = notice.state, sending_since"),
-            Patch("services.notifier.store", "AND state = 'sending' AND attempts = $2", "AND $2::int IS NOT NULL", 3),
+            Patch(
+                "services.notifier.store.outgoing",
+                "state = 'sending', sending_since",
+                "state = notice.state, sending_since",
+            ),
+            Patch(
+                "services.notifier.store.outgoing",
+                "AND state = 'sending' AND attempts = $2",
+                "AND $2::int IS NOT NULL",
+                3,
+            ),
         ),
         behind="who notes a mail must have it in hand",
     ),

@@ -1,62 +1,77 @@
-"""What people and partners do during a fault run: learners who enrol, withdraw and look, as the seed says."""
+"""The people and partners of a fault run, what they hear of the runs that are open, and the mails that they get."""
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
+import re
 import time
-from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from tests.faults.clients import Caller, Operation
 from tests.faults.history import History
-from tests.faults.partners import ARENAS, HttpPartner, KafkaPartner, Partner
+from tests.faults.learners import HOST, NAME, NUMBER, Learners, Letter
+from tests.faults.partners import ARENAS, STEADY, HttpPartner, KafkaPartner, Partner
 from tests.faults.stack import FaultStack
 
 RATE = 40.0  # operations a second, all clients together
 CLIENTS = 16
-LEARNERS = 2000
 # Words that stand in what people type and nowhere else: no log, topic or metric may hold them.
-NAME, HOST, NUMBER = "Zvaleria", "zvaleria.example", "13097248022"
 CANARIES = (NAME, HOST, NUMBER)
-MIX = {"enrol": 48, "withdraw": 23, "read": 10, "seats": 5, "browse": 8, "late": 6}
+MOST_TOKENS = 50  # of the links, which no log may hold either
+LINK = re.compile(rb"/tilbud/([A-Za-z0-9._~-]+)/(godta|avslaa)")
+COURSE = re.compile(rb"Kurs ([A-Z]+-[0-9]+)")
 READY_S = 45.0
+
+
+@dataclass(frozen=True)
+class Open:
+    """A run as partners hear it on the topic: arenas with their seats, and the groups that come first."""
+
+    arenas: dict[str, int]
+    groups: tuple[str, ...]
 
 
 @dataclass
 class Market:
-    """The runs that learners know of: offering id -> its arenas and seats, as partners hear it on the topic.
+    """The runs that learners know of, by offering id; `steady` are those that are never changed.
 
     `waiting` are those who want to hear at once when a new run opens: then all of them want its seats.
     """
 
-    runs: dict[str, dict[str, int]] = field(default_factory=dict)
+    runs: dict[str, Open] = field(default_factory=dict)
+    steady: list[str] = field(default_factory=list)
     waiting: list[asyncio.Queue[str]] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
 
     def hear(self, value: bytes | None) -> None:
         event = json.loads(value or b"{}")
         data = event.get("data", {})
-        if "places" in data:
-            offering = data["offering_id"]
-            self.runs[offering] = {place["arena"]: place["capacity"] for place in data["places"]}
-            if offering not in self._seen:
-                self._seen.add(offering)
-                for one in self.waiting:
-                    one.put_nowait(offering)
-        elif "offering_id" in data:
-            self.runs.pop(data["offering_id"], None)
+        if "places" not in data:
+            if "offering_id" in data:
+                self.runs.pop(data["offering_id"], None)
+            return
+        offering, new = data["offering_id"], data["offering_id"] not in self._seen
+        self._seen.add(offering)
+        if data["key"] == STEADY:
+            self.steady += [offering] if new else []
+            return
+        arenas = {place["arena"]: place["capacity"] for place in data["places"]}
+        self.runs[offering] = Open(arenas, tuple(data["priority_groups"]))
+        for one in self.waiting if new else ():
+            one.put_nowait(offering)
 
     def choose(self, dice: random.Random, offering: str = "") -> tuple[str, list[str]]:
         """A run, the small ones more often, and where to sit, best first."""
         if offering not in self.runs:
             names = list(self.runs)
-            offering = dice.choices(names, [4 if sum(self.runs[name].values()) < 5 else 2 for name in names])[0]
-        arenas = list(self.runs[offering])
+            weights = [4 if sum(self.runs[name].arenas.values()) < 6 else 2 for name in names]
+            offering = dice.choices(names, weights)[0]
+        arenas = list(self.runs[offering].arenas)
         dice.shuffle(arenas)
         return offering, arenas[: dice.randint(1, len(arenas))]
 
@@ -73,6 +88,7 @@ class Workload:
         self.market = Market()
         self.partners: list[Partner] = []
         self._callers: list[Caller] = []
+        self._tokens: set[str] = set()
         self._learners = [Learners(self, number) for number in range(CLIENTS)]
         self._watch: asyncio.Task[None] | None = None
 
@@ -95,6 +111,7 @@ class Workload:
         A run that enrolment never hears of is for the checker to find. Raises TimeoutError when it knows none.
         """
         self._watch = asyncio.create_task(self._follow())
+        self._stack.sink.reader = self._deliver
         arenas = [part for arena in ARENAS for part in ("--arena", arena)]
         for slug, kind in (("fjord", KafkaPartner), ("nord", HttpPartner)):
             made = json.loads(
@@ -116,7 +133,7 @@ class Workload:
         wanted = sum(len(partner.courses) for partner in self.partners)
         give_up = time.monotonic() + READY_S
         while True:
-            offerings = list(self.market.runs)
+            offerings = [*self.market.runs, *self.market.steady]
             known = [await self._known(one) for one in offerings]
             if len(offerings) == wanted and all(known):
                 return
@@ -146,8 +163,31 @@ class Workload:
     def catalogue(self) -> str:
         return f"{self._stack.url('catalogue')}/api/catalogue/v1"
 
+    @property
+    def links(self) -> str:
+        """Where the links of a mail lead: their host is the gateway's, which is not part of a fault run."""
+        return f"{self._stack.url('enrolment')}/tilbud"
+
+    @property
+    def canaries(self) -> list[str]:
+        """What no log, topic, metric or reason may hold: names, addresses, and the tokens of links."""
+        return [
+            *CANARIES,
+            *sorted(self._tokens, key=lambda token: hashlib.sha256(token.encode()).digest())[:MOST_TOKENS],
+        ]
+
     def token(self, learner: str) -> str:
         return self._stack.token(learner)
+
+    def _deliver(self, recipient: str, content: bytes) -> None:
+        """A mail has come: what it says of an offer goes to the learner."""
+        text = content.replace(b"=\r\n", b"").replace(b"=\n", b"")  # quoted-printable breaks long lines
+        tokens = {verb.decode(): token.decode() for token, verb in LINK.findall(text)}
+        learner, course = recipient.partition("@")[0], COURSE.search(text)
+        if len(tokens) == 2 and course is not None:
+            self._tokens |= set(tokens.values())
+            client = self._learners[int(learner.split("-")[1])]
+            client.letters.append(Letter(learner, course[1].decode(), tokens["godta"], tokens["avslaa"]))
 
     async def _known(self, offering: str) -> bool:
         url = self.url(f"/offerings/{offering}")
@@ -168,102 +208,3 @@ class Workload:
             with contextlib.suppress(KafkaError, OSError):
                 await consumer.stop()
             await asyncio.sleep(1)
-
-
-class Learners:
-    """One client, and the learners who use it one after the other."""
-
-    def __init__(self, workload: Workload, number: int) -> None:
-        self.who = f"client-{number}"
-        self._workload = workload
-        self._dice = workload.dice(self.who)
-        self.caller = workload.caller(self.who)
-        self._names = [f"laerer-{number}-{n}" for n in range(LEARNERS // CLIENTS)]
-        self._tokens: dict[str, str] = {}
-        self._held: list[tuple[str, str, str]] = []  # learner, offering, enrolment
-        self._past: deque[Operation] = deque(maxlen=200)
-        self._news: asyncio.Queue[str] = asyncio.Queue()
-        workload.market.waiting.append(self._news)
-
-    async def live(self, rate: float, stopping: asyncio.Event) -> None:
-        """So many operations a second, at uneven times, until told to stop; and a try for each new run at once."""
-        while not stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                opened = await asyncio.wait_for(self._news.get(), min(2.0, self._dice.expovariate(rate)))
-                await self._rush(opened)
-                continue
-            kind = self._dice.choices(list(MIX), list(MIX.values()))[0]
-            await {
-                "enrol": self._enrol,
-                "withdraw": self._withdraw,
-                "read": self._read,
-                "seats": self._seats,
-                "browse": self._browse,
-                "late": self._late,
-            }[kind]()
-
-    def _op(self, f: str, method: str, path: str, learner: str | None, body: Any, said: Any, keyed: bool) -> Operation:
-        token = None
-        if learner is not None:
-            token = self._tokens[learner] = self._tokens.get(learner) or self._workload.token(learner)
-        name = self._workload.name(self.who)
-        return Operation(f, name, method, self._workload.url(path), token, body, said, keyed)
-
-    async def _rush(self, opened: str) -> None:
-        """Ask whether enrolment has it yet, and for a seat as soon as it has."""
-        for _ in range(12):
-            op = self._op("seats", "GET", f"/offerings/{opened}", None, None, {"offering": opened}, keyed=False)
-            if (await self.caller.once(self.who, op))["kind"] == "ok":
-                await self._enrol(opened)
-                return
-            await asyncio.sleep(0.25)
-
-    async def _enrol(self, opened: str = "") -> None:
-        learner = self._dice.choice(self._names)
-        offering, places = self._workload.market.choose(self._dice, opened)
-        there = any((learner, offering) == held[:2] for held in self._held)
-        if there and self._dice.random() > 0.1:  # sometimes one forgets, and is told
-            return
-        op = self._op("enrol", "POST", f"/offerings/{offering}/enrolments", learner, None, {}, keyed=True)
-        # The name is the operation's own, so that whatever comes of it can be traced to it.
-        name, other = f"{NAME} {op.id} {NUMBER}", f"{NAME} {op.id} annen"
-        contact = {"email": f"{learner}@{HOST}", "language": self._dice.choice(("nb", "nn", "en"))}
-        op.body = {"places": places, "name": name, "contact": contact}
-        op.other = {**op.body, "name": other}
-        op.said = {"learner": learner, "offering": offering, "places": places, "name": name, "other_name": other}
-        answer = await self.caller.play(self.who, op)
-        if answer is not None:
-            self._held.append((learner, offering, answer["body"]["enrolment_id"]))
-            self._past.append(op)
-
-    async def _withdraw(self) -> None:
-        if not self._held:
-            return
-        learner, offering, enrolment = self._held.pop(self._dice.randrange(len(self._held)))
-        said = {"learner": learner, "offering": offering, "enrolment": enrolment}
-        op = self._op("withdraw", "POST", f"/enrolments/{enrolment}/withdraw", learner, None, said, keyed=True)
-        if await self.caller.play(self.who, op) is not None:
-            self._past.append(op)
-
-    async def _read(self) -> None:
-        if not self._held:
-            return
-        learner, offering, enrolment = self._dice.choice(self._held)
-        path = f"/enrolments/{enrolment}" if self._dice.random() < 0.5 else "/me/enrolments"
-        said = {"learner": learner, "offering": offering, "enrolment": enrolment}
-        await self.caller.once(self.who, self._op("read", "GET", path, learner, None, said, keyed=False))
-
-    async def _seats(self) -> None:
-        offering, _ = self._workload.market.choose(self._dice)
-        op = self._op("seats", "GET", f"/offerings/{offering}", None, None, {"offering": offering}, keyed=False)
-        await self.caller.once(self.who, op)
-
-    async def _browse(self) -> None:
-        op = self._op("browse", "GET", "", None, None, {}, keyed=False)
-        op.url = f"{self._workload.catalogue}/courses?q=kurs"
-        await self.caller.once(self.who, op)
-
-    async def _late(self) -> None:
-        """A request that was answered long ago is sent again."""
-        if self._past:
-            await self.caller.persist(self.who, self._dice.choice(self._past))

@@ -2,9 +2,17 @@
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 
+from tests.faults.evidence import Row
 from tests.faults.model import World, digest
 from tests.faults.verdict import Looked, outcomes
+
+SAYS = {"associated": "LearnerEnrolled", "queued": "LearnerQueued", "pending": "EnrolmentPending"}
+# An enrolment that is given up is spoken of by one of these: who leaves what has lapsed already changes nothing.
+LEFT = {"LearnerWithdrew", "SeatOfferLapsed", "SeatOfferDeclined"}
+ANSWERED = {"accept": ("accepted", "LearnerEnrolled"), "decline": ("declined", "SeatOfferDeclined")}
+LASTING = ("associated", "finished", "cancelled")  # what an accepted seat may become
 
 
 def no_lost_write(world: World) -> Looked:
@@ -15,7 +23,7 @@ def no_lost_write(world: World) -> Looked:
     for row in world.rows("enrolment.outbox"):
         about[row["subject"]].add(json.loads(row["payload"])["type"].split(".")[-2] if not row["headers"] else "copy")
     found = Looked({"enrolled": 0, "withdrawn": 0, "published over HTTP": 0, "published over Kafka": 0})
-    never = [lines for _, lines in world.of("enrol", "withdraw") if not outcomes(lines, "ok")]
+    never = [lines for _, lines in world.of("enrol", "withdraw", *ANSWERED) if not outcomes(lines, "ok")]
     found.also["unknown"] = sum(1 for lines in never if outcomes(lines, "info"))
     for name, lines in world.of("enrol", "withdraw"):
         found.seen["enrolled" if lines[0]["f"] == "enrol" else "withdrawn"] += bool(outcomes(lines, "ok"))
@@ -23,19 +31,48 @@ def no_lost_write(world: World) -> Looked:
             there = rows.get(told["body"]["enrolment_id"])
             kinds = about.get(told["body"]["enrolment_id"], set())
             if lines[0]["f"] == "enrol":
-                wanted = "LearnerEnrolled" if told["body"]["state"] == "associated" else "LearnerQueued"
+                wanted = SAYS[told["body"]["state"]]
                 if there is None or there["offering_id"] != lines[0]["offering"]:
                     found.wrong.append((f"operation {name} was answered, and its enrolment is not there", lines))
                 elif wanted not in kinds:
                     found.wrong.append((f"{wanted} was never said of {there['id']}", [*lines, there, sorted(kinds)]))
             else:
-                if there is None or there["state"] != "cancelled" or "LearnerWithdrew" not in kinds:
+                if there is None or there["state"] != "cancelled" or not kinds & LEFT:
                     found.wrong.append((f"operation {name} withdrew, and it did not last", [*lines, there]))
         if by_name[lines[0].get("name")] > 1:
             found.wrong.append((f"operation {name} had its effect more than once", lines))
+    _answered(world, rows, about, found)
     _published(world, found)
     _read_again(world, found)
     return found
+
+
+def answers(world: World) -> Iterator[tuple[str, list[Row], str | None]]:
+    """Each answer to an offer: operation, its lines, the enrolment; a link's token names the offer it came with."""
+    by_token = {row[f]: row["enrolment_id"] for row in world.rows("enrolment.offers") for f in ANSWERED}
+    for name, lines in world.of(*ANSWERED):
+        first = lines[0]
+        yield name, lines, first["enrolment"] if first["way"] == "http" else by_token.get(first["digest"])
+
+
+def _answered(world: World, rows: dict[str, Row], about: dict[str, set[str]], found: Looked) -> None:
+    """A seat that was accepted is the learner's until they leave it; who has declined does not have that one."""
+    found.seen |= {"accepted": 0, "declined": 0, "answered by a link": 0}
+    steps: dict[str, list[Row]] = defaultdict(list)
+    for row in world.rows("enrolment.changes"):
+        steps[row["enrolment_id"]].append(row)
+    for name, lines, enrolment in answers(world):
+        if not outcomes(lines, "ok"):
+            continue
+        why, event = ANSWERED[lines[0]["f"]]
+        found.seen[why] += 1
+        found.seen["answered by a link"] += lines[0]["way"] == "link"
+        mine = steps[enrolment or ""]
+        at = next((n for n, row in enumerate(mine) if row["why"] == why), None)
+        if enrolment not in rows or at is None or event not in about[enrolment]:
+            found.wrong.append((f"operation {name} was answered, and nothing was {why}", [*lines, *mine]))
+        elif why == "accepted" and any(row["to_state"] not in LASTING for row in mine[at:]):
+            found.wrong.append((f"operation {name} accepted a seat, and it did not last", [*lines, *mine]))
 
 
 def _read_again(world: World, found: Looked) -> None:
@@ -77,12 +114,16 @@ def _published(world: World, found: Looked) -> None:
                 found.wrong.append((f"record {name} was acked, and is not on its topic", lines))
 
 
+# How one may ask, by the columns' names, and what it means to leave it out.
+USUAL = {"group_name": None, "wait_for_earlier": True, "on_lapse": None}
+
+
 def no_phantom(world: World) -> Looked:
     """V2: everything that is there was asked for, as it is there."""
     asked = {lines[0]["name"]: lines for _, lines in world.of("enrol")}
     left = {lines[0]["enrolment"] for _, lines in world.of("withdraw")}
     subjects = {row["id"]: row["subject"] for row in world.rows("enrolment.learners")}
-    found = Looked({"enrolments": 0, "withdrawals": 0, "courses": 0})
+    found = Looked({"enrolments": 0, "withdrawals": 0, "answers": 0, "courses": 0})
     for row in world.rows("enrolment.enrolments"):
         found.seen["enrolments"] += 1
         lines = asked.get(row["name"], [])
@@ -93,8 +134,19 @@ def no_phantom(world: World) -> Looked:
             found.wrong.append(("this was refused for certain, and is there all the same", [row, *lines]))
         elif list(row["choices"]) != first["places"]:
             found.wrong.append(("other places were asked for", [row, *lines]))
+        elif any(row[name] != first.get(name, usual) for name, usual in USUAL.items()):
+            found.wrong.append(("it was asked for in another way", [row, *lines]))
+    could: Counter[tuple[str | None, str]] = Counter()
+    for _, lines, enrolment in answers(world):
+        could[enrolment, ANSWERED[lines[0]["f"]][0]] += bool(outcomes(lines, "ok") or outcomes(lines, "info"))
+    said = Counter((row["enrolment_id"], row["why"]) for row in world.rows("enrolment.changes"))
+    for (enrolment, why), count in said.items():
+        if why in ("accepted", "declined"):
+            found.seen["answers"] += count
+            if count > could[enrolment, why]:
+                found.wrong.append((f"{enrolment} was {why} {count} times, and not so often asked for", []))
     for row in world.rows("enrolment.changes"):
-        if row["by_whom"] == "learner" and row["to_state"] == "cancelled":
+        if row["why"] == "withdrawn":
             found.seen["withdrawals"] += 1
             if row["enrolment_id"] not in left:
                 found.wrong.append(("nobody withdrew from this enrolment", [row]))
@@ -110,7 +162,7 @@ def idempotent(world: World) -> Looked:
     """V11: one key has one effect and one answer; another request under it is refused."""
     effects = Counter(row["name"] for row in world.rows("enrolment.enrolments"))
     found = Looked({"keys": 0, "repeats answered the same": 0, "other requests refused": 0})
-    for name, lines in world.of("enrol", "withdraw", "partner_http"):
+    for name, lines in world.of("enrol", "withdraw", "accept", "decline", "partner_http"):
         if lines[0].get("key") is None:
             continue
         found.seen["keys"] += 1
