@@ -1,11 +1,14 @@
 """A small service in one process, and an issuer of tokens for it: for tests of the kit's HTTP side."""
 
+import asyncio
 import re
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import uvicorn
 from fastapi import APIRouter
 from httpx2 import ASGITransport, AsyncClient, Response
 from joserfc import jwt
@@ -45,6 +48,19 @@ def running(**changes: Any) -> Running:
 async def client(app: http.Application) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(transport=ASGITransport(app), base_url="http://demo.test") as asking:
         yield asking
+
+
+@asynccontextmanager
+async def served(app: http.Application) -> AsyncIterator[str]:
+    """The application behind a real socket; where it is."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
+        serving = asyncio.create_task(server.serve([listening]))
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
 
 
 @asynccontextmanager
