@@ -28,7 +28,7 @@ class Request:
     asked: Asked | None
 
 
-def the_desk(running: ThisService) -> GroupCommit[Request, Response]:
+async def the_desk(running: ThisService) -> GroupCommit[Request, Response]:
     if running.desk is None:
         raise RuntimeError("the service was built without its desk")
     return running.desk

@@ -114,7 +114,7 @@ async def _look(database: Database, offering_ids: list[UUID]) -> dict[UUID, tupl
     return found
 
 
-def the_hub(request: Request, running: ThisService) -> Hub:
+async def the_hub(request: Request, running: ThisService) -> Hub:
     state = request.app.state
     if not hasattr(state, "hub"):
         state.hub = Hub(running)

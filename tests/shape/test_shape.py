@@ -152,6 +152,16 @@ def no_transaction(path: str, text: str) -> Iterator[str]:
                 yield f"{path}:{node.lineno} opens or ends a transaction: leave that to the door"
 
 
+def no_threads(path: str, text: str) -> Iterator[str]:
+    """FastAPI calls a plain function in a thread: each request would wait for one, and a rush makes forty of them."""
+    plain = {node.name for node in nodes(text) if isinstance(node, ast.FunctionDef)}
+    for node in nodes(text):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Depends" and node.args:
+            name = ast.unparse(node.args[0])
+            if name in plain:
+                yield f"{path}:{node.lineno} depends on {name}, which is not async"
+
+
 def of_any_machine(path: str, text: str) -> Iterator[str]:
     """A clone works on any machine."""
     for number, line in enumerate(text.splitlines(), 1):
@@ -183,6 +193,7 @@ RULES: list[tuple[Check, Callable[[], list[str]]]] = [
     (given_time, lambda: files(*PURE)),
     (standard_library, lambda: files(*PURE)),
     (no_transaction, lambda: files("services/*/store/*.py", *(f"services/*/{name}.py" for name in UNDER_A_DOOR))),
+    (no_threads, lambda: files("services/**/*.py", "kit/*.py")),
     (of_any_machine, lambda: [path for path in tracked() if path != "tests/shape/test_shape.py"]),
 ]
 BREACHES: list[tuple[Check, str]] = [
@@ -208,6 +219,7 @@ BREACHES: list[tuple[Check, str]] = [
     (standard_library, "from services.enrolment.store import seats"),
     (no_transaction, "async def f(c):\n    async with c.transaction(): ..."),
     (no_transaction, "async def f(running): await running.database.run(g)"),
+    (no_threads, "def desk(): ...\nDesk = Annotated[int, Depends(desk)]"),
     (of_any_machine, "--index-url https://example.no/simple"),
     (of_any_machine, f"cd /{'root'}/kursnett"),  # spelled apart, so that no path of a machine stands in this tree
 ]
