@@ -65,6 +65,47 @@ CONTROLS: dict[str, Control] = {
         behind="CHECK (taken <= capacity), and that one process decides one batch at a time",
         statements={"enrolment": ("ALTER TABLE places DROP CONSTRAINT IF EXISTS offering_not_oversold",)},
     ),
+    "fill": Control(
+        "the path that fills a freed seat, after a withdrawal or an answer",
+        "V7",
+        (Patch("services.enrolment.commands", "        await work.fill(offering_id, path)\n", "        pass\n"),),
+    ),
+    "line-order": Control(
+        "the order of the line",
+        "V8",
+        (
+            Patch(
+                "services.enrolment.store.enrolments",
+                "ORDER BY e.rank, e.queue_number LIMIT",
+                "ORDER BY e.rank DESC, e.queue_number DESC LIMIT",
+            ),
+        ),
+    ),
+    "database-clock": Control(
+        "the database's clock, instead of a process's own that is ten minutes slow",
+        "V9",
+        (
+            Patch(
+                "services.enrolment.work",
+                "await seats.now(conn), settings)",
+                'await seats.now(conn) - __import__("datetime").timedelta(minutes=10), settings)',
+            ),
+        ),
+    ),
+    "fresh-reads": Control(
+        "reading an enrolment from the database, instead of from memory",
+        "V10",
+        (
+            Patch(
+                "services.enrolment.api",
+                "        found = await enrolments.own_enrolment(conn, enrolment_id, *login(caller))\n",
+                '        old = vars(router).setdefault("old", {})\n'
+                "        if enrolment_id not in old:\n"
+                "            old[enrolment_id] = await enrolments.own_enrolment(conn, enrolment_id, *login(caller))\n"
+                "        found = old[enrolment_id]\n",
+            ),
+        ),
+    ),
     "inbox-key": Control(
         "the inbox's unique key",
         "V5",
