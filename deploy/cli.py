@@ -29,6 +29,7 @@ for group in (operate.partners, operate.parked, operate.consumer):
     app.command(group)
 for operating in (operate.replay, operate.republish, operate.timeline, operate.demo):
     app.command(operating)
+app.command(operate.bring_in, name="import")
 
 
 def main() -> None:

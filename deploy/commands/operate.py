@@ -72,6 +72,16 @@ _group(consumer, "resume", "Let one, or all, go on. Example: `kursnett consumer 
 _group(consumer, "status", "Show each: paused, lag, parked; --json. Example: `kursnett consumer status enrolment`")
 
 
+def bring_in(file: Rest = "", *arguments: Rest) -> None:
+    """Take in a CSV file of courses for a partner, all of it or nothing; `--partner SLUG`, `--dry-run`, `--json`.
+
+    Example: `kursnett import courses.csv --partner torgar --dry-run`
+    """
+    if not file or file[0] == "-":
+        raise Trouble("Say which file.", "Example: kursnett import courses.csv --partner torgar --dry-run")
+    _pass_on("catalogue", "import", file, *arguments)
+
+
 def replay(service: Rest = "", *arguments: Rest) -> None:
     """Let a service's consumers, or those named, read again what was written since an instant; no mail is sent again.
 

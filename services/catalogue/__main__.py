@@ -1,10 +1,12 @@
-"""`python -m services.catalogue serve | migrate | partners …`."""
+"""`python -m services.catalogue serve | migrate | partners | import …`."""
 
 import asyncio
 import json
 import re
 import sys
 from collections.abc import Coroutine
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import asyncpg
@@ -16,10 +18,12 @@ from kit import topics
 from kit.database import connect
 from kit.service import main
 from kit.settings import read
-from services.catalogue import commands
+from services.catalogue import commands, sheet
 from services.catalogue.app import build
 from services.catalogue.domain import Rule
+from services.catalogue.imports import Imported, bring_in
 from services.catalogue.settings import CatalogueSettings
+from services.catalogue.sheet import Unreadable
 from services.catalogue.store import partners
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
@@ -68,6 +72,38 @@ def operators(app: cyclopts.App) -> None:
         for row in () if as_json else rows:
             print(f"{row['slug']:<20} {row['state']:<12} {row['name']}  ({', '.join(row['arenas'])})")
 
+    @app.command(name="import")
+    def _import(
+        file: Path,
+        *,
+        partner: str,
+        dry_run: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+        as_json: Json = False,
+    ) -> None:
+        """Take in a CSV file of courses for a partner; all of it or nothing. Ends with 1 when it has mistakes.
+
+        Example: import courses.csv --partner torgar --dry-run
+        """
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            sys.exit(f"{file} cannot be read: {error.strerror}.")
+        try:
+            found = _end(brought_in(read(CatalogueSettings), partner, content, dry_run), f"{file} was not taken in")
+        except Unreadable as error:
+            if as_json:
+                print(json.dumps({"errors": [asdict(one) for one in error.mistakes]}, ensure_ascii=False))
+                sys.exit(1)
+            lines = [f"row {one.row:<5} {one.column:<14} {one.detail}" for one in error.mistakes]
+            sys.exit("\n".join([*lines, f"{file} was not taken in: mend these, and run it again."]))
+        if as_json:
+            print(found.model_dump_json())
+            return
+        for item in found.items:
+            print(f"row {item.row:<5} {item.outcome:<10} {item.code}{'/' + item.key if item.key else ''}")
+        word = "would be " if dry_run else ""
+        print(f"{found.created} {word}created, {found.changed} {word}changed, {found.unchanged} as they were.")
+
 
 def _end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
     """What the work gives; ends the process with one sentence when it fails for a reason that an operator can mend."""
@@ -96,6 +132,26 @@ async def add(
         await conn.close()
     kafka = {"bootstrap": settings.kafka_bootstrap, "security_protocol": "PLAINTEXT"}
     return {"slug": slug, "key": key, "kafka": {**kafka, "mechanism": None, "username": None, "password": None}}
+
+
+async def brought_in(settings: CatalogueSettings, partner: str, content: bytes, dry_run: bool) -> Imported:
+    """Take in a file in one transaction, or find out what it would do. Raises Unreadable and Rule."""
+    whole = sheet.read(content)
+    conn = await connect(settings, "operator")
+    try:
+        transaction = conn.transaction()
+        await transaction.start()
+        try:
+            if await partners.known(conn, partner) is None:
+                raise Rule("unknown_partner", "partner", f"{partner} is not a partner; see: partners list")
+            found = await bring_in(conn, partner, whole, dry_run)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.rollback() if dry_run else transaction.commit())
+        return found
+    finally:
+        await conn.close()
 
 
 async def listed(settings: CatalogueSettings) -> list[dict[str, Any]]:

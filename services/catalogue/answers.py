@@ -26,7 +26,7 @@ class IntakeItem(BaseModel):
 
     at: datetime
     outcome: Literal["taken", "refused", "parked"]
-    way: Literal["http", "kafka"]
+    way: Literal["http", "kafka", "csv"]
     what: str | None
     code: str | None
     reason: str | None

@@ -60,3 +60,8 @@ def alternatives(runs: Iterable[Run], course_id: UUID, subjects: Collection[str]
     akin = [run for run in runs if run.course_id == course_id or not set(subjects).isdisjoint(run.subjects)]
     akin.sort(key=lambda run: (run.course_id != course_id, run.starts_at, run.offering_id))
     return akin[:MOST_ALTERNATIVES]
+
+
+def eqf(level: str | None) -> int | None:
+    """The European level of a Norwegian one: the same number, without the parts of it (4A, 5.1)."""
+    return int(level[0]) if level else None

@@ -79,8 +79,8 @@ def test_every_route_tells_its_problems(service: str) -> None:
 def test_every_body_is_described_field_by_field_and_takes_no_other(service: str) -> None:
     document = json.loads((openapi.HTTP / f"{service}.openapi.json").read_text())
     for name, operation in operations(document):
-        if "requestBody" not in operation:
-            continue
+        if "application/json" not in operation.get("requestBody", {}).get("content", {}):
+            continue  # a file of courses has columns, not fields
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         reference = schema.get("$ref") or schema["anyOf"][0]["$ref"]
         body = document["components"]["schemas"][reference.rpartition("/")[2]]

@@ -17,8 +17,8 @@ from kit import http, migrations
 from kit.database import Connection, connect
 from kit.running import Running
 from services.catalogue import __main__ as catalogue
-from services.catalogue import api, events
-from services.catalogue.app import MIGRATIONS
+from services.catalogue import events
+from services.catalogue.app import MIGRATIONS, ROUTERS
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import courses
@@ -105,7 +105,7 @@ async def world(servers: Servers) -> AsyncIterator[World]:
     partner = f"p-{uuid.uuid4().hex[:12]}"  # a topic of its own on the broker that all tests share
     made = await catalogue.add(settings, partner, "Sveiseskolen", None, ["online", "mosjoen"])
     async with running(settings, "catalogue") as here:
-        app = http.build(here, [api.router])
+        app = http.build(here, ROUTERS)
         issuer = Issuer()
         issuer.serve(app.state.keys)
         async with held_to_its_word(app) as asking:

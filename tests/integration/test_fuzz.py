@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kit import http
-from services.catalogue import api as catalogue
+from services.catalogue.app import ROUTERS as CATALOGUE
 from services.enrolment.app import ROUTERS
 from tests.delivery import Servers
 from tests.integration import test_catalogue, test_enrolment_http
@@ -112,7 +112,7 @@ async def test_the_catalogue_answers_as_its_document_says(
     servers: Servers, tmp_path: Path, how_long: Sequence[str]
 ) -> None:
     async with test_catalogue.world(servers) as here:
-        app = http.build(here.here, [catalogue.router])
+        app = http.build(here.here, CATALOGUE)
         here.issuer.serve(app.state.keys)
         course, _ = await here.put("SV-1", COURSE), await here.put("SV-2", COURSE)
         offering = await here.put("SV-1/offerings/v27", DATES)

@@ -79,7 +79,7 @@ async def test_each_of_a_batch_gets_its_own_answer(servers: Servers) -> None:
         ]
         outcomes = await asyncio.gather(*(together.submit(ask) for ask in asks), return_exceptions=True)
         told = [one.slug if isinstance(one, Problem) else getattr(one, "state", one) for one in outcomes]
-        assert told == ["associated", "already-enrolled", "invalid", "not-found", "associated", "not-found"]
+        assert told == ["associated", "already-enrolled", "unknown-place", "not-found", "associated", "not-found"]
 
 
 async def test_two_processes_sell_each_seat_once(servers: Servers) -> None:

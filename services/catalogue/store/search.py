@@ -1,24 +1,168 @@
-"""SQL of finding courses."""
+"""SQL of finding courses: by words and filters, in one of three orders, and how many there are of each kind."""
 
+from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from kit.database import Connection
 from services.catalogue.store import Row
 
 
-async def search(conn: Connection, q: str, partner: str | None, after: UUID | None, limit: int) -> list[Row]:
-    """Courses in the order they came, whose code or a title holds the words."""
-    return await conn.fetch(
-        """
-        SELECT id, partner, code, content FROM courses
-        WHERE NOT withdrawn
-          AND ($1 = '' OR position(lower($1) in lower(code)) > 0
-               OR EXISTS (SELECT FROM jsonb_each_text(content->'title') WHERE position(lower($1) in lower(value)) > 0))
-          AND ($2::text IS NULL OR partner = $2) AND ($3::uuid IS NULL OR id > $3)
-        ORDER BY id LIMIT $4
-        """,
-        q,
-        partner,
-        after,
-        limit,
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked for. None, or an empty list, is no condition.
+
+    A run counts when it is to come, or starts at `since` or later when that is given. `words` must be there (each a
+    word, a phrase in quotation marks, or several with `or`), `without` must not; `typed` begins a word that is there.
+    """
+
+    partner: str | None = None
+    subject: str | None = None
+    level: str | None = None
+    language: str | None = None
+    withdrawn: bool = False
+    arena: str | None = None
+    since: datetime | None = None
+    words: list[str] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    typed: str = ""
+
+    @property
+    def told(self) -> tuple[object, ...]:
+        """$1 to $10 of the statements below."""
+        course = (self.partner, self.subject, self.level, self.language, self.withdrawn)
+        return (*course, self.arena, self.since, self.words, self.without, self.typed)
+
+    @property
+    def by_words(self) -> bool:
+        return bool(self.words or self.without or self.typed)
+
+
+QUERY = "course_query($8, $9, $10)"
+RUN = """
+    offerings.state = 'scheduled' AND offerings.starts_at >= coalesce($7, app_now())
+    AND ($6::text IS NULL OR offerings.arenas @> ARRAY[$6])
+"""
+FITS = """
+    ($5::boolean OR NOT courses.withdrawn)
+    AND ($1::text IS NULL OR courses.partner = $1) AND ($2::text IS NULL OR courses.subjects @> ARRAY[$2])
+    AND ($3::text IS NULL OR courses.level = $3) AND ($4::text IS NULL OR courses.language = $4)
+"""
+HAS_A_RUN = f"""
+    (($6::text IS NULL AND $7::timestamptz IS NULL)
+     OR EXISTS (SELECT FROM offerings WHERE offerings.course_id = courses.id AND {RUN}))
+"""
+ANYWHERE = f"((cardinality($8::text[]) + cardinality($9::text[]) = 0 AND $10 = '') OR courses.all_words @@ {QUERY})"
+# With what was looked for left out of a text, where it stands elsewhere says nothing: then the whole text is asked too.
+NOWHERE = f"(cardinality($9::text[]) = 0 OR courses.all_words @@ {QUERY})"
+SHOWN = """
+    courses.id, courses.partner, courses.code, courses.subjects, courses.level, courses.language, courses.title_order,
+    courses.content->>'title' AS title, courses.content->>'summary' AS summary,
+    courses.content->>'studiepoeng' AS studiepoeng, (courses.content->>'price_ore')::int AS price_ore
+"""
+NEXT = f"""
+    LEFT JOIN LATERAL (
+        SELECT min(offerings.starts_at) AS starts_at, array_agg(DISTINCT arena ORDER BY arena) AS arenas
+        FROM offerings, unnest(offerings.arenas) AS arena WHERE offerings.course_id = page.id AND {RUN}
+    ) AS run ON true
+"""  # noqa: S608 - constants alone, here and below
+BY_TITLE = f"""
+    SELECT page.*, run.* FROM (
+        SELECT {SHOWN} FROM courses WHERE {FITS} AND {HAS_A_RUN} AND {ANYWHERE}
+        AND ($11::text IS NULL OR (courses.title_order, courses.id) > ($11, $12::uuid))
+        ORDER BY courses.title_order, courses.id LIMIT $13
+    ) AS page {NEXT} ORDER BY page.title_order, page.id
+"""  # noqa: S608
+BY_START = f"""
+    SELECT page.*, run.arenas FROM (
+        SELECT {SHOWN}, offerings.starts_at FROM offerings JOIN courses ON courses.id = offerings.course_id
+        WHERE {RUN} AND {FITS} AND {ANYWHERE}
+        AND ($11::timestamptz IS NULL OR (offerings.starts_at, offerings.course_id) > ($11, $12::uuid))
+        AND NOT EXISTS (
+            SELECT FROM offerings AS sooner WHERE sooner.course_id = offerings.course_id
+            AND sooner.state = 'scheduled' AND sooner.starts_at >= coalesce($7, app_now())
+            AND ($6::text IS NULL OR sooner.arenas @> ARRAY[$6])
+            AND (sooner.starts_at, sooner.id) < (offerings.starts_at, offerings.id)
+        )
+        ORDER BY offerings.starts_at, offerings.course_id LIMIT $13
+    ) AS page {NEXT} ORDER BY page.starts_at, page.id
+"""  # noqa: S608
+# Where the words were found: in the title or code, then in the summary too, then anywhere. Alike: as they came.
+PLACES = (
+    f"courses.title_words @@ {QUERY} AND {NOWHERE}",
+    f"courses.brief_words @@ {QUERY} AND NOT courses.title_words @@ {QUERY} AND {NOWHERE}",
+    f"courses.all_words @@ {QUERY} AND NOT courses.brief_words @@ {QUERY}",
+)
+BY_WORDS = tuple(
+    f"""
+    SELECT page.*, run.* FROM (
+        SELECT {SHOWN} FROM courses WHERE {FITS} AND {HAS_A_RUN} AND {place}
+        AND ($11::uuid IS NULL OR courses.id > $11)
+        ORDER BY courses.id LIMIT $12
+    ) AS page {NEXT} ORDER BY page.id
+    """  # noqa: S608
+    for place in PLACES
+)
+
+# Each kind is counted under all the other conditions, so that a reader sees what another choice would give.
+COUNTS = f"""
+    WITH found AS MATERIALIZED (
+        SELECT *, ($6::text IS NULL OR arenas @> ARRAY[$6]) AND ($7::timestamptz IS NULL OR arenas <> '{{}}') AS run_fits
+        FROM (
+            SELECT partner, subjects, level, language,
+                   ($1::text IS NULL OR partner = $1) AS partner_fits,
+                   ($2::text IS NULL OR subjects @> ARRAY[$2]) AS subject_fits,
+                   ($3::text IS NULL OR level = $3) AS level_fits,
+                   ($4::text IS NULL OR language = $4) AS language_fits,
+                   ARRAY(
+                       SELECT DISTINCT arena FROM offerings, unnest(offerings.arenas) AS arena
+                       WHERE course_id = courses.id AND state = 'scheduled' AND starts_at >= coalesce($7, app_now())
+                   ) AS arenas
+            FROM courses WHERE ($5::boolean OR NOT withdrawn) AND {ANYWHERE}
+        ) AS matched
     )
+    SELECT 'partner' AS kind, partner AS value, count(*) AS courses FROM found
+    WHERE subject_fits AND level_fits AND language_fits AND run_fits GROUP BY partner
+    UNION ALL
+    SELECT 'subject', subject, count(*) FROM found, unnest(subjects) AS subject
+    WHERE partner_fits AND level_fits AND language_fits AND run_fits GROUP BY subject
+    UNION ALL
+    SELECT 'level', level, count(*) FROM found
+    WHERE level IS NOT NULL AND partner_fits AND subject_fits AND language_fits AND run_fits GROUP BY level
+    UNION ALL
+    SELECT 'language', language, count(*) FROM found
+    WHERE partner_fits AND subject_fits AND level_fits AND run_fits GROUP BY language
+    UNION ALL
+    SELECT 'arena', arena, count(*) FROM found, unnest(arenas) AS arena
+    WHERE partner_fits AND subject_fits AND level_fits AND language_fits GROUP BY arena
+    ORDER BY kind, courses DESC, value
+"""  # noqa: S608
+
+
+async def by_title(conn: Connection, wanted: Wanted, after: tuple[str, UUID] | None, limit: int) -> list[Row]:
+    """Courses in Norwegian order of their titles; `after` is the order and id of the last one seen."""
+    return await _planned(conn, BY_TITLE, *wanted.told, *(after or (None, None)), limit)
+
+
+async def by_start(conn: Connection, wanted: Wanted, after: tuple[datetime, UUID] | None, limit: int) -> list[Row]:
+    """Courses that have a run, by the start of the first that fits."""
+    return await _planned(conn, BY_START, *wanted.told, *(after or (None, None)), limit)
+
+
+async def by_words(conn: Connection, wanted: Wanted, place: int, after: UUID | None, limit: int) -> list[Row]:
+    """Courses where the words are in that one of `PLACES` and none before it, in the order they came."""
+    return await _planned(conn, BY_WORDS[place], *wanted.told, after, limit)
+
+
+async def counts(conn: Connection, wanted: Wanted) -> list[Row]:
+    """(kind, value, courses): how many there are of each partner, subject, level, language and arena, most first."""
+    return await _planned(conn, COUNTS, *wanted.told)
+
+
+async def _planned(conn: Connection, statement: str, *values: object) -> list[Row]:
+    """Ask with a plan for these very values: what is quick for a rare word takes a hundred times as long for `kurs`.
+
+    A statement that PostgreSQL remembers gets one plan for all after a while; one without a name is planned each time.
+    """
+    prepared = await conn.prepare(statement, name="")
+    return await prepared.fetch(*values)

@@ -1,0 +1,138 @@
+"""Takes in a partner's file of courses: the same models and rules as over HTTP and Kafka, all of it or nothing."""
+
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from kit import idempotency, openapi, problems
+from kit.database import Connection
+from kit.http import Db
+from kit.idempotency import Answer
+from kit.problems import Problem
+from services.catalogue import commands, sheet
+from services.catalogue.api import BASE, Partner, Repeatable
+from services.catalogue.domain import Rule
+from services.catalogue.sheet import Mistake, Sheet, Unreadable
+from services.catalogue.store import partners
+
+router = APIRouter(prefix=BASE, tags=["catalogue"])
+
+problems.explain(
+    "file-not-valid",
+    "The file has mistakes",
+    "`errors` names each by row and column; the header is row 1. Nothing was taken: mend the file and send it again.",
+)
+
+Outcome = Literal["created", "changed", "unchanged"]
+BODY = {"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+
+class Item(BaseModel):
+    """What became of one course or run. `key` is none for a course."""
+
+    row: int
+    code: str
+    key: str | None
+    outcome: Outcome
+
+
+class Imported(BaseModel):
+    """What was done with a file, or in a dry run would be."""
+
+    dry_run: bool
+    created: int
+    changed: int
+    unchanged: int
+    items: list[Item]
+
+
+class _Rehearsed(Exception):
+    """Carries what a dry run has found out of the transaction that it undoes."""
+
+    def __init__(self, found: Imported) -> None:
+        super().__init__()
+        self.found = found
+
+
+async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) -> Imported:
+    """Publish everything in the sheet. Raises Unreadable for broken rules, of all rows; then nothing may be kept."""
+    items: list[Item] = []
+    mistakes: list[Mistake] = []
+    for course in whole.courses:
+        try:
+            async with conn.transaction():
+                done = await commands.publish_course(conn, partner, course.code, course.text)
+        except Rule as rule:
+            mistakes.append(Mistake(course.row, rule.field, rule.text))
+            continue
+        items.append(Item(row=course.row, code=course.code, key=None, outcome=_outcome(done)))
+    missed = {one.row for one in mistakes}
+    for run in whole.runs:
+        if run.row in missed:
+            continue  # its course was refused: that is one mistake, not two
+        try:
+            async with conn.transaction():
+                done = await commands.publish_offering(conn, partner, run.code, run.key, run.dates)
+        except Rule as rule:
+            column = {"places": "arena", "key": "offering"}.get(rule.field, rule.field)
+            strange = [
+                row for arena, row in run.rows.items() if column == "arena" and arena in rule.text.split(" is ")[0]
+            ]
+            mistakes.append(Mistake(strange[0] if strange else run.row, column, rule.text))
+            continue
+        items.append(Item(row=run.row, code=run.code, key=run.key, outcome=_outcome(done)))
+    if mistakes:
+        raise Unreadable(mistakes)
+    if not dry_run:
+        for item in items:
+            what = "CoursePublished" if item.key is None else "OfferingPublished"
+            await partners.note_intake(conn, partner, "csv", what, item.code)
+    counts = {name: sum(item.outcome == name for item in items) for name in ("created", "changed", "unchanged")}
+    return Imported(dry_run=dry_run, **counts, items=sorted(items, key=lambda item: (item.row, item.key or "")))
+
+
+def _outcome(done: commands.Published) -> Outcome:
+    return "created" if done.created else "changed" if done.changed else "unchanged"
+
+
+def refused(error: Unreadable) -> Problem:
+    """The mistakes as an answer."""
+    errors = [{"field": f"row {one.row} {one.column}".strip(), **asdict(one)} for one in error.mistakes]
+    words = f"{len(errors)} mistakes; the first is in row {errors[0]['row']}. Nothing was taken."
+    return Problem("file-not-valid", "The file has mistakes", 422, words, errors=errors)
+
+
+@router.post(
+    "/partners/{partner}/import",
+    response_model=Imported,
+    responses=openapi.problems(403, 409, 415, 422),
+    openapi_extra=BODY,
+)
+async def import_file(
+    partner: Partner, request: Request, database: Db, asked: Repeatable, dry_run: Annotated[bool, Query()] = False
+) -> Response:
+    """Take in courses and runs from a CSV file with `;` between its columns, one row per place; all or nothing."""
+    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    if kind.strip().lower() != "text/csv":
+        words = "The body must be sent as text/csv."
+        raise Problem("wrong-content-type", "Wrong content type", 415, words)
+    charset = next((p.split("=")[1].strip(' "') for p in parameters.split(";") if "charset=" in p.lower()), None)
+    content = await request.body()
+
+    async def work(conn: Connection) -> Response:
+        async def effect() -> Answer:
+            found = await bring_in(conn, partner, sheet.read(content, charset), dry_run)
+            if dry_run:
+                raise _Rehearsed(found)
+            return Answer(found)
+
+        return await idempotency.once(conn, None if dry_run else asked, effect)
+
+    try:
+        return await database.run(work)
+    except Unreadable as error:
+        raise refused(error) from None
+    except _Rehearsed as rehearsed:
+        return Response(rehearsed.found.model_dump_json(), media_type="application/json")

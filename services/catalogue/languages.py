@@ -1,0 +1,88 @@
+"""Which language a text is shown in: the one that was asked for, or the next best that the partner has written."""
+
+from collections.abc import Mapping
+from typing import Annotated, get_args
+
+from fastapi import Header, Query
+from pydantic import BaseModel
+
+from contracts.fields import Language
+
+# Whoever reads one of these reads the next best, too. What is missing is never translated by a machine.
+NEXT_BEST: Mapping[str, tuple[str, ...]] = {
+    "nb": ("nn", "en"),
+    "nn": ("nb", "en"),
+    "en": ("nb", "nn"),
+    "sma": ("nb", "nn", "en"),
+    "sme": ("nb", "nn", "en"),
+}
+ALIASES = {"no": "nb", "se": "sme"}  # what browsers call Norwegian, and Northern Sámi
+
+AcceptLanguage = Annotated[str | None, Header(max_length=500, description="The languages one reads, best first.")]
+TextLanguage = Annotated[Language | None, Query(description="The language of `text`; goes before Accept-Language.")]
+
+
+class Text(BaseModel):
+    """A text, and the language that it is in."""
+
+    language: str
+    text: str
+
+
+class Texts(BaseModel):
+    """The texts in the language asked for; what is not written in it, in the next best."""
+
+    title: Text
+    summary: Text | None = None
+    description: Text | None = None
+
+
+def wanted(language: str | None, accepted: str | None) -> str:
+    """The language to show: the one named, else the best of an Accept-Language that we have, else Bokmål."""
+    if language is not None:
+        return language
+    best, best_weight = "nb", 0.0
+    for part in (accepted or "").split(","):
+        tag, _, parameters = part.strip().partition(";")
+        primary = tag.strip().lower().partition("-")[0]
+        known = ALIASES.get(primary, primary)
+        weight = _weight(parameters)
+        if known in get_args(Language) and weight > best_weight:
+            best, best_weight = known, weight
+    return best
+
+
+def _weight(parameters: str) -> float:
+    name, _, value = parameters.strip().partition("=")
+    if name.strip().lower() != "q":
+        return 1.0
+    try:
+        return min(max(float(value), 0.0), 1.0)
+    except ValueError:
+        return 0.0
+
+
+def in_language(texts: Mapping[str, str] | None, language: str) -> Text | None:
+    """The text in this language or the next best; none when there is none at all."""
+    for one in (language, *NEXT_BEST[language], *(texts or ())):
+        if texts and texts.get(one):
+            return Text(language=one, text=texts[one])
+    return None
+
+
+def texts_in(content: Mapping[str, Mapping[str, str]], language: str) -> Texts:
+    """A course's title, summary and description in this language or the next best of each."""
+    title = in_language(content["title"], language)
+    if title is None:
+        raise LookupError("a course without a title")
+    return Texts(
+        title=title,
+        summary=in_language(content.get("summary"), language),
+        description=in_language(content.get("description"), language),
+    )
+
+
+def languages_of(*shown: Texts) -> str:
+    """The Content-Language of an answer that shows these."""
+    used = (text.language for one in shown for text in (one.title, one.summary, one.description) if text)
+    return ", ".join(dict.fromkeys(used))

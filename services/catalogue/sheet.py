@@ -1,0 +1,287 @@
+"""Reads a partner's file of courses: the habits of Norwegian spreadsheets, and every mistake by its row and column."""
+
+import csv
+import io
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo
+
+from pydantic import TypeAdapter, ValidationError
+
+from contracts.fields import Code
+from contracts.partner import CourseText, OfferingDates
+
+COLUMNS = (
+    *("code", "title_nb", "summary_nb", "subjects", "studiepoeng", "language", "offering", "starts_at", "ends_at"),
+    *("arena", "capacity"),
+)
+TEXTS = tuple(f"{text}_{language}" for text in ("title", "summary") for language in ("nb", "nn", "en"))
+MORE = (*TEXTS, "level", "delivery_mode", "price_ore")  # may be there
+OF_COURSE = (*TEXTS, "subjects", "studiepoeng", "language", "level", "delivery_mode", "price_ore")
+OF_RUN = ("offering", "starts_at", "ends_at", "arena", "capacity")
+MOST_ROWS = 5_000
+MOST_MISTAKES = 200  # who has more has one mistake many times
+OSLO = ZoneInfo("Europe/Oslo")
+
+_NORWEGIAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:\s+(?:kl\.?\s*)?(\d{1,2})[.:](\d{2}))?")
+_CODE = TypeAdapter(Code)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong, and where: the header is row 1. `column` is empty for the file or row as a whole."""
+
+    row: int
+    column: str
+    detail: str
+
+
+class Unreadable(Exception):
+    """The file has mistakes; none of it may be taken."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        super().__init__(f"{len(mistakes)} mistakes")
+        self.mistakes = mistakes[:MOST_MISTAKES]
+
+
+@dataclass(slots=True)
+class Course:
+    row: int
+    code: str
+    text: CourseText
+
+
+@dataclass(slots=True)
+class Run:
+    """`rows` has the row of each arena."""
+
+    row: int
+    code: str
+    key: str
+    dates: OfferingDates
+    rows: dict[str, int]
+
+
+@dataclass(slots=True)
+class Sheet:
+    """What a file says, each course and run once, in the order of their codes."""
+
+    courses: list[Course] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Row:
+    number: int
+    cells: dict[str, str]
+
+
+def read(content: bytes, charset: str | None = None) -> Sheet:
+    """The sheet in a CSV file. Raises Unreadable with every mistake that can be seen without the catalogue."""
+    rows = _rows(_decoded(content, charset))
+    mistakes: list[Mistake] = []
+    by_code: dict[str, list[_Row]] = {}
+    for row in rows:
+        mistakes += _formulas(row)
+        by_code.setdefault(row.cells["code"], []).append(row)
+    sheet = Sheet()
+    for code in sorted(by_code):
+        try:
+            _CODE.validate_python(code)
+        except ValidationError:
+            words = "must be the course's code: A-Z a-z 0-9 . _ -, at most 60 of them"
+            mistakes.append(Mistake(by_code[code][0].number, "code", words))
+            continue
+        course = _course(code, by_code[code], mistakes)
+        if course is not None:
+            sheet.courses.append(course)
+        runs: dict[str, list[_Row]] = {}
+        for row in by_code[code]:
+            if any(row.cells.get(name) for name in OF_RUN):
+                runs.setdefault(row.cells.get("offering", ""), []).append(row)
+        for key in sorted(runs):
+            run = _run(code, key, runs[key], mistakes)
+            if run is not None:
+                sheet.runs.append(run)
+    if mistakes:
+        raise Unreadable(sorted(mistakes, key=lambda one: (one.row, one.column)))
+    return sheet
+
+
+def _decoded(content: bytes, charset: str | None) -> str:
+    """UTF-8, with or without its mark, else what Excel in Norway writes (cp1252), unless the sender says which."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Unreadable([Mistake(1, "", "is UTF-16: save it as CSV UTF-8")])
+    names = [charset] if charset else ["utf-8", "cp1252"]
+    refused = Mistake(1, "", "cannot be read")
+    for name in names:
+        try:
+            text = content.decode("utf-8-sig" if name.lower() in ("utf-8", "utf8") else name)
+        except LookupError:
+            refused = Mistake(1, "", "has a charset that is not known: use utf-8 or windows-1252")
+        except UnicodeDecodeError as error:
+            row = content.count(b"\n", 0, error.start) + 1
+            refused = Mistake(row, "", f"is not {name}: save it as CSV UTF-8")
+        else:
+            if "\0" not in text:
+                return text
+            refused = Mistake(text.count("\n", 0, text.index("\0")) + 1, "", "holds a NUL: is it a CSV file?")
+    raise Unreadable([refused])
+
+
+def _rows(text: str) -> list[_Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True)
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+        lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+    except csv.Error as error:
+        raise Unreadable([Mistake(reader.line_num, "", f"is not CSV: {error}")]) from None
+    if len(header) == 1 and "," in header[0]:
+        raise Unreadable([Mistake(1, "", "has commas between its columns: use semicolons")])
+    wrong = [Mistake(1, name, "is missing from the header") for name in COLUMNS if name not in header]
+    wrong += [
+        Mistake(1, name, f"is not a column; there are {', '.join(dict.fromkeys((*COLUMNS, *MORE)))}")
+        for name in header
+        if name not in COLUMNS and name not in MORE
+    ]
+    wrong += [Mistake(1, name, "stands twice in the header") for name in {n for n in header if header.count(n) > 1}]
+    if len(lines) > MOST_ROWS:
+        wrong.append(Mistake(MOST_ROWS + 2, "", f"is one too many: a file may have {MOST_ROWS} rows"))
+    if not lines:
+        wrong.append(Mistake(1, "", "is all there is: no row follows the header"))
+    wrong += [
+        Mistake(number, "", f"has {len(line)} cells; the header has {len(header)}")
+        for number, line in lines[:MOST_ROWS]
+        if len(line) != len(header)
+    ]
+    if wrong:
+        raise Unreadable(wrong)
+    return [_Row(number, dict(zip(header, (cell.strip() for cell in line), strict=True))) for number, line in lines]
+
+
+def _formulas(row: _Row) -> list[Mistake]:
+    """A cell that a spreadsheet would run, here or where the file came from."""
+    return [
+        Mistake(row.number, name, "must not begin with = + - or @")
+        for name, cell in row.cells.items()
+        if cell[:1] in ("=", "+", "-", "@")
+    ]
+
+
+def _agreed(rows: list[_Row], names: tuple[str, ...], what: str, mistakes: list[Mistake]) -> dict[str, str]:
+    """What the rows say together: a cell may be left empty in later rows, but not say something else."""
+    found: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        for name in names:
+            cell = row.cells.get(name, "")
+            if not cell:
+                continue
+            number, first = found.setdefault(name, (row.number, cell))
+            if first != cell:
+                mistakes.append(Mistake(row.number, name, f"is another than in row {number}, for the same {what}"))
+    return {name: cell for name, (_, cell) in found.items()}
+
+
+def _course(code: str, rows: list[_Row], mistakes: list[Mistake]) -> Course | None:
+    cells = _agreed(rows, OF_COURSE, "course", mistakes)
+    body: dict[str, object] = {"title": {}, "summary": {}}
+    for text in ("title", "summary"):
+        body[text] = {n: cells[f"{text}_{n}"] for n in ("nb", "nn", "en") if f"{text}_{n}" in cells}
+    body["subjects"] = re.split(r"[\s,]+", cells["subjects"]) if "subjects" in cells else []
+    if "studiepoeng" in cells:
+        body["studiepoeng"] = cells["studiepoeng"].replace(",", ".")
+    body |= {name: cells[name] for name in ("language", "level", "delivery_mode") if name in cells}
+    if "price_ore" in cells:
+        body["price_ore"] = _whole(cells["price_ore"])
+    try:
+        return Course(rows[0].number, code, CourseText.model_validate(body))
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False, include_context=False):
+            place = [part for part in problem["loc"] if isinstance(part, str) and part != "[key]"]
+            column = "_".join(place) if "_".join(place) in OF_COURSE else place[0]
+            column = "title_nb" if column == "title" else column
+            mistakes.append(Mistake(rows[0].number, column, problem["msg"].removeprefix("Value error, ")))
+        return None
+
+
+def _run(code: str, key: str, rows: list[_Row], mistakes: list[Mistake]) -> Run | None:
+    before = len(mistakes)
+    first = rows[0]
+    mistakes += [
+        Mistake(row.number, name, "is missing: a row with a run needs it")
+        for row in rows
+        for name in ("offering", "arena", "capacity")
+        if not row.cells.get(name)
+    ]
+    cells = _agreed(rows, ("starts_at", "ends_at"), "offering", mistakes)
+    body: dict[str, object] = {}
+    for name in ("starts_at", "ends_at"):
+        if name not in cells:
+            mistakes.append(Mistake(first.number, name, "is missing: a row with a run needs it"))
+            continue
+        try:
+            body[name] = instant(cells[name], late=name == "ends_at")
+        except ValueError as error:
+            mistakes.append(Mistake(first.number, name, str(error)))
+    by_arena: dict[str, int] = {}
+    for row in rows:
+        arena = row.cells.get("arena", "")
+        if arena in by_arena:
+            mistakes.append(Mistake(row.number, "arena", f"stands in row {by_arena[arena]} already, for this offering"))
+        by_arena.setdefault(arena, row.number)
+    body["places"] = [
+        {"arena": row.cells.get("arena"), "capacity": _whole(row.cells.get("capacity", ""))} for row in rows
+    ]
+    if len(mistakes) > before:
+        return None
+    try:
+        _CODE.validate_python(key)
+        return Run(first.number, code, key, OfferingDates.model_validate(body), by_arena)
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False, include_context=False):
+            place = problem["loc"]
+            row = rows[place[1]] if len(place) > 1 and place[0] == "places" and isinstance(place[1], int) else first
+            column = str(place[-1]) if place else "offering"
+            mistakes.append(Mistake(row.number, column, problem["msg"].removeprefix("Value error, ")))
+        return None
+
+
+def _whole(cell: str) -> int | str:
+    """A whole number, or what stands there instead, for the model to refuse."""
+    plain = cell.replace(" ", "").replace("\u00a0", "")
+    return int(plain) if plain.isascii() and plain.isdecimal() and len(plain) < 10 else cell
+
+
+def instant(cell: str, late: bool = False) -> str:
+    """A time as the models want it, from ISO 8601 or as Norwegians write it; without a zone it is Oslo's.
+
+    A day alone is its beginning, or its last minute when `late`. Raises ValueError with words for the partner.
+    """
+    day, clock = _spelled(cell, late)
+    if isinstance(day, datetime):
+        return day.astimezone(UTC).isoformat()
+    wall = datetime.combine(day, clock)
+    first, second = (wall.replace(tzinfo=OSLO, fold=fold) for fold in (0, 1))
+    if first.astimezone(UTC).astimezone(OSLO).replace(tzinfo=None) != wall:
+        raise ValueError("is an hour that is left out when summer time begins: write it with its zone")
+    if first.utcoffset() != second.utcoffset():
+        raise ValueError("comes twice that night, when summer time ends: write it with its zone")
+    return first.astimezone(UTC).isoformat()
+
+
+def _spelled(cell: str, late: bool) -> tuple[date | datetime, time]:
+    whole = time(23, 59) if late else time(0)
+    if found := _NORWEGIAN.fullmatch(cell):
+        day, month, year, hour, minute = found.groups()
+        try:
+            return date(int(year), int(month), int(day)), time(int(hour), int(minute)) if hour else whole
+        except ValueError:
+            raise ValueError("is not a day or time that there is") from None
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", cell):
+            return date.fromisoformat(cell), whole
+        at = datetime.fromisoformat(cell)
+    except ValueError:
+        raise ValueError("must be a time such as 02.03.2026 18:00 or 2026-03-02T18:00:00+01:00") from None
+    return (at, whole) if at.tzinfo is not None else (at.date(), at.time())

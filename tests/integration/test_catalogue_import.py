@@ -1,0 +1,88 @@
+"""A partner's file over HTTP and on the command line: the same rules as everywhere, all of it or nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.catalogue import __main__ as command
+from tests.delivery import Servers
+from tests.integration.test_catalogue import BASE, COURSE, World, world
+
+pytestmark = pytest.mark.anyio
+
+HEADER = "code;title_nb;summary_nb;subjects;studiepoeng;language;offering;starts_at;ends_at;arena;capacity"
+GOOD = f"""{HEADER}
+SV-1;Sveising for båtbyggere;;bygg;7,5;nb;V27;01.03.2027 09:00;05.03.2027 15:00;online;12
+SV-1;;;;;;V27;;;mosjoen;8
+SV-2;Lodding;;bygg;;;;;;;
+"""
+
+
+async def send(here: World, content: str, query: str = "", **headers: str) -> Any:
+    known = {"authorization": f"Bearer {here.key}", "content-type": "text/csv"} | headers
+    return await here.asking.post(
+        f"{BASE}/partners/{here.partner}/import{query}", content=content.encode(), headers=known
+    )
+
+
+async def test_a_file_is_tried_and_then_taken_in_once(servers: Servers) -> None:
+    async with world(servers) as here:
+        tried = await send(here, GOOD, "?dry_run=true")
+        assert (tried.status_code, tried.json()["created"], tried.json()["dry_run"]) == (200, 3, True)
+        assert await here.said() == [("PartnerJoined", 1)]
+        key = {"idempotency-key": "one"}
+        taken, again = await send(here, GOOD, **key), await send(here, GOOD, **key)
+        assert taken.json() == again.json()
+        assert [(one["row"], one["code"], one["key"], one["outcome"]) for one in taken.json()["items"]] == [
+            (2, "SV-1", None, "created"),
+            (2, "SV-1", "V27", "created"),
+            (4, "SV-2", None, "created"),
+        ]
+        assert [kind for kind, _ in (await here.said())[1:]] == ["CourseCreated", "CourseCreated", "OfferingScheduled"]
+        same = (await send(here, GOOD)).json()
+        assert (same["created"], same["changed"], same["unchanged"]) == (0, 0, 3)
+        more = (await send(here, GOOD.replace("online;12", "online;20"))).json()
+        assert (more["created"], more["changed"], more["unchanged"]) == (0, 1, 2)
+        ways = {(one["way"], one["outcome"]) for one in await here.intake()}
+        assert ways == {("csv", "taken")}
+
+
+async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers: Servers) -> None:
+    async with world(servers) as here:
+        for content, row, column, says in (
+            (GOOD.replace("bygg;7,5", "bygging;7,5"), 2, "subjects", "is not a subject"),
+            (GOOD.replace("mosjoen", "sandnessjoen"), 3, "arena", "is not an arena of this partner"),
+            (GOOD.replace("online;12", "online;tolv"), 2, "capacity", "integer"),
+            (GOOD.replace("SV-2;Lodding", "SV-2;"), 4, "title_nb", ""),
+        ):
+            answer = await send(here, content)
+            assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "file-not-valid")
+            [error] = answer.json()["errors"]
+            assert (error["row"], error["column"]) == (row, column)
+            assert says in error["detail"]
+        assert await here.said() == [("PartnerJoined", 1)]
+        assert (await send(here, GOOD, **{"content-type": "application/json"})).status_code == 415
+        other = {"authorization": f"Bearer {here.issuer.token(sub='x', kursnett_partner='torgar')}"}
+        assert (await send(here, GOOD, **other)).status_code == 403
+        page = await here.asking.get("/problems/file-not-valid")
+        assert page.status_code == 200
+
+
+async def test_a_run_that_was_cancelled_is_a_mistake_of_its_row(servers: Servers) -> None:
+    async with world(servers) as here:
+        assert (await send(here, GOOD)).status_code == 200
+        await here.cancel("SV-1/offerings/V27")
+        answer = await send(here, GOOD.replace("Lodding", "Lodding og mer"))
+        assert [(one["row"], one["column"]) for one in answer.json()["errors"]] == [(2, "offering")]
+        assert (await here.put("SV-2", COURSE)).json()["version"] == 2, "the rest of the file was not taken"
+
+
+async def test_an_operator_takes_in_a_file(servers: Servers, tmp_path: Path) -> None:
+    async with world(servers) as here:
+        tried = await command.brought_in(here.settings, here.partner, GOOD.encode(), True)
+        taken = await command.brought_in(here.settings, here.partner, GOOD.encode(), False)
+        assert (tried.created, taken.created) == (3, 3)
+        kinds = [kind for kind, _ in await here.said()]
+        assert json.dumps(kinds).count("CourseCreated") == 2

@@ -1,0 +1,105 @@
+"""A partner's file is read as Norwegian spreadsheets write it, and each mistake is told by row and column."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from services.catalogue.sheet import Mistake, Unreadable, instant, read
+
+HEADER = "code;title_nb;summary_nb;subjects;studiepoeng;language;offering;starts_at;ends_at;arena;capacity"
+FIRST = "HAV-1;Havbruk på norsk;Om laks;havbruk, bygg;7,5;nb;V27;01.02.2027 18:00;01.02.2027 20.30;online;20"
+
+
+def sheet(*rows: str, header: str = HEADER) -> bytes:
+    return "\r\n".join((header, *rows, "")).encode()
+
+
+def mistakes(content: bytes, charset: str | None = None) -> list[Mistake]:
+    with pytest.raises(Unreadable) as refused:
+        read(content, charset)
+    return refused.value.mistakes
+
+
+@pytest.mark.parametrize(
+    ("encoding", "charset"), [("utf-8", None), ("utf-8-sig", None), ("cp1252", None), ("cp1252", "windows-1252")]
+)
+def test_a_file_is_read_however_excel_has_written_it(encoding: str, charset: str | None) -> None:
+    second = "HAV-1;;;;;;V27;;;bronnoysund;5"
+    found = read(sheet(FIRST, second).decode().encode(encoding), charset)
+    [course], [run] = found.courses, found.runs
+    assert course.text.title == {"nb": "Havbruk på norsk"}
+    assert (course.text.studiepoeng, course.text.subjects) == ("7.5", ["havbruk", "bygg"])
+    assert run.dates.starts_at == datetime(2027, 2, 1, 17, tzinfo=UTC)
+    assert run.dates.ends_at == datetime(2027, 2, 1, 19, 30, tzinfo=UTC)
+    assert [(place.arena, place.capacity) for place in run.dates.places] == [("online", 20), ("bronnoysund", 5)]
+    assert run.rows == {"online": 2, "bronnoysund": 3}
+
+
+def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
+    found = read(sheet("B;Bygg;;;;;;;;;", FIRST, "A;Alt;;;;;;;;;", "HAV-1;;;;;;H27;2027-09-01;2027-09-02;online;1"))
+    assert [one.code for one in found.courses] == ["A", "B", "HAV-1"]
+    assert [(one.key, one.dates.starts_at.isoformat()) for one in found.runs] == [
+        ("H27", "2027-08-31T22:00:00+00:00"),
+        ("V27", "2027-02-01T17:00:00+00:00"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "row", "column", "says"),
+    [
+        (["HAV 1;Tittel;;;;;;;;;"], 2, "code", "must be the course's code"),
+        (["A;;;;;;;;;;"], 2, "title_nb", "at least 1 item"),
+        (["A;=1+1;;;;;;;;;"], 2, "title_nb", "must not begin with"),
+        (["A;T;;;syv;;;;;;"], 2, "studiepoeng", "such as"),
+        (["A;T;;;;tysk;;;;;"], 2, "language", "'nb'"),
+        (["A;T;;;;;V;01.02.2027 18:00;01.02.2027 17:00;online;1"], 2, "ends_at", "must be after starts_at"),
+        (["A;T;;;;;V;01.13.2027;02.02.2027;online;1"], 2, "starts_at", "is not a day"),
+        (["A;T;;;;;V;i morgen;02.02.2027;online;1"], 2, "starts_at", "must be a time such as"),
+        (["A;T;;;;;V;28.03.2027 02:30;29.03.2027;online;1"], 2, "starts_at", "left out"),
+        (["A;T;;;;;V;31.10.2027 02:30;01.11.2027;online;1"], 2, "starts_at", "comes twice"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;online;mange"], 2, "capacity", "integer"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;Mo i Rana;1"], 2, "arena", "pattern"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;;1"], 2, "arena", "is missing"),
+        (["A;T;;;;;;01.02.2027;02.02.2027;online;1"], 2, "offering", "is missing"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;online;1", "A;;;;;;V;;;online;2"], 3, "arena", "row 2 already"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;online;1", "A;U;;;;;V;;;mosjoen;2"], 3, "title_nb", "another than in row 2"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;online;1", "A;;;;;;V;03.02.2027;;mosjoen;2"], 3, "starts_at", "in row 2"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;online"], 2, "", "has 10 cells; the header has 11"),
+        (['A;"T;;;;;;;;;'], 2, "", "is not CSV"),
+        (["A;T\0;;;;;;;;;"], 2, "", "NUL"),
+        ([], 1, "", "no row follows"),
+    ],
+)
+def test_a_mistake_is_told_by_its_place(rows: list[str], row: int, column: str, says: str) -> None:
+    [first, *_] = mistakes(sheet(*rows))
+    assert (first.row, first.column) == (row, column)
+    assert says in first.detail
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    found = mistakes(sheet("A;T;;;syv;;;;;;", "B;;;;;;;;;;", "C;T;;;;;V;01.02.2027;02.02.2027;online;-1"))
+    assert [(one.row, one.column) for one in found] == [(2, "studiepoeng"), (3, "title_nb"), (4, "capacity")] or [
+        (one.row, one.column) for one in found
+    ] == [(2, "studiepoeng"), (3, "title_nb"), (4, "capacity"), (4, "capacity")]
+
+
+def test_a_header_that_will_not_do_is_told_first() -> None:
+    assert mistakes(sheet(FIRST, header=HEADER.replace(";", ",")))[0].detail.startswith("has commas")
+    found = mistakes(sheet(FIRST, header=HEADER.replace("arena", "sted")))
+    assert [(one.column, one.detail.split(";")[0]) for one in found] == [
+        ("arena", "is missing from the header"),
+        ("sted", "is not a column"),
+    ]
+    assert "UTF-16" in mistakes(sheet(FIRST).decode().encode("utf-16"))[0].detail
+    assert "charset" in mistakes(sheet(FIRST), "klingon")[0].detail
+    assert mistakes(sheet(FIRST).decode().encode("cp1252"), "utf-8")[0].row == 2
+
+
+def test_a_file_of_more_rows_than_one_may_have_is_refused() -> None:
+    assert "5000 rows" in mistakes(sheet(*(f"K{n};T;;;;;;;;;" for n in range(5_001))))[0].detail
+
+
+def test_a_day_alone_is_its_beginning_or_its_last_minute() -> None:
+    assert instant("01.07.2027") == "2027-06-30T22:00:00+00:00"
+    assert instant("2027-07-01", late=True) == "2027-07-01T21:59:00+00:00"
+    assert instant("2027-07-01T10:00:00Z") == "2027-07-01T10:00:00+00:00"
