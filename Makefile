@@ -35,6 +35,7 @@ lint: install ## check style, types, layers and migrations
 bench: install ## measure delivery beside a bare loop and seats beside a row lock; prints, asserts nothing
 	@.venv/bin/python -m tests.bench.delivery
 	@.venv/bin/python -m tests.bench.seats
+	@.venv/bin/python -m tests.bench.web
 
 contracts: install ## write schemas, tables and HTTP documents anew from the classes and the services' routes
 	@.venv/bin/python -m contracts

@@ -1,0 +1,137 @@
+"""How fast seats are given over HTTP: the product as shipped, with log-in, keys, logs and delivery, beside pgbench.
+
+Run by `make bench`. The client shares the cores with everything that it measures.
+"""
+
+import asyncio
+import json
+import re
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import uvloop
+
+from deploy.local.issuer import Login, tokens
+from deploy.local.stack import EVERYTHING, Stack
+from services.enrolment.settings import EnrolmentSettings
+from tests.bench.delivery import fsync_us, row
+from tests.bench.seats import PREPARE, Bench
+from tests.delivery import Servers
+from tests.seats import PUBLIC
+
+ROUNDS = 5  # each learner asks in two runs a round, and may have ten seats
+ASKS = 4_000
+BODY = json.dumps(
+    {"places": ["online"], "name": "Kari Nordmann", "contact": {"email": "kari@example.no", "language": "nb"}}
+)
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+class Client:
+    """Sends ready requests over so many connections, each when its last is answered."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.ms: list[float] = []
+        self.statuses: dict[bytes, int] = {}
+
+    async def send(self, requests: Sequence[bytes], connections: int) -> float:
+        """Answers a second. The times of each stand in `ms`."""
+        self.ms, self.statuses = [], {}
+        waiting = iter(requests)
+        began = time.perf_counter()
+        await asyncio.gather(*(self._take_turns(waiting) for _ in range(connections)))
+        return len(requests) / (time.perf_counter() - began)
+
+    async def _take_turns(self, waiting: Iterator[bytes]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        for request in waiting:
+            began = time.perf_counter()
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            found = _LENGTH.search(head)
+            await reader.readexactly(int(found[1]) if found else 0)
+            self.ms.append((time.perf_counter() - began) * 1000)
+            status = head[9:12]
+            self.statuses[status] = self.statuses.get(status, 0) + 1
+        writer.close()
+
+    def at(self, part: float) -> float:
+        return sorted(self.ms)[min(len(self.ms) - 1, int(len(self.ms) * part))]
+
+
+def asking(offering: uuid.UUID, token: str) -> bytes:
+    return (
+        f"POST /api/enrolment/v1/offerings/{offering}/enrolments HTTP/1.1\r\nHost: enrolment\r\n"
+        f"Authorization: Bearer {token}\r\nIdempotency-Key: {uuid.uuid4()}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(BODY)}\r\n\r\n{BODY}"
+    ).encode()
+
+
+async def offering(url: str, capacity: int) -> uuid.UUID:
+    """A run that enrolment knows of, as if the catalogue had said it."""
+    made, now = uuid.uuid4(), datetime.now(UTC)
+    conn = await asyncpg.connect(url)
+    try:
+        await conn.execute(
+            """
+            WITH made AS (
+                INSERT INTO offerings (id, course_id, partner, version, starts_at, ends_at)
+                VALUES ($1, $1, 'x', 1, $2, $3) RETURNING id
+            )
+            INSERT INTO places (offering_id, arena, number, wanted_capacity, capacity)
+            SELECT id, 'online', 1, $4, $4 FROM made
+            """,
+            made,
+            now + timedelta(days=30),
+            now + timedelta(days=31),
+            capacity,
+        )
+    finally:
+        await conn.close()
+    return made
+
+
+async def main(stack: Stack, folder: Path) -> None:
+    places = stack.places
+    plain = await Servers(admin=places.database("admin"), kafka="127.0.0.1:1").database()
+    bench = Bench(EnrolmentSettings(**plain.model_dump() | {"contact_public_key": PUBLIC}), folder)
+    await bench.database.open()
+    async with bench.database.reading() as conn:
+        await conn.execute(PREPARE)
+    url = places.database("enrolment")
+    given = await tokens(places, [Login(f"bench-{n}", "Bench") for n in range(ASKS)])
+    client = Client(places.port("enrolment"))
+    print(f"fdatasync {fsync_us(folder):.0f} us; {ASKS} enrolments a round, {ROUNDS} rounds alternated, medians")
+    best, hot, p99, alone = [], [], [], []
+    for _ in range(ROUNDS):
+        best.append(max([await asyncio.to_thread(bench.row_lock, clients) for clients in (1, 16, 64)]))
+        course = await offering(url, ASKS // 2)
+        hot.append(await client.send([asking(course, token) for token in given], 256))
+        if set(client.statuses) != {b"201"}:
+            raise RuntimeError(f"not every answer was 201: {client.statuses}")
+        course = await offering(url, ASKS)
+        await client.send([asking(course, token) for token in given[:200]], 1)
+        alone.append(client.at(0.5))
+        await client.send([asking(course, token) for token in given[200:2_200]], 64)
+        p99.append(client.at(0.99))
+    await bench.database.close()
+    row("pgbench row lock, best of 1/16/64", statistics.median(best), "a second")
+    row("hot course over HTTP, 256 connections", statistics.median(hot), "a second")
+    row("  / best row lock", statistics.median(h / b for h, b in zip(hot, best, strict=True)), "")
+    row("one client alone, p50", statistics.median(alone), "ms")
+    row("64 connections, p99", statistics.median(p99), "ms")
+    row("  / p50 of one alone", statistics.median(p / a for p, a in zip(p99, alone, strict=True)), "")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="kursnett-bench-") as home:
+        with Stack.somewhere(Path(home) / "home", programs=EVERYTHING) as here:
+            uvloop.run(main(here, Path(home)))
+        here.reset()
