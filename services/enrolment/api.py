@@ -38,12 +38,6 @@ def an_address(text: str) -> str:
         raise ValueError("must be a mail address such as kari@example.no") from None
 
 
-def each_once(places: list[str]) -> list[str]:
-    if len(set(places)) < len(places):
-        raise ValueError("must not name a place twice")
-    return places
-
-
 class Contact(BaseModel):
     """How to reach the learner. It is sealed for the notifier at once and not kept here."""
 
@@ -59,7 +53,8 @@ class Asking(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     places: Annotated[
-        list[Slug], Field(min_length=1, max_length=3, description="arenas, best first"), AfterValidator(each_once)
+        list[Slug],
+        Field(min_length=1, max_length=3, description="arenas, best first", json_schema_extra={"uniqueItems": True}),
     ]
     name: Annotated[Line, Field(description="shown to the partner in the list of those who attend")]
     contact: Contact | None = None
@@ -132,6 +127,8 @@ async def enrol(
     offering_id: UUID, body: Asking, caller: Paced, repeatable: Repeatable, running: ThisService, desk: Desk
 ) -> Response:
     """Ask for a seat: `associated` with a `place`, `queued` with a `place_in_line`, or `pending` till approved."""
+    if len(set(body.places)) < len(body.places):
+        raise refusals.place_twice()
     sealed = None
     if body.contact is not None:  # sealed before the transaction: nobody waits for our arithmetic
         settings = cast(EnrolmentSettings, running.settings)

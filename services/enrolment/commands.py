@@ -1,7 +1,7 @@
 """What learners and partners ask for, decided together: enrol, withdraw, accept, decline, approve, deny."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import uuid_utils.compat as uuid
@@ -13,7 +13,7 @@ from kit.trail import Trail
 from services.enrolment import acts, asking, refusals
 from services.enrolment.acts import Cannot, Kind, Step
 from services.enrolment.asking import Ask
-from services.enrolment.domain import Change, Enrolment
+from services.enrolment.domain import LIVE, Change, Enrolment
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments
 from services.enrolment.store.enrolments import Owner
@@ -78,6 +78,7 @@ async def decide(conn: Connection, asked: Sequence[Command], settings: Enrolment
             some = {n: one for n, one in enumerate(asked) if isinstance(one, Act) and one.kind in kinds}
             await _act(work, some, owners, here, outcomes)
     await _enrol(work, {n: one for n, one in enumerate(asked) if isinstance(one, Enrol)}, learners, outcomes)
+    await _as_it_is(conn, [n for n, one in enumerate(asked) if isinstance(one, Act)], outcomes)
     await work.close()
     return [outcomes[number] for number in range(len(asked))]
 
@@ -113,7 +114,9 @@ async def _act(
         step = _step(one, enrolment, work)
         if isinstance(step, Change):
             if one.kind == "approve":  # each sees the seats that the one before it has left
-                [outcomes[number]] = await work.change([step], [one.trail])
+                step = await _placed(work, step)
+                [after] = await work.change([step], [one.trail])
+                here[after.id] = outcomes[number] = after
                 continue
             steps[one.enrolment_id] = (step, one.trail)
             touched[owner.offering_id] = one.trail
@@ -123,6 +126,22 @@ async def _act(
     await take()
     for offering_id, path in touched.items():
         await work.fill(offering_id, path)
+
+
+async def _placed(work: Work, step: Change) -> Change:
+    """With the place in line that the time of asking gives: some who stand there already have asked later."""
+    if step.after.state != "queued":
+        return step
+    in_front = await enrolments.in_front(work.conn, step.after)
+    return replace(step, after=replace(step.after, place_in_line=in_front + 1))
+
+
+async def _as_it_is(conn: Connection, numbers: Sequence[int], outcomes: dict[int, Outcome]) -> None:
+    """What was freed beside it may have moved who answered, or have brought them a seat: they are told of that."""
+    found = [(n, one) for n in numbers if isinstance(one := outcomes[n], Enrolment) and one.state in LIVE]
+    if found:
+        now = await enrolments.enrolments(conn, [one.id for _, one in found])
+        outcomes.update({n: now[one.id] for n, one in found})
 
 
 def _step(one: Act, here: Enrolment, work: Work) -> Step:

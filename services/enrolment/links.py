@@ -68,7 +68,7 @@ async def show(token: str, verb: Verb, request: Request, database: Db) -> Respon
     language = spoken(request)
     link, problem = await _valid(database, token, verb)
     if link is None:
-        return _told(language, problem)
+        return _told(request, language, problem)
     until = format_datetime(link.expires_at.astimezone(OSLO), MOMENTS[language], locale=LOCALES[language])
     said = words()[language]
     lines = [said["place"].format(place=place_name(link.place, language)), said["until"].format(until=until)]
@@ -81,7 +81,7 @@ async def act(token: str, verb: Verb, request: Request, database: Db, desk: Desk
     language = spoken(request)
     link, problem = await _valid(database, token, verb)
     if link is None:
-        return _told(language, problem)
+        return _told(request, language, problem)
     offer_id = link.offer_id
 
     def may(_: Owner) -> bool:
@@ -95,7 +95,7 @@ async def act(token: str, verb: Verb, request: Request, database: Db, desk: Desk
     try:
         await desk.submit(desks.Request(command, None))
     except Problem as refused:
-        return _told(language, refused)
+        return _told(request, language, refused)
     done = "accepted" if link.accepts else "declined"
     return _page(200, language, words()[language][done], [words()[language][f"{done}_words"]])
 
@@ -130,7 +130,11 @@ def spoken(request: Request) -> str:
 _KINDS = {"link-used": "used", "offer-lapsed": "lapsed", "no-offer": "used", "link-not-valid": "unknown"}
 
 
-def _told(language: str, problem: Problem) -> Response:
+def _told(request: Request, language: str, problem: Problem) -> Response:
+    """A page for people, in their language; what a program asked for that takes no pages is the problem itself."""
+    accepts = request.headers.get("accept", "")
+    if "json" in accepts and "text/html" not in accepts:
+        raise problem
     kind = _KINDS.get(problem.slug, "closed")
     said = words()[language]
     return _page(problem.status, language, said[kind], [said[f"{kind}_words"]])
@@ -138,4 +142,4 @@ def _told(language: str, problem: Problem) -> Response:
 
 def _page(status: int, language: str, title: str, lines: list[str], button: str = "", act: str = "") -> Response:
     text = _template().render(language=language, title=title, lines=lines, button=button, act=act, style=STYLE)
-    return HTMLResponse(text, status, {"content-security-policy": POLICY, "vary": "accept-language"})
+    return HTMLResponse(text, status, {"content-security-policy": POLICY, "vary": "accept, accept-language"})

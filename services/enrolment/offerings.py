@@ -46,7 +46,8 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         await seats.put_judgement(conn, offering)
     work = await Work.on(conn, [offering.id], settings)
     if known is not None:  # a new one has not become anything
-        work.had_free[offering.id] = bool(free_seats(before[offering.id].values()))
+        was_over = known.cancelled or work.now >= known.ends_at  # then nothing was said of its seats any more
+        work.had_free[offering.id] = None if was_over else bool(free_seats(before[offering.id].values()))
     for at in _hours(offering):
         work.look_at(offering.id, at)
     await work.fill(offering.id, trail.here())

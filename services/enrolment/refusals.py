@@ -11,9 +11,21 @@ explain(
     "choose other places, withdraw first.",
 )
 explain(
+    "unknown-place",
+    "This offering is not held there",
+    "`errors` names each of `places` that is none of this offering's, and those it has. Nothing was done.",
+)
+explain("place-twice", "A place is named twice", "Name each of `places` once, best first. Nothing was done.")
+explain(
+    "unknown-group",
+    "This offering knows no such group",
+    "`errors` says which groups it has; leave `group` out if you belong to none of them. Nothing was done.",
+)
+explain(
     "offering-closed",
     "This offering is closed",
-    "It was cancelled, has started, or its time of enrolment is over (`reason` says which): nobody can enrol any more.",
+    "It was cancelled, has started, or its time of enrolment is over (`reason` says which): nobody can enrol any more. "
+    "Look for another run of the course.",
 )
 explain(
     "not-open-yet",
@@ -102,15 +114,21 @@ def refused(why: Refused) -> Problem:
             words = f"You have {most} already, which is as many as one may have. Withdraw from one first."
             return Problem("too-many-enrolments", "You have too many enrolments", 409, words, most=most)
         case Wrong(field="places", known=known, numbers=numbers):
-            return _invalid([f"places[{number}]" for number in numbers], known)
+            words = f"must be one of: {', '.join(known)}" if known else "cannot be taken: this offering has no places"
+            errors = [{"field": f"places[{number}]", "detail": words} for number in numbers]
+            told = f"Each of `places` {words}."
+            return Problem("unknown-place", "This offering is not held there", 422, told, errors=errors)
         case Wrong(known=known):
-            return _invalid(["group"], known)
+            words = f"must be one of: {', '.join(known)}" if known else "must be left out: this offering has no groups"
+            errors = [{"field": "group", "detail": words}]
+            told = f"`group` {words}."
+            return Problem("unknown-group", "This offering knows no such group", 422, told, errors=errors)
 
 
-def _invalid(fields: list[str], known: tuple[str, ...]) -> Problem:
-    detail = f"must be one of: {', '.join(known)}" if known else "must be left out: this offering has no groups"
-    errors = [{"field": field, "detail": detail} for field in fields]
-    return Problem("invalid", "The request is not valid", 422, f"See errors: {', '.join(fields)}.", errors=errors)
+def place_twice() -> Problem:
+    words = "must not name a place twice"
+    errors = [{"field": "places", "detail": words}]
+    return Problem("place-twice", "A place is named twice", 422, f"`places` {words}.", errors=errors)
 
 
 def cannot(step: Cannot) -> Problem:

@@ -31,7 +31,9 @@ class Work:
         self.books = books
         self.now = now
         self.settings = settings
-        self.had_free = {offering_id: bool(book.free()) for offering_id, book in books.items()}
+        self.had_free: dict[UUID, bool | None] = {  # none: it is to be said how it is, whatever was said before
+            offering_id: bool(book.free()) for offering_id, book in books.items()
+        }
         self._counts: defaultdict[tuple[UUID, str], list[int]] = defaultdict(lambda: [0, 0])
         self._said: list[tuple[Event, Trail]] = []
         self._due: set[tuple[UUID, datetime]] = set()

@@ -40,6 +40,11 @@ REFUSALS = {
 AUDIT = MIGRATIONS.parent / "audit.sql"
 RULES = [rule for path in (audit.KIT, AUDIT) for rule in audit.rules(path) if rule.number != "V14"]
 
+
+def by_groups(rules: dict[str, Any]) -> dict[str, Any]:
+    return {"priority_groups": [*GROUPS], **rules}
+
+
 some = st.dictionaries(st.sampled_from(ARENAS), st.integers(0, 2), min_size=1)
 places = st.one_of(st.fixed_dictionaries({arena: st.integers(0, 2) for arena in ARENAS}), some)
 # Odd hours, so that no step falls on the very second when an offering closes.
@@ -55,9 +60,7 @@ odd = st.fixed_dictionaries(
         "periods": st.sampled_from([[("ansatt", 0, 30)], [(None, 3, 200)], [("ansatt", 0, 30), (None, 3, 200)]]),
     },
 )
-rules: st.SearchStrategy[dict[str, Any]] = st.one_of(st.just({}), odd).map(
-    lambda found: {"priority_groups": [*GROUPS], **found}
-)
+rules = st.one_of(st.builds(dict), odd).map(by_groups)
 asks = st.tuples(
     st.just("enrol"),
     st.integers(0, 1),

@@ -145,6 +145,21 @@ async def first_in_line(conn: Connection, offering_id: UUID, arenas: Sequence[st
     return [_enrolment(row) for row in rows]
 
 
+async def in_front(conn: Connection, one: Enrolment) -> int:
+    """How many stand further up in line who would take a seat that this one would take."""
+    found: int = await conn.fetchval(
+        """
+        SELECT count(*) FROM enrolments
+        WHERE offering_id = $1 AND waiting_for <> '{}' AND (rank, queue_number) < ($2, $3) AND waiting_for && $4::text[]
+        """,
+        one.offering_id,
+        one.rank,
+        one.queue_number,
+        list(one.choices),
+    )
+    return found
+
+
 async def numbers(conn: Connection, count: int) -> list[int]:
     """New numbers at the back of the line."""
     rows = await conn.fetch(
