@@ -30,7 +30,7 @@ CHECKS = (
     "ignored_auth",
 )
 # The same requests in each run, so that CI finds nothing by chance; and all kinds, others in each run, for 90 s.
-SHORT = ("--phases", "fuzzing,stateful", "--max-examples", "20", "--seed", "1")
+SHORT = ("--phases", "fuzzing,stateful", "--max-examples", "8", "--seed", "1")
 LONG = ("--max-time", "90")
 how_long = pytest.mark.parametrize(
     "how_long",
