@@ -37,17 +37,6 @@ class Intake(BaseModel):
     items: list[IntakeItem]
 
 
-class CourseFound(BaseModel):
-    course_id: UUID
-    partner: str
-    code: str
-    title: dict[str, str]
-
-
-class CoursesFound(BaseModel):
-    items: list[CourseFound]
-
-
 class Judgement(BaseModel):
     """Whether enough have enrolled: warned of a week before `decide_at`, judged then. Goes when the rule changes."""
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -22,7 +21,6 @@ from kit.problems import Problem
 from kit.tags import IfMatch
 from services.catalogue import commands
 from services.catalogue.answers import (
-    CoursesFound,
     CourseShown,
     CourseTaken,
     Intake,
@@ -31,7 +29,7 @@ from services.catalogue.answers import (
 )
 from services.catalogue.commands import Published, Wanted
 from services.catalogue.domain import Rule
-from services.catalogue.store import Row, courses, partners, search
+from services.catalogue.store import Row, courses, partners
 
 log = logs.get(__name__)
 
@@ -227,36 +225,6 @@ async def read_intake(
     async with database.reading() as conn:
         rows = await partners.intake(conn, partner, partner_courses(partner).name, before, limit)
     return {"items": [dict(row) for row in rows]}
-
-
-@router.get("/courses", response_model=CoursesFound)
-async def list_courses(
-    database: Db,
-    response: Response,
-    q: Annotated[str, Query(max_length=200)] = "",
-    partner: Slug | None = None,
-    after: UUID | None = None,
-    limit: Limit = 20,
-) -> dict[str, Any]:
-    """Courses whose code or title holds the words; `after` is the last id of the page before."""
-    async with database.reading() as conn:
-        rows = await search.search(conn, q, partner, after, limit + 1)
-    page = rows[:limit]
-    if len(rows) > limit:
-        asked = {"q": q, "partner": partner, "limit": limit, "after": page[-1]["id"]}
-        query = urlencode({name: value for name, value in asked.items() if value})
-        response.headers["link"] = f'<{BASE}/courses?{query}>; rel="next"'
-    return {
-        "items": [
-            {
-                "course_id": row["id"],
-                "partner": row["partner"],
-                "code": row["code"],
-                "title": json.loads(row["content"])["title"],
-            }
-            for row in page
-        ]
-    }
 
 
 @router.get("/courses/{course_id}", response_model=CourseShown, responses=openapi.problems(404))

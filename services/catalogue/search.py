@@ -99,8 +99,8 @@ class CoursesFound(BaseModel):
 def words_of(q: str) -> tuple[list[str], list[str], str]:
     """(what must be there, what must not, what is being typed) of a search as people write it.
 
-    `-word` and `-"a phrase"` leave out, `"a phrase"` keeps words together, `a or b` takes either; the last word, when it
-    is a plain one, may be half typed.
+    `-word` and `-"a phrase"` leave out, `"a phrase"` keeps words together, `a or b` takes either. The last word may be
+    half typed, when it is a plain one.
     """
     parts: list[str] = []
     without: list[str] = []

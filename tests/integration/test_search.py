@@ -1,0 +1,239 @@
+"""How courses are found: by words as people write them, by filters, in Norwegian order, on pages that hold still."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from services.catalogue.search import cursor, words_of
+from tests.delivery import Servers
+from tests.integration.test_catalogue import BASE, World, world
+
+pytestmark = pytest.mark.anyio
+
+
+async def publish(here: World, code: str, title: str | dict[str, str], **more: Any) -> str:
+    course = {"title": {"nb": title} if isinstance(title, str) else title, **more}
+    answer = await here.put(code, course)
+    assert answer.status_code in (200, 201), answer.text
+    found: str = answer.json()["course_id"]
+    return found
+
+
+async def run(here: World, code: str, key: str, days: int, *arenas: str) -> None:
+    starts_at = datetime.now(UTC) + timedelta(days=days)
+    dates = {
+        "starts_at": starts_at.isoformat(),
+        "ends_at": (starts_at + timedelta(days=2)).isoformat(),
+        "places": [{"arena": arena, "capacity": 10} for arena in arenas or ("online",)],
+    }
+    assert (await here.put(f"{code}/offerings/{key}", dates)).status_code == 201
+
+
+async def codes(here: World, query: str) -> list[str]:
+    answer = await here.asking.get(f"{BASE}/courses?{query}")
+    assert answer.status_code == 200, answer.text
+    return [one["code"] for one in answer.json()["items"]]
+
+
+async def found(here: World, q: str) -> list[str]:
+    return await codes(here, f"q={quote(q)}")
+
+
+def test_a_search_is_read_as_people_write_it() -> None:
+    assert words_of("trygg bruk") == (["trygg"], [], "bruk")
+    assert words_of('"trygg bruk" -nett -"på kveld"') == (['"trygg bruk"'], ["nett", '"på kveld"'], "")
+    assert words_of("sveising or lodding HELSE-1") == (["sveising or lodding"], [], "helse-1")
+    assert words_of("båt -") == (["båt"], [], "")
+    assert words_of("' \\ c++") == (["'", "\\", "c++"], [], "")
+    assert words_of("") == ([], [], "")
+
+
+async def test_words_are_found_in_each_of_their_forms_in_both_written_languages(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", "Kurset for sykepleiere")
+        await publish(here, "B", {"nn": "Opplæring for sjukepleiarar i verksemder"})
+        for q in ("kurs", "kurset", "kursene", "kursa", "KURS", "sykepleier", "sykepl", "kurs sykepleieren"):
+            assert await found(here, q) == ["A"], q
+        for q in ("sjukepleiar", "sjukepleiarane", "verksemd", "verksemdene", "opplæringa", "OPPLÆRING", "opplæ"):
+            assert await found(here, q) == ["B"], q
+        assert sorted(await found(here, "kurset or verksemd")) == ["A", "B"]
+        assert await found(here, "pleier") == [] == await found(here, "!!! \" '"), "not within a word; no words at all"
+
+
+async def test_a_title_goes_before_a_summary_and_a_summary_before_a_description(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "TEXT", "Andre ting", description={"nb": "Vi øver på sveisingen."})
+        await publish(here, "BRIEF", "Noe annet", summary={"nb": "Litt sveising."})
+        await publish(here, "TITLE", "Sveising på verft", description={"nb": "Og lodding."})
+        await publish(here, "SVEISING-9", "Et kurs")
+        assert await found(here, "sveising") == ["TITLE", "SVEISING-9", "BRIEF", "TEXT"]
+        assert await found(here, "sveising lodding") == ["TITLE"], "one in the title, the other in the description"
+        assert await found(here, "sveising -lodding") == ["SVEISING-9", "BRIEF", "TEXT"], "left out wherever it stands"
+        assert await found(here, '"sveising på verft"') == ["TITLE"]
+        assert await found(here, '"verft sveising"') == []
+
+
+async def test_a_code_is_found_whole_by_its_beginning_and_by_its_parts(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "HELSE-101.b", "Et kurs")
+        await publish(here, "HEL-2", "Et annet")
+        for q in ("HELSE-101.b", "helse-10", "helse-101.B", "helse", "101"):
+            assert await found(here, q) == ["HELSE-101.b"], q
+
+
+async def test_titles_stand_in_norwegian_order(servers: Servers) -> None:
+    titles = [
+        *("1. hjelp", "Alt om båt", "«Data» for alle", "École og språk", "Ellers", "Zoologi", "Ærlige svar"),
+        *("Ökologi", "Øvelse", "Ålreit", "Åpning", "Aasen og nynorsk"),
+    ]
+    async with world(servers) as here:
+        for number, title in enumerate(reversed(titles)):
+            await publish(here, f"C-{number}", title)
+        answer = await here.asking.get(f"{BASE}/courses")
+        assert [one["title"]["nb"] for one in answer.json()["items"]] == titles
+        async with here.here.database.reading() as conn:
+            naive = await conn.fetch(
+                "SELECT content->'title'->>'nb' AS title FROM courses ORDER BY lower(content->>'title')"
+            )
+        assert [row["title"] for row in naive] != titles, "the database's own order would do"
+
+
+async def test_filters_are_about_one_run_that_is_to_come(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "SOON", "Snart", subjects=["helse"], level="5.1")
+        await run(here, "SOON", "a", 5, "online")
+        await run(here, "SOON", "b", 50, "mosjoen")
+        await publish(here, "LATE", "Senere", subjects=["bygg", "helse"], language="en")
+        await run(here, "LATE", "a", 30, "mosjoen")
+        await publish(here, "PAST", "Var")
+        await run(here, "PAST", "a", -5, "mosjoen")
+        await publish(here, "OFF", "Avlyst")
+        await run(here, "OFF", "a", 5, "mosjoen")
+        await here.cancel("OFF/offerings/a")
+        day = (datetime.now(UTC) + timedelta(days=40)).date().isoformat()
+        assert await codes(here, "") == ["OFF", "LATE", "SOON", "PAST"]
+        assert await codes(here, "subject=helse&sort=start") == ["SOON", "LATE"]
+        assert await codes(here, "arena=mosjoen") == ["LATE", "SOON"], "what is past or cancelled is no run to go to"
+        assert await codes(here, "arena=mosjoen&sort=start") == ["LATE", "SOON"]
+        assert await codes(here, "sort=start") == ["SOON", "LATE"], "each once, by its first run"
+        assert await codes(here, f"arena=mosjoen&starts_after={day}") == ["SOON"]
+        assert await codes(here, f"arena=online&starts_after={day}") == [], (
+            "never the arena of one and the day of another"
+        )
+        assert await codes(here, "starts_after=2020-01-01&sort=start") == ["PAST", "SOON", "LATE"], (
+            "asked for what began"
+        )
+        assert await codes(here, "level=5.1") == ["SOON"]
+        assert await codes(here, "language=en") == ["LATE"]
+        one = (await here.asking.get(f"{BASE}/courses?level=5.1")).json()["items"][0]
+        assert (one["eqf"], one["arenas"], one["subjects"]) == (5, ["mosjoen", "online"], ["helse"])
+
+
+async def test_each_kind_is_counted_under_the_other_conditions(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", "Sveising", subjects=["bygg"], level="7")
+        await run(here, "A", "a", 5, "online", "mosjoen")
+        await publish(here, "B", "Sveising og helse", subjects=["bygg", "helse"], language="en")
+        await run(here, "B", "a", 5, "online")
+        await publish(here, "C", "Regnskap", subjects=["okonomi"])
+        answer = (await here.asking.get(f"{BASE}/courses?q=sveising&subject=helse&facets=true")).json()
+        assert [one["code"] for one in answer["items"]] == ["B"]
+        counts = {kind: {one["value"]: one["courses"] for one in them} for kind, them in answer["facets"].items()}
+        assert counts == {
+            "subject": {"bygg": 2, "helse": 1},
+            "arena": {"online": 1},
+            "level": {},
+            "partner": {here.partner: 1},
+            "language": {"en": 1},
+        }
+        counts = (await here.asking.get(f"{BASE}/courses?arena=mosjoen&facets=true")).json()["facets"]
+        assert counts["arena"] == [{"value": "online", "courses": 2}, {"value": "mosjoen", "courses": 1}]
+        assert counts["subject"] == [{"value": "bygg", "courses": 1}]
+
+
+@pytest.mark.parametrize("order", ["q=kurs", "sort=title", "sort=start", "q=kurs&sort=title"])
+async def test_pages_hold_still_while_courses_come(servers: Servers, order: str) -> None:
+    async with world(servers) as here:
+        before = []
+        for number in range(9):
+            code = f"K-{number}"
+            text = [f"Kurs {number}", f"Annet {number}"][number % 2]
+            await publish(here, code, text, summary={"nb": "et kurs"})
+            await run(here, code, "a", 10 + number // 2)
+            before.append(code)
+        seen, address = [], f"{BASE}/courses?{order}&limit=2"
+        while address:
+            answer = await here.asking.get(address)
+            seen += [one["code"] for one in answer.json()["items"]]
+            address = answer.headers.get("link", "").partition(">")[0].removeprefix("<")
+            new = f"NY-{len(seen)}"
+            await publish(here, new, f"Aha, kurs {new}")  # before what was seen, by title
+            await run(here, new, "a", 1)
+        assert sorted(set(seen) & set(before)) == before, "none is passed over"
+        assert len(seen) == len(set(seen)), "none comes twice"
+
+
+async def test_a_cursor_of_another_list_is_refused(servers: Servers) -> None:
+    async with world(servers) as here:
+        id_ = "01890000-0000-7000-8000-000000000000"
+        for after in (
+            *(
+                "x",
+                "",
+                "%C3%A5",
+                "W10",
+                "bnVsbA",
+                cursor("title", "a", "b"),
+                cursor("start", "a", id_),
+                cursor("title"),
+            ),
+            *(
+                cursor("relevance", "3", id_),
+                cursor("title", "\0", id_),
+                cursor("title", "\ud800", id_),
+                cursor("start", ""),
+            ),
+            *(cursor("start", "0001-01-01T00:00:00+01:00", id_), cursor("start", "2027-01-01", id_)),
+        ):
+            for order in ("q=kurs", "sort=title", "sort=start"):
+                answer = await here.asking.get(f"{BASE}/courses?{order}&after={after}")
+                told = (answer.status_code, [one["field"] for one in answer.json().get("errors", [])])
+                if told != (200, []):
+                    assert told == (400, ["query after"]), (after, order, answer.text)
+                else:
+                    assert answer.json() == {"items": []}
+
+
+async def test_what_has_not_changed_is_not_sent_again(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", {"nb": "Sveising", "nn": "Sveising på nynorsk"})
+        first = await here.asking.get(f"{BASE}/courses")
+        same = await here.asking.get(f"{BASE}/courses", headers={"if-none-match": first.headers["etag"]})
+        assert (same.status_code, same.content) == (304, b"")
+        nynorsk = {"accept-language": "nn-NO, en;q=0.5", "if-none-match": first.headers["etag"]}
+        other = await here.asking.get(f"{BASE}/courses", headers=nynorsk)
+        assert other.json()["items"][0]["text"]["title"] == {"language": "nn", "text": "Sveising på nynorsk"}
+        assert other.headers["vary"] == "accept-language"
+        await publish(here, "A", "Lodding")
+        newer = await here.asking.get(f"{BASE}/courses", headers={"if-none-match": first.headers["etag"]})
+        assert newer.status_code == 200
+
+
+async def test_what_was_withdrawn_is_shown_to_who_asks_for_it(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", "Sveising")
+        async with here.here.database.reading() as conn:
+            await conn.execute("UPDATE courses SET withdrawn = true")
+        assert await found(here, "sveising") == [] == await codes(here, "")
+        assert await codes(here, "q=sveising&withdrawn=true") == ["A"] == await codes(here, "withdrawn=true")
+
+
+async def test_many_ask_at_once(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", "Sveising")
+        queries = ("q=sveising", "sort=start", "q=sv&facets=true", "subject=helse", "q=zz")
+        answers = await asyncio.gather(*(here.asking.get(f"{BASE}/courses?{q}") for q in queries * 8))
+        assert {answer.status_code for answer in answers} == {200}
