@@ -21,7 +21,11 @@ class PartnerJoined(PartnerState):
 
 
 class PartnerChanged(PartnerState):
-    """A provider's name, arenas or contact has changed."""
+    """A provider's name or arenas have changed, or it may publish again."""
+
+
+class PartnerSuspended(PartnerState):
+    """A provider may not publish for now. Its courses stay as they are."""
 
 
 class CourseState(Event, topic="catalogue.courses", aggregate="course", key="course_id"):

@@ -6,6 +6,7 @@ from contracts.envelope import Event
 EVENTS: tuple[type[Event], ...] = (
     catalogue.PartnerJoined,
     catalogue.PartnerChanged,
+    catalogue.PartnerSuspended,
     catalogue.CourseCreated,
     catalogue.CourseChanged,
     catalogue.CourseWithdrawn,

@@ -63,6 +63,23 @@ _group(
     "catalogue",
 )
 _group(partners, "list", "List the providers. Example: `kursnett partners list --json`", "catalogue")
+_group(partners, "show", "Show one. Example: `kursnett partners show nesna`", "catalogue")
+_group(
+    partners,
+    "suspend",
+    "Take nothing more from one; what it sends is kept. "
+    "Example: `kursnett partners suspend nesna --reason 'the contract has ended'`",
+    "catalogue",
+)
+_group(
+    partners,
+    "release",
+    "Take from one again; what was kept runs on. Example: `kursnett partners release nesna`",
+    "catalogue",
+)
+_group(
+    partners, "rotate-key", "A new key for one, shown once. Example: `kursnett partners rotate-key nesna`", "catalogue"
+)
 _group(parked, "list", "List what is parked; --closed, --json. Example: `kursnett parked list catalogue --json`")
 _group(parked, "show", "Show one record whole; --json. Example: `kursnett parked show catalogue 17`")
 _group(parked, "redrive", "Let records run again. Example: `kursnett parked redrive catalogue 17 18`")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,10 +15,10 @@ from stdnum.no import orgnr as organisation
 
 from contracts.topics import partner_courses
 from kit import topics
-from kit.database import connect
+from kit.database import Connection, connect
 from kit.service import main
 from kit.settings import read
-from services.catalogue import commands, sheet
+from services.catalogue import joining, sheet
 from services.catalogue.app import build
 from services.catalogue.domain import Rule
 from services.catalogue.imports import Imported, bring_in
@@ -72,6 +72,43 @@ def operators(app: cyclopts.App) -> None:
         for row in () if as_json else rows:
             print(f"{row['slug']:<20} {row['state']:<12} {row['name']}  ({', '.join(row['arenas'])})")
 
+    @partners.command(name="show")
+    def _show(slug: str, *, as_json: Json = False) -> None:
+        """Show one provider. Example: partners show nesna"""
+        rows = [row for row in _end(listed(read(CatalogueSettings)), "It cannot be shown") if row["slug"] == slug]
+        if not rows:
+            sys.exit(f"{slug} is not a partner; see: partners list.")
+        if as_json:
+            print(json.dumps(rows[0], default=str, ensure_ascii=False))
+        for name, value in () if as_json else rows[0].items():
+            print(f"{name:<14} {', '.join(value) if isinstance(value, list) else value if value is not None else '-'}")
+
+    @partners.command(name="suspend")
+    def _suspend(slug: str, *, reason: str) -> None:
+        """Take nothing more from a provider; what it sends over Kafka is kept until `partners release`.
+
+        Example: partners suspend nesna --reason "the contract has ended"
+        """
+        _end(_changed(lambda conn: joining.suspend(conn, slug, reason)), f"{slug} was not suspended")
+        print(f"{slug} is suspended. Its courses stay; let it go on with: partners release {slug}")
+
+    @partners.command(name="release")
+    def _release(slug: str) -> None:
+        """Take from a provider again; what was kept meanwhile runs on in its order. Example: partners release nesna"""
+        count = _end(_changed(lambda conn: joining.release(conn, slug)), f"{slug} was not released")
+        print(f"{slug} may publish; {count} records that were kept run on now.")
+
+    @partners.command(name="rotate-key")
+    def _rotate(
+        slug: str, *, at_once: Annotated[bool, cyclopts.Parameter(negative="")] = False, as_json: Json = False
+    ) -> None:
+        """Give a provider a new key, shown this once; the old one works until the next, or not at all with --at-once.
+
+        Example: partners rotate-key nesna
+        """
+        key = _end(_changed(lambda conn: joining.rotate_key(conn, slug, at_once)), f"{slug} got no new key")
+        print(json.dumps({"slug": slug, "key": key}) if as_json else f"Its new key, shown this once: {key}")
+
     @app.command(name="import")
     def _import(
         file: Path,
@@ -119,6 +156,16 @@ def _end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
         sys.exit(f"{otherwise}: the database says {type(error).__name__}.")
 
 
+async def _changed(change: Callable[[Connection], Awaitable[T]]) -> T:
+    """What a change of one provider gives, in one transaction."""
+    conn = await connect(read(CatalogueSettings), "operator")
+    try:
+        async with conn.transaction():
+            return await change(conn)
+    finally:
+        await conn.close()
+
+
 async def add(
     settings: CatalogueSettings, slug: str, name: str, orgnr: str | None, arenas: list[str]
 ) -> dict[str, Any]:
@@ -127,7 +174,7 @@ async def add(
     conn = await connect(settings, "operator")
     try:
         async with conn.transaction():
-            key = await commands.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
+            key = await joining.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
     finally:
         await conn.close()
     kafka = {"bootstrap": settings.kafka_bootstrap, "security_protocol": "PLAINTEXT"}

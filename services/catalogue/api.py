@@ -19,7 +19,7 @@ from kit.http import Db
 from kit.idempotency import Answer, Asked, IdempotencyKey
 from kit.problems import Problem
 from kit.tags import IfMatch
-from services.catalogue import commands
+from services.catalogue import commands, joining
 from services.catalogue.answers import (
     CourseShown,
     CourseTaken,
@@ -42,6 +42,12 @@ problems.explain(
     "not-this-partner", "Not allowed", "A partner writes its own courses only: use your own address and key."
 )
 
+problems.explain(
+    "partner-suspended",
+    "The partner is suspended",
+    "An operator has suspended it, and `detail` says why. What it has published stays. Ask the operators.",
+)
+
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
 Key = Annotated[
     HTTPAuthorizationCredentials | None,
@@ -59,16 +65,21 @@ async def acting_for(request: Request, partner: Slug, database: Db, key: Key) ->
     """The partner whose address this is; 401 without a key or token, 403 with another's."""
     if key is not None and key.credentials.startswith("kn_"):
         async with database.reading() as conn:
-            owner = await partners.partner_of_key(conn, commands.digest_of(key.credentials))
+            owner = await partners.partner_of_key(conn, joining.digest_of(key.credentials))
         if owner is None:
             log.info("partner_key_refused", partner=partner)
             raise auth.unauthenticated("This partner key is not valid, or no longer.", 'Bearer realm="kursnett"')
         if owner != partner:
             log.info("partner_key_of_another", partner=partner, owner=owner)
             raise Problem("not-this-partner", "Not allowed", 403, "This key belongs to another partner.")
-        return partner
-    caller = await auth.signed(await auth.perhaps_signed(request, key))
-    auth.must_act_for(caller, partner)
+    else:
+        auth.must_act_for(await auth.signed(await auth.perhaps_signed(request, key)), partner)
+    if request.method != "GET":
+        async with database.reading() as conn:
+            row = await partners.known(conn, partner)
+        if row is not None and row["state"] == "suspended":
+            words = f"{partner} may not publish for now: {row['state_because']}"
+            raise Problem("partner-suspended", "The partner is suspended", 403, words)
     return partner
 
 

@@ -1,8 +1,6 @@
-"""What can be done in the catalogue: let partners in, publish and withdraw courses and offerings, judge a run."""
+"""What can be done in the catalogue: publish and withdraw courses and offerings, judge a run."""
 
-import hashlib
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +15,6 @@ from contracts.catalogue import (
     OfferingChanged,
     OfferingConfirmed,
     OfferingScheduled,
-    PartnerJoined,
 )
 from contracts.enrolment import MinimumAtRisk, MinimumEvent, MinimumMissed, MinimumReached
 from contracts.fields import OfferingRules
@@ -49,21 +46,6 @@ class Published:
     version: int
     created: bool = False
     changed: bool = False
-
-
-def digest_of(key: str) -> bytes:
-    """A key has 256 random bits, so that a plain digest cannot be guessed back."""
-    return hashlib.sha256(key.encode()).digest()
-
-
-async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> str:
-    """Let a partner in; returns its key, which is shown this once. Raises Rule when the slug is taken."""
-    if not await partners.add_partner(conn, slug, name, orgnr, arenas):
-        raise Rule("partner_exists", "slug", f"{slug} is a partner already; see: partners list")
-    key = f"kn_{slug}_{secrets.token_urlsafe(32)}"
-    await partners.add_key(conn, slug, digest_of(key))
-    await outbox.add(conn, PartnerJoined(partner=slug, name=name, orgnr=orgnr, arenas=arenas, version=1))
-    return key
 
 
 async def publish_course(

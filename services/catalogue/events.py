@@ -9,7 +9,7 @@ from kit import logs, tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
-from services.catalogue import commands
+from services.catalogue import commands, joining
 from services.catalogue.domain import Rule
 from services.catalogue.store.courses import lock_courses_of
 from services.catalogue.store.partners import known, note_intake
@@ -35,8 +35,11 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
     """Do what the partner says, in order. A broken rule refuses that one event, with the rule's words."""
     for one in received:
         partner = one.topic.split(".")[1]  # the topic says who speaks, never the body
-        if await known(conn, partner) is None:
+        row = await known(conn, partner)
+        if row is None:
             raise Refused("unknown_partner", "no partner has this topic; see: partners list")
+        if row["state"] == "suspended":
+            raise Refused(joining.SUSPENDED, "the partner may not publish for now; this is kept and runs on then")
         with tracing.hearing(one.trail, one.envelope.type):
             try:
                 code = await _take(conn, partner, one)

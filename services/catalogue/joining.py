@@ -1,0 +1,80 @@
+"""How partners come, change, are held up and go on; and their keys, which are shown once."""
+
+import hashlib
+import secrets
+from typing import Any
+
+from contracts.catalogue import PartnerChanged, PartnerJoined, PartnerState, PartnerSuspended
+from contracts.topics import partner_courses
+from kit import outbox
+from kit.database import Connection
+from services.catalogue.domain import Rule
+from services.catalogue.store import Row, partners
+
+SUSPENDED = "suspended"  # the reason of what a partner sends meanwhile: it is kept, and runs on when it is released
+
+
+def digest_of(key: str) -> bytes:
+    """A key has 256 random bits, so that a plain digest cannot be guessed back."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> str:
+    """Let a partner in; returns its key, which is shown this once. Raises Rule when the slug is taken."""
+    if not await partners.add_partner(conn, slug, name, orgnr, arenas):
+        raise Rule("partner_exists", "slug", f"{slug} is a partner already; see: partners list")
+    await outbox.add(conn, PartnerJoined(partner=slug, name=name, orgnr=orgnr, arenas=arenas, version=1))
+    return await _new_key(conn, slug)
+
+
+async def change_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> bool:
+    """Give a partner this name and these arenas. False when it has them already. Raises Rule when there is none."""
+    row = await _locked(conn, slug)
+    if (row["name"], row["orgnr"], sorted(row["arenas"])) == (name, orgnr, sorted(arenas)):
+        return False
+    await _say(conn, PartnerChanged, await partners.change(conn, slug, name, orgnr, arenas))
+    return True
+
+
+async def suspend(conn: Connection, slug: str, because: str) -> None:
+    """Take nothing more from a partner; what it sends over Kafka is kept. Raises Rule when there is none."""
+    row = await _locked(conn, slug)
+    changed = await partners.set_state(conn, slug, "suspended", because)
+    if row["state"] != "suspended":
+        await _say(conn, PartnerSuspended, changed)
+
+
+async def release(conn: Connection, slug: str) -> int:
+    """Take from a partner again; how many records that were kept run on now, in the order in which they came.
+
+    What comes with the same key waits behind them. Raises Rule when there is no such partner.
+    """
+    row = await _locked(conn, slug)
+    if row["state"] != "active":
+        await _say(conn, PartnerChanged, await partners.set_state(conn, slug, "active", ""))
+    return await partners.run_on(conn, partner_courses(slug).name, SUSPENDED)
+
+
+async def rotate_key(conn: Connection, slug: str, at_once: bool) -> str:
+    """A new key, shown this once. The one before it works until the next rotation, or not at all when `at_once`."""
+    await _locked(conn, slug)
+    await partners.drop_keys(conn, slug, 0 if at_once else 1)
+    return await _new_key(conn, slug)
+
+
+async def _new_key(conn: Connection, slug: str) -> str:
+    key = f"kn_{slug}_{secrets.token_urlsafe(32)}"
+    await partners.add_key(conn, slug, digest_of(key))
+    return key
+
+
+async def _locked(conn: Connection, slug: str) -> Row:
+    row = await partners.lock(conn, slug)
+    if row is None:
+        raise Rule("unknown_partner", "slug", f"{slug} is not a partner; see: partners list")
+    return row
+
+
+async def _say(conn: Connection, kind: type[PartnerState], row: Row) -> None:
+    about: dict[str, Any] = {name: row[name] for name in ("name", "orgnr", "arenas", "version")}
+    await outbox.add(conn, kind(partner=row["slug"], **about))

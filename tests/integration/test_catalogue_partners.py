@@ -1,0 +1,69 @@
+"""A partner is held up and let go on without losing a word, and its keys are changed in pairs."""
+
+import json
+from typing import Any
+
+import pytest
+
+from kit.database import connect
+from services.catalogue import events, joining
+from tests.delivery import Servers, listening, until
+from tests.integration.test_catalogue import COURSE, World, world
+
+pytestmark = pytest.mark.anyio
+
+
+async def change(here: World, what: Any) -> Any:
+    conn = await connect(here.settings, "operator")
+    try:
+        async with conn.transaction():
+            return await what(conn)
+    finally:
+        await conn.close()
+
+
+async def test_what_a_suspended_partner_sends_is_kept_and_runs_on_in_its_order(servers: Servers) -> None:
+    async with world(servers) as here:
+        assert (await here.put("SV-1", COURSE)).status_code == 201
+        await change(here, lambda conn: joining.suspend(conn, here.partner, "avtalen er ute"))
+        refused = await here.put("SV-2", COURSE)
+        assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (403, "partner-suspended")
+        assert "avtalen er ute" in refused.json()["detail"]
+        assert (await here.intake())[0]["outcome"] == "taken", "it may still read what became of everything"
+
+        titles = [{"nb": f"Sveising {number}"} for number in range(3)]
+        async with listening(here.here, events.partners()):
+            await here.send(*(("CoursePublished", {**COURSE, "code": "SV-1", "title": title}) for title in titles))
+            await until(lambda: kept(here, 3))
+            assert (await here.said())[-1] == ("PartnerSuspended", 2)
+            assert await change(here, lambda conn: joining.release(conn, here.partner)) == 3
+            await until(lambda: shows(here, titles[-1]))
+        kinds = [kind for kind, _ in await here.said()]
+        assert kinds[-4:] == ["PartnerChanged", "CourseChanged", "CourseChanged", "CourseChanged"]
+        assert (await here.put("SV-2", COURSE)).status_code == 201
+
+
+async def kept(here: World, count: int) -> bool:
+    return [(one["outcome"], one["reason"]) for one in await here.intake()].count(("refused", "suspended")) == count
+
+
+async def shows(here: World, title: dict[str, str]) -> bool:
+    async with here.here.database.reading() as conn:
+        content = await conn.fetchval("SELECT content FROM courses WHERE code = 'SV-1'")
+    return bool(json.loads(content)["title"] == title)
+
+
+async def test_a_key_works_until_the_one_after_the_next(servers: Servers) -> None:
+    async with world(servers) as here:
+        first = here.key
+        second = await change(here, lambda conn: joining.rotate_key(conn, here.partner, False))
+
+        async def works(key: str) -> bool:
+            here.key = key
+            return bool((await here.put("SV-1", COURSE)).status_code in (200, 201))
+
+        assert [await works(key) for key in (first, second)] == [True, True]
+        third = await change(here, lambda conn: joining.rotate_key(conn, here.partner, False))
+        assert [await works(key) for key in (first, second, third)] == [False, True, True]
+        last = await change(here, lambda conn: joining.rotate_key(conn, here.partner, True))
+        assert [await works(key) for key in (second, third, last)] == [False, False, True]
