@@ -11,7 +11,7 @@ from fastapi.sse import format_sse_event
 from pydantic import TypeAdapter
 
 from kit import logs, tags
-from kit.database import AWAY, Busy, Database
+from kit.database import Busy, Database
 from kit.http import ThisService
 from kit.running import Running
 from services.enrolment import refusals
@@ -44,23 +44,36 @@ class Hub:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._watched: dict[UUID, _Watched] = {}
+        self._asked: dict[UUID, asyncio.Task[_Watched | None]] = {}  # first looks under way
         self._looking: asyncio.Task[None] | None = None
 
     async def listen(self, offering_id: UUID, last_id: str | None) -> AsyncIterator[bytes]:
         """The stream for one listener. Raises Problem (404) for an unknown offering, Busy when there are too many."""
         if sum(watched.listeners for watched in self._watched.values()) >= MOST:
             raise Busy("too many listeners")
-        watched = self._watched.get(offering_id)
+        watched = self._watched.get(offering_id) or await self._first(offering_id)
         if watched is None:
-            found = await _look(self._running.database, [offering_id])
-            if not found:
-                raise refusals.unknown_offering()
-            watched = self._watched.setdefault(offering_id, _Watched(*found[offering_id]))
+            raise refusals.unknown_offering()
         return self._stream(offering_id, watched, last_id)
 
-    async def _stream(self, offering_id: UUID, watched: _Watched, last_id: str | None) -> AsyncIterator[bytes]:
+    async def _first(self, offering_id: UUID) -> _Watched | None:
+        """One look for all who come at the same time: after a restart every browser comes back at once."""
+
+        async def look() -> _Watched | None:
+            try:
+                found = await _look(self._running.database, [offering_id])
+                return _Watched(*found[offering_id]) if found else None
+            finally:
+                del self._asked[offering_id]
+
+        if offering_id not in self._asked:
+            self._asked[offering_id] = asyncio.create_task(look())
+        return await asyncio.shield(self._asked[offering_id])
+
+    async def _stream(self, offering_id: UUID, seen: _Watched, last_id: str | None) -> AsyncIterator[bytes]:
+        # Only who has begun to listen is counted, and all of one offering by one: a stream may never be begun.
+        watched = self._watched.setdefault(offering_id, seen)
         watched.listeners += 1
-        self._watched[offering_id] = watched
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         try:
@@ -84,8 +97,8 @@ class Hub:
         while self._watched and await self._running.pause(LOOK_S):
             try:
                 found = await _look(self._running.database, list(self._watched))
-            except (Busy, *AWAY) as error:
-                log.info("seats_not_seen", error=type(error).__name__)
+            except Exception as error:  # whatever it is, those who listen are told again once it is over
+                log.warning("seats_not_seen", error=type(error).__name__)
                 continue
             for offering_id, (name, event) in found.items():
                 watched = self._watched.get(offering_id)
