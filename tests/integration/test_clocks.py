@@ -43,6 +43,21 @@ async def a_replica(here: World) -> AsyncIterator[tuple[Running, GroupCommit[Com
         await database.close()
 
 
+async def test_a_clock_passes_over_what_another_has_in_hand(servers: Servers) -> None:
+    async with world(servers) as here:
+        offerings = [await here.scheduled(online=1) for _ in range(2)]
+        async with (
+            here.later(days=20) as then,
+            then.database.reading() as one,
+            then.database.reading() as other,
+            one.transaction(),
+            other.transaction(),
+        ):
+            taken = [await times.take_timer(one), await asyncio.wait_for(times.take_timer(other), 1)]
+            assert sorted(map(str, taken)) == sorted(map(str, offerings))
+            assert await asyncio.wait_for(times.take_timer(other), 1) is None
+
+
 async def due_now(here: World, offering_ids: list[UUID]) -> set[UUID]:
     """The hour of every open offer has come; which they are."""
     async with here.database.reading() as conn:
