@@ -87,6 +87,7 @@ async def test_a_link_is_for_one_act_only(servers: Servers) -> None:
             (both["decline"], "godta"),
             ("x" * 32, "godta"),
             ("y" * 400, "godta"),
+            (both["accept"], "godta."),
         ):
             for answer in (
                 await here.asking.get(f"/tilbud/{token}/{verb}"),
