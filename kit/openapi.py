@@ -32,6 +32,7 @@ MEANINGS = {
     401: "Log in first: a token or key is missing, or is not valid here or no longer.",
     403: "You are known, but this is not yours to see or do.",
     404: "There is nothing at this address, or it is not yours to see.",
+    406: "It cannot be had in the version that `Accept` asks for.",
     409: "This cannot be done in the present state of things; `detail` says why.",
     412: "It has changed since you read it: `If-Match` names another version.",
     413: "The body is too large.",

@@ -51,7 +51,7 @@ Moment = Annotated[
 ]
 
 
-class CourseText(BaseModel):
+class Heading(BaseModel):
     """A course's title and summary in the language asked for, or the next best of each."""
 
     title: Text
@@ -65,7 +65,7 @@ class CourseFound(BaseModel):
     partner: str
     code: str
     title: dict[str, str]
-    text: CourseText
+    text: Heading
     subjects: list[str]
     level: str | None
     eqf: int | None

@@ -8,3 +8,14 @@ from kit.settings import Settings
 class CatalogueSettings(Settings):
     database_name: str = Field("catalogue", description="the database of this service")
     database_user: str = Field("catalogue", description="the role that owns it")
+    contact_email: str = Field(
+        "kontakt@kursnett.example", description="whom other systems write to about the courses they read over OOAPI"
+    )
+    quarantine_refused: int = Field(
+        20,
+        ge=1,
+        description="so many refused records keep a partner out: its program has gone wrong, and it alone waits",
+    )
+    quarantine_of: int = Field(
+        50, ge=1, le=1000, description="of so many of its last records: now and then one is refused to everybody"
+    )

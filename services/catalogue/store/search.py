@@ -52,7 +52,7 @@ FITS = """
 HAS_A_RUN = f"""
     (($6::text IS NULL AND $7::timestamptz IS NULL)
      OR (SELECT true FROM offerings WHERE offerings.course_id = courses.id AND {RUN} LIMIT 1))
-"""
+"""  # noqa: S608
 ANYWHERE = f"((cardinality($8::text[]) + cardinality($9::text[]) = 0 AND $10 = '') OR courses.all_words @@ {QUERY})"
 # With what was looked for left out of a text, where it stands elsewhere says nothing: then the whole text is asked too.
 NOWHERE = f"(cardinality($9::text[]) = 0 OR courses.all_words @@ {QUERY})"

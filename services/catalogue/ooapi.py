@@ -1,0 +1,309 @@
+"""Courses as other education systems read them: OOAPI v6 (OEAPI 6.0), for reading, at /ooapi/v6."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, time
+from typing import Annotated, cast
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, BaseModel
+
+from kit import tags
+from kit.database import Connection
+from kit.http import Db, ThisService
+from kit.problems import Problem
+from kit.running import Running
+from kit.tags import IfNoneMatch
+from services.catalogue import exchange, terms
+from services.catalogue.exchange import Course, CourseOffering, CourseOfferings, Courses, Organisation, Organisations
+from services.catalogue.settings import CatalogueSettings
+from services.catalogue.store import Row, courses, views
+from services.catalogue.terms import Ignored, Level, Mode, Search, Since, State, Teaching, ThePage, Until, among, told
+
+ROOT = "/ooapi/v6"
+SPECIFICATION = "https://open-education-api.github.io/specification/v6/docs.html"
+OSLO = ZoneInfo("Europe/Oslo")
+CACHING = "public, no-cache"  # anybody may keep it, and asks each time whether it still holds
+
+router = APIRouter(prefix=ROOT, tags=["ooapi"], route_class=terms.Exchanged)
+
+
+CourseId = Annotated[UUID, Path(alias="courseId")]
+OfferingId = Annotated[UUID, Path(alias="courseOfferingId")]
+OrganisationId = Annotated[UUID, Path(alias="organisationId")]
+EXPANDS = Query(description="what to show whole, names with commas between")
+CourseExpand = Annotated[
+    str | None, EXPANDS, AfterValidator(among("programmes", "coordinators", "instructors", "organisation"))
+]
+OfferingExpand = Annotated[
+    str | None, EXPANDS, AfterValidator(among("course", "programme_offering", "academic_session"))
+]
+OrganisationExpand = Annotated[str | None, EXPANDS, AfterValidator(among("parent", "children"))]
+
+
+@dataclass(frozen=True, slots=True)
+class RunsWanted:
+    """The filters of a list of runs."""
+
+    q: str
+    teaching_language: str | None
+    state: str | None
+    mode_of_delivery: str | None
+    result_expected: bool | None
+    since: datetime | None
+    until: datetime | None
+
+
+async def wanted_runs(
+    q: Search = "",
+    teaching_language: Teaching = None,
+    state: State = None,
+    mode_of_delivery: Mode = None,
+    result_expected: Annotated[bool | None, Query(alias="resultExpected")] = None,
+    since: Since = None,
+    until: Until = None,
+) -> RunsWanted:
+    return RunsWanted(q, teaching_language, state, mode_of_delivery, result_expected, since, until)
+
+
+Runs = Annotated[RunsWanted, Depends(wanted_runs)]
+
+
+def base_of(running: Running) -> str:
+    return f"{running.settings.public_url}/api/catalogue/v1"
+
+
+def answered(body: BaseModel, known: str | None) -> Response:
+    return tags.unless_known(body.model_dump_json(exclude_none=True).encode(), known, CACHING)
+
+
+def not_found(what: str, which: object) -> Problem:
+    return Problem("not-found", "Not found", 404, f"There is no {what} with the id {which}.")
+
+
+def course_of(row: Row, base: str) -> Course:
+    return exchange.course(row["id"], row["partner"], row["code"], json.loads(row["content"]), base)
+
+
+def offering_of(row: Row, base: str) -> tuple[CourseOffering, Course]:
+    about = json.loads(row["course"])
+    of = exchange.course(row["course_id"], row["partner"], row["code"], about, base)
+    return exchange.offering(dict(row), json.loads(row["content"]), of, about.get("price_ore", 0), base), of
+
+
+async def provider(conn: Connection, which: UUID) -> Row | None:
+    rows = await views.providers(conn)
+    return next((row for row in rows if exchange.organisation_id(row["slug"]) == which), None)
+
+
+@router.get("", include_in_schema=False)
+@router.get("/", response_model=exchange.Service, responses=told())
+async def read_service(running: ThisService, if_none_match: IfNoneMatch = None) -> Response:
+    """Who provides this, and what of OOAPI there is."""
+    settings = cast(CatalogueSettings, running.settings)
+    paths = [route.path.removeprefix(ROOT) for route in router.routes if isinstance(route, APIRoute)]
+    body = exchange.Service(
+        contactEmail=settings.contact_email,
+        specification=SPECIFICATION,
+        documentation=f"{settings.public_url}/ooapi/v6/",
+        supportedOperations=[exchange.Operation(path=path) for path in paths if path],
+        supportedExpands=[
+            exchange.Expands(expandableObjects=["organisation"], path="/courses/{courseId}"),
+            exchange.Expands(expandableObjects=["course"], path="/course-offerings/{courseOfferingId}"),
+        ],
+    )
+    return answered(body, if_none_match)
+
+
+@router.get("/courses", response_model=Courses, responses=told())
+async def list_ooapi_courses(
+    database: Db,
+    running: ThisService,
+    page: ThePage,
+    q: Search = "",
+    primary_code: Annotated[str | None, Query(alias="primaryCode", max_length=60)] = None,
+    teaching_language: Teaching = None,
+    level: Level = None,
+    mode_of_delivery: Mode = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The courses on offer, by name."""
+    async with database.reading() as conn:
+        return await some_courses(
+            *(conn, running, page, None, q, primary_code, teaching_language, level, mode_of_delivery, if_none_match)
+        )
+
+
+async def some_courses(
+    conn: Connection,
+    running: Running,
+    page: terms.Paged,
+    partner: str | None,
+    q: str,
+    code: str | None,
+    teaching_language: str | None,
+    level: str | None,
+    mode: str | None,
+    known: str | None,
+) -> Response:
+    language, levels, mode = terms.spoken(teaching_language), terms.levels_of(level), terms.mode_of(mode)
+    rows, total = await views.courses(conn, q, partner, code, language, levels, mode, page.size, page.offset)
+    items = [course_of(row, base_of(running)) for row in rows]
+    return answered(Courses(**page.told(total), items=items), known)
+
+
+@router.get("/courses/{courseId}", response_model=Course, dependencies=[Ignored], responses=told(404))
+async def read_ooapi_course(
+    course_id: CourseId,
+    database: Db,
+    running: ThisService,
+    expand: CourseExpand = None,
+    timeline: Annotated[bool, Query(alias="returnTimelineOverrides", description="there are none")] = False,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """One course that is on offer. We have no programmes and no persons to expand."""
+    async with database.reading() as conn:
+        row = await courses.course(conn, course_id)
+        if row is None or row["withdrawn"]:
+            raise not_found("course", course_id)
+        found = course_of(row, base_of(running))
+        if expand and "organisation" in expand.split(","):
+            by = await provider(conn, found.organisationId)
+            found.organisation = exchange.organisation(dict(by)) if by else None
+    return answered(found, if_none_match)
+
+
+@router.get("/courses/{courseId}/course-offerings", response_model=CourseOfferings, responses=told())
+async def list_ooapi_offerings_of_course(
+    course_id: CourseId,
+    database: Db,
+    running: ThisService,
+    page: ThePage,
+    which: Runs,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The runs of a course, in the order of time; those that are to come, unless `since` says otherwise."""
+    async with database.reading() as conn:
+        return await some_offerings(conn, running, page, which, course_id, None, if_none_match)
+
+
+async def some_offerings(
+    conn: Connection,
+    running: Running,
+    page: terms.Paged,
+    which: RunsWanted,
+    course_id: UUID | None,
+    partner: str | None,
+    known: str | None,
+) -> Response:
+    language, state, mode = (
+        terms.spoken(which.teaching_language),
+        terms.state_of(which.state),
+        terms.mode_of(which.mode_of_delivery),
+    )
+    since = which.since or datetime.combine((await views.now(conn)).astimezone(OSLO), time(), OSLO)
+    if which.result_expected:  # of nothing here a result is expected
+        state = "none"
+    rows, total = await views.runs(
+        *(conn, which.q, course_id, partner, language, state, mode, since, which.until, page.size, page.offset)
+    )
+    items = [offering_of(row, base_of(running))[0] for row in rows]
+    return answered(CourseOfferings(**page.told(total), items=items), known)
+
+
+@router.get(
+    "/course-offerings/{courseOfferingId}", response_model=CourseOffering, dependencies=[Ignored], responses=told(404)
+)
+async def read_ooapi_offering(
+    offering_id: OfferingId,
+    database: Db,
+    running: ThisService,
+    expand: OfferingExpand = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """One run of a course. We have no programmes and no academic sessions to expand."""
+    async with database.reading() as conn:
+        row = await views.run(conn, offering_id)
+    if row is None:
+        raise not_found("course offering", offering_id)
+    found, of = offering_of(row, base_of(running))
+    if expand and "course" in expand.split(","):
+        found.course = of
+    return answered(found, if_none_match)
+
+
+@router.get("/organisations", response_model=Organisations, responses=told())
+async def list_ooapi_organisations(
+    database: Db,
+    page: ThePage,
+    q: Search = "",
+    primary_code: Annotated[str | None, Query(alias="primaryCode", max_length=60)] = None,
+    kind: Annotated[str | None, Query(alias="organisationType", max_length=40)] = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The providers, by name."""
+    async with database.reading() as conn:
+        rows = await views.providers(conn)
+    found = [
+        row
+        for row in rows
+        if q.lower() in f"{row['name']}\n{row['slug']}".lower()
+        and primary_code in (None, row["slug"])
+        and kind in (None, "root")
+    ]
+    items = [exchange.organisation(dict(row)) for row in found[page.offset : page.offset + page.size]]
+    return answered(Organisations(**page.told(len(found)), items=items), if_none_match)
+
+
+@router.get("/organisations/{organisationId}", response_model=Organisation, dependencies=[Ignored], responses=told(404))
+async def read_ooapi_organisation(
+    organisation_id: OrganisationId,
+    database: Db,
+    expand: OrganisationExpand = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """One provider; none has a parent or children."""
+    async with database.reading() as conn:
+        row = await provider(conn, organisation_id)
+    if row is None:
+        raise not_found("organisation", organisation_id)
+    return answered(exchange.organisation(dict(row)), if_none_match)
+
+
+@router.get("/organisations/{organisationId}/courses", response_model=Courses, responses=told())
+async def list_ooapi_courses_of_organisation(
+    organisation_id: OrganisationId,
+    database: Db,
+    running: ThisService,
+    page: ThePage,
+    q: Search = "",
+    teaching_language: Teaching = None,
+    level: Level = None,
+    mode_of_delivery: Mode = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The courses of one provider, by name."""
+    async with database.reading() as conn:
+        row = await provider(conn, organisation_id)
+        slug = row["slug"] if row else ""  # nobody's: an empty list, as OOAPI wants it
+        return await some_courses(
+            *(conn, running, page, slug, q, None, teaching_language, level, mode_of_delivery, if_none_match)
+        )
+
+
+@router.get("/organisations/{organisationId}/course-offerings", response_model=CourseOfferings, responses=told())
+async def list_ooapi_offerings_of_organisation(
+    organisation_id: OrganisationId,
+    database: Db,
+    running: ThisService,
+    page: ThePage,
+    which: Runs,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The runs that one provider has to come, unless `since` says otherwise."""
+    async with database.reading() as conn:
+        row = await provider(conn, organisation_id)
+        return await some_offerings(conn, running, page, which, None, row["slug"] if row else "", if_none_match)
