@@ -42,7 +42,7 @@ CREATE FUNCTION course_query(words text[], without text[], typed text) RETURNS t
             UNION ALL
             SELECT '(' || (
                 websearch_to_tsquery('pg_catalog.norwegian', typed) || websearch_to_tsquery('pg_catalog.simple', typed)
-                || (quote_literal(typed) || ':*')::tsquery
+                || (quote_literal(nullif(typed, '')) || ':*')::tsquery  -- constants are worked out before WHERE is asked
             )::text || ')'
             WHERE typed <> ''
         ) AS parts
