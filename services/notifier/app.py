@@ -1,19 +1,25 @@
 """What the notifier is made of."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter
 
+from kit.database import Connection
 from kit.service import Service
 from kit.settings import read
-from services.notifier import events
+from services.notifier import deliveries, events, partners, webhooks
+from services.notifier.channels.webhook import Webhook
+from services.notifier.deliveries import Deliverer
 from services.notifier.sender import Sender
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import outgoing
+from services.notifier.store import webhooks as webhook_store
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-LOG_FIELDS = frozenset({"notice_id", "template"})  # which notice, never whose
-ROUTERS: tuple[APIRouter, ...] = ()  # it says nothing over HTTP yet but how it is
+LOG_FIELDS = frozenset({"notice_id", "template", "webhook_id", "delivery_id"})  # which notice, never whose
+ROUTERS: tuple[APIRouter, ...] = (webhooks.router,)
 
 
 def build() -> Service:
@@ -25,7 +31,16 @@ def build() -> Service:
         migrations=MIGRATIONS,
         routers=ROUTERS,
         log_fields=LOG_FIELDS,
-        consumers=events.consumers(settings.contact_private_key.get_secret_value()),
-        workers={"sender": Sender(settings).run},
-        timeline=outgoing.timeline,
+        consumers=[*events.consumers(settings.contact_private_key.get_secret_value()), partners.consumer()],
+        workers={
+            "sender": Sender(settings).run,
+            "webhooks": Deliverer(settings, Webhook(webhooks.guard_of(settings))).run,
+            "webhook_log": deliveries.forget,
+        },
+        timeline=timeline,
     )
+
+
+async def timeline(conn: Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """What became of notices, and of events at webhooks."""
+    return [*await outgoing.timeline(conn, ids), *await webhook_store.timeline(conn, ids)]

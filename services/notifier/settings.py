@@ -3,11 +3,13 @@
 from email.errors import MessageError
 from email.headerregistry import Address
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from kit import sealing
 from kit.settings import Settings
+from services.notifier.guard import places
 
 
 class NotifierSettings(Settings):
@@ -38,6 +40,30 @@ class NotifierSettings(Settings):
     give_up_hours: int = Field(
         48, ge=1, le=240, description="how long a mail is tried; older than this, it may tell what is no longer so"
     )
+
+    webhook_allow: str = Field(
+        "",
+        description="host:port, with commas between, that webhooks may call although they are not https on port 443 of "
+        "the public network: for developers, and for partners inside the house",
+    )
+
+    @property
+    def webhook_places(self) -> frozenset[tuple[str, int]]:
+        """`webhook_allow` as host and port."""
+        return places(self.webhook_allow)
+
+    @property
+    def own_hosts(self) -> frozenset[str]:
+        """Names of ours: no partner may have its events sent there."""
+        addresses = (self.public_url, self.issuer, self.issuer_keys_url, self.otlp_endpoint)
+        hosts = {urlsplit(address).hostname or "" for address in addresses} | {self.smtp_host, self.database_host}
+        return frozenset(hosts | {one.rpartition(":")[0] for one in self.kafka_bootstrap.split(",")})
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def names_places(cls, value: str) -> str:
+        places(value)
+        return value
 
     @field_validator("contact_private_key")
     @classmethod

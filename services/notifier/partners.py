@@ -1,0 +1,67 @@
+"""What partners are told: each event of their own courses, without what is sealed or for our own machinery."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+from contracts.envelope import Envelope
+from contracts.registry import EVENTS
+from kit import tracing
+from kit.consumer import Consumer
+from kit.database import Connection
+from kit.listeners import Listeners, Received
+from kit.trail import here
+from services.notifier.store import webhooks
+from services.notifier.store.webhooks import Told
+
+TOPICS = ("catalogue.courses", "enrolment.enrolments")  # never enrolment.contacts: who somebody is, is not told here
+TELLS = tuple(event for event in EVENTS if event.spec.topic in TOPICS)
+TYPES = {event.spec.type: event.__name__ for event in TELLS}
+LEFT_OUT = {"causationid", "traceparent"}
+SEALED = "sealed"  # the links of an offer act for the learner
+
+listeners = Listeners()
+
+
+def consumer() -> Consumer:
+    """One of its own: a fault in what partners are told must not hold back a learner's mail."""
+    return Consumer("webhooks", listeners, topics=TOPICS)
+
+
+@listeners.on(*TELLS)
+async def owe(conn: Connection, received: Sequence[Received]) -> None:
+    """Owe each event to its partner's webhooks."""
+    wanted = await webhooks.listening(conn, sorted({_partner(one) for one in received}))
+    if not wanted:
+        return
+    told = []
+    for one in received:
+        if _partner(one) in wanted:
+            with tracing.hearing(one.trail, one.envelope.type):
+                told.append(_told(one))
+    await webhooks.owe(conn, told)
+
+
+def _partner(one: Received) -> str:
+    return str(cast(Any, one.event).partner)
+
+
+def _told(one: Received) -> Told:
+    path = here()
+    return Told(
+        event_id=one.event_id,
+        partner=_partner(one),
+        type=one.envelope.type,
+        name=TYPES[one.envelope.type],
+        key=one.envelope.partitionkey or str(one.envelope.subject),
+        body=body(one.envelope),
+        correlation_id=path.correlation_id,
+        traceparent=path.traceparent,
+    )
+
+
+def body(envelope: Envelope) -> bytes:
+    """The CloudEvent as a partner gets it, in JSON: only the fields that our contracts have, and nothing sealed."""
+    whole = envelope.model_dump(mode="json", exclude_none=True, exclude=LEFT_OUT)
+    whole["data"] = {name: value for name, value in envelope.data.items() if name != SEALED}
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
