@@ -17,12 +17,12 @@ def tag(body: bytes) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-def unless_known(body: bytes, known: str | None, caching: str) -> Response:
-    """The JSON as an answer, or 304 without it when the caller's If-None-Match names it. `caching`: who may keep it."""
+def unless_known(body: bytes, known: str | None, caching: str, media_type: str = "application/json") -> Response:
+    """The body as an answer, or 304 without it when the caller's If-None-Match names it. `caching`: who may keep it."""
     headers = {"etag": tag(body), "cache-control": caching}
     if _names(known, headers["etag"]):
         return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(body, headers=headers, media_type=media_type)
 
 
 def must_match(wanted: str | None, here: str) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from contracts.fields import Instant, OfferingRules, Place, Session
+from services.catalogue.languages import Texts
 
 
 class CourseTaken(BaseModel):
@@ -69,7 +70,7 @@ class OfferingOfCourse(OfferingShown):
 
 
 class CourseShown(BaseModel):
-    """One course, and its runs. Texts stand by language."""
+    """One course, and its runs. Texts stand by language; `text` has them in the one asked for, or the next best."""
 
     course_id: UUID
     partner: str
@@ -84,5 +85,7 @@ class CourseShown(BaseModel):
     delivery_mode: str = "onsite"
     studiepoeng: str | None = None
     level: str | None = None
+    eqf: int | None = None
     price_ore: int = 0
+    text: Texts
     offerings: list[OfferingShown]

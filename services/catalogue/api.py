@@ -5,21 +5,21 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from contracts.fields import Code, Instant, Prose, Slug
 from contracts.partner import CourseText, OfferingDates
 from contracts.topics import partner_courses
-from kit import auth, idempotency, logs, openapi, problems
+from kit import auth, idempotency, logs, openapi, problems, tags
 from kit.bodies import Whole
 from kit.database import Connection, Database
-from kit.http import Db
+from kit.http import Db, ThisService
 from kit.idempotency import Answer, Asked, IdempotencyKey
 from kit.problems import Problem
 from kit.tags import IfMatch
-from services.catalogue import commands, joining
+from services.catalogue import commands, joining, linked
 from services.catalogue.answers import (
     CourseShown,
     CourseTaken,
@@ -28,8 +28,9 @@ from services.catalogue.answers import (
     OfferingTaken,
 )
 from services.catalogue.commands import Published, Wanted
-from services.catalogue.domain import Rule
-from services.catalogue.store import Row, courses, partners
+from services.catalogue.domain import Rule, eqf
+from services.catalogue.languages import AcceptLanguage, TextLanguage, languages_of, texts_in, wanted
+from services.catalogue.store import Row, courses, partners, views
 
 log = logs.get(__name__)
 
@@ -238,14 +239,38 @@ async def read_intake(
     return {"items": [dict(row) for row in rows]}
 
 
-@router.get("/courses/{course_id}", response_model=CourseShown, responses=openapi.problems(404))
-async def read_course(course_id: UUID, database: Db, response: Response) -> dict[str, Any]:
+@router.get(
+    "/courses/{course_id}",
+    response_model=CourseShown,
+    responses={200: {"content": {linked.KIND: {"schema": {"type": "object"}}}}, **openapi.problems(404)},
+)
+async def read_course(
+    course_id: UUID,
+    database: Db,
+    running: ThisService,
+    response: Response,
+    language: TextLanguage = None,
+    accept: Annotated[str, Header(description="application/ld+json: the course as schema.org has it")] = "",
+    accept_language: AcceptLanguage = None,
+) -> Any:
     """One course with its offerings."""
     async with database.reading() as conn:
         row = await courses.course(conn, course_id)
         runs = await courses.offerings(conn, course_id)
-    if row is None:
+        owner = await partners.known(conn, row["partner"]) if row else None
+        now = await views.now(conn)
+    if row is None or owner is None:
         raise Problem("not-found", "Not found", 404, "There is no such course.")
+    shown_in = wanted(language, accept_language)
+    response.headers["vary"] = "accept, accept-language"
+    if linked.KIND in accept.lower():
+        catalogue = f"{running.settings.public_url}{BASE}"
+        body, texts = linked.course(row, runs, owner["name"], shown_in, catalogue, now)
+        headers = {"vary": "accept, accept-language", "content-language": languages_of(texts), "etag": tags.tag(body)}
+        return Response(body, headers=headers, media_type=linked.KIND)
+    content = json.loads(row["content"])
+    texts = texts_in(content, shown_in)
+    response.headers["content-language"] = languages_of(texts)
     response.headers["etag"] = f'"{row["version"]}"'
     return {
         "course_id": row["id"],
@@ -253,7 +278,9 @@ async def read_course(course_id: UUID, database: Db, response: Response) -> dict
         "code": row["code"],
         "version": row["version"],
         "withdrawn": row["withdrawn"],
-        **json.loads(row["content"]),
+        **content,
+        "eqf": eqf(content.get("level")),
+        "text": texts,
         "offerings": [shown(run) for run in runs],
     }
 

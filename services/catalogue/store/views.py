@@ -27,6 +27,7 @@ COURSES = f"""
 """  # noqa: S608 - constants alone
 RUN = """
     offerings.id, offerings.course_id, offerings.key, offerings.content, offerings.state, offerings.starts_at,
+    offerings.version, offerings.changed_at,
     courses.partner, courses.code, courses.content AS course
 """
 RUNS = f"""

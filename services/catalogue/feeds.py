@@ -1,0 +1,238 @@
+"""What others subscribe to: new courses as Atom and as JSON Feed, a run's sessions as a calendar; and missing words."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Annotated, Any, get_args
+from uuid import UUID
+from xml.etree import ElementTree
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from contracts.fields import Language
+from kit import openapi, tags
+from kit.database import Database
+from kit.http import Db, ThisService
+from kit.problems import Problem
+from kit.running import Running
+from kit.tags import IfNoneMatch
+from services.catalogue import appointments
+from services.catalogue.api import BASE, Partner
+from services.catalogue.languages import AcceptLanguage, TextLanguage, Texts, languages_of, texts_in, wanted
+from services.catalogue.search import CACHING, NOT_SENT
+from services.catalogue.store import views
+
+NEWEST = 50
+TITLE = "Kursnett: nye kurs"
+NO_COURSE_YET = datetime(2000, 1, 1, tzinfo=UTC)
+ATOM = "http://www.w3.org/2005/Atom"
+
+router = APIRouter(prefix=BASE, tags=["catalogue"])
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A course in a feed."""
+
+    course_id: UUID
+    address: str
+    provider: str
+    subjects: list[str]
+    texts: Texts
+    made_at: datetime
+    changed_at: datetime
+
+
+async def entries(database: Database, running: Running, language: str) -> list[Entry]:
+    """The newest courses, each with its texts in this language or the next best."""
+    async with database.reading() as conn:
+        names = {row["slug"]: row["name"] for row in await views.providers(conn)}
+        rows = await views.newest(conn, NEWEST)
+    found = []
+    for row in rows:
+        content = json.loads(row["content"])
+        address = f"{running.settings.public_url}{BASE}/courses/{row['id']}"
+        texts = texts_in(content, language)
+        made = (row["made_at"], max(row["made_at"], row["changed_at"]))
+        found.append(Entry(row["id"], address, names[row["partner"]], content.get("subjects", []), texts, *made))
+    return found
+
+
+def written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def atom(found: Sequence[Entry], base: str, language: str) -> bytes:
+    """RFC 4287. The library escapes; what may not stand in XML is refused when a course comes in."""
+    ElementTree.register_namespace("", ATOM)
+    feed = ElementTree.Element(f"{{{ATOM}}}feed", {"xml:lang": language})
+
+    def add(parent: ElementTree.Element, name: str, text: str | None = None, **attributes: str) -> ElementTree.Element:
+        made = ElementTree.SubElement(parent, f"{{{ATOM}}}{name}", attributes)
+        made.text = text
+        return made
+
+    add(feed, "id", f"{base}/courses/feed.atom")
+    add(feed, "title", TITLE)
+    add(feed, "updated", written(max((one.changed_at for one in found), default=NO_COURSE_YET)))
+    add(feed, "link", rel="self", type="application/atom+xml", href=f"{base}/courses/feed.atom")
+    add(feed, "link", rel="alternate", type="application/json", href=f"{base}/courses")
+    for one in found:
+        entry = add(feed, "entry")
+        entry.set("xml:lang", one.texts.title.language)
+        add(entry, "id", f"urn:uuid:{one.course_id}")
+        add(entry, "title", one.texts.title.text)
+        add(entry, "updated", written(one.changed_at))
+        add(entry, "published", written(one.made_at))
+        add(add(entry, "author"), "name", one.provider)
+        add(entry, "link", rel="alternate", type="application/json", href=one.address)
+        for subject in one.subjects:
+            add(entry, "category", term=subject)
+        if one.texts.summary:
+            add(entry, "summary", one.texts.summary.text)
+    return bytes(ElementTree.tostring(feed, encoding="utf-8", xml_declaration=True))
+
+
+def json_feed(found: Sequence[Entry], base: str, language: str) -> bytes:
+    """JSON Feed 1.1."""
+    items = [
+        {
+            "id": f"urn:uuid:{one.course_id}",
+            "url": one.address,
+            "title": one.texts.title.text,
+            "content_text": (one.texts.summary or one.texts.title).text,
+            "date_published": written(one.made_at),
+            "date_modified": written(one.changed_at),
+            "authors": [{"name": one.provider}],
+            "tags": one.subjects,
+            "language": one.texts.title.language,
+        }
+        for one in found
+    ]
+    feed = {
+        "version": "https://jsonfeed.org/version/1.1",
+        "title": TITLE,
+        "home_page_url": f"{base}/courses",
+        "feed_url": f"{base}/courses/feed.json",
+        "language": language,
+        "items": items,
+    }
+    return json.dumps(feed, ensure_ascii=False).encode()
+
+
+def kind(media_type: str) -> dict[str, Any]:
+    """What an address tells that answers with this alone."""
+    content = {media_type: {"schema": {"type": "object" if media_type.endswith("json") else "string"}}}
+    return {"response_class": Response, "responses": {200: {"content": content}, **NOT_SENT}}
+
+
+def fed(body: bytes, found: Sequence[Entry], known: str | None, media_type: str) -> Response:
+    response = tags.unless_known(body, known, CACHING, media_type)
+    newest = max((one.changed_at for one in found), default=NO_COURSE_YET)
+    response.headers["last-modified"] = format_datetime(newest.astimezone(UTC), usegmt=True)
+    response.headers["vary"] = "accept-language"
+    return response
+
+
+@router.get("/courses/feed.atom", **kind("application/atom+xml"))
+async def read_atom(
+    database: Db, running: ThisService, accept_language: AcceptLanguage = None, if_none_match: IfNoneMatch = None
+) -> Response:
+    """The 50 newest courses, for feed readers."""
+    language = wanted(None, accept_language)
+    found = await entries(database, running, language)
+    body = atom(found, f"{running.settings.public_url}{BASE}", language)
+    return fed(body, found, if_none_match, "application/atom+xml")
+
+
+@router.get("/courses/feed.json", **kind("application/feed+json"))
+async def read_json_feed(
+    database: Db, running: ThisService, accept_language: AcceptLanguage = None, if_none_match: IfNoneMatch = None
+) -> Response:
+    """The 50 newest courses as JSON Feed 1.1."""
+    language = wanted(None, accept_language)
+    found = await entries(database, running, language)
+    body = json_feed(found, f"{running.settings.public_url}{BASE}", language)
+    return fed(body, found, if_none_match, "application/feed+json")
+
+
+CALENDAR = kind("text/calendar")
+
+
+@router.get(
+    "/offerings/{offering_id}.ics",
+    response_class=Response,
+    responses={**CALENDAR["responses"], **openapi.problems(404)},
+)
+async def read_calendar(
+    offering_id: UUID,
+    database: Db,
+    running: ThisService,
+    language: TextLanguage = None,
+    accept_language: AcceptLanguage = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The sessions of a run for a calendar; a cancelled run says so."""
+    async with database.reading() as conn:
+        row = await views.run(conn, offering_id)
+    if row is None:
+        raise Problem("not-found", "Not found", 404, "There is no such offering.")
+    shown_in = wanted(language, accept_language)
+    texts = texts_in(json.loads(row["course"]), shown_in)
+    body = appointments.calendar(
+        row["id"],
+        texts.title.text,
+        json.loads(row["content"]),
+        cancelled=row["state"] == "cancelled",
+        version=row["version"],
+        changed_at=row["changed_at"],
+        language=shown_in,
+        address=f"{running.settings.public_url}{BASE}/offerings/{row['id']}",
+    )
+    response = tags.unless_known(body, if_none_match, CACHING, "text/calendar; charset=utf-8")
+    response.headers["vary"] = "accept-language"
+    response.headers["content-language"] = languages_of(Texts(title=texts.title))
+    return response
+
+
+class Missing(BaseModel):
+    """A course whose readers in some language get another. `title` lacks these languages, and so on."""
+
+    course_id: UUID
+    code: str
+    title: list[Language] = []
+    summary: list[Language] = []
+    description: list[Language] = []
+
+
+class MissingTranslations(BaseModel):
+    items: list[Missing]
+
+
+Languages = Annotated[
+    list[Language], Query(description="that there should be; left out: each that one of the courses has a title in")
+]
+
+
+@router.get(
+    "/partners/{partner}/missing-translations",
+    response_model=MissingTranslations,
+    response_model_exclude_defaults=True,
+    responses=openapi.problems(403),
+)
+async def read_missing(partner: Partner, database: Db, language: Languages = []) -> dict[str, Any]:  # noqa: B006
+    """Which of the partner's courses lack a text that they have in another language, and in which."""
+    async with database.reading() as conn:
+        rows = await views.texts(conn, partner)
+    known = [{name: json.loads(row[name] or "{}") for name in ("title", "summary", "description")} for row in rows]
+    used = {one for texts in known for one in texts["title"]}
+    looked_for = [one for one in get_args(Language) if one in (language or used)]
+    found = []
+    for row, texts in zip(rows, known, strict=True):
+        lacks = {name: [one for one in looked_for if not by.get(one)] for name, by in texts.items() if any(by.values())}
+        if any(lacks.values()):
+            found.append({"course_id": row["id"], "code": row["code"], **lacks})
+    return {"items": found}

@@ -1,0 +1,85 @@
+"""A course as search engines read it: schema.org in JSON-LD, for `GET /courses/{id}` and for the pages that show it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from contracts.arenas import ONLINE, place_name
+from services.catalogue.domain import eqf
+from services.catalogue.languages import Texts, texts_in
+from services.catalogue.store import Row
+
+KIND = "application/ld+json"
+MODES = {"onsite": "onsite", "online": "online", "hybrid": "blended", "blended": "blended"}
+STATUS = {"scheduled": "https://schema.org/EventScheduled", "cancelled": "https://schema.org/EventCancelled"}
+
+
+def course(
+    row: Row, runs: Sequence[Row], provider: str, language: str, catalogue: str, now: datetime
+) -> tuple[bytes, Texts]:
+    """The course with its runs that have not ended, and the texts in it. `<` is escaped, for pages that embed it."""
+    content = json.loads(row["content"])
+    texts = texts_in(content, language)
+    address = f"{catalogue}/courses/{row['id']}"
+    level = content.get("level")
+    about = {
+        "@context": "https://schema.org",
+        "@type": "Course",
+        "@id": address,
+        "url": address,
+        "courseCode": row["code"],
+        "name": texts.title.text,
+        "description": next(
+            (one.text for one in (texts.summary, texts.description, texts.title) if one), texts.title.text
+        ),
+        "inLanguage": content.get("language", "nb"),
+        "about": content.get("subjects", []),
+        "provider": {"@type": "Organization", "name": provider, "identifier": row["partner"]},
+        "offers": [offer(content.get("price_ore", 0))],
+    }
+    if level:
+        about["educationalLevel"] = f"NKR {level}, EQF {eqf(level)}"
+    if content.get("studiepoeng"):
+        points = float(content["studiepoeng"])
+        about["numberOfCredits"] = {"@type": "QuantitativeValue", "value": points, "unitText": "ECTS"}
+    mode = MODES[content.get("delivery_mode", "onsite")]
+    whole = [(run, json.loads(run["content"])) for run in runs]
+    about["hasCourseInstance"] = [
+        {"courseMode": mode, "inLanguage": about["inLanguage"], **instance(run, of, language, catalogue)}
+        for run, of in whole
+        if datetime.fromisoformat(of["ends_at"]) > now
+    ]
+    return json.dumps(about, ensure_ascii=False).replace("<", "\\u003c").encode(), texts
+
+
+def offer(price_ore: int) -> dict[str, Any]:
+    kroner, ore = divmod(price_ore, 100)
+    kind = "Paid" if price_ore else "Free"
+    return {"@type": "Offer", "category": kind, "price": f"{kroner}.{ore:02}", "priceCurrency": "NOK"}
+
+
+def instance(run: Row, content: Mapping[str, Any], language: str, catalogue: str) -> dict[str, Any]:
+    address = f"{catalogue}/offerings/{run['id']}"
+    places = content["places"]
+    return {
+        "@type": "CourseInstance",
+        "@id": address,
+        "startDate": content["starts_at"],
+        "endDate": content["ends_at"],
+        "eventStatus": STATUS[run["state"]],
+        "maximumAttendeeCapacity": sum(place["capacity"] for place in places),
+        "location": [location(place["arena"], language, address) for place in places],
+        "subEvent": [
+            {"@type": "Event", "startDate": one["starts_at"], "endDate": one["ends_at"]}
+            for one in content.get("sessions", [])
+        ],
+    }
+
+
+def location(arena: str, language: str, address: str) -> dict[str, Any]:
+    name = place_name(arena, language if language in ONLINE else "nb")
+    if arena == "online":
+        return {"@type": "VirtualLocation", "name": name, "url": address}
+    where = {"@type": "PostalAddress", "addressLocality": name, "addressCountry": "NO"}
+    return {"@type": "Place", "name": name, "address": where}

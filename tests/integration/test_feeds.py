@@ -1,0 +1,191 @@
+"""What others subscribe to and search engines read: feeds, calendars, JSON-LD; and texts in the reader's language."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
+
+import pytest
+from icalendar import Calendar
+
+from tests.delivery import Servers
+from tests.integration.test_catalogue import BASE, World, world
+
+pytestmark = pytest.mark.anyio
+
+ATOM = "{http://www.w3.org/2005/Atom}"
+ODD = "Fisk & <b>sjømat</b> ]]> \"'” 😀 \u2028".rstrip()
+
+
+async def publish(here: World, code: str, title: dict[str, str], **more: Any) -> str:
+    answer = await here.put(code, {"title": title, **more})
+    assert answer.status_code in (200, 201), answer.text
+    found: str = answer.json()["course_id"]
+    return found
+
+
+def parts(calendar: bytes, kind: str) -> list[Any]:
+    return Calendar.from_ical(calendar).walk(kind)
+
+
+async def test_new_courses_are_fed_to_atom_readers_whatever_their_titles_hold(servers: Servers) -> None:
+    async with world(servers) as here:
+        empty = ElementTree.fromstring((await here.asking.get(f"{BASE}/courses/feed.atom")).content)
+        assert empty.findall(f"{ATOM}entry") == []
+        first = await publish(here, "A", {"nb": ODD}, summary={"nb": "Kort & godt"}, subjects=["havbruk"])
+        ids = [first] + [await publish(here, f"B-{number}", {"nn": f"Kurs {number}"}) for number in range(50)]
+        answer = await here.asking.get(f"{BASE}/courses/feed.atom")
+        assert answer.headers["content-type"].startswith("application/atom+xml")
+        feed = ElementTree.fromstring(answer.content)
+        entries = feed.findall(f"{ATOM}entry")
+        assert [one.findtext(f"{ATOM}id") for one in entries] == [f"urn:uuid:{one}" for one in reversed(ids[1:])]
+        links = {link.get("rel"): link.get("href") for link in feed.findall(f"{ATOM}link")}
+        assert links["self"] == feed.findtext(f"{ATOM}id") == "http://localhost:8080/api/catalogue/v1/courses/feed.atom"
+        await here.put("C", {"title": {"nb": ODD}, "summary": {"nb": "Kort & godt"}})
+        newest = ElementTree.fromstring((await here.asking.get(f"{BASE}/courses/feed.atom")).content)[5:]
+        entry = next(one for one in newest if one.tag == f"{ATOM}entry")
+        assert (entry.findtext(f"{ATOM}title"), entry.findtext(f"{ATOM}summary")) == (ODD, "Kort & godt")
+        for name in ("updated", "published"):
+            datetime.fromisoformat(entry.findtext(f"{ATOM}{name}") or "")
+        assert entry.findtext(f"{ATOM}author/{ATOM}name") == "Sveiseskolen"
+
+
+async def test_a_feed_that_is_as_before_is_not_sent_again(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", {"nb": "Sveising"})
+        known = {}
+        for kind in ("atom", "json"):
+            first = await here.asking.get(f"{BASE}/courses/feed.{kind}")
+            known = {"if-none-match": first.headers["etag"]}
+            assert (await here.asking.get(f"{BASE}/courses/feed.{kind}", headers=known)).status_code == 304
+            assert first.headers["last-modified"].endswith("GMT")
+        await publish(here, "B", {"nb": "Lodding"})
+        assert (await here.asking.get(f"{BASE}/courses/feed.json", headers=known)).status_code == 200
+
+
+async def test_a_json_feed_says_the_same(servers: Servers) -> None:
+    async with world(servers) as here:
+        course_id = await publish(here, "A", {"nb": ODD, "nn": "Nynorsk"}, subjects=["havbruk"])
+        answer = await here.asking.get(f"{BASE}/courses/feed.json", headers={"accept-language": "nn"})
+        assert answer.headers["content-type"] == "application/feed+json"
+        feed = answer.json()
+        assert (feed["version"], feed["feed_url"][-9:]) == ("https://jsonfeed.org/version/1.1", "feed.json")
+        (item,) = feed["items"]
+        assert (item["id"], item["title"], item["language"]) == (f"urn:uuid:{course_id}", "Nynorsk", "nn")
+        assert (item["content_text"], item["tags"]) == ("Nynorsk", ["havbruk"])
+
+
+async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", {"nb": "Sveising, del 1; øving", "en": "Welding"})
+        days = {
+            "starts_at": "2027-03-27T10:00:00+01:00",
+            "ends_at": "2027-03-29T12:00:00+02:00",
+            "sessions": [  # the night between them is when summer time begins
+                {"starts_at": "2027-03-27T10:00:00+01:00", "ends_at": "2027-03-27T12:00:00+01:00", "room": "Rom 2"},
+                {"starts_at": "2027-03-29T10:00:00+02:00", "ends_at": "2027-03-29T12:00:00+02:00"},
+            ],
+            "places": [{"arena": "mosjoen", "capacity": 5}, {"arena": "online", "capacity": 5}],
+        }
+        offering_id = (await here.put("A/offerings/v", days)).json()["offering_id"]
+        address = f"{BASE}/offerings/{offering_id}.ics"
+        answer = await here.asking.get(address)
+        assert answer.headers["content-type"] == "text/calendar; charset=utf-8"
+        assert all(len(line) <= 75 for line in answer.content.split(b"\r\n"))
+        assert [str(zone["tzid"]) for zone in parts(answer.content, "VTIMEZONE")] == ["Europe/Oslo"]
+        first, second = parts(answer.content, "VEVENT")
+        assert [str(one["uid"]) for one in (first, second)] == [f"{offering_id}-{n}@kursnett" for n in (1, 2)]
+        assert str(first["summary"]) == "Sveising, del 1; øving"
+        assert (str(first["location"]), str(second["location"])) == ("Mosjøen / På nett, Rom 2", "Mosjøen / På nett")
+        for one, day in ((first, 27), (second, 29)):
+            assert one["dtstart"].dt == datetime(2027, 3, day, 10, tzinfo=ZoneInfo("Europe/Oslo"))
+        assert (int(first["sequence"]), str(first["status"])) == (0, "CONFIRMED")
+        known = {"if-none-match": answer.headers["etag"]}
+        assert (await here.asking.get(address, headers=known)).status_code == 304
+        await here.cancel("A/offerings/v")
+        gone = parts((await here.asking.get(f"{address}?language=en")).content, "VEVENT")[0]
+        told = (str(gone["status"]), int(gone["sequence"]), str(gone["summary"]), str(gone["uid"]))
+        assert told == ("CANCELLED", 1, "Welding", str(first["uid"]))
+        assert (await here.asking.get(f"{BASE}/offerings/{here.partner}.ics")).status_code == 422
+        missing = await here.asking.get(f"{BASE}/offerings/01890000-0000-7000-8000-000000000000.ics")
+        assert missing.status_code == 404
+
+
+async def test_a_run_without_sessions_is_one_event(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", {"nb": "Sveising"})
+        whole = {
+            "starts_at": "2027-06-01T09:00:00+02:00",
+            "ends_at": "2027-06-02T15:00:00+02:00",
+            "places": [{"arena": "online", "capacity": 5}],
+        }
+        offering_id = (await here.put("A/offerings/v", whole)).json()["offering_id"]
+        (event,) = parts((await here.asking.get(f"{BASE}/offerings/{offering_id}.ics")).content, "VEVENT")
+        assert event["dtend"].dt == datetime(2027, 6, 2, 15, tzinfo=ZoneInfo("Europe/Oslo"))
+
+
+async def test_search_engines_read_a_course_as_schema_org_has_it(servers: Servers) -> None:
+    async with world(servers) as here:
+        more = {"studiepoeng": "7.5", "level": "6.1", "price_ore": 50, "subjects": ["bygg"], "delivery_mode": "hybrid"}
+        course_id = await publish(here, "A", {"nb": "Sveising </script>", "nn": "Sveising"}, **more)
+        now = datetime.now(UTC)
+        for key, days in (("past", -9), ("soon", 9)):
+            dates = {
+                "starts_at": (now + timedelta(days=days)).isoformat(),
+                "ends_at": (now + timedelta(days=days + 1)).isoformat(),
+                "places": [{"arena": "mosjoen", "capacity": 5}, {"arena": "online", "capacity": 6}],
+            }
+            await here.put(f"A/offerings/{key}", dates)
+        answer = await here.asking.get(f"{BASE}/courses/{course_id}", headers={"accept": "application/ld+json"})
+        assert answer.headers["content-type"] == "application/ld+json"
+        assert b"</" not in answer.content
+        course = answer.json()
+        assert (course["@context"], course["@type"]) == ("https://schema.org", "Course")
+        assert (course["name"], course["courseCode"]) == ("Sveising </script>", "A")
+        assert course["provider"]["name"] == "Sveiseskolen"
+        assert course["offers"] == [{"@type": "Offer", "category": "Paid", "price": "0.50", "priceCurrency": "NOK"}]
+        assert (course["educationalLevel"], course["numberOfCredits"]["value"]) == ("NKR 6.1, EQF 6", 7.5)
+        (run,) = course["hasCourseInstance"]
+        assert (run["@type"], run["courseMode"], run["maximumAttendeeCapacity"]) == ("CourseInstance", "blended", 11)
+        assert [place["@type"] for place in run["location"]] == ["Place", "VirtualLocation"]
+        plain = await here.asking.get(f"{BASE}/courses/{course_id}", headers={"accept": "application/json"})
+        assert (plain.json()["eqf"], plain.headers["content-type"]) == (6, "application/json")
+
+
+async def test_texts_come_in_the_readers_language_or_the_next_best(servers: Servers) -> None:
+    async with world(servers) as here:
+        texts = {"summary": {"nb": "bokmål", "en": "english"}, "description": {"en": "english"}}
+        address = f"{BASE}/courses/{await publish(here, 'A', {'nb': 'Tittel', 'sme': 'Namahus'}, **texts)}"
+        for asked, accepted, title, summary, description in (
+            ("", "", "nb", "nb", "en"),
+            ("", "nn-NO, en;q=0.9", "nb", "nb", "en"),
+            ("", "fr, de;q=0.9, en;q=0.4, nn;q=0.5", "nb", "nb", "en"),
+            ("", "se", "sme", "nb", "en"),
+            ("?language=en", "nn", "nb", "en", "en"),
+            ("?language=sma", "", "nb", "nb", "en"),
+            ("", "en;q=x, *;q=0.1", "nb", "nb", "en"),
+        ):
+            answer = await here.asking.get(f"{address}{asked}", headers={"accept-language": accepted})
+            text = answer.json()["text"]
+            told = [text[name]["language"] for name in ("title", "summary", "description")]
+            assert told == [title, summary, description], (asked, accepted)
+            assert answer.headers["content-language"] == ", ".join(dict.fromkeys(told))
+        whole = (await here.asking.get(address)).json()
+        assert whole["title"] == {"nb": "Tittel", "sme": "Namahus"}, "all of them stand there as before"
+
+
+async def test_a_partner_sees_which_translations_are_missing(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", {"nb": "Sveising", "nn": "Sveising"}, summary={"nb": "kort"})
+        await publish(here, "B", {"nb": "Lodding"})
+        await publish(here, "C", {"nb": "Boring", "nn": "Boring"})
+        address = f"{BASE}/partners/{here.partner}/missing-translations"
+        signed = {"authorization": f"Bearer {here.key}"}
+        items = (await here.asking.get(address, headers=signed)).json()["items"]
+        told = [{name: value for name, value in item.items() if name != "course_id"} for item in items]
+        assert told == [{"code": "A", "summary": ["nn"]}, {"code": "B", "title": ["nn"]}]
+        english = (await here.asking.get(f"{address}?language=en&language=nb", headers=signed)).json()["items"]
+        assert [(item["code"], item["title"]) for item in english] == [("A", ["en"]), ("B", ["en"]), ("C", ["en"])]
+        assert json.dumps(english[0]["summary"]) == '["en"]'
+        assert (await here.asking.get(address)).status_code == 401
