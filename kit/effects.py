@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from kit import inbox, logs, parking, switch
+from kit import inbox, logs, parking, strangers, switch
 from kit.database import COLLIDED, Connection, Unknown, is_away
 from kit.listeners import Listeners, Received, Refused
 from kit.parking import Record
@@ -87,8 +87,11 @@ class Effects:
     async def _effects(self, conn: Connection, records: Sequence[Record]) -> None:
         """The whole batch in the caller's transaction: held keys, inbox, listeners. Raises Refused for a bad record.
 
-        What a stranger sends malformed is kept here at once, so that it does not cost the others their batch.
+        What a stranger sends wrong is refused here at once, so that it does not cost the others their batch.
         """
+        if self._foreign:
+            await self._of_strangers(conn, records)
+            return
         received: list[Received] = []
         refused: list[tuple[Record, Refused]] = []
         for record in records:
@@ -103,12 +106,21 @@ class Effects:
             if record.held_by(held):
                 await self._hold(conn, record)
         for record, error in refused:
-            if record.held_by(held):
-                continue
-            if not self._foreign:
+            if not record.held_by(held):
                 raise error
-            await self._keep(conn, record, "refused", error.reason, error.detail)
         await self._hear(conn, [one for one in received if not one.record.held_by(held)], whatever_is_held=True)
+
+    async def _of_strangers(self, conn: Connection, records: Sequence[Record]) -> None:
+        async def refuse(conn: Connection, record: Record, error: Refused) -> bool:
+            return await self._keep(conn, record, "refused", error.reason, error.detail)
+
+        listeners, settings = self._listeners, self._running.settings
+        found = await strangers.effects(conn, self._group, listeners, listeners.gate, settings, records, refuse)
+        count = self._running.metrics.consumer_events
+        count.labels(self._group, "done").inc(found.done)
+        count.labels(self._group, "repeat").inc(found.repeat)
+        count.labels(self._group, "held").inc(len(found.waiting))
+        self._outcomes.extend([False] * found.done)
 
     async def _hear(self, conn: Connection, received: Sequence[Received], whatever_is_held: bool = False) -> bool:
         """Note the events as heard and tell the listeners. False, and nothing is done, when a key is held back."""
@@ -118,7 +130,7 @@ class Effects:
         if heard.held:
             return False
         if heard.reused:
-            raise Refused("id_reused", "this id was sent before with other data: a new event needs a new id")
+            raise Refused(*strangers.REUSED)
         fresh = [received[place] for place in heard.fresh]
         await self._listeners.tell(conn, fresh)
         count = self._running.metrics.consumer_events
@@ -193,7 +205,9 @@ class Effects:
             found: list[int] = []
 
             async def again(conn: Connection, found: list[int] = found) -> None:
-                released = await parking.next_released(conn, self._group, failed)
+                gate = self._listeners.gate
+                closed = await gate.closed(conn) if gate else []
+                released = await parking.next_released(conn, self._group, failed, closed)
                 if released is None:
                     return
                 parked_id, record = released

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 ASKING_S = 10.0
+SOON_S = 2.0  # somebody waits for an answer that has more than this in it
 
 
 class NoAnswer(Exception):
@@ -37,6 +38,17 @@ async def since(bootstrap: str, groups: Sequence[str], instant: datetime) -> dic
             group: sum(max(0, taken - begin[place].offset) for place, taken in offsets.items() if begin[place])
             for group, offsets in committed.items()
         }
+
+
+async def on_topic(bootstrap: str, group: str, topic: str) -> int | None:
+    """How many records of one topic a group has not taken yet; none when it has taken none, or the broker is busy."""
+    try:
+        async with asyncio.timeout(SOON_S), _asking(bootstrap, [group]) as (committed, broker):
+            places = {place: offset for place, offset in committed[group].items() if place.topic == topic}
+            ends = await broker.end_offsets(list(places)) if places else {}
+            return sum(max(0, ends[place] - offset) for place, offset in places.items()) if places else None
+    except (NoAnswer, TimeoutError):
+        return None
 
 
 @asynccontextmanager

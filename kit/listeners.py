@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from contracts.envelope import TYPE_PREFIX, Envelope, Event, Undecodable, decode, explain
 from contracts.registry import BY_TYPE
 from kit.database import Connection
+from kit.gate import Gate
 from kit.parking import Record
 from kit.trail import Trail, trail
 
@@ -56,7 +57,8 @@ Listener = Callable[[Connection, Sequence[Received]], Awaitable[None]]
 class Listeners:
     """The table of one consumer: event class -> listener. Filled by decorators, like a router's routes."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: Gate | None = None) -> None:
+        self.gate = gate  # who among strangers is listened to; none: everybody
         self._by_event: dict[type[Event], Listener] = {}
 
     def on(self, *events: type[Event]) -> Callable[[Listener], Listener]:
@@ -74,7 +76,7 @@ class Listeners:
     def read(self, record: Record) -> Received:
         """The record as an event. Raises Refused with the reason, whatever the bytes and headers are."""
         if record.key is not None and len(record.key) > MOST_KEY_BYTES:
-            raise Refused("too_large", f"the key is {len(record.key)} bytes; a key may have {MOST_KEY_BYTES}")
+            raise Refused("too_large", f"key: is {len(record.key)} bytes; a key may have {MOST_KEY_BYTES}")
         owner = _PARTNER_TOPIC.match(record.topic)
         try:
             envelope = decode(record.value, record.headers, ours=owner is None)
@@ -82,7 +84,7 @@ class Listeners:
             raise Refused(error.reason, error.detail) from None
         expected = f"/partners/{owner[1]}" if owner else f"/{record.topic.partition('.')[0]}"
         if envelope.source != expected:
-            raise Refused("foreign_source", f"source must be {expected} on this topic")
+            raise Refused("foreign_source", f"source: must be {expected} on this topic")
         if owner:  # a partner chooses its own ids: they are unique within the partner only
             event_id = f"{owner[1]}/{envelope.id}"
             # … and its numbering says nothing: a made-up aggregate would make another partner's events look old.
@@ -97,13 +99,13 @@ class Listeners:
         if kind is None:
             known = {_MAJOR.sub("", event.spec.type) for event in self._by_event}
             if _MAJOR.sub("", envelope.type) in known:
-                raise Refused("unknown_version", "type has a major version that this service does not know")
+                raise Refused("unknown_version", "type: has a major version that this service does not know")
             if foreign:
-                raise Refused("unknown_type", f"type must be one of {', '.join(sorted(self._types()))}")
+                raise Refused("unknown_type", f"type: must be one of {', '.join(sorted(self._types()))}")
             return None  # something new that others may want
         if kind not in self._by_event:
             if foreign:
-                raise Refused("unknown_type", f"type must be one of {', '.join(sorted(self._types()))}")
+                raise Refused("unknown_type", f"type: must be one of {', '.join(sorted(self._types()))}")
             return None
         try:
             return kind.model_validate(envelope.data)

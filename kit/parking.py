@@ -20,16 +20,33 @@ INSERT INTO parked (consumer, topic, partition, "offset", key, headers, value, e
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
 """
-# The first open row of each key, when an operator has let it go (redrive) or nothing is before it any more (held).
+# The oldest that an operator has let go (redrive) or waits (held), before which nothing with its key is open: in the
+# order in which they came. Without a key there is nothing to hold back.
 _HEAD = """
-SELECT * FROM parked WHERE id = (
-    SELECT min(id) FROM parked WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive')
-    GROUP BY topic, key, CASE WHEN key IS NULL THEN id END  -- without a key there is nothing to hold back
-    HAVING (array_agg(state ORDER BY id))[1] IN ('held', 'redrive') AND NOT min(id) = ANY($2::bigint[])
-    ORDER BY min(id) LIMIT 1
-) AND state IN ('held', 'redrive')
+SELECT * FROM parked AS mine
+WHERE consumer = $1 AND state IN ('held', 'redrive') AND NOT id = ANY($2::bigint[]) AND NOT topic = ANY($3::text[])
+  AND (key IS NULL OR NOT EXISTS (
+      SELECT FROM parked AS elder
+      WHERE elder.consumer = mine.consumer AND elder.topic = mine.topic AND elder.key = mine.key AND elder.id < mine.id
+        AND elder.state IN ('parked', 'held', 'redrive')
+  ))
+ORDER BY id LIMIT 1
 FOR UPDATE SKIP LOCKED
 """
+# A record that waits for its sender, and not behind one with its key.
+_KEPT_BACK = """
+SELECT name FROM unnest($2::text[]) AS name
+WHERE EXISTS (SELECT FROM parked WHERE consumer = $1 AND topic = name AND state = 'held' AND reason <> $3)
+"""
+_HOLD = """
+INSERT INTO parked (consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, state)
+SELECT $1, *, 'held' FROM unnest(
+    $2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::json[], $7::bytea[], $8::text[], $9::text[], $10::text[],
+    $11::text[]
+)
+ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
+"""
+_UNHEARD = "DELETE FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[])"
 _CLOSE = "UPDATE parked SET state = 'redriven', closed_at = app_now() WHERE id = $1"
 _AGAIN = "UPDATE parked SET state = $2, reason = $3, detail = $4, parked_at = app_now() WHERE id = $1"
 _REDRIVE = """
@@ -54,6 +71,9 @@ _STATES = "SELECT id, state FROM parked WHERE id = ANY($1::bigint[])"
 _OPEN = "SELECT count(*) FROM parked WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive')"
 
 
+HELD = "held"  # the reason of what waits behind a record with its key
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One Kafka record as it came."""
@@ -68,6 +88,17 @@ class Record:
     def held_by(self, held: Container[tuple[str, bytes]]) -> bool:
         """Whether one of these (topic, key) holds this record back. A record without a key is never held."""
         return self.key is not None and (self.topic, self.key) in held
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A record that is to run later, and why not now."""
+
+    record: Record
+    event_id: str | None
+    type: str | None
+    reason: str
+    detail: str
 
 
 async def held_keys(conn: Connection, consumer: str, records: Iterable[Record]) -> set[tuple[str, bytes]]:
@@ -92,9 +123,6 @@ async def park(
     type: str | None = None,
 ) -> bool:
     """Keep a record, and say a copy of it on `<service>.parked`; returns False when it was kept before."""
-    headers = json.dumps(
-        [[name, None if value is None else base64.b64encode(value).decode()] for name, value in record.headers]
-    )
     kept = await conn.execute(
         _PARK,
         consumer,
@@ -102,7 +130,7 @@ async def park(
         record.partition,
         record.offset,
         record.key,
-        headers,
+        _headers(record),
         record.value,
         event_id,
         type,
@@ -123,9 +151,44 @@ async def park(
     return True
 
 
-async def next_released(conn: Connection, consumer: str, failed: Sequence[int]) -> tuple[int, Record] | None:
-    """The next record that may run again, locked: first of its key, and let go. `failed`: ids to leave for later."""
-    row = await conn.fetchrow(_HEAD, consumer, list(failed))
+async def kept_back(conn: Connection, consumer: str, topics: Sequence[str]) -> set[str]:
+    """Which of these topics have records that wait for their sender to be let go, or have not all run since."""
+    return {row["name"] for row in await conn.fetch(_KEPT_BACK, consumer, topics, HELD)}
+
+
+async def hold(conn: Connection, consumer: str, waiting: Sequence[Waiting]) -> None:
+    """Keep records that are to run later, in this order, in one statement. No fault of theirs: no copy is said."""
+    rows = [
+        (
+            one.record.topic,
+            one.record.partition,
+            one.record.offset,
+            one.record.key,
+            _headers(one.record),
+            one.record.value,
+            one.event_id,
+            one.type,
+            one.reason,
+            _line(one.detail),
+        )
+        for one in waiting
+    ]
+    await conn.execute(_HOLD, consumer, *zip(*rows, strict=True))
+
+
+async def forget(conn: Connection, consumer: str, event_ids: Sequence[str]) -> None:
+    """These were noted as heard in this transaction and had no effect: they may still have it."""
+    await conn.execute(_UNHEARD, consumer, event_ids)
+
+
+async def next_released(
+    conn: Connection, consumer: str, failed: Sequence[int], closed: Sequence[str] = ()
+) -> tuple[int, Record] | None:
+    """The next record that may run again, locked: first of its key, and let go.
+
+    `failed`: ids to leave for later. `closed`: topics whose records wait.
+    """
+    row = await conn.fetchrow(_HEAD, consumer, list(failed), list(closed))
     return (row["id"], record_of(row)) if row else None
 
 
@@ -179,6 +242,12 @@ async def states(conn: Connection, ids: Sequence[int]) -> dict[int, str]:
 async def count_open(conn: Connection, consumer: str) -> int:
     found: int = await conn.fetchval(_OPEN, consumer)
     return found
+
+
+def _headers(record: Record) -> str:
+    return json.dumps(
+        [[name, None if value is None else base64.b64encode(value).decode()] for name, value in record.headers]
+    )
 
 
 def record_of(row: Any) -> Record:

@@ -1,5 +1,6 @@
 """The shapes of what the catalogue answers over HTTP."""
 
+import json
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -8,6 +9,7 @@ from pydantic import BaseModel
 
 from contracts.fields import Instant, OfferingRules, Place, Session
 from services.catalogue.languages import Texts
+from services.catalogue.store import Row
 
 
 class CourseTaken(BaseModel):
@@ -22,20 +24,23 @@ class OfferingTaken(BaseModel):
     version: int
 
 
-class IntakeItem(BaseModel):
-    """One thing that a partner sent. `reason` is a code and `detail` says why, unless it was taken."""
-
-    at: datetime
-    outcome: Literal["taken", "refused", "parked"]
-    way: Literal["http", "kafka", "csv"]
-    what: str | None
-    code: str | None
-    reason: str | None
-    detail: str | None
+class SeatCount(BaseModel):
+    arena: str
+    capacity: int
+    taken: int
+    queued: int
 
 
-class Intake(BaseModel):
-    items: list[IntakeItem]
+class Seats(BaseModel):
+    """What enrolment last said of a run's seats, and when: it speaks when a run fills, opens again or is judged."""
+
+    as_of: datetime
+    places: list[SeatCount]
+
+    @classmethod
+    def of(cls, row: Row | None) -> "Seats | None":
+        """None when it has not spoken of them yet."""
+        return cls(as_of=row["as_of"], places=json.loads(row["places"])) if row and row["as_of"] else None
 
 
 class Judgement(BaseModel):
@@ -59,6 +64,7 @@ class OfferingShown(OfferingRules):
     sessions: list[Session] = []
     places: list[Place]
     judgement: Judgement
+    seats: Seats | None = None
 
 
 class OfferingOfCourse(OfferingShown):

@@ -9,9 +9,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
-from contracts.fields import Code, Instant, Prose, Slug
+from contracts.fields import Code, Prose, Slug
 from contracts.partner import CourseText, OfferingDates
-from contracts.topics import partner_courses
 from kit import auth, idempotency, logs, openapi, problems, tags
 from kit.bodies import Whole
 from kit.database import Connection, Database
@@ -23,14 +22,14 @@ from services.catalogue import commands, joining, linked
 from services.catalogue.answers import (
     CourseShown,
     CourseTaken,
-    Intake,
     OfferingOfCourse,
     OfferingTaken,
+    Seats,
 )
 from services.catalogue.commands import Published, Wanted
 from services.catalogue.domain import Rule, eqf
 from services.catalogue.languages import AcceptLanguage, TextLanguage, languages_of, texts_in, wanted
-from services.catalogue.store import Row, courses, partners, views
+from services.catalogue.store import Row, courses, intake, partners, views
 
 log = logs.get(__name__)
 
@@ -136,7 +135,7 @@ async def done(
     async def work(conn: Connection) -> Response:
         async def effect() -> Answer:
             published = await command(conn)
-            await partners.note_intake(conn, partner, "http", what, code)
+            await intake.note_intake(conn, partner, "http", what, code)
             headers = {
                 "etag": f'"{published.version}"',
                 "location": f"{BASE}/{name.removesuffix('_id')}s/{published.id}",
@@ -229,16 +228,6 @@ async def cancel_offering(
     )
 
 
-@router.get("/partners/{partner}/intake", response_model=Intake, responses=openapi.problems(403))
-async def read_intake(
-    partner: Partner, database: Db, limit: Limit = MOST_LISTED, before: Instant | None = None
-) -> dict[str, Any]:
-    """What came from this partner and what became of it, newest first."""
-    async with database.reading() as conn:
-        rows = await partners.intake(conn, partner, partner_courses(partner).name, before, limit)
-    return {"items": [dict(row) for row in rows]}
-
-
 @router.get(
     "/courses/{course_id}",
     response_model=CourseShown,
@@ -259,6 +248,7 @@ async def read_course(
         runs = await courses.offerings(conn, course_id)
         owner = await partners.known(conn, row["partner"]) if row else None
         now = await views.now(conn)
+        counted = await intake.seats(conn, [run["id"] for run in runs])
     if row is None or owner is None:
         raise Problem("not-found", "Not found", 404, "There is no such course.")
     shown_in = wanted(language, accept_language)
@@ -281,7 +271,7 @@ async def read_course(
         **content,
         "eqf": eqf(content.get("level")),
         "text": texts,
-        "offerings": [shown(run) for run in runs],
+        "offerings": [shown(run, counted.get(run["id"])) for run in runs],
     }
 
 
@@ -290,13 +280,24 @@ async def read_offering(offering_id: UUID, database: Db, response: Response) -> 
     """One run of a course."""
     async with database.reading() as conn:
         row = await courses.offering(conn, offering_id)
+        counted = await intake.seats(conn, [offering_id])
     if row is None:
         raise Problem("not-found", "Not found", 404, "There is no such offering.")
     response.headers["etag"] = f'"{row["version"]}"'
-    return {**shown(row), "course_id": row["course_id"], "partner": row["partner"], "code": row["code"]}
+    return {
+        **shown(row, counted.get(offering_id)),
+        "course_id": row["course_id"],
+        "partner": row["partner"],
+        "code": row["code"],
+    }
 
 
-def shown(row: Row) -> dict[str, Any]:
+def shown(row: Row, counted: Row | None) -> dict[str, Any]:
     about = {"offering_id": row["id"], "key": row["key"], "version": row["version"], "state": row["state"]}
     found = {name: row[name] for name in ("decision", "enrolled", "minimum", "decided_at")}
-    return {**about, **json.loads(row["content"]), "judgement": found if row["decision"] else {}}
+    return {
+        **about,
+        **json.loads(row["content"]),
+        "judgement": found if row["decision"] else {},
+        "seats": Seats.of(counted),
+    }

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from kit.service import Service
 from kit.settings import read
-from services.catalogue import api, events, feeds, imports, ooapi, search
+from services.catalogue import api, events, feeds, imports, intake, ooapi, search
 from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"partner", "owner", "offering_id"})  # slugs of organisations, and an id
-ROUTERS = (search.router, feeds.router, api.router, imports.router, ooapi.router)
+ROUTERS = (search.router, feeds.router, api.router, imports.router, intake.router, ooapi.router)
 
 
 def build() -> Service:

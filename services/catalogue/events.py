@@ -1,22 +1,32 @@
-"""What the catalogue hears: partners on their topics, as over HTTP; from enrolment, whether a run has its minimum."""
+"""What the catalogue hears: partners on their topics, as over HTTP; from enrolment, how many take part in a run."""
 
 from collections.abc import Sequence
 
-from contracts.enrolment import MinimumAtRisk, MinimumEvent, MinimumMissed, MinimumReached
+from contracts.enrolment import (
+    MinimumAtRisk,
+    MinimumEvent,
+    MinimumMissed,
+    MinimumReached,
+    OfferingFilled,
+    OfferingReopened,
+    SeatsEvent,
+)
 from contracts.partner import CoursePublished, CourseRetracted, OfferingPublished, OfferingRetracted
 from contracts.topics import PARTNER_COURSES
 from kit import logs, tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
-from services.catalogue import commands, joining
+from services.catalogue import commands
 from services.catalogue.domain import Rule
+from services.catalogue.quarantine import Quarantine
 from services.catalogue.store.courses import lock_courses_of
-from services.catalogue.store.partners import known, note_intake
+from services.catalogue.store.intake import keep_seats, note_intake
+from services.catalogue.store.partners import known
 
 log = logs.get(__name__)
 
-listeners = Listeners()
+listeners = Listeners(Quarantine())
 judgements = Listeners()
 
 
@@ -26,7 +36,7 @@ def partners() -> Consumer:
 
 
 def enrolments() -> Consumer:
-    """Follows what enrolment finds of a run's minimum; all else that it says passes by."""
+    """Follows what enrolment says of a run's seats and its minimum; all else that it says passes by."""
     return Consumer("enrolments", judgements, topics=("enrolment.enrolments",))
 
 
@@ -35,17 +45,14 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
     """Do what the partner says, in order. A broken rule refuses that one event, with the rule's words."""
     for one in received:
         partner = one.topic.split(".")[1]  # the topic says who speaks, never the body
-        row = await known(conn, partner)
-        if row is None:
-            raise Refused("unknown_partner", "no partner has this topic; see: partners list")
-        if row["state"] == "suspended":
-            raise Refused(joining.SUSPENDED, "the partner may not publish for now; this is kept and runs on then")
+        if await known(conn, partner) is None:
+            raise Refused("unknown_partner", "source: no partner has this topic; see: partners list")
         with tracing.hearing(one.trail, one.envelope.type):
             try:
                 code = await _take(conn, partner, one)
             except Rule as rule:
                 raise Refused(rule.code, f"{rule.field}: {rule.text}") from None
-        await note_intake(conn, partner, "kafka", type(one.event).__name__, code)
+        await note_intake(conn, partner, "kafka", type(one.event).__name__, code, one.envelope.id)
 
 
 async def _take(conn: Connection, partner: str, one: Received) -> str:
@@ -78,3 +85,18 @@ async def judge(conn: Connection, received: Sequence[Received]) -> None:
                 log.warning("offering_not_known", offering_id=event.offering_id, event_id=one.event_id)
             else:
                 await commands.judge(conn, course, event)
+                await _count(conn, one, event)
+
+
+@judgements.on(OfferingFilled, OfferingReopened)
+async def count_seats(conn: Connection, received: Sequence[Received]) -> None:
+    """Keep how many seats of each run are taken, with the time at which enrolment said so."""
+    for one in received:
+        if isinstance(one.event, SeatsEvent):
+            await _count(conn, one, one.event)
+
+
+async def _count(conn: Connection, one: Received, event: SeatsEvent) -> None:
+    if one.envelope.time is not None:  # ours always have one
+        places = [place.model_dump() for place in event.seats]
+        await keep_seats(conn, event.offering_id, places, one.envelope.time)

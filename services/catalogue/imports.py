@@ -15,7 +15,7 @@ from services.catalogue import commands, sheet
 from services.catalogue.api import BASE, Partner, Repeatable
 from services.catalogue.domain import Rule
 from services.catalogue.sheet import Mistake, Sheet, Unreadable
-from services.catalogue.store import partners
+from services.catalogue.store import intake
 
 router = APIRouter(prefix=BASE, tags=["catalogue"])
 
@@ -86,9 +86,8 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
     if mistakes:
         raise Unreadable(mistakes)
     if not dry_run:
-        for item in items:
-            what = "CoursePublished" if item.key is None else "OfferingPublished"
-            await partners.note_intake(conn, partner, "csv", what, item.code)
+        whats = ["CoursePublished" if item.key is None else "OfferingPublished" for item in items]
+        await intake.note_file(conn, partner, whats, [item.code for item in items])
     counts = {name: sum(item.outcome == name for item in items) for name in ("created", "changed", "unchanged")}
     return Imported(dry_run=dry_run, **counts, items=sorted(items, key=lambda item: (item.row, item.key or "")))
 

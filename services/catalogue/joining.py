@@ -11,8 +11,6 @@ from kit.database import Connection
 from services.catalogue.domain import Rule
 from services.catalogue.store import Row, partners
 
-SUSPENDED = "suspended"  # the reason of what a partner sends meanwhile: it is kept, and runs on when it is released
-
 
 def digest_of(key: str) -> bytes:
     """A key has 256 random bits, so that a plain digest cannot be guessed back."""
@@ -44,15 +42,24 @@ async def suspend(conn: Connection, slug: str, because: str) -> None:
         await _say(conn, PartnerSuspended, changed)
 
 
+async def quarantine(conn: Connection, slug: str, because: str) -> None:
+    """Keep what a partner sends over Kafka until it is let go on; over HTTP and in files it is told at once anyway."""
+    row = await _locked(conn, slug)
+    if row["state"] == "active":
+        await _say(conn, PartnerChanged, await partners.set_state(conn, slug, "quarantined", because))
+
+
 async def release(conn: Connection, slug: str) -> int:
     """Take from a partner again; how many records that were kept run on now, in the order in which they came.
 
-    What comes with the same key waits behind them. Raises Rule when there is no such partner.
+    What comes meanwhile waits behind them. Raises Rule when there is no such partner.
     """
     row = await _locked(conn, slug)
+    topic = partner_courses(slug).name
     if row["state"] != "active":
         await _say(conn, PartnerChanged, await partners.set_state(conn, slug, "active", ""))
-    return await partners.run_on(conn, partner_courses(slug).name, SUSPENDED)
+        await partners.count_anew(conn, slug, topic)
+    return await partners.waiting(conn, topic)
 
 
 async def rotate_key(conn: Connection, slug: str, at_once: bool) -> str:

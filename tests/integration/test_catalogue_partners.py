@@ -44,7 +44,7 @@ async def test_what_a_suspended_partner_sends_is_kept_and_runs_on_in_its_order(s
 
 
 async def kept(here: World, count: int) -> bool:
-    return [(one["outcome"], one["reason"]) for one in await here.intake()].count(("refused", "suspended")) == count
+    return [(one["outcome"], one["reason"]) for one in await here.intake()].count(("parked", "suspended")) == count
 
 
 async def shows(here: World, title: dict[str, str]) -> bool:

@@ -1,7 +1,5 @@
 """SQL of partners, their keys, and what came of what they sent."""
 
-from datetime import datetime
-
 from kit.database import Connection
 from services.catalogue.store import Row
 
@@ -42,7 +40,11 @@ async def partner_of_key(conn: Connection, digest: bytes) -> str | None:
 
 async def known(conn: Connection, slug: str) -> Row | None:
     return await conn.fetchrow(
-        "SELECT slug, name, orgnr, arenas, state, state_because FROM partners WHERE slug = $1", slug
+        """
+        SELECT slug, name, orgnr, arenas, state, state_because, nullif(state_since, '-infinity') AS state_since
+        FROM partners WHERE slug = $1
+        """,
+        slug,
     )
 
 
@@ -69,7 +71,9 @@ async def change(conn: Connection, slug: str, name: str, orgnr: str | None, aren
 async def set_state(conn: Connection, slug: str, state: str, because: str) -> Row:
     row = await conn.fetchrow(
         """
-        UPDATE partners SET state = $2, state_because = $3, version = version + (state <> $2)::int WHERE slug = $1
+        UPDATE partners SET state = $2, state_because = $3, version = version + (state <> $2)::int,
+               state_since = CASE WHEN state = $2 THEN state_since ELSE app_now() END
+        WHERE slug = $1
         RETURNING slug, name, orgnr, arenas, version
         """,
         slug,
@@ -81,15 +85,47 @@ async def set_state(conn: Connection, slug: str, state: str, because: str) -> Ro
     return row
 
 
-async def run_on(conn: Connection, topic: str, reason: str) -> int:
-    """Let the records run that were kept back for this reason; how many there are."""
-    done = await conn.execute(
-        "UPDATE parked SET state = 'redrive', closed_by = 'release' "
-        "WHERE topic = $1 AND state = 'refused' AND reason = $2",
+async def count_anew(conn: Connection, slug: str, topic: str) -> None:
+    """What was refused so far counts no more, and neither does what lies kept and may be refused when it runs."""
+    await conn.execute(
+        """
+        UPDATE partners SET counted_after = coalesce((SELECT max(id) FROM parked WHERE topic = $2), 0) WHERE slug = $1
+        """,
+        slug,
         topic,
-        reason,
     )
-    return int(done.split()[1])
+
+
+async def waiting(conn: Connection, topic: str) -> int:
+    """How many records of a partner are kept to run later."""
+    found: int = await conn.fetchval("SELECT count(*) FROM parked WHERE topic = $1 AND state = 'held'", topic)
+    return found
+
+
+async def held_up(conn: Connection) -> list[Row]:
+    """The partners whose records wait."""
+    return await conn.fetch("SELECT slug, state FROM partners WHERE state <> 'active'")
+
+
+async def last_refused(conn: Connection, slug: str, topic: str, limit: int) -> list[bool]:
+    """Of a partner's last records since it was let go on, oldest first, whether each was refused."""
+    rows = await conn.fetch(
+        """
+        SELECT refused FROM (
+            (SELECT at, false AS refused FROM intake
+             WHERE partner = $1 AND way = 'kafka' AND at > (SELECT state_since FROM partners WHERE slug = $1)
+             ORDER BY at DESC, id DESC LIMIT $3)
+            UNION ALL
+            (SELECT parked_at, true FROM parked
+             WHERE topic = $2 AND state = 'refused' AND id > (SELECT counted_after FROM partners WHERE slug = $1)
+             ORDER BY parked_at DESC, id DESC LIMIT $3)
+        ) AS everything ORDER BY at DESC LIMIT $3
+        """,
+        slug,
+        topic,
+        limit,
+    )
+    return [row["refused"] for row in reversed(rows)]
 
 
 async def partners(conn: Connection) -> list[Row]:
@@ -99,34 +135,10 @@ async def partners(conn: Connection) -> list[Row]:
         SELECT slug, name, orgnr, arenas, state, state_because, joined_at,
                (SELECT count(*) FROM partner_keys k WHERE k.partner = slug) AS keys,
                (SELECT count(*) FROM courses c WHERE c.partner = slug AND NOT c.withdrawn) AS courses,
-               (SELECT max(at) FROM intake i WHERE i.partner = slug) AS last_taken_at
+               (SELECT max(at) FROM intake i WHERE i.partner = slug) AS last_taken_at,
+               nullif(state_since, '-infinity') AS state_since,
+               (SELECT count(*) FROM parked p WHERE p.topic = 'partners.' || slug || '.courses' AND p.state = 'held')
+                   AS waiting
         FROM partners ORDER BY slug
         """
-    )
-
-
-async def note_intake(conn: Connection, partner: str, way: str, what: str, code: str) -> None:
-    await conn.execute(
-        "INSERT INTO intake (partner, way, what, code) VALUES ($1, $2, $3, $4)", partner, way, what, code
-    )
-
-
-async def intake(conn: Connection, partner: str, topic: str, before: datetime | None, limit: int) -> list[Row]:
-    """What came from one partner and what became of it, newest first."""
-    return await conn.fetch(
-        """
-        SELECT * FROM (
-            SELECT at, 'taken' AS outcome, way, what, code, NULL AS reason, NULL AS detail
-            FROM intake WHERE partner = $1
-            UNION ALL
-            SELECT parked_at, CASE WHEN state = 'refused' THEN 'refused' ELSE 'parked' END, 'kafka', type, NULL,
-                   reason, detail
-            FROM parked WHERE topic = $2 AND state <> 'redriven'
-        ) AS everything
-        WHERE $3::timestamptz IS NULL OR at < $3 ORDER BY at DESC LIMIT $4
-        """,
-        partner,
-        topic,
-        before,
-        limit,
     )

@@ -1,0 +1,186 @@
+"""What became of what a partner sent: one by one at `GET /partners/{partner}/intake`, as a whole at `…/status`."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from contracts.fields import Instant
+from contracts.topics import partner_courses
+from kit import lag, openapi, problems
+from kit.http import Db, ThisService
+from kit.problems import Problem
+from services.catalogue.answers import Seats
+from services.catalogue.api import BASE, MOST_LISTED, Limit, Partner
+from services.catalogue.store import Row, partners
+from services.catalogue.store import intake as store
+
+router = APIRouter(prefix=BASE, tags=["catalogue"])
+
+GROUP = "catalogue.partners"
+LOOKS_A_MINUTE = 20  # at the broker, for one partner in one process: each look opens connections
+MOST_RUNS = 500
+FIELD = re.compile(r"([^\s:]{1,80}): ")
+CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+CURSOR = re.compile(r"([0-9]{1,16})-([01])-([0-9]{1,18})")  # microseconds, table, number
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Outcome = Literal["taken", "refused", "parked"]
+
+
+class IntakeItem(BaseModel):
+    """One thing that a partner sent. Unless it was taken, `reason` is a code, `field` the place, `detail` the rule.
+
+    `parked` is kept and may still be taken: behind another record, or while the partner may not publish.
+    """
+
+    at: datetime
+    outcome: Outcome
+    way: Literal["http", "kafka", "csv"]
+    what: str | None
+    code: str | None
+    event_id: str | None
+    reason: str | None
+    field: str | None
+    detail: str | None
+
+
+class Intake(BaseModel):
+    items: list[IntakeItem]
+
+
+class Count(BaseModel):
+    """`received` is the sum of the others."""
+
+    received: int
+    taken: int
+    refused: int
+    parked: int
+
+
+class Way(BaseModel):
+    """What is refused over HTTP and in files is told in the answer, and not counted here."""
+
+    last_24_hours: Count
+    last_7_days: Count
+
+
+class RunStatus(BaseModel):
+    offering_id: UUID
+    course_id: UUID
+    code: str
+    key: str
+    starts_at: datetime
+    seats: Seats | None
+
+
+class Status(BaseModel):
+    """`waiting` records are kept until they may run; `lag` are not yet read, none when the broker did not say."""
+
+    partner: str
+    name: str
+    state: Literal["active", "quarantined", "suspended"]
+    because: str | None
+    since: datetime | None
+    waiting: int
+    lag: int | None
+    ways: dict[Literal["kafka", "http", "csv"], Way]
+    last: IntakeItem | None
+    offerings: list[RunStatus]
+
+
+def item(row: Row) -> IntakeItem:
+    """One row of the store, as its partner reads it."""
+    key = (row["key"] or b"").decode("ascii", "replace")
+    what = re.sub(r"^no\.kursnett\.partner\.|\.v\d+$", "", row["what"] or "") or None
+    found = FIELD.match(row["detail"] or "")
+    return IntakeItem(
+        at=row["at"],
+        outcome=row["outcome"],
+        way=row["way"],
+        what=what,
+        code=row["code"] or (key if CODE.fullmatch(key) else None),
+        event_id=row["event_id"].partition("/")[2] if row["source"] == 0 and row["event_id"] else row["event_id"],
+        reason=row["reason"],
+        field=None if row["outcome"] == "taken" else found[1] if found else "event",
+        detail=row["detail"],
+    )
+
+
+def _begin(cursor: str | None, before: datetime | None) -> tuple[datetime, int, int] | None:
+    """Where a page begins. Raises Problem (422) for a cursor that is none of ours."""
+    if cursor is None:
+        return None if before is None else (before, 0, 0)
+    found = CURSOR.fullmatch(cursor)
+    if found is None:
+        raise problems.invalid([{"loc": ("query", "cursor"), "msg": "must be one that a Link of this address gave"}])
+    micros, source, number = (int(part) for part in found.groups())
+    return EPOCH + timedelta(microseconds=micros), source, number
+
+
+@router.get("/partners/{partner}/intake", response_model=Intake, responses=openapi.problems(403))
+async def read_intake(
+    partner: Partner,
+    database: Db,
+    response: Response,
+    outcome: Outcome | None = None,
+    limit: Limit = MOST_LISTED,
+    before: Instant | None = None,
+    cursor: Annotated[str | None, Query(max_length=50, description="from `Link: rel=next`")] = None,
+) -> Intake:
+    """What came from this partner and what became of it, newest first."""
+    begin = _begin(cursor, before)
+    async with database.reading() as conn:
+        rows = await store.intake(conn, partner, partner_courses(partner).name, outcome, begin, limit + 1)
+    page = rows[:limit]
+    if len(rows) > limit:
+        last = page[-1]
+        micros = (last["at"] - EPOCH) // timedelta(microseconds=1)
+        asked = {"outcome": outcome, "limit": limit, "cursor": f"{micros}-{last['source']}-{last['id']}"}
+        query = urlencode({name: value for name, value in asked.items() if value})
+        response.headers["link"] = f'<{BASE}/partners/{partner}/intake?{query}>; rel="next"'
+    return Intake(items=[item(row) for row in page])
+
+
+@router.get("/partners/{partner}/status", response_model=Status, responses=openapi.problems(403, 404))
+async def read_status(partner: Partner, database: Db, running: ThisService) -> Status:
+    """How it goes: what was taken and refused, what waits, and the seats of the runs that are not over."""
+    topic = partner_courses(partner).name
+    async with database.reading() as conn:
+        known = await partners.known(conn, partner)
+        if known is None:
+            raise Problem("not-found", "Not found", 404, f"{partner} is not a partner.")
+        taken = {row["way"]: row for row in await store.taken(conn, partner)}
+        kept = await store.not_taken(conn, topic)
+        newest = await store.intake(conn, partner, topic, None, None, 1)
+        waiting = await partners.waiting(conn, topic)
+        runs = await store.runs(conn, partner, MOST_RUNS)
+    may_look = not running.pace.wait_s(f"lag of {partner}", LOOKS_A_MINUTE)
+    return Status(
+        partner=partner,
+        name=known["name"],
+        state=known["state"],
+        because=known["state_because"] or None,
+        since=known["state_since"],
+        waiting=waiting,
+        lag=await lag.on_topic(running.settings.kafka_bootstrap, GROUP, topic) if may_look else None,
+        ways={way: _way(taken.get(way), kept if way == "kafka" else None) for way in ("kafka", "http", "csv")},
+        last=item(newest[0]) if newest else None,
+        offerings=[RunStatus(**{**row, "seats": Seats.of(row)}) for row in runs],
+    )
+
+
+def _way(taken: Row | None, kept: Row | None) -> Way:
+    def count(span: str) -> Count:
+        done, refused, parked = (
+            taken[span] if taken else 0,
+            kept[f"refused_{span}"] if kept else 0,
+            kept[f"parked_{span}"] if kept else 0,
+        )
+        return Count(received=done + refused + parked, taken=done, refused=refused, parked=parked)
+
+    return Way(last_24_hours=count("day"), last_7_days=count("week"))

@@ -1,0 +1,145 @@
+"""SQL of what partners sent, what became of it, and how many seats of their runs are taken."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from kit.database import Connection
+from services.catalogue.store import Row
+
+
+async def note_intake(
+    conn: Connection, partner: str, way: str, what: str, code: str, event_id: str | None = None
+) -> None:
+    await conn.execute(
+        "INSERT INTO intake (partner, way, what, code, event_id) VALUES ($1, $2, $3, $4, $5)",
+        partner,
+        way,
+        what,
+        code,
+        event_id,
+    )
+
+
+async def note_file(conn: Connection, partner: str, whats: Sequence[str], codes: Sequence[str]) -> None:
+    """Note all that a file had, in its order: an event's name and a code each."""
+    await conn.execute(
+        """
+        INSERT INTO intake (partner, way, what, code)
+        SELECT $1, 'csv', what, code FROM unnest($2::text[], $3::text[]) AS new (what, code)
+        """,
+        partner,
+        whats,
+        codes,
+    )
+
+
+async def intake(
+    conn: Connection,
+    partner: str,
+    topic: str,
+    outcome: str | None,
+    before: tuple[datetime, int, int] | None,
+    limit: int,
+) -> list[Row]:
+    """What came from one partner and what became of it, newest first; `before`: (at, source, id) of the row before.
+
+    `source` tells the table, since each numbers its own: 1 is what was taken, 0 what was not.
+    """
+    at, source, number = before or (None, 0, 0)
+    return await conn.fetch(
+        """
+        SELECT * FROM (
+            (SELECT at, 1 AS source, id, 'taken' AS outcome, way, what, code, NULL::bytea AS key, event_id,
+                    NULL AS reason, NULL AS detail
+             FROM intake
+             WHERE partner = $1 AND coalesce($3, 'taken') = 'taken'
+               AND ($4::timestamptz IS NULL OR at <= $4 AND (at, 1, id) < ($4, $5, $6))
+             ORDER BY at DESC, id DESC LIMIT $7)
+            UNION ALL
+            (SELECT parked_at, 0, id, outcome, 'kafka', type, NULL, key, event_id, reason, detail
+             FROM (
+                 SELECT *, CASE WHEN state IN ('refused', 'discarded') THEN 'refused' ELSE 'parked' END AS outcome
+                 FROM parked WHERE topic = $2 AND state <> 'redriven'
+             ) AS kept
+             WHERE ($3::text IS NULL OR outcome = $3)
+               AND ($4::timestamptz IS NULL OR parked_at <= $4 AND (parked_at, 0, id) < ($4, $5, $6))
+             ORDER BY parked_at DESC, id DESC LIMIT $7)
+        ) AS everything
+        ORDER BY at DESC, source DESC, id DESC LIMIT $7
+        """,
+        partner,
+        topic,
+        outcome,
+        at,
+        source,
+        number,
+        limit,
+    )
+
+
+async def taken(conn: Connection, partner: str) -> list[Row]:
+    """How much of a partner was taken, by the way it came: in a day and in a week."""
+    return await conn.fetch(
+        """
+        SELECT way, count(*) FILTER (WHERE at > app_now() - interval '24 hours') AS day, count(*) AS week
+        FROM intake WHERE partner = $1 AND at > app_now() - interval '7 days' GROUP BY way
+        """,
+        partner,
+    )
+
+
+async def not_taken(conn: Connection, topic: str) -> Row | None:
+    """How much of a topic was refused in a day and in a week, and how much of it still waits."""
+    return await conn.fetchrow(
+        """
+        SELECT count(*) FILTER (WHERE refused AND parked_at > app_now() - interval '24 hours') AS refused_day,
+               count(*) FILTER (WHERE refused) AS refused_week,
+               count(*) FILTER (WHERE NOT refused AND parked_at > app_now() - interval '24 hours') AS parked_day,
+               count(*) FILTER (WHERE NOT refused) AS parked_week
+        FROM (
+            SELECT parked_at, state IN ('refused', 'discarded') AS refused FROM parked
+            WHERE topic = $1 AND state <> 'redriven' AND parked_at > app_now() - interval '7 days'
+        ) AS week
+        """,
+        topic,
+    )
+
+
+async def keep_seats(conn: Connection, offering_id: UUID, places: list[dict[str, Any]], as_of: datetime) -> None:
+    """What enrolment said of a run's seats; what is older than what is known, or of a strange run, is passed over."""
+    await conn.execute(
+        """
+        INSERT INTO seat_counts AS mine (offering_id, places, as_of)
+        SELECT id, $2, $3 FROM offerings WHERE id = $1
+        ON CONFLICT (offering_id) DO UPDATE SET places = excluded.places, as_of = excluded.as_of
+        WHERE mine.as_of <= excluded.as_of
+        """,
+        offering_id,
+        json.dumps(places),
+        as_of,
+    )
+
+
+async def seats(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Row]:
+    """What is known of these runs' seats, by the run."""
+    rows = await conn.fetch(
+        "SELECT offering_id, places, as_of FROM seat_counts WHERE offering_id = ANY($1)", offering_ids
+    )
+    return {row["offering_id"]: row for row in rows}
+
+
+async def runs(conn: Connection, partner: str, limit: int) -> list[Row]:
+    """A partner's runs that are not over, the soonest first, with what is known of their seats."""
+    return await conn.fetch(
+        """
+        SELECT offerings.id AS offering_id, course_id, code, key, state, offerings.starts_at, places, as_of
+        FROM offerings JOIN courses ON courses.id = course_id LEFT JOIN seat_counts ON offering_id = offerings.id
+        WHERE partner = $1 AND state = 'scheduled' AND (offerings.content->>'ends_at')::timestamptz > app_now()
+        ORDER BY offerings.starts_at, offerings.id LIMIT $2
+        """,
+        partner,
+        limit,
+    )

@@ -1,0 +1,99 @@
+"""What one partner's program does wrong is that partner's alone: the others' courses are taken as if it did not."""
+
+from typing import Any
+
+import pytest
+
+from kit.effects import Effects
+from services.catalogue import __main__ as catalogue
+from services.catalogue import events, joining
+from tests.delivery import Servers, listening, until
+from tests.integration.test_catalogue import COURSE, World, world
+from tests.integration.test_catalogue_partners import change
+
+pytestmark = pytest.mark.anyio
+
+WRONG = {"code": "SV-9", **COURSE, "subjects": ["magi"]}
+LIMIT = 20  # the setting's default
+
+
+def course(number: int, **more: Any) -> tuple[str, dict[str, Any]]:
+    return "CoursePublished", {"code": f"SV-{number}", **COURSE, **more}
+
+
+async def outcomes(here: World) -> list[tuple[str, str | None]]:
+    return [(one["outcome"], one["reason"]) for one in await here.intake()]
+
+
+async def counted(here: World, outcome: str, reason: str | None, count: int) -> bool:
+    return (await outcomes(here)).count((outcome, reason)) == count
+
+
+async def state(here: World) -> str:
+    [row] = [one for one in await catalogue.listed(here.settings) if one["slug"] == here.partner]
+    return str(row["state"])
+
+
+async def test_a_partner_whose_records_are_refused_waits_alone_and_runs_on_in_its_order(servers: Servers) -> None:
+    async with world(servers) as here, listening(here.here, events.partners()):
+        other = f"{here.partner}-b"
+        key = (await catalogue.add(here.settings, other, "En annen", None, ["online"]))["key"]
+        mad = here.partner
+        await here.send(*[("CoursePublished", WRONG)] * (LIMIT + 5), course(1), course(1, price_ore=500))
+        await until(lambda: counted(here, "parked", "quarantined", 7), within_s=40)
+        assert (await outcomes(here)).count(("refused", "unknown_subject")) == LIMIT
+        assert await state(here) == "quarantined"
+        assert (await here.said())[-1] == ("PartnerChanged", 2)
+        assert (await here.put("SV-5", COURSE)).status_code == 201, "over HTTP it is told at once, and may go on"
+
+        here.partner, here.key, mine = other, key, here.key
+        await here.send(course(1))
+        await until(lambda: counted(here, "taken", None, 1), within_s=40)
+        assert await state(here) == "active"
+
+        here.partner, here.key = mad, mine
+        assert await change(here, lambda conn: joining.release(conn, mad)) == 7
+        await until(lambda: counted(here, "taken", None, 3), within_s=40)  # the one over HTTP, and two of SV-1
+        assert (await outcomes(here)).count(("refused", "unknown_subject")) == LIMIT + 5
+        assert await state(here) == "active", "what was kept and is refused now does not count again"
+        assert (await here.said())[-2:] == [("CourseCreated", 1), ("CourseChanged", 2)]
+        await here.send(*[("CoursePublished", WRONG)] * (LIMIT - 1), course(2))
+        await until(lambda: counted(here, "taken", None, 4), within_s=40)
+        assert await state(here) == "active"
+
+
+async def test_a_record_that_is_refused_now_and_then_keeps_nobody_out(servers: Servers) -> None:
+    async with world(servers) as here, listening(here.here, events.partners()):
+        wrong = course(1, subjects=["magi"])  # of the same code as the others, so that they come as they were sent
+        await here.send(*[wrong, course(1), course(1, price_ore=100)] * (LIMIT + 10))
+        await until(lambda: counted(here, "taken", None, 2 * (LIMIT + 10)), within_s=60)
+        assert (await outcomes(here)).count(("refused", "unknown_subject")) == LIMIT + 10
+        assert await state(here) == "active"
+
+
+async def test_what_is_refused_costs_the_others_of_its_batch_nothing(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart: list[Any] = []
+    alone = Effects._one
+
+    async def one(self: Effects, record: Any) -> bool:
+        apart.append(record)
+        return await alone(self, record)
+
+    monkeypatch.setattr(Effects, "_one", one)
+    async with world(servers) as here:
+        await here.send(
+            course(1),
+            ("CoursePublished", WRONG),
+            ("CoursePublished", {"code": "SV-9", "title": {}}),
+            ("OfferingPublished", {"course_code": "SV-7"}),
+            course(2),
+        )
+        async with listening(here.here, events.partners()):
+            await until(lambda: counted(here, "taken", None, 2), within_s=40)
+            assert not apart
+            assert len(await here.intake()) == 5
+        async with here.here.database.reading() as conn:
+            heard = await conn.fetchval("SELECT count(*) FROM inbox WHERE consumer = 'catalogue.partners'")
+        assert heard == 2, "what is refused was not heard: mended, it may still have its effect"
