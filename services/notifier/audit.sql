@@ -33,5 +33,5 @@ FROM (
 SELECT count(*) AS looked, count(*) FILTER (WHERE i.event_id IS NULL) AS wrong,
        min(n.id::text) FILTER (WHERE i.event_id IS NULL) AS example
 FROM notices n LEFT JOIN inbox i ON i.event_id = n.event_id
-    AND i.consumer = CASE n.template WHEN 'confirmed' THEN 'notifier.courses' ELSE 'notifier.enrolments' END
+    AND i.consumer = CASE WHEN n.template IN ('changed', 'confirmed') THEN 'notifier.courses' ELSE 'notifier.enrolments' END
 WHERE n.created_at > app_now() - interval '27 days';

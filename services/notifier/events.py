@@ -27,7 +27,8 @@ from kit.listeners import Listeners, Received, Refused
 from kit.sealing import Unsealable, unseal
 from kit.trail import here
 from services.notifier import notices
-from services.notifier.store import known, outgoing
+from services.notifier.changes import facts as changed_facts
+from services.notifier.store import changes, known, outgoing
 
 T = TypeVar("T")
 
@@ -72,7 +73,24 @@ async def keep_courses(conn: Connection, received: Sequence[Received]) -> None:
 @courses.on(OfferingScheduled, OfferingChanged)
 async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None:
     states = [cast(OfferingState, one.event) for one in received]
-    await known.keep_offerings(conn, newest((one.offering_id, one.version, one) for one in states))
+    latest = newest((state.offering_id, state.version, one) for state, one in zip(states, received, strict=True))
+    before = await changes.runs(conn, [state.offering_id for state in states])
+    await known.keep_offerings(conn, [cast(OfferingState, one.event) for one in latest])
+    told = [change(before.get(cast(OfferingState, one.event).offering_id), one) for one in latest]
+    await changes.owe_changes(conn, [one for one in told if one is not None], notices.CHANNEL)
+
+
+def change(before: changes.Run | None, received: Received) -> changes.Change | None:
+    """What this state of an offering is to tell; nothing when it is the first, an old one, or of a cancelled run."""
+    after = cast(OfferingState, received.event)
+    if before is None or before.cancelled or after.version <= before.version:
+        return None
+    facts = changed_facts(before, after)
+    if facts is None:
+        return None
+    with tracing.hearing(received.trail, received.envelope.type):
+        path = here()
+    return changes.Change(after.offering_id, received.event_id, path.correlation_id, path.traceparent, facts)
 
 
 @courses.on(OfferingCancelled)
@@ -106,19 +124,22 @@ async def owe_notices(conn: Connection, received: Sequence[Received]) -> None:
             owed.append(notices.notice(one))
     left = notices.enrolments(received)
     await known.keep_enrolments(conn, list(left.values()))
-    seated = [one for one in left.values() if one.state == notices.SEATED]
-    owed += await confirmations(conn, received, seated) if seated else []
+    live = [one for one in left.values() if one.state in notices.LIVE]
+    owed += await confirmations(conn, received, live) if live else []
     await outgoing.add_notices(conn, [one for one in owed if one is not None])
 
 
 async def confirmations(
-    conn: Connection, received: Sequence[Received], seated: Sequence[known.Enrolment]
+    conn: Connection, received: Sequence[Received], live: Sequence[known.Enrolment]
 ) -> list[outgoing.NewNotice]:
-    """What is owed to those whose seat is heard of after the word, on another topic, that their course takes place."""
-    confirmed = await known.confirmations(conn, sorted({one.offering_id for one in seated}))
+    """What is owed to those whose seat is heard of after the word, on another topic, that their course takes place.
+
+    The offerings of all who are concerned by a change are locked: it is told to them, or their first mail knows it.
+    """
+    confirmed = await known.confirmations(conn, sorted({one.offering_id for one in live}))
     causes = {cast(EnrolmentEvent, one.event).enrolment_id: one for one in received}
     owed = []
-    for one in seated:
+    for one in live:
         event_id, at = confirmed.get(one.offering_id, ("", None))
         if at is not None and notices.is_told(one, at):
             cause = causes[one.enrolment_id]

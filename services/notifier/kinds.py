@@ -28,6 +28,7 @@ KINDS: Mapping[str, Kind] = {
     "declined": Kind("offer"),
     "moved": Kind("seat", "REQUEST"),
     "withdrawn": Kind("seat", "CANCEL"),
+    "changed": Kind("changes", "REQUEST"),
     "confirmed": Kind("changes"),
     "offering_cancelled": Kind("seat", "CANCEL"),
 }

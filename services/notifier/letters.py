@@ -60,6 +60,7 @@ def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None
         "links": links,
         "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,
         "alternatives": [_alternative(Alternative.model_validate(one), language) for one in notice.alternatives],
+        **(_change(notice.facts, language) if "now" in notice.facts else {}),
         **{name: _fact(name, value, language) for name, value in notice.facts.items()},
     }
     written = templates.get_template(f"{notice.template}.{language}.txt").render(words)
@@ -81,6 +82,28 @@ def _fact(name: str, value: Any, language: str) -> Any:
     if name == "from_place":
         return place_name(value, language)
     return one_line(value) if isinstance(value, str) else value
+
+
+def _change(facts: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """How it was and how it is now, line by line; only what is not the same in both."""
+    was, now = facts["was"], facts["now"]
+    moved = (was["starts_at"], was["ends_at"]) != (now["starts_at"], now["ends_at"])
+    met_otherwise = was["sessions"] != now["sessions"]
+    closed = ", ".join(filter(None, (place_name(arena, language) for arena in facts["closed"])))
+    if not (moved or met_otherwise):
+        return {"before": [], "after": [], "closed_places": closed}
+    lines = [_meetings(run, moved or not run["sessions"], met_otherwise, language) for run in (was, now)]
+    return {"before": lines[0], "after": lines[1], "closed_places": closed}
+
+
+def _meetings(run: Mapping[str, Any], whole: bool, each: bool, language: str) -> list[str]:
+    spans = [(run, "")] if whole else []
+    spans += [(meeting, one_line(meeting["room"] or "")) for meeting in run["sessions"]] if each else []
+    lines = []
+    for span, room in spans:
+        starts_at, ends_at = (datetime.fromisoformat(span[end]) for end in ("starts_at", "ends_at"))
+        lines.append(", ".join(filter(None, (spelled(starts_at, ends_at, language), room))))
+    return lines
 
 
 def _alternative(other: Alternative, language: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from services.notifier.store.outgoing import NewNotice
 CHANNEL = "email"  # the only way to people so far
 CANCELLED = "offering_cancelled"  # the reason enrolment gives when a learner did not leave by own will
 SEATED = "associated"
+LIVE = (SEATED, "offered", "queued")  # who is told of a change
 
 EVENTS: tuple[type[EnrolmentEvent], ...] = (
     LearnerEnrolled,

@@ -45,6 +45,14 @@ OTHER = {
     "arenas": ["online", "mosjoen"],
 }
 
+WAS: dict[str, Any] = {"starts_at": "2026-12-03T16:00:00+00:00", "ends_at": "2026-12-03T19:30:00+00:00", "sessions": []}
+NOW: dict[str, Any] = {
+    "starts_at": "2026-12-03T17:00:00+00:00",
+    "ends_at": "2026-12-03T19:30:00+00:00",
+    "sessions": [{"starts_at": "2026-12-03T17:00:00Z", "ends_at": "2026-12-03T19:30:00Z", "room": "Rom 2"}],
+}
+CHANGE: dict[str, Any] = {"was": WAS, "now": NOW, "closed": ["mosjoen"]}
+
 
 def claimed(**changed: Any) -> outgoing.Claimed:
     whole = outgoing.Claimed(
@@ -56,7 +64,7 @@ def claimed(**changed: Any) -> outgoing.Claimed:
         channel="email",
         place="bronnoysund",
         place_in_line=3,
-        facts={"denial": "Kurset er fullt.", "on_lapse": "leave", "in_line": True, "from_place": "mo-i-rana"},
+        facts={"denial": "Kurset er fullt.", "on_lapse": "leave", "in_line": True, "from_place": "mo-i-rana"} | CHANGE,
         expires_at=datetime(2026, 12, 1, 7, tzinfo=UTC),
         late=False,
         sealed=None,
@@ -128,7 +136,9 @@ def test_what_others_typed_is_only_ever_shown(ugly: str, template: str, language
         language=language,
         title={"nb": ugly},
         name=ugly,
-        facts={"denial": ugly, "on_lapse": ugly, "in_line": False, "from_place": ugly},
+        facts={"denial": ugly, "on_lapse": ugly, "in_line": False, "from_place": ugly}
+        | CHANGE
+        | {"now": {**NOW, "sessions": [{**NOW["sessions"][0], "room": ugly}]}, "closed": [ugly]},
         alternatives=[{**OTHER, "title": {"nb": ugly}, "arenas": [ugly]}],
     )
     mail = read_back(letter)
@@ -205,6 +215,22 @@ def test_a_move_names_both_places() -> None:
     for words in (letter.text, letter.html):
         assert "Sted: Brønnøysund" in words
         assert "Tidligere sted: Mo i Rana" in words
+
+
+def test_a_change_says_how_it_was_and_how_it_is() -> None:
+    letter = written(template="changed")
+    lines = letter.text.splitlines()
+    was, now, closed = lines.index("Før:"), lines.index("Nå:"), lines.index("Stengt studiested: Mosjøen")
+    assert lines[was + 1] == "- torsdag 3. desember 2026 kl. 17.00–20.30"
+    assert lines[now + 1 : now + 3] == [
+        "- torsdag 3. desember 2026 kl. 18.00–20.30",
+        "- torsdag 3. desember 2026 kl. 18.00–20.30, Rom 2",
+    ]
+    assert was < now < closed
+    assert "Rom 2</li>" in letter.html
+    only_closed = written(template="changed", facts={"was": NOW, "now": NOW, "closed": ["mosjoen"]})
+    assert "Før:" not in only_closed.text + only_closed.html
+    assert "\n\n\n" not in only_closed.text
 
 
 @pytest.mark.parametrize(

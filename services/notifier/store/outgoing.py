@@ -153,12 +153,14 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
             SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
                    contact.email, contact.name, contact.language, course.title, offering.starts_at, offering.ends_at,
                    offering.alternatives, coalesce(offering.sessions, '[]') AS sessions,
-                   CASE WHEN notice.template = ANY($7) THEN coalesce(appointment.last + 1, 0)
+                   CASE WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
+                             THEN coalesce(appointment.last + 1, 0)
                         WHEN notice.template = ANY($8) THEN appointment.last + 1 END AS sequence
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
             JOIN courses AS course USING (course_id)
+            LEFT JOIN enrolments AS seat ON seat.enrolment_id = notice.about
             CROSS JOIN LATERAL (
                 SELECT max(sequence) AS last FROM notices AS said
                 WHERE said.about = notice.about AND said.sequence IS NOT NULL

@@ -1,0 +1,29 @@
+"""Which changes of an offering are told to those who wait for it or sit there, and which are nobody's business."""
+
+from typing import Any
+
+from contracts.catalogue import OfferingState
+from services.notifier.store.changes import Run
+from services.notifier.store.known import open_arenas
+
+
+def facts(before: Run, after: OfferingState) -> dict[str, Any] | None:
+    """What a letter needs to say before and after; none when neither time, session, room nor an open place is other.
+
+    Capacity and words alone tell nobody: a seat stays what it was.
+    """
+    now = {
+        "starts_at": after.starts_at.isoformat(),
+        "ends_at": after.ends_at.isoformat(),
+        "sessions": [meeting.model_dump(mode="json") for meeting in after.sessions],
+    }
+    was = {
+        "starts_at": before.starts_at.isoformat(),
+        "ends_at": before.ends_at.isoformat(),
+        "sessions": now["sessions"] if before.sessions is None else before.sessions,
+    }
+    at_another_time = (before.starts_at, before.ends_at) != (after.starts_at, after.ends_at)
+    closed = sorted(set(before.arenas or ()) - set(open_arenas(after)))
+    if not (at_another_time or was["sessions"] != now["sessions"] or closed):
+        return None
+    return {"was": was, "now": now, "closed": closed}

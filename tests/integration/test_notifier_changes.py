@@ -1,0 +1,138 @@
+"""What has changed about an offering is told to those who sit or wait there, as it was and as it is."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from icalendar import Calendar
+
+from contracts.catalogue import OfferingChanged
+from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.fields import Place, Session
+from kit import sealing
+from services.notifier import events
+from services.notifier.store import changes
+from tests.delivery import Servers
+from tests.notifying import PUBLIC, START, Sink, World, mail_server, notifier
+
+pytestmark = pytest.mark.anyio
+
+HERE = [Place(arena="mosjoen", capacity=20)]
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with mail_server() as sink:
+        yield sink
+
+
+@pytest.fixture
+async def world(servers: Servers, sink: Sink) -> AsyncIterator[World]:
+    async with notifier(servers, sink) as world:
+        yield world
+
+
+def changed(world: World, version: int, **how: Any) -> OfferingChanged:
+    whole: dict[str, Any] = {
+        "offering_id": world.offering,
+        "course_id": world.course,
+        "partner": "torgar",
+        "key": "v27",
+        "version": version,
+        "starts_at": START,
+        "ends_at": START + timedelta(hours=2),
+        "places": HERE,
+    }
+    return OfferingChanged(**(whole | how))
+
+
+async def known(world: World, name: str) -> dict[str, Any]:
+    learner = uuid.uuid4()
+    await world.contact_is_known(learner, f"{name}@example.no")
+    return world.about(learner, uuid.uuid4())
+
+
+async def owed(world: World) -> int:
+    return len(await world.rows("SELECT FROM notices WHERE template = 'changed'"))
+
+
+async def test_all_who_sit_or_wait_hear_how_it_was_and_how_it_is(world: World, sink: Sink) -> None:
+    about = {name: await known(world, name) for name in ("seated", "offered", "queued", "gone")}
+    expires_at = START - timedelta(days=1)
+    sealed = sealing.seal(PUBLIC, {"accept": "a", "decline": "d"})
+    offer: dict[str, Any] = {"offer_id": uuid.uuid4(), "place": "mosjoen", "on_lapse": "leave", "sealed": sealed}
+    await world.hear(
+        events.enrolments,
+        [
+            LearnerEnrolled(**about["seated"], place="mosjoen"),
+            SeatOffered(**about["offered"], **offer, expires_at=expires_at),
+            LearnerQueued(**about["queued"], places=["mosjoen"], place_in_line=1),
+            LearnerEnrolled(**about["gone"], place="mosjoen"),
+            LearnerWithdrew(**about["gone"], place="mosjoen"),
+        ],
+    )
+    word = uuid.uuid4()
+    async with world.sending():
+        await world.all_are("sent", 5)
+        later = changed(world, 2, starts_at=START + timedelta(hours=1), ends_at=START + timedelta(hours=3))
+        await world.hear(events.courses, [later], word)
+        await world.hear(events.courses, [later], word)
+        await world.all_are("sent", 8)
+    mails = {mail["To"].addresses[0].username: mail for mail in sink.mails if mail["Subject"] == "Endring i Ledelse"}
+    assert sorted(mails) == ["offered", "queued", "seated"]
+    for mail in mails.values():
+        lines = mail.get_body(("plain",)).get_content().splitlines()
+        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2027 kl. 18.00–20.00"
+        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 19.00–21.00"
+    parts = {
+        name: [
+            Calendar.from_ical(part.get_content()) for part in mail.walk() if part.get_content_subtype() == "calendar"
+        ]
+        for name, mail in mails.items()
+    }
+    [entry] = parts.pop("seated")
+    [event] = entry.walk("VEVENT")
+    assert (str(entry["METHOD"]), event["SEQUENCE"], event.decoded("DTSTART").hour) == ("REQUEST", 1, 19)
+    assert list(parts.values()) == [[], []]  # without a seat there is nothing to enter
+
+
+async def test_a_room_and_a_closed_place_are_told_and_capacity_is_not(world: World, sink: Sink) -> None:
+    await world.hear(events.enrolments, [LearnerEnrolled(**await known(world, "kari"), place="mosjoen")])
+    more = [Place(arena="mosjoen", capacity=40), Place(arena="online", capacity=5)]
+    await world.hear(events.courses, [changed(world, 2, places=more, minimum=9)])
+    assert await owed(world) == 0
+    meeting = Session(starts_at=START, ends_at=START + timedelta(hours=2), room="Rom 1")
+    await world.hear(events.courses, [changed(world, 3, places=more, sessions=[meeting])])
+    other = meeting.model_copy(update={"room": "Rom 2"})
+    await world.hear(events.courses, [changed(world, 4, places=more, sessions=[other])])
+    await world.hear(events.courses, [changed(world, 5, places=HERE, sessions=[other])])
+    async with world.sending():
+        await world.all_are("sent", 4)
+    texts = [mail.get_body(("plain",)).get_content().replace("\r", "") for mail in sink.mails[1:]]
+    assert "kl. 18.00–20.00, Rom 1\n\nNå:" in texts[1]
+    assert "kl. 18.00–20.00, Rom 2" in texts[1]
+    assert "Stengt studiested: På nett" in texts[2]
+    assert "Før:" not in texts[2]
+
+
+async def test_an_old_state_and_several_at_once_tell_no_more_than_they_should(world: World) -> None:
+    await world.hear(events.enrolments, [LearnerEnrolled(**await known(world, "kari"), place="mosjoen")])
+    one, two = (changed(world, n, starts_at=START - timedelta(hours=n)) for n in (3, 4))
+    await world.hear(events.courses, [one, two])  # heard together: told once, from the first to the last
+    assert await owed(world) == 1
+    await world.hear(events.courses, [one])
+    assert await owed(world) == 1
+    over = START - timedelta(days=900)
+    await world.hear(events.courses, [changed(world, 5, starts_at=over, ends_at=over + timedelta(hours=1))])
+    assert await owed(world) == 1
+
+
+async def test_a_change_locks_the_offering_until_it_is_told(world: World) -> None:
+    """A seat heard of meanwhile waits: it is told of the change, or its first mail knows it already."""
+    async with world.here.database.reading() as conn, conn.transaction():
+        await changes.runs(conn, [world.offering])
+        async with world.here.database.reading() as other:
+            rows = await other.fetch("SELECT offering_id FROM offerings FOR SHARE SKIP LOCKED")
+            assert rows == []
