@@ -183,6 +183,7 @@ async def list_courses(
     level: Annotated[NkrLevel | None, Query(description="of the Norwegian framework of qualifications")] = None,
     language: Annotated[Language | None, Query(description="that the course is held in")] = None,
     starts_after: Annotated[Moment | None, Query(description="a run starts then or later, be it begun")] = None,
+    free: Annotated[bool, Query(description="a run to come has a free seat, as far as is known")] = False,
     withdrawn: Annotated[bool, Query(description="also show what is no longer offered")] = False,
     sort: Annotated[Sort | None, Query(description="left out: relevance when there is a q, else title")] = None,
     facets: Annotated[bool, Query(description="also count the courses of each kind")] = False,
@@ -194,7 +195,17 @@ async def list_courses(
     """Courses that are offered, a page at a time; `Link` with rel="next" leads to the next."""
     words, without, typed = words_of(q)
     looked_for = Wanted(
-        partner, subject, level, language, withdrawn, arena, starts_after, words=words, without=without, typed=typed
+        partner,
+        subject,
+        level,
+        language,
+        withdrawn,
+        arena,
+        starts_after,
+        free,
+        words=words,
+        without=without,
+        typed=typed,
     )
     order: Sort = sort or ("relevance" if looked_for.by_words else "title")
     if order == "relevance" and not looked_for.by_words:

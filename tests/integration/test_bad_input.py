@@ -136,11 +136,11 @@ async def test_the_catalogue_names_what_is_wrong_with_an_offering(servers: Serve
             ({"starts_at": "9999-12-31T23:59:59-23:59"}, ["starts_at"]),
             ({"starts_at": "0001-01-01T00:00:00+23:59"}, ["starts_at"]),
             ({"starts_at": "2027-02-30T09:00:00Z"}, ["starts_at"]),
-            ({"ends_at": start}, ["body"]),
-            ({"sessions": [{"starts_at": start, "ends_at": start}]}, ["body"]),
+            ({"ends_at": start}, ["ends_at"]),
+            ({"sessions": [{"starts_at": start, "ends_at": start}]}, ["sessions[0].ends_at"]),
             ({"sessions": [{"starts_at": start, "ends": start}]}, ["sessions[0].ends_at", "sessions[0].ends"]),
             ({"places": []}, ["places"]),
-            ({"places": [place] * 2}, ["body"]),
+            ({"places": [place] * 2}, ["places"]),
             ({"places": [place | {"capacity": 10**12}]}, ["places[0].capacity"]),
             ({"places": [place | {"capacity": "12"}]}, ["places[0].capacity"]),
             ({"places": [place | {"capasity": 12}]}, ["places[0].capasity"]),
@@ -188,7 +188,7 @@ async def test_a_wrong_query_is_named_and_never_shows_everything(servers: Server
     async with test_catalogue.world(servers) as here:
         for query, field in QUERIES:
             answer = await here.asking.get(f"{test_catalogue.BASE}/courses?{query}")
-            fields = named(answer, 422 if field else 400)
+            fields = named(answer, 422 if field and field != "after" else 400)
             assert fields == [f"query {field}" if field else "address"], query
         answer = await here.asking.get(f"{test_catalogue.BASE}/courses?q={'x' * 201}&partner=Torgar")
         assert named(answer, 422) == ["query q", "query partner"]

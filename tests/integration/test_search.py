@@ -1,6 +1,7 @@
 """How courses are found: by words as people write them, by filters, in Norwegian order, on pages that hold still."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -130,6 +131,35 @@ async def test_filters_are_about_one_run_that_is_to_come(servers: Servers) -> No
         assert await codes(here, "language=en") == ["LATE"]
         one = (await here.asking.get(f"{BASE}/courses?level=5.1")).json()["items"][0]
         assert (one["eqf"], one["arenas"], one["subjects"]) == (5, ["mosjoen", "online"], ["helse"])
+
+
+async def test_what_is_known_to_be_full_has_no_free_seat(servers: Servers) -> None:
+    async with world(servers) as here:
+        for code in ("FULL", "HALF", "UNKNOWN"):
+            await publish(here, code, code)
+            await run(here, code, "a", 5, "online", "mosjoen")
+        await publish(here, "NONE", "uten kjøring")
+        seats = {"FULL": (10, 10), "HALF": (10, 9)}
+        async with here.here.database.reading() as conn:
+            for code, (online, mosjoen) in seats.items():
+                places = [
+                    {"arena": "online", "capacity": 10, "taken": online, "queued": 3},
+                    {"arena": "mosjoen", "capacity": 10, "taken": mosjoen, "queued": 0},
+                ]
+                await conn.execute(
+                    """
+                    INSERT INTO seat_counts (offering_id, places, as_of) SELECT offerings.id, $2, now()
+                    FROM offerings JOIN courses ON courses.id = course_id WHERE code = $1
+                    """,
+                    code,
+                    json.dumps(places),
+                )
+        assert await codes(here, "free=true") == ["HALF", "UNKNOWN"]
+        assert await codes(here, "free=true&arena=mosjoen&sort=start") == ["HALF", "UNKNOWN"]
+        assert await codes(here, "free=true&arena=online") == ["UNKNOWN"]
+        assert await codes(here, "free=false") == ["FULL", "HALF", "UNKNOWN", "NONE"]
+        counts = (await here.asking.get(f"{BASE}/courses?free=true&facets=true")).json()["facets"]["arena"]
+        assert counts == [{"value": "mosjoen", "courses": 2}, {"value": "online", "courses": 1}]
 
 
 async def test_each_kind_is_counted_under_the_other_conditions(servers: Servers) -> None:

@@ -23,15 +23,16 @@ class Wanted:
     withdrawn: bool = False
     arena: str | None = None
     since: datetime | None = None
+    free: bool = False
     words: list[str] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
     typed: str = ""
 
     @property
     def told(self) -> tuple[object, ...]:
-        """$1 to $10 of the statements below."""
+        """$1 to $11 of the statements below."""
         course = (self.partner, self.subject, self.level, self.language, self.withdrawn)
-        return (*course, self.arena, self.since, self.words, self.without, self.typed)
+        return (*course, self.arena, self.since, self.words, self.without, self.typed, self.free)
 
     @property
     def by_words(self) -> bool:
@@ -39,9 +40,24 @@ class Wanted:
 
 
 QUERY = "course_query($8, $9, $10)"
-RUN = """
+# A run whose seats nobody has told of has its first still free.
+FREE = """
+    (NOT $11::boolean OR NOT EXISTS (
+        SELECT FROM seat_counts WHERE seat_counts.offering_id = offerings.id AND NOT EXISTS (
+            SELECT FROM jsonb_to_recordset(seat_counts.places) AS place (arena text, capacity int, taken int)
+            WHERE place.capacity > place.taken AND ($6::text IS NULL OR place.arena = $6)
+        )
+    ))
+"""
+FREE_THERE = """
+    NOT EXISTS (
+        SELECT FROM seat_counts, jsonb_to_recordset(seat_counts.places) AS place (arena text, capacity int, taken int)
+        WHERE seat_counts.offering_id = offerings.id AND place.arena = arena.arena AND place.capacity <= place.taken
+    )
+"""
+RUN = f"""
     offerings.state = 'scheduled' AND offerings.starts_at >= coalesce($7, app_now())
-    AND ($6::text IS NULL OR offerings.arenas @> ARRAY[$6])
+    AND ($6::text IS NULL OR offerings.arenas @> ARRAY[$6]) AND {FREE}
 """
 FITS = """
     ($5::boolean OR NOT courses.withdrawn)
@@ -50,7 +66,7 @@ FITS = """
 """
 # Asked of one course after the other, in the order of the page: to look at all runs first takes longer.
 HAS_A_RUN = f"""
-    (($6::text IS NULL AND $7::timestamptz IS NULL)
+    (($6::text IS NULL AND $7::timestamptz IS NULL AND NOT $11::boolean)
      OR (SELECT true FROM offerings WHERE offerings.course_id = courses.id AND {RUN} LIMIT 1))
 """  # noqa: S608
 ANYWHERE = f"((cardinality($8::text[]) + cardinality($9::text[]) = 0 AND $10 = '') OR courses.all_words @@ {QUERY})"
@@ -70,22 +86,20 @@ NEXT = f"""
 BY_TITLE = f"""
     SELECT page.*, run.* FROM (
         SELECT {SHOWN} FROM courses WHERE {FITS} AND {HAS_A_RUN} AND {ANYWHERE}
-        AND ($11::text IS NULL OR (courses.title_order, courses.id) > ($11, $12::uuid))
-        ORDER BY courses.title_order, courses.id LIMIT $13
+        AND ($12::text IS NULL OR (courses.title_order, courses.id) > ($12, $13::uuid))
+        ORDER BY courses.title_order, courses.id LIMIT $14
     ) AS page {NEXT} ORDER BY page.title_order, page.id
 """  # noqa: S608
 BY_START = f"""
     SELECT page.*, run.arenas FROM (
         SELECT {SHOWN}, offerings.starts_at FROM offerings JOIN courses ON courses.id = offerings.course_id
         WHERE {RUN} AND {FITS} AND {ANYWHERE}
-        AND ($11::timestamptz IS NULL OR (offerings.starts_at, offerings.course_id) > ($11, $12::uuid))
-        AND NOT EXISTS (
-            SELECT FROM offerings AS sooner WHERE sooner.course_id = offerings.course_id
-            AND sooner.state = 'scheduled' AND sooner.starts_at >= coalesce($7, app_now())
-            AND ($6::text IS NULL OR sooner.arenas @> ARRAY[$6])
-            AND (sooner.starts_at, sooner.id) < (offerings.starts_at, offerings.id)
+        AND ($12::timestamptz IS NULL OR (offerings.starts_at, offerings.course_id) > ($12, $13::uuid))
+        AND offerings.id = (
+            SELECT offerings.id FROM offerings WHERE offerings.course_id = courses.id AND {RUN}
+            ORDER BY offerings.starts_at, offerings.id LIMIT 1
         )
-        ORDER BY offerings.starts_at, offerings.course_id LIMIT $13
+        ORDER BY offerings.starts_at, offerings.course_id LIMIT $14
     ) AS page {NEXT} ORDER BY page.starts_at, page.id
 """  # noqa: S608
 # Where the words were found: in the title or code, then in the summary too, then anywhere. Alike: as they came.
@@ -98,8 +112,8 @@ BY_WORDS = tuple(
     f"""
     SELECT page.*, run.* FROM (
         SELECT {SHOWN} FROM courses WHERE {FITS} AND {HAS_A_RUN} AND {place}
-        AND ($11::uuid IS NULL OR courses.id > $11)
-        ORDER BY courses.id LIMIT $12
+        AND ($12::uuid IS NULL OR courses.id > $12)
+        ORDER BY courses.id LIMIT $13
     ) AS page {NEXT} ORDER BY page.id
     """  # noqa: S608
     for place in PLACES
@@ -130,7 +144,7 @@ COUNTS = f"""
     UNION ALL
     SELECT 'arena', arena, count(DISTINCT found.id)
     FROM found JOIN offerings ON course_id = found.id, unnest(arenas) AS arena
-    WHERE partner_fits AND subject_fits AND level_fits AND language_fits
+    WHERE partner_fits AND subject_fits AND level_fits AND language_fits AND (NOT $11::boolean OR {FREE_THERE})
       AND state = 'scheduled' AND starts_at >= coalesce($7, app_now()) GROUP BY arena
     ORDER BY kind, courses DESC, value
 """  # noqa: S608
