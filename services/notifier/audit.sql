@@ -35,3 +35,28 @@ SELECT count(*) AS looked, count(*) FILTER (WHERE i.event_id IS NULL) AS wrong,
 FROM notices n LEFT JOIN inbox i ON i.event_id = n.event_id
     AND i.consumer = CASE WHEN n.template IN ('changed', 'confirmed') THEN 'notifier.courses' ELSE 'notifier.enrolments' END
 WHERE n.created_at > app_now() - interval '27 days';
+
+-- V13: each event of the last 27 days is owed to a webhook once, and was heard
+SELECT count(*) AS looked, count(*) FILTER (WHERE times > 1 OR NOT heard) AS wrong,
+       min(event_id) FILTER (WHERE times > 1 OR NOT heard) AS example
+FROM (
+    SELECT d.event_id, count(*) AS times, bool_or(i.event_id IS NOT NULL OR d.key = d.webhook_id::text) AS heard
+    FROM webhook_deliveries d
+    LEFT JOIN inbox i ON i.consumer = 'notifier.webhooks' AND i.event_id = d.event_id
+    WHERE d.created_at > app_now() - interval '27 days' GROUP BY d.webhook_id, d.event_id
+) AS owed;
+
+-- V13: what a webhook has taken was tried, answered with 2xx, and has its time
+SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example
+FROM (
+    SELECT id, attempts < 1 OR delivered_at IS NULL OR status_code IS NULL OR status_code NOT BETWEEN 200 AND 299 AS bad
+    FROM webhook_deliveries WHERE state = 'delivered'
+) AS taken;
+
+-- V14: no call of a webhook has been under way for two minutes
+SELECT count(*) AS looked, count(*) FILTER (WHERE late) AS wrong, min(id::text) FILTER (WHERE late) AS example
+FROM (
+    SELECT one.id, sending_since < app_now() - interval '2 minutes' AS late
+    FROM webhook_deliveries AS one JOIN webhooks AS webhook ON webhook.id = one.webhook_id
+    WHERE one.state = 'sending' AND webhook.state = 'on' AND webhook.rests_until < app_now() - interval '2 minutes'
+) AS in_hand;

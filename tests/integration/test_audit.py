@@ -63,6 +63,12 @@ WHOLE = {
         UPDATE notices SET resends = 1 WHERE state = 'sending';
         INSERT INTO inbox (consumer, event_id) VALUES ('notifier.enrolments', 'e1'), ('notifier.enrolments', 'e2');
         {said(A, "NoticeSent")};
+        INSERT INTO webhooks (id, partner, url, events, secret) VALUES ({A}, 'p', 'https://x.example', '{{*}}', '');
+        INSERT INTO webhook_deliveries (webhook_id, event_id, type, key, body, state, attempts, status_code,
+                                        delivered_at, sending_since) VALUES
+            ({A}, 'e1', 't', 'k', '', 'delivered', 1, 204, now(), now()),
+            ({A}, 'e2', 't', 'k', '', 'sending', 1, NULL, NULL, now());
+        INSERT INTO inbox (consumer, event_id) VALUES ('notifier.webhooks', 'e1'), ('notifier.webhooks', 'e2');
     """,
 }
 EVERYWHERE = """
@@ -119,6 +125,9 @@ BREACHES = [
     ("notifier", "in hand for more than two minutes", f"UPDATE notices SET sending_since = {LATE}"),
     ("notifier", "what became of each notice", f"DELETE FROM outbox WHERE subject = {A}"),
     ("notifier", "for an event that was heard", "DELETE FROM inbox WHERE event_id = 'e1'"),
+    ("notifier", "owed to a webhook once", "DELETE FROM inbox WHERE event_id = 'e1'"),
+    ("notifier", "what a webhook has taken", "UPDATE webhook_deliveries SET status_code = 302"),
+    ("notifier", "no call of a webhook", f"UPDATE webhook_deliveries SET sending_since = {LATE}"),
 ]
 
 

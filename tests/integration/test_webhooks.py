@@ -12,14 +12,15 @@ import structlog
 from standardwebhooks import WebhookVerificationError
 
 from contracts.enrolment import OfferingFilled, SeatCount, SeatOffered
-from kit import logs
+from contracts.topics import TOPICS
+from kit import logs, outbox, topics
 from kit.database import Connection
-from services.notifier import deliveries
+from services.notifier import deliveries, partners
 from services.notifier.app import LOG_FIELDS
 from services.notifier.channels import webhook as channel
 from services.notifier.store import deliveries as store
 from tests.calling import BASE, Calling, Hooks, calling_notifier, listening_hooks, silence
-from tests.delivery import Servers, until
+from tests.delivery import Servers, listening, relaying, until
 
 pytestmark = pytest.mark.anyio
 
@@ -600,3 +601,31 @@ async def test_what_is_asked_wrongly_is_named(world: Calling, hooks: Hooks) -> N
         await world.webhook()
     answer = await world.ask("POST", json={"url": hooks.url(), "events": ["*"]})
     assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (409, "A partner may have 10 webhooks")
+
+
+async def test_what_is_said_over_kafka_is_told_once_although_it_is_said_again(
+    servers: Servers, world: Calling, hooks: Hooks
+) -> None:
+    partner = f"p-{uuid.uuid4().hex[:12]}"
+    made = await world.asking.post(
+        f"{BASE}/{partner}/webhooks", json={"url": hooks.url(), "events": ["*"]}, headers=world.signed(partner)
+    )
+    await topics.declare(servers.kafka, [one for one in TOPICS if one.name in partners.TOPICS])
+    course = uuid.uuid4()
+    said = [world.created(version, course, partner) for version in range(1, 21)]
+    async with relaying(world.here), listening(world.here, partners.consumer()), world.calling():
+        await world.here.database.run(lambda conn: outbox.add_all(conn, said))
+        await world.all_delivered(20)
+        await world.rows("UPDATE outbox SET published_at = NULL")  # as `republish` does
+
+        async def said_again() -> bool:
+            return not await world.rows("SELECT FROM outbox WHERE published_at IS NULL")
+
+        await until(said_again)
+        last = world.created(21, course, partner)
+        await world.here.database.run(lambda conn: outbox.add(conn, last))
+        await world.all_delivered(21)
+    assert [one.event["data"]["version"] for one in hooks.came] == list(range(1, 22))
+    assert all(one.verified(made.json()["secret"]) for one in hooks.came)
+    heard = await world.rows("SELECT FROM inbox WHERE consumer = 'notifier.webhooks'")
+    assert len(heard) >= 21
