@@ -62,7 +62,9 @@ def judge(ops: Iterable[Op[S]], start: S, most_steps: int = MOST_STEPS) -> Judge
         if what == "call":
             pending[op.name] = op
             continue
-        after = _done(op, pending, configs, found, most_steps) if op.sure else configs
+        after = _done(op, pending, configs, found, most_steps)
+        if after is not None and not op.sure:
+            after |= configs  # or it was never done
         if after is None or not after:
             found.decided = after is not None
             found.broken, found.beside = op, [one for one in pending.values() if one is not op]

@@ -154,6 +154,13 @@ def test_what_has_been_unknown_for_long_enough_does_nothing_more() -> None:
     assert judge([asks, unknown, still, gone], Seats(1)).broken == gone
 
 
+def test_what_was_done_while_nobody_else_was_answered_is_not_forgotten() -> None:
+    asks = op("a", 1, 2, enrols("a", "associated"))
+    unknown = Op("a leaves", 3, 6.5, leaves("a"), sure=False)
+    for taken in (0, 1):
+        assert judge([asks, unknown, op("later", 7, 8, counts(taken, 0), reads=True)], Seats(1)).ok
+
+
 def test_who_declines_and_stays_goes_to_the_back_and_the_next_is_asked() -> None:
     state = Seats(1, frozenset({("a", False)}), ("b", "c"))
     after = course.decline("a", True, state)
