@@ -23,6 +23,7 @@ from deploy.local.stack import Stack
 from tests.delivery import until
 from tests.journeys.web import Web
 
+MAILS = "notifier.enrolments"
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]  # a command takes a second or two, more beside others
 
 
@@ -65,10 +66,12 @@ class Desk:
             await conn.close()
 
     async def parked_rows(self, key: str) -> list[tuple[str, str]]:
-        """(state, reason) of what the notifier has open of this key."""
+        """(state, reason) of what the notifier's consumer of mails has open of this key; webhooks have another."""
         async with self.database("notifier") as conn:
             rows = await conn.fetch(
-                "SELECT state, reason FROM parked WHERE key = $1 AND closed_at IS NULL ORDER BY id", key.encode()
+                "SELECT state, reason FROM parked WHERE key = $1 AND consumer = $2 AND closed_at IS NULL ORDER BY id",
+                key.encode(),
+                MAILS,
             )
         return [(row["state"], row["reason"]) for row in rows]
 
@@ -162,7 +165,7 @@ async def test_what_was_parked_is_redriven_and_what_was_held_behind_it_runs_on(d
 
     assert await desk.do("parked", "redrive", "notifier", head) == f"{head} runs again within two seconds.\n"
     subjects = [mail["Subject"] for mail in await web.mails(waiting, 2)]
-    assert [subject.split(" ")[1] for subject in subjects] == ["står", "ble"]  # in line, then a seat: in order
+    assert [subject.split(" ")[1] for subject in subjects] == ["står", "har"]  # in line, then an offer: in order
     await desk.are_parked(key)
     over = [row for row in await desk.ask("parked", "list", "notifier", "--closed") if row["key"] == key]
     assert [row["state"] for row in over] == ["redriven", "redriven"]
@@ -191,7 +194,9 @@ async def test_what_is_discarded_has_a_reason_and_holds_nobody_any_more(desk: De
     await withdraw(web, enrolled["enrolment_id"], name)
     await desk.are_parked(key, "parked", "held")
 
-    number = next(str(r["id"]) for r in await desk.ask("parked", "list", "notifier") if r["key"] == key)
+    number = next(
+        str(r["id"]) for r in await desk.ask("parked", "list", "notifier") if (r["key"], r["consumer"]) == (key, MAILS)
+    )
     code, _, said = await desk.run("parked", "discard", "notifier", number)
     assert (code, "Say why with --reason" in said) == (1, True)
     assert await desk.do("parked", "discard", "notifier", number, "--reason", "nobody knows whose it was")
@@ -221,7 +226,7 @@ async def test_a_day_that_is_replayed_or_republished_sends_no_mail_again(desk: D
     yesterday = (began - timedelta(days=1)).isoformat()
     told = await desk.do("replay", "notifier", "--from", yesterday, "--dry-run")
     counts = {name: int(count) for name, count in re.findall(r"^(\S+) would read (\d+) records again\.$", told, re.M)}
-    assert counts.keys() == {"notifier.courses", "notifier.enrolments", "notifier.contacts"}
+    assert counts.keys() == {f"notifier.{name}" for name in ("courses", "enrolments", "contacts", "webhooks")}
     assert counts["notifier.enrolments"] > 0
     assert await desk.numbers(events, consumer="notifier.enrolments") == before
     await desk.do("replay", "notifier", "--from", yesterday)

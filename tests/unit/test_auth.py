@@ -108,7 +108,7 @@ BAD_CLAIMS: dict[str, dict[str, Any]] = {
     "expired": {"exp": int(time.time()) - 60},
     "no_exp": {"exp": None},
     "exp_as_text": {"exp": "tomorrow"},
-    "not_yet": {"nbf": int(time.time()) + 600},
+    "not_yet": {"nbf": int(time.time()) + 86_400},  # a run of all tests may take longer than minutes
     "no_sub": {"sub": None},
     "empty_sub": {"sub": ""},
     "long_sub": {"sub": "x" * 256},
