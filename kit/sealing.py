@@ -1,5 +1,6 @@
 """Sealed letters: what one service encrypts for another, so that nobody in between can read it."""
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ def unseal(private_json: str, sealed: str) -> dict[str, Any]:
     return letter
 
 
+@functools.lru_cache(maxsize=4)  # reading the set costs half of what sealing one letter does
 def _keys(text: str) -> "list[ECKey]":
     from joserfc.errors import JoseError
     from joserfc.jwk import ECKey, KeySet
