@@ -188,8 +188,12 @@ def wrap(
     causationid: str | None = None,
     traceparent: str | None = None,
 ) -> Envelope:
-    """Put an event of ours in its envelope. `partner` comes from the event's own field of that name, if it has one."""
-    return Envelope(
+    """Put an event of ours in its envelope. `partner` comes from the event's own field of that name, if it has one.
+
+    Nothing is checked again: the event was when it was made, ids are ours, and `time` is the database's, in UTC. That
+    is a tenth of what saying an event costs.
+    """
+    return Envelope.model_construct(
         id=str(id),
         source=source,
         type=event.spec.type,
