@@ -1,25 +1,22 @@
-"""What learners ask over HTTP: which seats are free, a seat or a place in line, and to leave again."""
+"""What learners ask over HTTP of a seat they have or wait for: to see it, to answer, to leave. Asking is `rush.py`."""
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 from uuid import UUID
 
-from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.fields import Language, Line, Slug
-from kit import openapi, sealing, tags
+from kit import openapi, tags
 from kit.auth import Caller, Signed
-from kit.http import Db, ThisService
+from kit.http import Db
 from kit.idempotency import Repeatable
 from kit.tags import IfMatch, IfNoneMatch
-from services.enrolment import acts, asking, commands, offers, refusals
+from services.enrolment import acts, asking, offers, refusals
 from services.enrolment.commands import Act
 from services.enrolment.desk import Desk, Paced, Request, login
 from services.enrolment.domain import Enrolment
 from services.enrolment.live import TheHub
-from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.shown import BASE, EnrolmentList, EnrolmentShown, OfferingSeats, seats_at, shown, tag_of
 from services.enrolment.store import enrolments, seats
 from services.enrolment.store.enrolments import Owner
@@ -28,45 +25,6 @@ MOST_LISTED = 100
 
 
 router = APIRouter(prefix=BASE, tags=["enrolment"])
-
-
-def an_address(text: str) -> str:
-    """A mail address in its usual form. DNS is not asked: it may be away, and the mail tells in the end."""
-    try:
-        return validate_email(text, check_deliverability=False).normalized
-    except EmailNotValidError:
-        raise ValueError("must be a mail address such as kari@example.no") from None
-
-
-class Contact(BaseModel):
-    """How to reach the learner. It is sealed for the notifier at once and not kept here."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    email: Annotated[str, Field(max_length=320), AfterValidator(an_address)]
-    language: Language = "nb"
-
-
-class Asking(BaseModel):
-    """A learner asks for a seat."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-    places: Annotated[
-        list[Slug],
-        Field(min_length=1, max_length=3, description="arenas, best first", json_schema_extra={"uniqueItems": True}),
-    ]
-    name: Annotated[Line, Field(description="shown to the partner in the list of those who attend")]
-    contact: Contact | None = None
-    group: Annotated[Slug | None, Field(description="one of the offering's groups, if one belongs to it")] = None
-    wait_for_earlier: Annotated[
-        bool,
-        Field(strict=True, description="seated at a later choice, stand in line for the earlier ones"),
-    ] = True
-    on_lapse: Annotated[
-        Literal["leave", "back_of_queue"] | None,
-        Field(description="what an offer that the learner does not answer does; none: what the offering says"),
-    ] = None
 
 
 class Declining(BaseModel):
@@ -115,36 +73,6 @@ async def read_offering(offering_id: UUID, database: Db, if_none_match: IfNoneMa
         offers_end_at=offers.last(offering.starts_at),
     )
     return tags.unless_known(shown_seats.model_dump_json().encode(), if_none_match, "no-cache")
-
-
-@router.post(
-    "/offerings/{offering_id}/enrolments",
-    status_code=201,
-    response_model=EnrolmentShown,
-    responses=openapi.problems(404, 409, 429),
-)
-async def enrol(
-    offering_id: UUID, body: Asking, caller: Paced, repeatable: Repeatable, running: ThisService, desk: Desk
-) -> Response:
-    """Ask for a seat: `associated` with a `place`, `queued` with a `place_in_line`, or `pending` till approved."""
-    if len(set(body.places)) < len(body.places):
-        raise refusals.place_twice()
-    sealed = None
-    if body.contact is not None:  # sealed before the transaction: nobody waits for our arithmetic
-        settings = cast(EnrolmentSettings, running.settings)
-        sealed = sealing.seal(settings.contact_public_key, {**body.contact.model_dump(), "name": body.name})
-
-    command = commands.Enrol(
-        offering_id,
-        login(caller),
-        tuple(body.places),
-        body.name,
-        sealed,
-        body.group,
-        body.wait_for_earlier,
-        body.on_lapse,
-    )
-    return await desk.submit(Request(command, repeatable))
 
 
 @router.get(

@@ -12,7 +12,7 @@ from services.enrolment.domain import Book, Enrolment, Offering, closed, seat_fo
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A learner asks; `enrolment_id` is what it will be called if it comes to one. `live`: how many they have."""
+    """A learner asks; `enrolment_id` is what it will be called if it comes to one."""
 
     enrolment_id: UUID
     offering_id: UUID

@@ -67,7 +67,7 @@ def deciding(settings: EnrolmentSettings) -> Commit[Request, Response]:
             if isinstance(outcome, Problem):
                 answers[place] = outcome
                 continue
-            response = idempotency.written(answer(outcome, new=isinstance(request.command, Enrol)))
+            response = answer(outcome, new=isinstance(request.command, Enrol))
             answers[place] = response
             if request.asked is not None:
                 kept.append((request.asked, response))

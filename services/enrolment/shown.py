@@ -4,10 +4,10 @@ from datetime import datetime
 from uuid import UUID
 
 from pydantic import BaseModel
+from starlette.responses import Response
 
 from contracts.fields import Period
 from kit import tags
-from kit.idempotency import Answer
 from services.enrolment import domain
 from services.enrolment.domain import Enrolment
 
@@ -81,12 +81,13 @@ def tag_of(enrolment: Enrolment) -> str:
     return tags.tag(shown(enrolment).model_dump_json().encode())
 
 
-def answer(enrolment: Enrolment, new: bool) -> Answer:
+def answer(enrolment: Enrolment, new: bool) -> Response:
     """The enrolment as the answer to a write; `new` names its address."""
-    headers = {"etag": tag_of(enrolment)}
+    body = shown(enrolment).model_dump_json().encode()
+    headers = {"etag": tags.tag(body)}
     if new:
         headers["location"] = f"{BASE}/enrolments/{enrolment.id}"
-    return Answer(shown(enrolment), 201 if new else 200, headers)
+    return Response(body, 201 if new else 200, headers, "application/json")
 
 
 def seats_at(place: domain.Place) -> SeatsAt:

@@ -47,18 +47,14 @@ class Work:
         return cls(conn, books, await seats.now(conn), settings)
 
     async def add(self, made: Sequence[Enrolment], trails: Sequence[Trail], sealed: Sequence[str | None]) -> None:
-        """New enrolments, in the order of asking; the books know them already."""
+        """New enrolments, in the order of asking; the books know them already. `sealed`: how to reach who has said."""
         for one, path, contact in zip(made, trails, sealed, strict=True):
             self._count(None, one)
-            self.contact(one.learner_id, contact, path)
+            if contact is not None:
+                self._said.append((ContactGiven(learner_id=one.learner_id, sealed=contact), path))
             self._said.append((telling.of_new(one, self.books[one.offering_id].offering), path))
         if made:
             await enrolments.add(self.conn, made)
-
-    def contact(self, learner_id: UUID, sealed: str | None, path: Trail) -> None:
-        """Pass on how to reach a learner, if they have said."""
-        if sealed is not None:
-            self._said.append((ContactGiven(learner_id=learner_id, sealed=sealed), path))
 
     async def change(self, changes: Sequence[Change], trails: Sequence[Trail], noted: bool = False) -> list[Enrolment]:
         """Take these steps, each of another enrolment; what each is then. `noted`: the books know them already."""
