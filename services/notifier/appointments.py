@@ -3,49 +3,27 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from email.headerregistry import Address
-from functools import cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from contracts.fields import Session
+from kit import calendars
+from kit.calendars import OSLO
 from services.notifier.channels.channel import Appointment, Letter
 from services.notifier.kinds import KINDS
-from services.notifier.letters import OSLO, chosen_title, one_line, place_name
+from services.notifier.letters import chosen_title, one_line, place_name
 from services.notifier.store.outgoing import Claimed
 
 if TYPE_CHECKING:
-    from icalendar import Calendar, Event, Timezone, vCalAddress
+    from icalendar import Event, vCalAddress
 
 # icalendar is imported where it is used: 3 MB, which a service at rest does not need.
-
-PRODUCT = "-//Kursnett//Kursnett//NO"
-# Written out, since the library's own has no rule, only the dates of some years, and summer begins an hour late in it.
-# A test compares it with the system's zone files.
-ZONE = """BEGIN:VTIMEZONE
-TZID:Europe/Oslo
-BEGIN:DAYLIGHT
-DTSTART:19960331T020000
-RRULE:FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU
-TZNAME:CEST
-TZOFFSETFROM:+0100
-TZOFFSETTO:+0200
-END:DAYLIGHT
-BEGIN:STANDARD
-DTSTART:19961027T030000
-RRULE:FREQ=YEARLY;BYMONTH=10;BYDAY=-1SU
-TZNAME:CET
-TZOFFSETFROM:+0200
-TZOFFSETTO:+0100
-END:STANDARD
-END:VTIMEZONE
-"""
 
 
 def appointment(notice: Claimed, letter: Letter, organizer: Address) -> Appointment:
     """What goes with this letter, for a notice with a sequence number. In a withdrawal it takes back all sessions."""
     method = KINDS[notice.template].method or "REQUEST"
-    whole = calendar()
-    whole.add("method", method)
+    whole = calendars.calendar(method)
     title, _ = chosen_title(notice.title, letter.language)
     for event in events(notice.about, title, notice.place, notice.meetings(), letter.language):
         event.add("dtstamp", notice.created_at)
@@ -57,17 +35,6 @@ def appointment(notice: Claimed, letter: Letter, organizer: Address) -> Appointm
         event.add("attendee", attendee, encode=False)
         whole.add_component(event)
     return Appointment(method, whole.to_ical().decode())
-
-
-def calendar() -> "Calendar":
-    """An empty calendar that knows Oslo's time."""
-    from icalendar import Calendar
-
-    made = Calendar()
-    made.add("prodid", PRODUCT)
-    made.add("version", "2.0")
-    made.add_component(_zone())
-    return made
 
 
 def events(
@@ -100,13 +67,3 @@ def _person(address: str, name: str) -> "vCalAddress":
     person = vCalAddress(f"mailto:{address}")
     person.params["CN"] = name
     return person
-
-
-@cache
-def _zone() -> "Timezone":
-    from icalendar import Timezone
-
-    zone = Timezone.from_ical(ZONE)
-    if not isinstance(zone, Timezone):
-        raise TypeError("ZONE must be one VTIMEZONE")
-    return zone

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from babel.dates import format_datetime
 from jinja2 import FileSystemLoader, StrictUndefined
@@ -13,6 +12,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from contracts import arenas
 from contracts.catalogue import Alternative
+from kit.calendars import OSLO
 from services.notifier.channels.channel import Letter
 from services.notifier.kinds import KINDS
 from services.notifier.offers import Links
@@ -20,7 +20,6 @@ from services.notifier.store.outgoing import Claimed
 
 MESSAGES = Path(__file__).parent / "messages"
 TEMPLATES = tuple(KINDS)
-OSLO = ZoneInfo("Europe/Oslo")
 
 # Which title a reader of each language gets; after these any there is.
 TITLES: Mapping[str, tuple[str, ...]] = {"nb": ("nb", "nn", "en"), "nn": ("nn", "nb", "en"), "en": ("en", "nb", "nn")}

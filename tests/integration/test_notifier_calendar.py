@@ -12,7 +12,8 @@ from icalendar import Calendar, Timezone
 from contracts.catalogue import OfferingChanged
 from contracts.enrolment import LearnerEnrolled, LearnerMoved, LearnerQueued, LearnerWithdrew
 from contracts.fields import Place, Session
-from services.notifier import appointments, events
+from kit.calendars import ZONE
+from services.notifier import events
 from tests.delivery import Servers
 from tests.notifying import START, Sink, World, mail_server, notifier
 
@@ -144,7 +145,7 @@ async def test_lines_of_the_appointment_are_folded_and_end_as_they_must(world: W
 
 
 def test_the_zone_that_is_written_out_is_oslos() -> None:
-    written = Timezone.from_ical(appointments.ZONE)
+    written = Timezone.from_ical(ZONE)
     assert isinstance(written, Timezone)
     zone = written.to_tz()
     oslo = ZoneInfo("Europe/Oslo")
