@@ -72,11 +72,11 @@ class ShortWay(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         whole_way = super().get_route_handler()
 
-        async def handle(request: Request) -> Response:
+        async def shortest(request: Request) -> Response:
             straight = await plainly(request)
             return await (whole_way(request) if straight is None else straight)
 
-        return handle
+        return shortest
 
 
 router = APIRouter(prefix=BASE, tags=["enrolment"], route_class=ShortWay)
