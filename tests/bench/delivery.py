@@ -4,7 +4,6 @@ Run by `make bench`. Figures are printed and never asserted: they belong to the 
 """
 
 import asyncio
-import os
 import statistics
 import sys
 import tempfile
@@ -28,24 +27,13 @@ from kit.consumer import Consumer
 from kit.database import Connection, connect
 from kit.listeners import Listeners, Received
 from kit.service import spare_collector
+from tests.bench.table import Table
 from tests.delivery import Servers, listening, relaying, running, until
 
 ROWS = 20_000
 ROUNDS = 3
 IDLE = 200
 KEYS = 2_000
-
-
-def fsync_us(folder: Path) -> float:
-    """Median time of one fdatasync of a small append, microseconds: what every commit waits for."""
-    took = []
-    with (folder / "fsync").open("wb", buffering=0) as file:
-        for _ in range(200):
-            file.write(b"x" * 512)
-            began = time.perf_counter()
-            os.fdatasync(file.fileno())
-            took.append((time.perf_counter() - began) * 1e6)
-    return statistics.median(took)
 
 
 class Bench:
@@ -186,7 +174,7 @@ async def main(servers: Servers, folder: Path) -> None:
     conn = await connect(settings, "bench")
     await conn.execute("CREATE TABLE done (number int)")
     await conn.close()
-    print(f"fdatasync {fsync_us(folder):.0f} us; {ROWS} events a round, {ROUNDS} rounds, medians")
+    table = Table("delivery", f"{ROWS} events a round, {ROUNDS} rounds, medians", folder)
     bare, relay, consumer = [], [], []
     async with running(settings, bench.name) as here:
         for number in range(ROUNDS):
@@ -197,19 +185,17 @@ async def main(servers: Servers, folder: Path) -> None:
         ordered = await bench.in_order()
         bare_idle = sorted(await bench.bare_idle())
         idle = sorted(await bench.idle(here))
-    row("bare producer loop", statistics.median(bare), "events/s")
-    row("relay, lease, order and marks", statistics.median(relay), "events/s")
-    row("relay / bare", statistics.median(r / b for r, b in zip(relay, bare, strict=True)), "")
-    row("consumer with inbox and a row", statistics.median(consumer), "events/s")
-    row("idle bare send to consumer, p50", statistics.median(bare_idle), "ms")
-    row("idle bare send to consumer, p99", bare_idle[int(len(bare_idle) * 0.99)], "ms")
-    row("idle commit to listener, p50", statistics.median(idle), "ms")
-    row("idle commit to listener, p99", idle[int(len(idle) * 0.99)], "ms")
+    table.add("bare producer loop", bare, "events/s")
+    table.add("relay: lease, order and marks", relay, "events/s", at_least=40_000)
+    table.add("  / bare", [r / b for r, b in zip(relay, bare, strict=True)])
+    table.add("consumer: inbox, positions and a row each", consumer, "events/s", at_least=25_000)
+    table.add("  / bare", [c / b for c, b in zip(consumer, bare, strict=True)])
+    table.add("idle, bare send to consumer, p50", [statistics.median(bare_idle)], "ms")
+    table.add("idle, bare send to consumer, p99", [bare_idle[int(len(bare_idle) * 0.99)]], "ms")
+    table.add("idle, commit to listener, p50", [statistics.median(idle)], "ms", at_most=3)
+    table.add("idle, commit to listener, p99", [idle[int(len(idle) * 0.99)]], "ms", at_most=10)
+    table.draw()
     print(f"order per key over all rounds: {'unbroken' if ordered else 'BROKEN'}")
-
-
-def row(what: str, value: float, unit: str) -> None:
-    print(f"{what:<34}{value:>12,.2f} {unit}")
 
 
 if __name__ == "__main__":

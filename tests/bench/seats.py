@@ -6,7 +6,6 @@ Run by `make bench`. Figures are printed and never asserted: they belong to the 
 import asyncio
 import os
 import re
-import statistics
 import subprocess
 import tempfile
 import time
@@ -28,7 +27,7 @@ from services.enrolment.app import MIGRATIONS
 from services.enrolment.domain import Offering
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments, seats
-from tests.bench.delivery import fsync_us, row
+from tests.bench.table import Table
 from tests.delivery import Servers
 from tests.seats import PUBLIC
 
@@ -112,7 +111,7 @@ class Bench:
         return asks / (time.perf_counter() - began)
 
 
-async def cascade(bench: Bench) -> None:
+async def cascade(bench: Bench, table: Table) -> None:
     """A line of 10,000, and 500 seats more: how long until they are offered; and what asking for one's place costs."""
     course = await bench.offering(0)
     await bench.asked(lambda _: course, asks=LINE)
@@ -126,10 +125,10 @@ async def cascade(bench: Bench) -> None:
             times.append((time.perf_counter() - began) * 1000)
         assert found.place_in_line == LINE
         await seats.put_places(conn, course, {"online": MORE})
-    row(f"the last of {LINE} asks for their place in line", statistics.median(times), "ms")
+    table.add(f"the last of {LINE} asks for their place in line", times, "ms", at_most=5)
     began = time.perf_counter()
     await bench.database.run(lambda conn: offerings.look(conn, course, bench.settings), "worker")
-    row(f"{MORE} seats more, offered down a line of {LINE}", time.perf_counter() - began, "s")
+    table.add(f"{MORE} seats more, offered down a line of {LINE}", [time.perf_counter() - began], "s", at_most=5)
 
 
 async def main(servers: Servers, folder: Path) -> None:
@@ -141,7 +140,7 @@ async def main(servers: Servers, folder: Path) -> None:
     bench = Bench(settings, folder)
     await bench.database.open()
     spare_collector()
-    print(f"fdatasync {fsync_us(folder):.0f} us; {ASKS} enrolments a round, {ROUNDS} rounds alternated, medians")
+    table = Table("seats", f"{ASKS} enrolments a round, {ROUNDS} rounds alternated, medians", folder)
     best, hot, spread, alone, one = [], [], [], [], []
     for _ in range(ROUNDS):
         rates = {clients: await asyncio.to_thread(bench.row_lock, clients) for clients in (1, 16, 64)}
@@ -153,19 +152,20 @@ async def main(servers: Servers, folder: Path) -> None:
         spread.append(await bench.asked(lambda n, courses=courses: courses[n % COURSES]))  # type: ignore[misc]
         course = await bench.offering(ASKS)
         alone.append(await bench.asked(lambda _, course=course: course, asks=400, clients=1))  # type: ignore[misc]
-    await cascade(bench)
+    await cascade(bench, table)
     await bench.database.close()
 
-    def ratio(ours: list[float], theirs: list[float]) -> float:
-        return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+        return [a / b for a, b in zip(ours, theirs, strict=True)]
 
-    row("pgbench row lock, best of 1/16/64", statistics.median(best), "a second")
-    row("hot course, desk, 256 clients", statistics.median(hot), "a second")
-    row("  / best row lock", ratio(hot, best), "")
-    row("spread over 500 courses", statistics.median(spread), "a second")
-    row("  hot / spread", ratio(hot, spread), "")
-    row("one client alone", statistics.median(alone), "a second")
-    row("  time / pgbench with one client", ratio(one, alone), "")
+    table.add("pgbench row lock, best of 1/16/64", best, "a second")
+    table.add("hot course, desk, 256 clients", hot, "a second")
+    table.add("  / best row lock", ratios(hot, best), at_least=15)
+    table.add("spread over 500 courses", spread, "a second")
+    table.add("  hot / spread", ratios(hot, spread), at_least=0.9)
+    table.add("one client alone", alone, "a second")
+    table.add("  its time / pgbench's with one client", ratios(one, alone), at_most=1.5)
+    table.draw()
 
 
 if __name__ == "__main__":

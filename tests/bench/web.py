@@ -6,7 +6,6 @@ Run by `make bench`. The client shares the cores with everything that it measure
 import asyncio
 import json
 import re
-import statistics
 import tempfile
 import time
 import uuid
@@ -20,8 +19,8 @@ import uvloop
 from deploy.local.issuer import Login, tokens
 from deploy.local.stack import EVERYTHING, Stack
 from services.enrolment.settings import EnrolmentSettings
-from tests.bench.delivery import fsync_us, row
 from tests.bench.seats import PREPARE, Bench
+from tests.bench.table import Table
 from tests.delivery import Servers
 from tests.seats import PUBLIC
 
@@ -108,7 +107,7 @@ async def main(stack: Stack, folder: Path) -> None:
     url = places.database("enrolment")
     given = await tokens(places, [Login(f"bench-{n}", "Bench") for n in range(ASKS)])
     client = Client(places.port("enrolment"))
-    print(f"fdatasync {fsync_us(folder):.0f} us; {ASKS} enrolments a round, {ROUNDS} rounds alternated, medians")
+    table = Table("web", f"{ASKS} enrolments a round over HTTP, {ROUNDS} rounds alternated, medians", folder)
     best, hot, p99, alone = [], [], [], []
     for _ in range(ROUNDS):
         best.append(max([await asyncio.to_thread(bench.row_lock, clients) for clients in (1, 16, 64)]))
@@ -122,12 +121,13 @@ async def main(stack: Stack, folder: Path) -> None:
         await client.send([asking(course, token) for token in given[200:2_200]], 64)
         p99.append(client.at(0.99))
     await bench.database.close()
-    row("pgbench row lock, best of 1/16/64", statistics.median(best), "a second")
-    row("hot course over HTTP, 256 connections", statistics.median(hot), "a second")
-    row("  / best row lock", statistics.median(h / b for h, b in zip(hot, best, strict=True)), "")
-    row("one client alone, p50", statistics.median(alone), "ms")
-    row("64 connections, p99", statistics.median(p99), "ms")
-    row("  / p50 of one alone", statistics.median(p / a for p, a in zip(p99, alone, strict=True)), "")
+    table.add("pgbench row lock, best of 1/16/64", best, "a second")
+    table.add("hot course over HTTP, 256 connections", hot, "a second")
+    table.add("  / best row lock", [h / b for h, b in zip(hot, best, strict=True)], at_least=4)
+    table.add("one client alone, p50", alone, "ms")
+    table.add("64 connections, p99", p99, "ms")
+    table.add("  / p50 of one alone", [p / a for p, a in zip(p99, alone, strict=True)], at_most=10)
+    table.draw()
 
 
 if __name__ == "__main__":
