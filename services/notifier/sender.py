@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -10,10 +11,11 @@ from uuid import UUID
 import asyncpg
 
 from contracts.notifier import NoticeFailed, NoticeSent
-from kit import logs, outbox, tracing
+from kit import logs, outbox, tracing, trail
 from kit.database import Connection, Unknown, is_away
+from kit.groupcommit import GroupCommit
 from kit.running import Running
-from kit.trail import following, trail
+from kit.trail import Trail, following
 from services.notifier import appointments, letters, offers
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
@@ -32,7 +34,10 @@ IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the datab
 AWAY_S = 1.0  # between questions to a database that does not answer
 FIRST_DELAY_S = 2.0
 LONGEST_DELAY_S = 900.0  # a mail server that greylists wants minutes; a learner should not wait for hours
-NOTING_S = 15.0  # how long we try to note what became of a notice; with the mail's 40 s it stays under 60 s
+AHEAD = 4  # letters in hand for each connection: a claim costs three round trips, however many it takes
+TURN_S = 4.0  # how long a letter waits for its turn before it is put back, for another replica perhaps
+SLOW_S = 60.0  # after one was put back, none is taken ahead for so long
+NOTING_S = 15.0  # how long we try to note what became of a notice; with its turn and the mail's 40 s it is under 60 s
 STOP_S = 15.0  # letters in hand at a stop may take so long; the process has 18 s
 
 
@@ -44,23 +49,28 @@ class Sender:
         self._channels = channels
         self._templates = letters.environment()
         self._sender = sender(settings.mail_from)
+        self._turns = asyncio.Semaphore(settings.sender_connections)
+        self._put_back_at = -SLOW_S
+        self._sent: GroupCommit[tuple[Claimed, Trail], None]
 
     async def run(self, running: Running) -> None:
         """Send until the process is asked to stop; letters in hand are finished."""
         channels = self._channels or {name: make(self._settings) for name, make in CHANNELS.items()}
+        self._sent = GroupCommit(running.database, _note_sent, "worker")
         in_hand: dict[asyncio.Task[None], UUID] = {}
         sure = not self._settings.instance  # that we know of all that is ours; without a name nobody can ask
         try:
             while not running.stopping.is_set():
                 if not sure:
                     sure = await self._take_back(running, list(in_hand.values()))
-                free = self._settings.sender_connections - len(in_hand)
-                claimed = await self._claim(running, free) if free and sure else []
+                most = self._settings.sender_connections * (1 if self._is_slow() else AHEAD)
+                free = most - len(in_hand)
+                claimed = await self._claim(running, free) if 2 * free >= most and sure else []
                 if claimed is None:
                     sure, claimed = not self._settings.instance, []
                 for notice in claimed:
                     in_hand[asyncio.create_task(self._send(running, channels[notice.channel], notice))] = notice.id
-                if in_hand and (claimed or not free):
+                if in_hand and (claimed or 2 * free < most):
                     await asyncio.wait(in_hand, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
                 else:
                     await running.pause(IDLE_S)
@@ -99,16 +109,26 @@ class Sender:
             await running.pause(AWAY_S)
             return None
 
+    def _is_slow(self) -> bool:
+        return time.monotonic() - self._put_back_at < SLOW_S
+
     async def _send(self, running: Running, channel: Channel, notice: Claimed) -> None:
-        followed = trail(notice.correlation_id, notice.event_id, notice.traceparent)
+        followed = trail.trail(notice.correlation_id, notice.event_id, notice.traceparent)
         with following(followed), tracing.span(f"send {notice.template}", "client"):
+            try:
+                async with asyncio.timeout(TURN_S):
+                    await self._turns.acquire()
+            except TimeoutError:
+                self._put_back_at = time.monotonic()
+                await self._note(lambda: running.database.run(lambda conn: outgoing.put_back(conn, notice), "worker"))
+                return
             if notice.may_have_gone:  # the declared window; the same Message-ID tells the two apart from two mails
                 log.warning("mail_may_come_twice", **_about(notice))
             try:
-                await channel.deliver(self._letter(notice))
+                await self._deliver(channel, notice)
             except Never as no:
                 reason = no.reason
-                await self._note(running, lambda conn: self._failed(conn, notice, reason))
+                await self._note(lambda: running.database.run(lambda conn: _failed(conn, notice, reason), "worker"))
                 log.warning("notice_failed", **_about(notice), reason=reason)
             except Later as no:
                 await self._later(running, notice, no.reason)
@@ -116,7 +136,13 @@ class Sender:
                 log.error("letter_not_written", **_about(notice), exc_info=error)
                 await self._later(running, notice, "not_written")
             else:
-                await self._note(running, lambda conn: self._sent(conn, notice))
+                await self._note(lambda: self._sent.submit((notice, trail.here())))
+
+    async def _deliver(self, channel: Channel, notice: Claimed) -> None:
+        try:
+            await channel.deliver(self._letter(notice))
+        finally:
+            self._turns.release()  # before it is noted: meanwhile the next one goes
 
     def _letter(self, notice: Claimed) -> Letter:
         """The words of the notice. Raises Never for an offer that cannot be answered any more, or not at all."""
@@ -137,32 +163,37 @@ class Sender:
 
         async def put_off(conn: Connection) -> None:
             if not await outgoing.defer(conn, notice, reason, pause_s, hours):
-                await self._failed(conn, notice, "gave_up")
+                await _failed(conn, notice, "gave_up")
 
-        await self._note(running, put_off)
+        await self._note(lambda: running.database.run(put_off, "worker"))
         log.info("notice_deferred", **_about(notice), reason=reason, delay_ms=round(pause_s * 1000))
 
-    async def _sent(self, conn: Connection, notice: Claimed) -> None:
-        if await outgoing.mark_sent(conn, notice):
-            await outbox.add(conn, NoticeSent.model_validate(_named(notice)))
-
-    async def _failed(self, conn: Connection, notice: Claimed, reason: str) -> None:
-        if await outgoing.mark_failed(conn, notice, reason):
-            await outbox.add(conn, NoticeFailed.model_validate({**_named(notice), "reason": reason}))
-
-    async def _note(self, running: Running, work: Callable[[Connection], Awaitable[None]]) -> None:
+    async def _note(self, work: Callable[[], Awaitable[None]]) -> None:
         """Write down what became of a notice. Tried for long: what is sent and not noted is sent again."""
         try:
             async with asyncio.timeout(NOTING_S):
                 while True:
                     try:
-                        return await running.database.run(work, "worker")
+                        return await work()
                     except Exception as error:
                         if not (is_away(error) or isinstance(error, WAITED_OUT)):
                             raise
                     await asyncio.sleep(AWAY_S)
         except TimeoutError:
             log.error("notice_not_noted", reason="database_away")
+
+
+async def _note_sent(conn: Connection, sent: Sequence[tuple[Claimed, Trail]]) -> list[None]:
+    """Note and say that these were taken, all that are still in this sender's hands, in one transaction."""
+    noted = await outgoing.mark_sent(conn, [notice for notice, _ in sent])
+    said = [(NoticeSent.model_validate(_named(notice)), path) for notice, path in sent if notice.id in noted]
+    await outbox.add_all(conn, [event for event, _ in said], [path for _, path in said])
+    return [None] * len(sent)
+
+
+async def _failed(conn: Connection, notice: Claimed, reason: str) -> None:
+    if await outgoing.mark_failed(conn, notice, reason):
+        await outbox.add(conn, NoticeFailed.model_validate({**_named(notice), "reason": reason}))
 
 
 def _about(notice: Claimed) -> dict[str, object]:

@@ -257,7 +257,7 @@ async def test_what_an_earlier_run_still_notes_is_not_sent_again(world: World) -
     assert await world.here.database.run(lambda conn: outgoing.take_back(conn, "two")) == 0
     assert await world.here.database.run(lambda conn: outgoing.take_back(conn, "one", [notice.id])) == 0  # in hand
     assert await world.here.database.run(lambda conn: outgoing.take_back(conn, "one")) == 1
-    assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, notice))
+    assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, [notice]))
     assert await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", "one")) == []
 
 
@@ -276,15 +276,34 @@ async def test_what_was_taken_in_hand_without_knowing_is_taken_back_at_once(
         return done
 
     monkeypatch.setattr(world.here.database, "run", losing)
-    await world.learners(6)
+    await world.learners(18)
     async with world.sending(Sender(world.settings.model_copy(update={"instance": name}))):
         if name:
-            await world.all_are("sent", 6)
+            await world.all_are("sent", 18)
         else:
             await until(lambda: world.rows("SELECT FROM notices HAVING count(*) FILTER (WHERE state = 'sent') = 2"))
-            assert await world.states() == {"sending": 4, "sent": 2}
-    assert len(lost) == 4
-    assert len(sink.seen) == len(set(sink.seen)) == (6 if name else 2)
+            assert await world.states() == {"sending": 16, "sent": 2}
+    assert len(lost) == 16
+    assert len(sink.seen) == len(set(sink.seen)) == (18 if name else 2)
+
+
+async def test_a_letter_whose_turn_does_not_come_is_put_back_for_another(
+    world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mail server that keeps one connection waiting holds up the letter on it, and none that waits behind it."""
+    monkeypatch.setattr("services.notifier.sender.TURN_S", 0.2)
+    sink.data = ["silence"]
+    await world.learners(3)
+    async with world.sending(Sender(world.settings.model_copy(update={"sender_connections": 1}))):
+        put_back = "SELECT FROM notices WHERE state = 'due' AND attempts = 0 AND resends = 0 AND message_id IS NOT NULL"
+        await until(lambda: _count(world, put_back, 2))
+        async with world.sending():
+            await until(lambda: _count(world, "SELECT FROM notices WHERE state = 'sent' AND attempts = 1", 2))
+            assert await world.states() == {"sending": 1, "sent": 2}
+
+
+async def _count(world: World, sql: str, wanted: int) -> bool:
+    return len(await world.rows(sql)) == wanted
 
 
 async def test_a_strangers_lock_costs_time_and_no_second_mail(
@@ -330,7 +349,7 @@ async def test_a_late_sender_does_not_undo_what_another_noted(world: World) -> N
     [second] = await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "other.example", ""))
     assert second.message_id == first.message_id
     assert not await world.here.database.run(lambda conn: outgoing.mark_failed(conn, first, "late"))
-    assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, second))
+    assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, [second]))
 
 
 async def test_each_answer_of_a_channel_has_its_state(world: World) -> None:

@@ -210,18 +210,32 @@ def _claimed(row: Any) -> Claimed:
     )
 
 
-async def mark_sent(conn: Connection, notice: Claimed) -> bool:
-    """Note that the notice was taken. False when it is no longer in this sender's hands."""
-    done = await conn.fetchval(
+async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
+    """Note that these notices were taken. Those that are no longer in this sender's hands are not in the answer."""
+    rows = await conn.fetch(
         """
         UPDATE notices SET state = 'sent', sent_at = app_now(), updated_at = app_now(), reason = NULL, sealed = NULL
+        FROM unnest($1::uuid[], $2::int[]) AS taken (id, attempt)
+        WHERE notices.id = taken.id AND state = 'sending' AND attempts = taken.attempt
+        RETURNING notices.id
+        """,
+        *columns(notices, "id attempt"),
+    )
+    return {row["id"] for row in rows}
+
+
+async def put_back(conn: Connection, notice: Claimed) -> None:
+    """Let go of a notice whose turn did not come: nothing was tried, so it is as it was before it was claimed."""
+    await conn.execute(
+        """
+        UPDATE notices SET state = 'due', attempts = attempts - 1, resends = resends - $3::boolean::int,
+            updated_at = app_now()
         WHERE id = $1 AND state = 'sending' AND attempts = $2
-        RETURNING true
         """,
         notice.id,
         notice.attempt,
+        notice.may_have_gone,
     )
-    return bool(done)
 
 
 async def mark_failed(conn: Connection, notice: Claimed, reason: str) -> bool:
