@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 from tests.faults import model
+from tests.faults.changes import told_of_changes
 from tests.faults.evidence import Row
 from tests.faults.model import SEATED, World, digest
 from tests.faults.verdict import Looked, outcomes
@@ -96,8 +97,11 @@ def _notices(world: World, found: Looked) -> None:
     found.seen["notices"] += len(rows)
     so: dict[str, Any] = {}
     for row in rows:  # a second notice for one event makes its text another
+        if row["template"] == "changed":  # one event, many who are told
+            continue
         so[row["event_id"]] = f"{so[row['event_id']]} {row['template']}" if row["event_id"] in so else row["template"]
     _same(found, "the notice for", dict(model.notices(world.once)), so)
+    told_of_changes(world, found)
     told = Counter(
         (one.data["notice_id"], one.kind) for one in world.once if one.kind in ("NoticeSent", "NoticeFailed")
     )
