@@ -31,6 +31,7 @@ NO_KEYS_S = 1  # an issuer that starts beside us is there soon
 FETCH_S = 3.0
 MAX_KEYS_BYTES = 256 * 1024
 LONGEST_TOKEN = 8 * 1024
+MOST_CHECKED = 10_000  # tokens whose signature need not be looked at again: a person asks many times with one
 
 bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token of the configured issuer.")
 
@@ -62,6 +63,7 @@ class Keys:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys: dict[str | None, RSAKey | ECKey] = {}
+        self._checked: dict[bytes, tuple[Caller, float]] = {}  # digest of a token -> whom it speaks for, and until when
         self._fetched = self._asked = float("-inf")
         self._lock = asyncio.Lock()
         self._renewal: asyncio.Task[None] | None = None
@@ -74,6 +76,10 @@ class Keys:
 
         kid = key_id(token)
         await self._freshen(kid)
+        digest = hashlib.sha256(token.encode()).digest()
+        caller, expires_at = self._checked.get(digest, (None, 0.0))
+        if caller is not None and time.time() < expires_at:
+            return caller
         key = self._keys.get(kid)
         if key is None:
             if not self._keys:
@@ -94,7 +100,11 @@ class Keys:
             raise Refused(str(getattr(error, "error", type(error).__name__))) from None
         if str(opened.header.get("typ", "jwt")).lower() not in TYPES:
             raise Refused("wrong_typ")
-        return speaks_for(opened.claims, self._settings.trust_role_claims)
+        caller = speaks_for(opened.claims, self._settings.trust_role_claims)
+        if len(self._checked) >= MOST_CHECKED:
+            self._checked.clear()
+        self._checked[digest] = (caller, float(opened.claims["exp"]))
+        return caller
 
     async def _freshen(self, kid: str | None) -> None:
         """Fetch the keys when they are old or this one is not among them, but not more often than every 10 s."""
@@ -116,6 +126,7 @@ class Keys:
         try:
             self._keys = await self._fetch()
             self._fetched = time.monotonic()
+            self._checked.clear()  # a key may be gone, and what it signed is worth nothing any more
         except Exception as error:  # whatever is wrong with the issuer, the keys we have are still good
             log.warning("issuer_keys_not_fetched", error=type(error).__name__)
         finally:

@@ -246,6 +246,9 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    def time(self) -> float:
+        return time.time()
+
 
 def keys_of(issuer: Issuer) -> tuple[Keys, Settings]:
     settings = web.settings()
@@ -280,6 +283,41 @@ async def test_known_keys_are_kept_while_the_issuer_is_down(monkeypatch: pytest.
         assert keys._renewal is not None
         await keys._renewal
     assert issuer.asked == 6
+
+
+async def test_a_token_is_checked_once_and_only_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer, wall, decoded = Issuer(), time.time(), []
+    keys, _ = keys_of(issuer)
+    decode = jwt.decode
+
+    def counted(token: str, *rest: Any, **more: Any) -> Any:
+        decoded.append(token)
+        return decode(token, *rest, **more)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    token, other = issuer.token(sub="kari", exp=int(wall) + 60), issuer.token(sub="ola")
+    assert [(await keys.caller(token)).subject for _ in range(3)] == ["kari"] * 3
+    assert (await keys.caller(other)).subject == "ola"
+    assert decoded == [token, other]
+    with pytest.raises(auth.Refused):
+        await keys.caller(token[:-4] + ("AAAA" if token[-4:] != "AAAA" else "BBBB"))
+    monkeypatch.setattr(time, "time", lambda: wall + 60 + auth.LEEWAY_S + 1)
+    with pytest.raises(auth.Refused):
+        await keys.caller(token)
+
+
+async def test_a_token_of_a_key_that_was_withdrawn_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, issuer = Clock(monkeypatch), Issuer()
+    keys, _ = keys_of(issuer)
+    token = issuer.token()
+    await keys.caller(token)
+    issuer.key = RSAKey.generate_key(2048, {"use": "sig"}, auto_kid=True)
+    clock.now += auth.KEYS_LAST_S
+    await keys.caller(token)  # while the keys are fetched the old ones hold
+    assert keys._renewal is not None
+    await keys._renewal
+    with pytest.raises(auth.Refused):
+        await keys.caller(token)
 
 
 async def test_without_any_keys_a_caller_is_asked_to_wait(issuer: Issuer) -> None:
