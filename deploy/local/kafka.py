@@ -58,6 +58,7 @@ PARTNERS = {
     "listener.name.partners.scram-sha-512.sasl.jaas.config": (
         "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     ),
+    "listener.name.partners.connections.max.reauth.ms": "3600000",  # a password that is no more ends within the hour
     "listener.name.partners.max.connections": "200",  # Kafka counts them by listener and by address, not by user
 }
 

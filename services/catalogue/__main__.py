@@ -117,7 +117,7 @@ def operators(app: cyclopts.App) -> None:
         print("The key before it works no more." if at_once else "The key before it works until the next rotation.")
         print(connecting(slug, made["kafka"]))
         if made["kafka"]:
-            print("A password before it lets nobody in from now on; what is connected stays so until it hangs up.")
+            print("A password before it lets nobody in from now on; what is connected is put out within the hour.")
 
     @app.command(name="import")
     def _import(
