@@ -78,7 +78,10 @@ _group(
     "catalogue",
 )
 _group(
-    partners, "rotate-key", "A new key for one, shown once. Example: `kursnett partners rotate-key nesna`", "catalogue"
+    partners,
+    "rotate-key",
+    "A new key and a new Kafka password for one, shown once. Example: `kursnett partners rotate-key nesna`",
+    "catalogue",
 )
 _group(parked, "list", "List what is parked; --closed, --json. Example: `kursnett parked list catalogue --json`")
 _group(parked, "show", "Show one record whole; --json. Example: `kursnett parked show catalogue 17`")

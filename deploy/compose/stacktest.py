@@ -24,7 +24,10 @@ from deploy.trouble import Trouble
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "kursnett-stacktest"  # not the developer's own stack: taking that one down would delete his data
-PORTS = tuple(f"KURSNETT_{name}" for name in ("PORT", "POSTGRES_PORT", "KAFKA_PORT", "ISSUER_PORT", "MAIL_PORT"))
+PORTS = tuple(
+    f"KURSNETT_{name}"
+    for name in ("PORT", "POSTGRES_PORT", "KAFKA_PORT", "KAFKA_PARTNERS_PORT", "ISSUER_PORT", "MAIL_PORT")
+)
 UP_SECONDS = 420  # building three images on a cold cache; the start alone takes about a minute
 CHAIN_SECONDS = 30.0  # from one link of the chain to the next; the services promise 2
 PARTNER, ARENA = "kunnskapsparken", "mo-i-rana"
@@ -120,8 +123,8 @@ def offering() -> dict[str, Any]:
     return {**dates, "places": [{"arena": ARENA, "capacity": 5}]}
 
 
-async def send(stack: Stack, kind: str, code: str, data: dict[str, Any]) -> None:
-    """Say something as the partner, with a plain Kafka client, as a structured CloudEvent."""
+async def send(kafka: dict[str, str], kind: str, code: str, data: dict[str, Any]) -> None:
+    """Say something as the partner, with a plain Kafka client and the partner's log-in, as a structured CloudEvent."""
     event = {
         "specversion": "1.0",
         "id": str(uuid.uuid4()),
@@ -132,8 +135,14 @@ async def send(stack: Stack, kind: str, code: str, data: dict[str, Any]) -> None
         "datacontenttype": "application/json",
         "data": data,
     }
-    bootstrap = f"127.0.0.1:{stack.ports['KURSNETT_KAFKA_PORT']}"
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka["bootstrap"],
+        security_protocol=kafka["security_protocol"],
+        sasl_mechanism=kafka["mechanism"],
+        sasl_plain_username=kafka["username"],
+        sasl_plain_password=kafka["password"],
+    )
+    async with producer:
         headers = [("content-type", b"application/cloudevents+json")]
         topic = partner_courses(PARTNER).name
         await producer.send_and_wait(topic, json.dumps(event).encode(), key=code.encode(), headers=headers)
@@ -162,8 +171,8 @@ def chain(stack: Stack) -> None:
         *("exec", "-T", "catalogue", "python", "-m", "services.catalogue", "partners", "add", PARTNER),
         *("--name", "Kunnskapsparken", "--orgnr", "810000007", "--arena", ARENA, "--json"),
     )
-    key = json.loads(added)["key"]
-    print("  ok  a partner is added and has a key", flush=True)
+    key, kafka = json.loads(added)["key"], json.loads(added)["kafka"]
+    print("  ok  a partner is added and has a key and a log-in at Kafka", flush=True)
 
     gateway = stack.address("KURSNETT_PORT")
     with httpx2.Client(base_url=gateway, timeout=10, trust_env=False) as http:
@@ -174,9 +183,9 @@ def chain(stack: Stack) -> None:
         print("  ok  the partner puts a course and an offering", flush=True)
         enrol(stack, http, put["offering_id"])
 
-        asyncio.run(send(stack, "CoursePublished", "HVG-02", {"code": "HVG-02", **course("Velferdsteknologi")}))
+        asyncio.run(send(kafka, "CoursePublished", "HVG-02", {"code": "HVG-02", **course("Velferdsteknologi")}))
         dates = {"course_code": "HVG-02", "key": "H1", **offering()}
-        asyncio.run(send(stack, "OfferingPublished", "HVG-02", dates))
+        asyncio.run(send(kafka, "OfferingPublished", "HVG-02", dates))
 
         def listed() -> str | None:
             found = answer(http.get("/api/catalogue/v1/courses", params={"q": "HVG-02"}), 200)["items"]

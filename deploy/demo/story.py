@@ -59,7 +59,7 @@ async def play(places: Places, say: Callable[[str], None]) -> None:
 
 
 async def _publish(places: Places, code: str) -> None:
-    """Two CloudEvents with a plain Kafka client, as a partner's own program would send them."""
+    """Two CloudEvents with a plain Kafka client, as a partner's own program sends them; only the log-in is left out."""
     row = {"weeks": "6", "days": "2", "places": "bronnoysund:1"}
     events: list[tuple[str, dict[str, Any]]] = [
         ("CoursePublished", {"code": code, "title": {"nb": "Kurs fra demoen", "nn": "Kurs frå demoen"}}),

@@ -101,6 +101,13 @@ def settings(places: Places, name: str) -> dict[str, str]:
         "KURSNETT_SECRETS_DIR": str(places.secrets / name),
         "PYTHONUNBUFFERED": "1",  # the last words of a killed service are in its log
     }
+    if name == "catalogue":  # its `partners add` says where partners connect, and how
+        bootstrap = places.address("kafka-partners")
+        return {
+            **common,
+            "KURSNETT_KAFKA_PARTNERS_BOOTSTRAP": bootstrap,
+            "KURSNETT_KAFKA_PARTNERS_SECURITY": "SASL_PLAINTEXT",
+        }
     if name != "notifier":
         return common
     smtp = {"KURSNETT_SMTP_HOST": "127.0.0.1", "KURSNETT_SMTP_PORT": str(places.port("smtp"))}

@@ -67,6 +67,7 @@ def summary(places: Places, seconds: float | None) -> Table:
         "Mail": f"http://localhost:{places.port('mail')}",
         "Issuer": places.issuer,
         "Kafka": places.address("kafka"),
+        "Kafka for partners": places.address("kafka-partners"),
         "PostgreSQL": places.address("postgres"),
         "Logs": str(places.logs),
     }.items():

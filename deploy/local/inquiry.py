@@ -36,7 +36,7 @@ async def report(stack: Stack) -> dict[str, Any]:
         "ready": runs and bool(well) and all(well.values()),
         "gateway": places.gateway,
         "kafka": places.address("kafka"),
-        "partner_kafka": places.address("kafka"),
+        "partner_kafka": places.address("kafka-partners"),
         "postgres": {name: places.database(name) for name in (*SERVICES, "admin")} if has_secrets else {},
         "smtp": places.address("smtp"),
         "mail": f"http://localhost:{places.port('mail')}",

@@ -1,4 +1,7 @@
-"""Apache Kafka from Maven's archives on a Java from a wheel: one broker that is its own controller (KRaft)."""
+"""Apache Kafka from Maven's archives on a Java from a wheel: one broker that is its own controller (KRaft).
+
+The operators' and the controller's listener ask nobody who he is; partners have a listener of their own, with a log-in.
+"""
 
 import asyncio
 import base64
@@ -29,7 +32,7 @@ ONE_BROKER = {
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "OPERATORS",
-    "listener.security.protocol.map": "OPERATORS:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": "OPERATORS:PLAINTEXT,CONTROLLER:PLAINTEXT,PARTNERS:SASL_PLAINTEXT",
     "auto.create.topics.enable": "false",  # a mistyped name must not make a topic
     # The defaults want three brokers; with one, whoever needs these topics would wait for ever.
     "offsets.topic.replication.factor": "1",
@@ -45,6 +48,18 @@ ONE_BROKER = {
     "broker.heartbeat.interval.ms": "1000",
     "group.initial.rebalance.delay.ms": "0",  # no fleet of consumers to wait for
     "log.cleaner.dedupe.buffer.size": "16777216",  # 128 MB by default, half of our heap
+}
+PARTNERS = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "false",
+    # Whoever comes without a log-in may do everything: only the listeners of this machine let him.
+    "super.users": "User:ANONYMOUS",
+    "listener.name.partners.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+    "listener.name.partners.scram-sha-512.sasl.jaas.config": (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    ),
+    "listener.name.partners.connections.max.reauth.ms": "3600000",  # a password that is no more ends within the hour
+    "listener.name.partners.max.connections": "200",  # Kafka counts them by listener and by address, not by user
 }
 
 
@@ -104,10 +119,11 @@ class Kafka:
 
     def settings(self) -> dict[str, str]:
         """The broker's settings: for one broker, on this stack's ports."""
-        listeners = f"OPERATORS://{self.places.address('kafka')}"
+        listeners = f"OPERATORS://{self.places.address('kafka')},PARTNERS://{self.places.address('kafka-partners')}"
         controller = self.places.address("kafka-controller")
         return {
             **ONE_BROKER,
+            **PARTNERS,
             "listeners": f"{listeners},CONTROLLER://{controller}",
             "advertised.listeners": listeners,
             "controller.quorum.voters": f"1@{controller}",

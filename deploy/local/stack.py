@@ -162,7 +162,7 @@ class Stack:
         """The names of the ports that its programs listen on."""
         ours = list(self.programs)
         if "kafka" in ours:
-            ours.append("kafka-controller")
+            ours += ["kafka-controller", "kafka-partners"]
         if "mail" in ours:
             ours.append("smtp")
         return ours

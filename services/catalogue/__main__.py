@@ -15,10 +15,11 @@ from stdnum.no import orgnr as organisation
 
 from contracts.topics import partner_courses
 from kit import topics
+from kit.access import AccessError
 from kit.database import Connection, connect
 from kit.service import main
 from kit.settings import read
-from services.catalogue import joining, sheet
+from services.catalogue import joining, logins, sheet
 from services.catalogue.app import build
 from services.catalogue.domain import Rule
 from services.catalogue.imports import Imported, bring_in
@@ -45,7 +46,7 @@ def operators(app: cyclopts.App) -> None:
         orgnr: str | None = None,
         as_json: Json = False,
     ) -> None:
-        """Let a provider in: its key (shown this once) and its topic. Running services notice by themselves.
+        """Let a provider in: its topic, its key and its log-in at Kafka, shown this once. Running services notice.
 
         Example: partners add nesna --name "Nesna kurssenter" --orgnr 100000601 --arena mo-i-rana --arena online
         """
@@ -59,9 +60,9 @@ def operators(app: cyclopts.App) -> None:
         made = _end(add(read(CatalogueSettings), slug, name.strip(), orgnr, arena), f"{slug} was not added")
         if as_json:
             print(json.dumps(made))
-        else:
-            print(f"{slug} may publish to {partner_courses(slug).name} at {made['kafka']['bootstrap']}.")
-            print(f"Its key over HTTP, shown this once: {made['key']}")
+            return
+        print(f"Its key over HTTP, shown this once: {made['key']}")
+        print(connecting(slug, made["kafka"]))
 
     @partners.command(name="list")
     def _list(*, as_json: Json = False) -> None:
@@ -102,12 +103,21 @@ def operators(app: cyclopts.App) -> None:
     def _rotate(
         slug: str, *, at_once: Annotated[bool, cyclopts.Parameter(negative="")] = False, as_json: Json = False
     ) -> None:
-        """Give a provider a new key, shown this once; the old one works until the next, or not at all with --at-once.
+        """Give a provider a new key and a new password at Kafka, shown this once.
+
+        The old key works until the next, or not at all with --at-once. The old password lets nobody in from now on.
 
         Example: partners rotate-key nesna
         """
-        key = _end(_changed(lambda conn: joining.rotate_key(conn, slug, at_once)), f"{slug} got no new key")
-        print(json.dumps({"slug": slug, "key": key}) if as_json else f"Its new key, shown this once: {key}")
+        made = _end(rotate(read(CatalogueSettings), slug, at_once), f"{slug} got no new key")
+        if as_json:
+            print(json.dumps(made))
+            return
+        print(f"Its new key over HTTP, shown this once: {made['key']}")
+        print("The key before it works no more." if at_once else "The key before it works until the next rotation.")
+        print(connecting(slug, made["kafka"]))
+        if made["kafka"]:
+            print("A password before it lets nobody in from now on; what is connected is put out within the hour.")
 
     @app.command(name="import")
     def _import(
@@ -142,11 +152,22 @@ def operators(app: cyclopts.App) -> None:
         print(f"{found.created} {word}created, {found.changed} {word}changed, {found.unchanged} as they were.")
 
 
+def connecting(slug: str, kafka: dict[str, Any] | None) -> str:
+    """How a provider connects to Kafka, for people; the password is in it."""
+    if kafka is None:
+        return "It has no log-in at Kafka: KURSNETT_KAFKA_PARTNERS_BOOTSTRAP names no listener. It publishes over HTTP."
+    how = f"{kafka['bootstrap']} with {kafka['security_protocol']} and {kafka['mechanism']}"
+    return (
+        f"Over Kafka it may publish to {partner_courses(slug).name} at {how}.\n"
+        f"Its log-in there, shown this once: {kafka['username']} {kafka['password']}"
+    )
+
+
 def _end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
     """What the work gives; ends the process with one sentence when it fails for a reason that an operator can mend."""
     try:
         return asyncio.run(work)
-    except (Rule, topics.TopicsError) as error:
+    except (Rule, topics.TopicsError, AccessError) as error:
         sys.exit(f"{otherwise}: {error}.")
     except OSError:
         sys.exit(f"{otherwise}: the database does not answer. Start it, then run this again.")
@@ -169,16 +190,30 @@ async def _changed(change: Callable[[Connection], Awaitable[T]]) -> T:
 async def add(
     settings: CatalogueSettings, slug: str, name: str, orgnr: str | None, arenas: list[str]
 ) -> dict[str, Any]:
-    """Make the partner, its key and its topic. Raises Rule or TopicsError, with nothing half done that matters."""
+    """Make the partner, its key, its topic and its user at Kafka: {slug, key, kafka}, as logins.give says it.
+
+    Raises Rule, TopicsError or AccessError, with nothing half done that matters.
+    """
     await topics.declare(settings.kafka_bootstrap, [partner_courses(slug)])  # first: an empty topic harms nobody
     conn = await connect(settings, "operator")
     try:
         async with conn.transaction():
             key = await joining.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
+            # In the transaction: a slug that is taken must not cost its partner the password that it has.
+            return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
     finally:
         await conn.close()
-    kafka = {"bootstrap": settings.kafka_bootstrap, "security_protocol": "PLAINTEXT"}
-    return {"slug": slug, "key": key, "kafka": {**kafka, "mechanism": None, "username": None, "password": None}}
+
+
+async def rotate(settings: CatalogueSettings, slug: str, at_once: bool) -> dict[str, Any]:
+    """A new key and a new log-in at Kafka: {slug, key, kafka}. Raises Rule or AccessError, with all as it was."""
+    conn = await connect(settings, "operator")
+    try:
+        async with conn.transaction():
+            key = await joining.rotate_key(conn, slug, at_once)
+            return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
+    finally:
+        await conn.close()
 
 
 async def brought_in(settings: CatalogueSettings, partner: str, content: bytes, dry_run: bool) -> Imported:

@@ -185,6 +185,7 @@ class FaultStack:
             **settings(self._places, service),
             "KURSNETT_DATABASE_PORT": str(database),
             "KURSNETT_KAFKA_BOOTSTRAP": self._brokers.bootstrap(service),
+            "KURSNETT_KAFKA_PARTNERS_BOOTSTRAP": "",  # these brokers ask nobody who he is
             "KURSNETT_ISSUER": self._issuer,
             "KURSNETT_ISSUER_KEYS_URL": f"{self._issuer}/jwks",
         }

@@ -137,6 +137,8 @@ def test_kafka_is_the_one_that_was_formatted_here(tmp_path: Path) -> None:
     with Stack.somewhere(tmp_path / "home", programs=("kafka",)) as stack:
         kafka = Kafka(stack.places)
         assert asyncio.run(kafka.identified())
+        assert asyncio.run(report(stack))["partner_kafka"] == stack.places.address("kafka-partners")
+        assert not ports.free(stack.places.port("kafka-partners"))
         (kafka.folder / "cluster.id").write_text("somebody-elses-id-xx")
         assert not asyncio.run(kafka.identified())
 

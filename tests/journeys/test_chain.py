@@ -10,14 +10,17 @@ from typing import Any
 import httpx2
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from contracts.envelope import decode
 from deploy.demo import story
 from deploy.demo.data import bearer
 from deploy.local.service import command
 from deploy.local.stack import Stack
+from tests import strangers
 from tests.delivery import until
 from tests.journeys.web import Web
+from tests.strangers import client
 
 pytestmark = pytest.mark.anyio
 
@@ -175,7 +178,7 @@ async def test_a_partner_writes_its_own_courses_only(web: Web) -> None:
     assert (await web.http.put(address, json=body, headers=learner)).status_code == 403
 
 
-async def test_a_new_partner_joins_a_running_stack(web: Web) -> None:
+async def test_a_new_partner_joins_a_running_stack_and_logs_in_at_kafka(web: Web) -> None:
     slug = f"ny-{web.word}"
     made = json.loads(
         await command(web.places, "catalogue", "partners", "add", slug, "--name", "Ny", "--arena", "online", "--json")
@@ -192,12 +195,23 @@ async def test_a_new_partner_joins_a_running_stack(web: Web) -> None:
         "type": "no.kursnett.partner.CoursePublished.v1",
         "data": {"code": f"KAFKA-{web.word}", "title": {"nb": "x"}},
     }
-    await send(web, f"partners.{slug}.courses", "k", json.dumps(event).encode())
+    assert made["kafka"]["bootstrap"] == web.places.address("kafka-partners")
+    with pytest.raises(TopicAuthorizationFailedError):
+        await strangers.write(client(made["kafka"]), "partners.torgar.courses", json.dumps(event).encode())
+    await strangers.write(client(made["kafka"]), f"partners.{slug}.courses", json.dumps(event).encode())
 
     async def found() -> Any:
         return (await web.http.get("/api/catalogue/v1/courses", params={"q": f"KAFKA-{web.word}"})).json()["items"]
 
     assert (await until(found, 30))[0]["partner"] == slug
+    await strangers.read(client(made["kafka"]), "catalogue.courses", f"{slug}.site")
+    rotated = json.loads(await command(web.places, "catalogue", "partners", "rotate-key", slug, "--json"))
+    with pytest.raises(KafkaConnectionError):
+        await strangers.read(client(made["kafka"]), "catalogue.courses")
+    await strangers.read(client(rotated["kafka"]), "catalogue.courses")
+    for log in web.places.logs.glob("*.log"):
+        text = await asyncio.to_thread(log.read_text)
+        assert made["kafka"]["password"] not in text, log.name
 
 
 async def test_no_name_or_address_is_on_a_topic_or_in_a_log(web: Web, stack: Stack) -> None:

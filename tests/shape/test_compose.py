@@ -11,6 +11,7 @@ import pytest
 from compose_spec import PyOptions
 
 from contracts.topics import SERVICES, owned_by
+from deploy.local.kafka import PARTNERS
 from kit.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,8 +160,8 @@ def test_only_the_gateway_is_published_to_other_machines() -> None:
     open_to_all = {name for name, ports in published.items() if not all(p.startswith("127.0.0.1:") for p in ports)}
     assert open_to_all == {"gateway"}
     assert published["gateway"] == ["8080:8080"]
-    local = {name: ports[0].split(":")[1] for name, ports in published.items() if name != "gateway"}
-    assert local == {"postgres": "18000", "kafka": "18001", "issuer": "18004", "mail": "18006"}
+    local = {name: [p.split(":")[1] for p in ports] for name, ports in published.items() if name != "gateway"}
+    assert local == {"postgres": ["18000"], "kafka": ["18001", "18003"], "issuer": ["18004"], "mail": ["18006"]}
 
 
 def test_folder_is_compose_block_is_database_is_topic_owner() -> None:
@@ -227,6 +228,17 @@ def test_data_lies_where_the_images_keep_it() -> None:
     assert "postgres:/var/lib/postgresql" in CONTAINERS["postgres"]["volumes"]
     assert "kafka:/var/lib/kafka/data" in CONTAINERS["kafka"]["volumes"]
     assert CONTAINERS["kafka"]["environment"]["KAFKA_LOG_DIRS"] == "/var/lib/kafka/data"
+
+
+def test_partners_meet_the_same_broker_as_in_the_local_stack() -> None:
+    environment = CONTAINERS["kafka"]["environment"]
+    plain = {name.removeprefix("KAFKA_").replace("___", "-").replace("_", ".").lower(): name for name in environment}
+    assert {name: str(environment[plain[name]]) for name in PARTNERS} == PARTNERS
+    told = CONTAINERS["catalogue"]["environment"]
+    bootstrap, security = (told[f"KURSNETT_KAFKA_PARTNERS_{name}"] for name in ("BOOTSTRAP", "SECURITY"))
+    assert f"PARTNERS://{bootstrap}" in environment["KAFKA_ADVERTISED_LISTENERS"].split(",")
+    assert f"PARTNERS:{security}" in environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(",")
+    assert (bootstrap, security) == ("127.0.0.1:18003", "SASL_PLAINTEXT")
 
 
 def test_the_first_start_needs_no_setting() -> None:

@@ -3,19 +3,15 @@
 import asyncio
 import ssl
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from services.notifier import guard
 from services.notifier.channels.webhook import Call, Webhook, new_secret
 from services.notifier.guard import Guard, Refused, is_public, places
 from tests.calling import Hooks, listening_hooks
+from tests.certificates import certificate
 
 pytestmark = pytest.mark.anyio
 
@@ -235,38 +231,13 @@ async def test_the_name_is_asked_for_once_an_attempt_and_the_connection_goes_to_
         assert hooks.connections == 1
 
 
-def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """(a server's, a client's) TLS: a certificate for this name that the client trusts."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(who)
-        .issuer_name(who)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "both.pem").write_bytes(pem + secret)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "both.pem")
-    return server, ssl.create_default_context(cadata=pem.decode())
-
-
 @pytest.mark.parametrize(("name", "reason"), [("hooks.partner.example", None), ("other.example", "no_connection")])
 async def test_the_certificate_must_be_the_names_although_the_address_was_fixed(
     tmp_path: Path, name: str, reason: str | None
 ) -> None:
-    server, client = certificate(tmp_path, name)
+    pem, client = certificate(tmp_path, name)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
     async with listening_hooks(ssl=server) as hooks:
         watched = Guard([("hooks.partner.example", hooks.port)], resolve=answering(["127.0.0.1"]))
         url = f"https://hooks.partner.example:{hooks.port}/hook"
