@@ -3,8 +3,10 @@
 from typing import cast
 from uuid import UUID
 
+import asyncpg
+
 from kit import logs
-from kit.database import AWAY, Busy, Connection
+from kit.database import AWAY, Busy, Connection, Unknown
 from kit.running import Running
 from services.enrolment import offerings
 from services.enrolment.settings import EnrolmentSettings
@@ -14,6 +16,8 @@ log = logs.get(__name__)
 
 LOOK_S = 1.0  # an offer lapses at most so long after its hour
 AGAIN_S = 30.0  # when an offering's look has failed
+SOON_S = 1.0  # when somebody else held its row, or nobody knows whether it was done
+HELD = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, Unknown)
 
 
 async def run(running: Running) -> None:
@@ -50,6 +54,8 @@ async def _next(running: Running, settings: EnrolmentSettings) -> bool:
     except Exception as error:
         if not due:
             raise
-        log.error("offering_not_looked_at", offering_id=str(due[0]), exc_info=error)
-        await running.database.run(lambda conn: times.put_off(conn, due[0], AGAIN_S), "worker")
+        held = isinstance(error, HELD)
+        (log.warning if held else log.error)("offering_not_looked_at", offering_id=str(due[0]), exc_info=error)
+        wait_s = SOON_S if held else AGAIN_S
+        await running.database.run(lambda conn: times.put_off(conn, due[0], wait_s), "worker")
     return bool(due)

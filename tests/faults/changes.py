@@ -34,40 +34,66 @@ def told_of_changes(world: World, found: Looked) -> None:
         if row["template"] == "changed":
             told[row["event_id"]].append(row["about"])
     found.also["told of a change"] = sum(map(len, told.values()))
-    for event, at in _changes(world, heard):
-        here = told.pop(event.id, [])
-        mine = lives[event.data["offering_id"]]
+    for batch in _batches(world, heard):
+        here = {one.id: told.pop(one.id, []) for one in batch.told_by}
+        mine = lives[batch.run]
+        at = batch.at
         may = {one.enrolment for one in mine if one.since <= at and (one.to is None or one.to >= at - UNDER_WAY_US)}
         must = {one.enrolment for one in mine if one.since <= at - UNDER_WAY_US and (one.to is None or one.to > at)}
+        reached = {one for abouts in here.values() for one in abouts}
         for words, wrong in (
-            ("was not told of a change", must - set(here)),
-            ("was told of a change that is none of theirs", set(here) - may),
-            ("was told of a change twice", {one for one in here if here.count(one) > 1}),
+            ("was not told of a change", must - reached if batch.must_tell else set()),
+            ("was told of a change that is none of theirs", reached - may),
+            (
+                "was told of a change twice",
+                {one for abouts in here.values() for one in abouts if abouts.count(one) > 1},
+            ),
         ):
-            found.wrong += [(f"{one} {words}", [vars(event.record)]) for one in sorted(wrong)]
+            found.wrong += [
+                (f"{one} {words}", [vars(event.record) for event in batch.told_by]) for one in sorted(wrong)
+            ]
     found.wrong += [
         (f"{event_id} changed nothing, and people were told of it", abouts) for event_id, abouts in told.items()
     ]
 
 
-def _changes(world: World, heard: dict[tuple[str, str], int]) -> Iterator[tuple[Said, int]]:
-    """The events that had to be told, and when each was heard: of those heard at once, the newest of each run."""
-    runs: dict[str, dict[int, Said]] = defaultdict(dict)
+@dataclass
+class Batch:
+    """States of one run that were heard in one transaction, the oldest first: told one by one or only the newest.
+
+    Which of the two depends on what stood between them. `told_by` may have told; with `must_tell` one of them had to.
+    """
+
+    run: str
+    at: int
+    told_by: list[Said]
+    must_tell: bool
+
+
+def _batches(world: World, heard: dict[tuple[str, str], int]) -> Iterator[Batch]:
+    runs: dict[str, dict[int, list[Said]]] = defaultdict(lambda: defaultdict(list))
     for one in world.once:
         at = heard.get(("notifier.courses", one.id))
-        if at is None or one.kind not in ("OfferingScheduled", "OfferingChanged", "OfferingCancelled"):
-            continue
-        batch = runs[one.data["offering_id"]]
-        if at not in batch or one.data["version"] > batch[at].data["version"]:
-            batch[at] = one
-    for batches in runs.values():
-        before: Row | None = None
-        for at, one in sorted(batches.items()):
-            if one.kind == "OfferingCancelled":
+        if at is not None and one.kind in ("OfferingScheduled", "OfferingChanged", "OfferingCancelled"):
+            runs[one.data["offering_id"]][at].append(one)
+    for run, batches in runs.items():
+        known: Row | None = None
+        for at, batch in sorted(batches.items()):
+            states = sorted(batch, key=lambda one: int(one.data["version"]))
+            ends = any(one.kind == "OfferingCancelled" for one in states)
+            states = [one for one in states if one.kind != "OfferingCancelled"]
+            before = [known] if known is not None else []
+            told_by = []
+            for one in states:
+                if any(_is_other(earlier, one.data) for earlier in before):
+                    told_by.append(one)
+                before.append(one.data)
+            if told_by:
+                must = known is not None and not ends and _is_other(known, states[-1].data)
+                yield Batch(run, at, told_by, must)
+            if ends:
                 break  # nothing of a cancelled run is a change
-            if before is not None and one.data["version"] > before["version"] and _is_other(before, one.data):
-                yield one, at
-            before = one.data
+            known = before[-1]
 
 
 def _is_other(before: Row, after: Row) -> bool:

@@ -67,6 +67,35 @@ async def due_now(here: World, offering_ids: list[UUID]) -> set[UUID]:
     return {row["id"] for row in rows}
 
 
+async def test_a_strangers_lock_holds_an_offer_up_no_longer_than_it_lasts(
+    servers: Servers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Red control: what has failed otherwise is looked at again in half a minute, which this does not wait for."""
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1, in_days=30)
+        [seated] = await here.together(offering_id, range(1))
+        await here.together(offering_id, range(1, 2))
+        await here.act("withdraw", seated)
+        stranger = await connect(here.settings, "operator")
+        try:
+            await due_now(here, [offering_id])
+            await stranger.execute("BEGIN")
+            await stranger.execute("SELECT FROM offerings WHERE id = $1 FOR UPDATE", offering_id)
+            said = ""
+
+            async def met() -> bool:
+                nonlocal said
+                said += capsys.readouterr().out
+                return "offering_not_looked_at" in said
+
+            async with a_replica(here):
+                await until(met)
+                await stranger.execute("ROLLBACK")
+                await until(lambda: nothing_due(here), within_s=clock.AGAIN_S / 2)
+        finally:
+            await stranger.close()
+
+
 async def deadlocks(here: World) -> int:
     """How many the server has ended in this database; known for certain once the sessions are closed."""
     conn = await connect(here.settings, "test")
