@@ -23,6 +23,8 @@ JVM = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 CLIENTS = (*SERVICES, "direct")
 PORTS_EACH = len(CLIENTS) + 2  # a listener for each client, one for the other brokers, one for the controllers
 THREE_BROKERS = {
+    # A broker among others is fenced when its heartbeats stay away: three Javas on two cores may be slow for a second.
+    "broker.session.timeout.ms": "2000",
     "offsets.topic.replication.factor": "3",
     "transaction.state.log.replication.factor": "3",
     "transaction.state.log.min.isr": "2",
