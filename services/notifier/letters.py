@@ -35,6 +35,7 @@ def environment() -> SandboxedEnvironment:
         loader=FileSystemLoader(MESSAGES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
+        auto_reload=False,  # it would look at every file for every letter
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
