@@ -14,7 +14,22 @@ from services.notifier.channels.channel import UNANSWERED, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
 
 IDLE_S = 10.0  # after so long without use the server is asked whether it still listens
+UNSUBSCRIBE = "List-Unsubscribe"
 _NEVER = {"recipient": "refused_address", "message": "refused_message"}
+
+
+class Whole(policy.EmailPolicy):
+    """The usual rules, but an address stays in one piece: Python writes a long one as encoded words, which no mail
+    program takes for an address.
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if name == UNSUBSCRIBE:
+            return f"{name}: {value}{self.linesep}".encode("ascii")
+        return super().fold_binary(name, value)
+
+
+RULES = Whole(linesep="\r\n")
 
 
 def message(letter: Letter, mail_from: Address) -> EmailMessage:
@@ -22,7 +37,7 @@ def message(letter: Letter, mail_from: Address) -> EmailMessage:
 
     Addresses are objects and never strings in a header: "a@b.no, c@d.no" would silently be two recipients.
     """
-    mail = EmailMessage(policy=policy.SMTP)
+    mail = EmailMessage(policy=RULES)
     try:
         mail["From"] = mail_from
         mail["To"] = recipient(letter)
@@ -33,6 +48,9 @@ def message(letter: Letter, mail_from: Address) -> EmailMessage:
         mail["Date"] = letter.written_at
         mail["Message-ID"] = letter.message_id
         mail["Auto-Submitted"] = "auto-generated"  # no holiday replies
+        if letter.unsubscribe is not None:  # RFC 8058: one click, by a POST of the mail program
+            mail[UNSUBSCRIBE] = f"<{letter.unsubscribe}>"
+            mail[f"{UNSUBSCRIBE}-Post"] = "List-Unsubscribe=One-Click"
     except ValueError as error:
         raise Never("bad_header") from error
     # Quoted-printable: some servers on the way still take seven bits only.
