@@ -193,7 +193,10 @@ def differences(steps: list[Step], absent: list[str], dry_run: bool) -> list[str
         if one.key is not None:
             lines += [f"    Its key over HTTP, shown this once: {one.key}"]
             lines += [f"    {line}" for line in connecting(one.slug, one.kafka).splitlines()]
-    lines += [f"? {slug}  (not in the file: left as it is; to hold it up: partners suspend {slug} --reason …)" for slug in absent]
+    lines += [
+        f"? {slug}  (not in the file: left as it is; to hold it up: partners suspend {slug} --reason …)"
+        for slug in absent
+    ]
     count = {name: sum(one.outcome == name for one in steps) for name in ("added", "changed", "unchanged")}
     word = "would be " if dry_run else ""
     return [

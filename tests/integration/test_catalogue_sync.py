@@ -1,4 +1,4 @@
-"""The file of partners brought about on a running catalogue: who is new may publish at once, and nobody is taken out."""
+"""The file of partners brought about on a running catalogue: who is new publishes at once, nobody is taken out."""
 
 import asyncio
 import json

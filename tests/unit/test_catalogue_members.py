@@ -1,4 +1,6 @@
-"""The file of partners is read whole, each mistake is told by its line and what mends it, and the difference is clear."""
+"""The file of partners is read whole, mistakes are told by line and mend, and the difference is clear."""
+
+from typing import Any
 
 import pytest
 
@@ -76,7 +78,7 @@ def test_all_mistakes_are_told_at_once_and_what_cannot_be_read_is_told_by_its_li
 
 
 def test_the_difference_says_what_comes_what_changes_and_who_is_left_as_he_is() -> None:
-    known = [
+    known: list[Any] = [
         {"slug": "gone", "name": "Borte", "orgnr": None, "arenas": ["online"], "state": "active"},
         {"slug": "vega", "name": "Vega kurs", "orgnr": None, "arenas": ["mosjoen", "online"], "state": "suspended"},
     ]
