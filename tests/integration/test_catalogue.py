@@ -23,17 +23,12 @@ from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import courses
 from tests.delivery import Servers, listening, running, until
+from tests.integration.corpus import COURSE, DATES
 from tests.web import ISSUER, Issuer, held_to_its_word
 
 pytestmark = pytest.mark.anyio
 
 BASE = "/api/catalogue/v1"
-COURSE = {"title": {"nb": "Sveising for b\u00e5tbyggere"}, "subjects": ["bygg"], "studiepoeng": "7.50"}
-DATES = {
-    "starts_at": "2027-03-01T09:00:00+01:00",
-    "ends_at": "2027-03-05T15:00:00+01:00",
-    "places": [{"arena": "online", "capacity": 12}],
-}
 
 
 @dataclass
@@ -94,8 +89,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(servers: Servers) -> AsyncIterator[World]:
-    known = (await servers.database()).model_dump() | {"issuer": ISSUER, "trust_role_claims": True}
+async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
+    known = (await servers.database()).model_dump() | {"issuer": ISSUER, "trust_role_claims": True} | changed
     settings = CatalogueSettings(**known)
     conn = await connect(settings, "migrate")
     try:

@@ -17,7 +17,8 @@ from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
 from services.catalogue.members import Member
 from tests.delivery import Servers, listening, until
-from tests.integration.test_catalogue import COURSE, World, world
+from tests.integration.corpus import COURSE
+from tests.integration.test_catalogue import World, world
 from tests.integration.test_catalogue_partners import change
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,8 @@ from kit.effects import Effects
 from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
 from tests.delivery import Servers, listening, until
-from tests.integration.test_catalogue import COURSE, World, world
+from tests.integration.corpus import COURSE
+from tests.integration.test_catalogue import World, world
 from tests.integration.test_catalogue_partners import change
 
 pytestmark = pytest.mark.anyio
