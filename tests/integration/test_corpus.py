@@ -81,7 +81,7 @@ async def test_what_will_not_do_is_refused_alike_at_every_door(
         await send(here, [(b"SV-1", json.dumps(one).encode(), []) for one in said])
         first, *told, last = await outcomes(here, len(said))
         assert first["reason"] is last["reason"] is None, "before and after it all, what is good is taken"
-        wrong = {
+        wrong: dict[str, Any] = {
             name: row
             for (name, one), row in zip(bad.items(), told, strict=True)
             if not is_told(row, *one[5:6], *one[1:3])
@@ -92,7 +92,7 @@ async def test_what_will_not_do_is_refused_alike_at_every_door(
         answers = {name: await here.put(path, good | one.said) for name, one in bad.items()}
         told_at = {name: (answer.status_code, *errors_of(answer, "field")) for name, answer in answers.items()}
         wrong = {
-            name: list(told_at[name])
+            name: told_at[name]
             for name, one in bad.items()
             if told_at[name][:2] != (422, one.field) or one.says not in told_at[name][2]
         }
@@ -102,7 +102,7 @@ async def test_what_will_not_do_is_refused_alike_at_every_door(
         files = {name: await upload(here, cells | one.cells) for name, one in bad.items() if one.cells is not None}
         told_at = {name: (answer.status_code, *errors_of(answer, "column")) for name, answer in files.items()}
         wrong = {
-            name: list(told)
+            name: told
             for name, told in told_at.items()
             if told[:2] != (422, bad[name].column or bad[name].field) or bad[name].says not in told[2]
         }
