@@ -181,6 +181,22 @@ CONTROLS: dict[str, Control] = {
         ),
         behind="who notes a mail must have it in hand",
     ),
+    "quarantine": Control(
+        "the quarantine of a partner whose records are refused",
+        "V15",
+        (Patch("services.catalogue.quarantine", "        if count < most or", "        if count >= 0 or"),),
+    ),
+    "quarantine-alone": Control(
+        "that a quarantine is that partner's alone",
+        "V15",
+        (
+            Patch(
+                "services.catalogue.quarantine",
+                'return self._closed.get(topic, "")',
+                'return next(iter(self._closed.values()), "")',
+            ),
+        ),
+    ),
     "acks": Control(
         "acks=all with three brokers",
         "V3",
