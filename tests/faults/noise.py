@@ -37,7 +37,7 @@ class Noise(KafkaPartner):
             b'{"specversion": "1.0", "id": ',
             b"\xff\xfe no text",
             None,
-            b"[" * 2_000,
+            b"[" * 200,
             json.dumps(event).encode(),
             json.dumps(theirs).encode(),
             json.dumps({**event, "type": "no.kursnett.catalogue.CourseWithdrawn.v1"}).encode(),
