@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from kit import inbox, parking
 from kit.database import Connection
 from kit.gate import Gate
-from kit.listeners import Listeners, Received, Refused
+from kit.listeners import Listeners, Received, Refused, can_be_kept
 from kit.parking import Record, Waiting
 from kit.settings import Settings
 
@@ -60,7 +60,7 @@ async def effects(
     outcome = Outcome()
     for record, one in zip(records, read, strict=True):
         why = watch.closed(record.topic) or (BEHIND if record.topic in behind else "")
-        if why or record.held_by(held):
+        if (why or record.held_by(held)) and can_be_kept(record):
             outcome.waiting.append(_waiting(record, one, why))
             if id(one) in fresh:  # its topic was closed by one before it in this batch
                 outcome.unheard.append(one.event_id if isinstance(one, Received) else "")

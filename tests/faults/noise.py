@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import json
+import time
 import uuid
 from typing import Any
 
 from tests.faults.partners import KafkaPartner
 
 A_MINUTE = 1_000
+BEHIND_S = 2.0  # what a broker that was away is made up for, at most
 
 
 class Noise(KafkaPartner):
@@ -22,12 +24,14 @@ class Noise(KafkaPartner):
         self._others = others
 
     async def live(self, stopping: asyncio.Event) -> None:
+        due = time.monotonic()
         while not stopping.is_set():
             other = self._dice.choice(self._others)
             value = self._dice.choice(self._wrong(other))
             await self._send("nonsense", f"{other.upper()}-{self._dice.randint(0, 13)}", value, [], "noise", 1)
+            due = max(due + 60 / A_MINUTE, time.monotonic() - BEHIND_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), 60 / A_MINUTE * self._dice.uniform(0.5, 1.3))
+                await asyncio.wait_for(stopping.wait(), max(0.0, due - time.monotonic()))
 
     def _wrong(self, other: str) -> list[bytes | None]:
         event = self._event("OfferingPublished", f"{other.upper()}-1", "1", {"places": [{"arena": "online"}]})

@@ -1,8 +1,12 @@
 """What a partner may send that will not do, once, for all its ways in: Kafka, HTTP and a file. Data; no test.
 
-`test_corpus.py` sends each thing through every door that it fits through, and expects the same field and words there.
+`test_corpus.py` beside it sends each thing through every door that it fits through, and expects the same field and
+words there; a fifth partner sends it all to a running stack in `tests/journeys/test_partner.py`.
 """
 
+import json
+import uuid
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from contracts.topics import MAX_EVENT_BYTES
@@ -279,3 +283,40 @@ TITLES: dict[str, str] = {
     "quotes": 'Å si "nei"; og «ja»',
     "a backslash": "C:\\kurs\\n",
 }
+
+
+def event(partner: str, kind: str, data: Any, **changed: Any) -> dict[str, Any]:
+    """A good event of this partner, but for what is changed."""
+    about = {"id": str(uuid.uuid4()), "source": f"/partners/{partner}"}
+    return {"specversion": "1.0", **about, "type": f"no.kursnett.partner.{kind}.v1", "data": data} | changed
+
+
+class Wrong(NamedTuple):
+    """A record that is refused, with the reason that its partner is told."""
+
+    name: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    reason: str
+
+
+def records(partner: str) -> Iterator[Wrong]:
+    """Everything in the corpus that is refused over Kafka; the course SV-1 must be there."""
+    for kind, address, good, bad in (
+        ("CoursePublished", {"code": "SV-1"}, COURSE, COURSES),
+        ("OfferingPublished", {"course_code": "SV-1", "key": "v27"}, DATES, OFFERINGS | RULES),
+    ):
+        for name, one in bad.items():
+            if one.reason is not None:
+                value = json.dumps(event(partner, kind, {**address, **good, **one.said})).encode()
+                yield Wrong(name, b"SV-1", value, (), one.reason)
+    whole = json.dumps(event(partner, "CoursePublished", "HERE")).encode()
+    for name, body in BODIES.items():
+        yield Wrong(name, b"SV-1", whole.replace(b'"HERE"', body.body), (), body.reason)
+    for name, around in ENVELOPES.items():
+        if around.reason is not None:
+            said = event(partner, "CoursePublished", {"code": "SV-1", **COURSE}) | around.said
+            yield Wrong(name, around.key, json.dumps(said).encode(), around.headers, around.reason)
+    yield Wrong("a tombstone", b"SV-1", None, (), "empty")
+    yield Wrong("one byte too many", b"SV-1", ONE_BYTE_OVER, (), "too_large")

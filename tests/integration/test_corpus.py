@@ -3,7 +3,6 @@
 import json
 import re
 import unicodedata
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from services.catalogue import __main__ as catalogue
 from services.catalogue import events
 from tests.delivery import Servers, listening, until
 from tests.integration import corpus
-from tests.integration.corpus import COURSE, COURSE_CELLS, COURSES, DATES, OFFERINGS, RULES, RUN_CELLS, Bad
+from tests.integration.corpus import COURSE, COURSE_CELLS, COURSES, DATES, OFFERINGS, RULES, RUN_CELLS, Bad, event
 from tests.integration.test_catalogue import BASE, World, world
 
 pytestmark = pytest.mark.anyio
@@ -32,11 +31,6 @@ async def send(here: World, said: list[Said]) -> None:
         for key, value, headers in said:
             topic = f"partners.{here.partner}.courses"
             await producer.send_and_wait(topic, value, key=key, headers=headers, partition=0)
-
-
-def event(here: World, kind: str, data: Any, **changed: Any) -> dict[str, Any]:
-    about = {"id": str(uuid.uuid4()), "source": f"/partners/{here.partner}"}
-    return {"specversion": "1.0", **about, "type": f"no.kursnett.partner.{kind}.v1", "data": data} | changed
 
 
 async def outcomes(here: World, count: int) -> list[dict[str, Any]]:
@@ -75,9 +69,9 @@ async def test_what_will_not_do_is_refused_alike_at_every_door(
 ) -> None:
     async with world(servers, quarantine_refused=ANY_NUMBER) as here, listening(here.here, events.partners()):
         address = {"code": "SV-1"} if kind == "CoursePublished" else {"course_code": "SV-1", "key": "v27"}
-        said = [event(here, "CoursePublished", {"code": "SV-1", **COURSE})]
-        said += [event(here, kind, {**address, **good, **one.said}) for one in bad.values()]
-        said += [event(here, kind, {**address, **good})]
+        said = [event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE})]
+        said += [event(here.partner, kind, {**address, **good, **one.said}) for one in bad.values()]
+        said += [event(here.partner, kind, {**address, **good})]
         await send(here, [(b"SV-1", json.dumps(one).encode(), []) for one in said])
         first, *told, last = await outcomes(here, len(said))
         assert first["reason"] is last["reason"] is None, "before and after it all, what is good is taken"
@@ -126,7 +120,7 @@ async def upload(here: World, cells: dict[str, str], **headers: str) -> Any:
 
 async def test_what_cannot_be_read_is_refused_with_its_reason(servers: Servers) -> None:
     async with world(servers, quarantine_refused=ANY_NUMBER) as here, listening(here.here, events.partners()):
-        whole = json.dumps(event(here, "CoursePublished", "HERE")).encode()
+        whole = json.dumps(event(here.partner, "CoursePublished", "HERE")).encode()
         said: list[Said] = [(b"SV-1", whole.replace(b'"HERE"', one.body), []) for one in corpus.BODIES.values()]
         said += [
             (b"SV-1", value, []) for value in (None, b"", b"\xff\xfe", b"{", corpus.ONE_BYTE_OVER, corpus.MEGABYTE)
@@ -135,7 +129,11 @@ async def test_what_cannot_be_read_is_refused_with_its_reason(servers: Servers) 
         reasons += ["empty", "empty", "not_utf8", "not_json", "too_large", "too_large"]
         room = MAX_EVENT_BYTES - 1
         said.append(
-            (b"SV-1", json.dumps(event(here, "CoursePublished", {"code": "SV-1", **COURSE})).encode().ljust(room), [])
+            (
+                b"SV-1",
+                json.dumps(event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE})).encode().ljust(room),
+                [],
+            )
         )
         await send(here, said)
         *told, last = await outcomes(here, len(said))
@@ -148,9 +146,9 @@ async def test_what_stands_around_a_course_on_kafka_is_not_believed(servers: Ser
     async with world(servers, quarantine_refused=ANY_NUMBER) as here, listening(here.here, events.partners()):
         said: list[Said] = []
         for one in corpus.ENVELOPES.values():
-            whole = event(here, "CoursePublished", {"code": "SV-1", **COURSE}) | one.said
+            whole = event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE}) | one.said
             said.append((one.key, json.dumps(whole).encode(), list(one.headers)))
-        again = event(here, "CoursePublished", {"code": "SV-1", **COURSE})
+        again = event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE})
         other = again | {"data": {"code": "SV-1", **COURSE, "price_ore": 7}}
         said += [(b"SV-1", json.dumps(value).encode(), []) for value in (again, again, other)]
         await send(here, said)
@@ -177,7 +175,8 @@ async def test_what_is_strange_and_right_is_kept_to_the_letter_at_every_door(ser
     async with world(servers) as here, listening(here.here, events.partners()):
         titles = list(corpus.TITLES.values())
         said = [
-            event(here, "CoursePublished", {"code": f"K-{n}", "title": {"nb": title}}) for n, title in enumerate(titles)
+            event(here.partner, "CoursePublished", {"code": f"K-{n}", "title": {"nb": title}})
+            for n, title in enumerate(titles)
         ]
         await send(here, [(b"K", json.dumps(one).encode(), []) for one in said])
         for n, title in enumerate(titles):
@@ -216,8 +215,8 @@ async def test_one_partner_cannot_speak_of_anothers_course_at_any_door_and_the_s
         assert (await upload(theirs, COURSE_CELLS | {"price_ore": "7"})).status_code == 403
         theirs.key = key
         data = {"code": "SV-1", **COURSE, "price_ore": 7}
-        await send(mine, [(b"SV-1", json.dumps(event(theirs, "CoursePublished", data)).encode(), [])])
-        retracted = event(mine, "CourseRetracted", {"code": "SV-1", "partner": other})
+        await send(mine, [(b"SV-1", json.dumps(event(theirs.partner, "CoursePublished", data)).encode(), [])])
+        retracted = event(mine.partner, "CourseRetracted", {"code": "SV-1", "partner": other})
         await send(mine, [(b"SV-1", json.dumps(retracted).encode(), [])])
         first, second = await outcomes(mine, 2)
         assert (first["reason"], second["reason"]) == ("foreign_source", None)
@@ -232,15 +231,17 @@ async def test_a_run_of_a_course_that_is_not_there_or_gone_is_refused_alike(serv
         run = {"course_code": "SV-9", "key": "v27", **DATES}
         gone = {"course_code": "SV-1", "key": "v27", "reason": ""}
         said = [
-            event(here, "OfferingPublished", run),  # of a course that there is not
-            event(here, "CoursePublished", {"code": "SV-1", **COURSE}),  # a course with no run is a course
-            event(here, "OfferingRetracted", gone),  # of a run that there is not
-            event(here, "OfferingPublished", run | {"course_code": "SV-1"}),
-            event(here, "OfferingRetracted", gone),
-            event(here, "OfferingPublished", run | {"course_code": "SV-1"}),  # was cancelled
-            event(here, "CourseRetracted", {"code": "SV-9"}),
-            event(here, "CourseRetracted", {"code": "SV-1"}),
-            event(here, "OfferingPublished", run | {"course_code": "SV-1", "key": "h27"}),  # the course was withdrawn
+            event(here.partner, "OfferingPublished", run),  # of a course that there is not
+            event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE}),  # a course with no run is a course
+            event(here.partner, "OfferingRetracted", gone),  # of a run that there is not
+            event(here.partner, "OfferingPublished", run | {"course_code": "SV-1"}),
+            event(here.partner, "OfferingRetracted", gone),
+            event(here.partner, "OfferingPublished", run | {"course_code": "SV-1"}),  # was cancelled
+            event(here.partner, "CourseRetracted", {"code": "SV-9"}),
+            event(here.partner, "CourseRetracted", {"code": "SV-1"}),
+            event(
+                here.partner, "OfferingPublished", run | {"course_code": "SV-1", "key": "h27"}
+            ),  # the course was withdrawn
         ]
         await send(here, [(b"SV-1", json.dumps(one).encode(), []) for one in said])
         told = [row["reason"] for row in await outcomes(here, len(said))]
