@@ -15,7 +15,7 @@ from contracts.partner import CourseText, OfferingDates
 
 TEXTS = tuple(f"{text}_{language}" for text in ("title", "summary") for language in ("nb", "nn", "en"))
 TITLES = TEXTS[:3]
-OF_COURSE = (*TEXTS, "subjects", "studiepoeng", "language", "level", "delivery_mode", "price_ore")
+OF_COURSE = (*TEXTS, "subjects", "studiepoeng", "language", "level", "delivery_mode", "price_ore", "funded_by")
 OF_RUN = ("offering", "starts_at", "ends_at", "arena", "capacity")
 COLUMNS = ("code", *OF_COURSE, *OF_RUN)
 MOST_ROWS = 5_000
@@ -203,7 +203,7 @@ def _course(code: str, rows: list[_Row], mistakes: list[Mistake]) -> Course | No
     body["subjects"] = re.split(r"[\s,]+", cells["subjects"]) if "subjects" in cells else []
     if "studiepoeng" in cells:
         body["studiepoeng"] = cells["studiepoeng"].replace(",", ".")
-    body |= {name: cells[name] for name in ("language", "level", "delivery_mode") if name in cells}
+    body |= {name: cells[name] for name in ("language", "level", "delivery_mode", "funded_by") if name in cells}
     if "price_ore" in cells:
         body["price_ore"] = _whole(cells["price_ore"])
     try:

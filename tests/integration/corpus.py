@@ -104,6 +104,11 @@ COURSES: dict[str, Bad] = {
     "a price beyond all": Bad({"price_ore": 2**53 + 1}, "price_ore", "less than or equal", {"price_ore": "1" * 9}),
     "true as a price": Bad({"price_ore": True}, "price_ore", "valid integer"),
     "no price at all": Bad({"price_ore": None}, "price_ore", "valid integer"),
+    "who pays in two lines": Bad(
+        {"funded_by": "Fylket\nog staten"}, "funded_by", LINE, {"funded_by": '"Fylket\nog staten"'}
+    ),
+    "who pays as a list": Bad({"funded_by": ["Fylket"]}, "funded_by", "valid string"),
+    "nobody pays": Bad({"funded_by": " "}, "funded_by", READABLE),
     "a field that there is not": Bad({"titel": {"nb": "Sveis"}}, "titel", "", reason=None),
 }
 OFFERINGS: dict[str, Bad] = {

@@ -35,6 +35,11 @@ def test_a_file_is_read_however_excel_has_written_it(encoding: str, charset: str
     assert run.rows == {"online": 2, "bronnoysund": 3}
 
 
+def test_who_pays_is_a_column_that_may_be_there() -> None:
+    [course] = read(sheet("A;T;450000;NAV og fylket", header="code;title_nb;price_ore;funded_by")).courses
+    assert (course.text.price_ore, course.text.funded_by) == (450_000, "NAV og fylket")
+
+
 def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
     found = read(sheet("B;Bygg;;;;;;;;;", FIRST, "A;Alt;;;;;;;;;", "HAV-1;;;;;;H27;2027-09-01;2027-09-02;online;1"))
     assert [one.code for one in found.courses] == ["A", "B", "HAV-1"]
