@@ -171,6 +171,16 @@ async def test_what_stands_around_a_course_on_kafka_is_not_believed(servers: Ser
         assert [one for one in await here.said() if one[0] != "PartnerJoined"] == [("CourseCreated", 1)]
 
 
+async def test_each_copy_of_what_is_refused_is_told_of_though_they_come_together(servers: Servers) -> None:
+    async with world(servers) as here:
+        wrong = json.dumps(event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE, "subjects": ["magi"]}))
+        good = json.dumps(event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE}))
+        await send(here, [(b"SV-1", value.encode(), []) for value in (wrong, wrong, good)])  # in one batch
+        async with listening(here.here, events.partners()):
+            told = [row["reason"] for row in await outcomes(here, 3)]
+        assert told == ["unknown_subject", "unknown_subject", None]
+
+
 async def test_what_is_strange_and_right_is_kept_to_the_letter_at_every_door(servers: Servers) -> None:
     async with world(servers) as here, listening(here.here, events.partners()):
         titles = list(corpus.TITLES.values())
