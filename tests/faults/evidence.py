@@ -43,6 +43,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "courses": "SELECT id::text, partner, code, version, content::text, withdrawn FROM courses",
         "offerings": "SELECT o.id::text, o.course_id::text, o.key, o.version, o.content::text, o.state, "
         "c.partner, c.code FROM offerings o JOIN courses c ON c.id = o.course_id",
+        "partners": "SELECT slug, state FROM partners",
         "intake": "SELECT partner, way, what, code FROM intake",
     },
     "enrolment": {
