@@ -9,7 +9,6 @@ from typing import NamedTuple, get_args
 from contracts.fields import Language
 from services.catalogue.domain import eqf
 from services.catalogue.languages import in_language
-from services.catalogue.postings import ALL, BRIEF, TITLE
 from services.catalogue.store import Row
 
 LANGUAGES: tuple[str, ...] = get_args(Language)
@@ -74,15 +73,6 @@ def read(row: Row, runs: Iterable[Run]) -> Course:
     order, at_last = row["title_order"], tuple(sorted(runs))
     head, tail = _json(about)[:-1], _json(more)[1:-1]
     return Course(str(row["id"]), order, row["withdrawn"], kinds, head, _texts(title, summary), tail, at_last)
-
-
-def words_of(row: Row) -> dict[str, int]:
-    """The words of a row of `store.search`, each with where it stands."""
-    words = dict.fromkeys(row["all_words"], ALL)
-    for name, where in (("brief_words", BRIEF), ("title_words", TITLE)):
-        for word in row[name]:
-            words[word] = words.get(word, 0) | where
-    return words
 
 
 def written(instant: datetime) -> str:

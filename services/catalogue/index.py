@@ -7,18 +7,18 @@ from datetime import datetime
 from math import inf
 from typing import Any, TypeVar
 
-from services.catalogue.course import Course, Run, read, runs_by_course, words_of
-from services.catalogue.postings import NOWHERE, Places, Postings
+from services.catalogue.course import Course, Run, read, runs_by_course
+from services.catalogue.postings import NOWHERE, Bits, Places, Postings
 from services.catalogue.store import Row
 from services.catalogue.tsquery import Join, Near, Not, Tree, Word, asks_for_places
 
 T = TypeVar("T")
-Bits = int  # a set of courses: bit n is the course in slot n
 Entry = tuple[Any, str, int]  # a place in an order: what it goes by, the course's id, its slot
 Place = tuple[Any, str]  # the same without the slot
 
+MANY = 50  # entries at once: sorting all is quicker than to bring in each
 FEW = 1_000  # so many are put in order by themselves; for more, the order of all is walked along
-MOST_KEPT = 400  # things worked out since the last change, up to 20 KB each for 50,000 courses
+MOST_DAYS = 20  # that somebody has asked for runs from, since the last change; 70 KB each for 50,000 courses
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class Index:
         self._by_title: list[Entry] = []
         self._by_id: list[Entry] = []
         self._by_start: list[Entry] = []  # one for each run
-        self._kept: dict[Any, Any] = {}
+        self._tangled = False  # whether the three have to be sorted before they are used
+        self._from: dict[datetime, dict[tuple[str | None, bool], Bits]] = {}  # as _to_come, of runs from then on
 
     # How it is kept as the database is
 
@@ -63,6 +64,7 @@ class Index:
         """These courses are so now, be they new or changed; `runs` are all runs of each."""
         theirs = runs_by_course(runs)
         titles, ids, starts = [], [], []
+        words: dict[int, Sequence[Sequence[str]]] = {}
         for row in rows:
             course = read(row, theirs.get(row["id"], ()))
             slot = self._slot_of.get(course.id)
@@ -80,51 +82,61 @@ class Index:
                 for value in values:
                     self._kinds[kind][value] = self._kinds[kind].get(value, 0) | 1 << slot
             self._look_for_runs(slot)
-            self._words.put(slot, words_of(row))
+            words[slot] = (row["title_words"], row["brief_words"], row["all_words"])
         for order, new in ((self._by_title, titles), (self._by_id, ids), (self._by_start, starts)):
-            _bring_in(order, new)
+            if len(new) > MANY:
+                order += new
+                self._tangled = True
+            else:
+                for one in new:
+                    insort(order, one)
+        self._words.put(words)
         self._changed()
 
     def pass_to(self, now: datetime) -> None:
         """It is so late now: what has begun is not to come any more. A clock that was put back is waited for."""
         if now <= self.now:
             return
+        self._untangle()
         first, last = (bisect_left(self._by_start, (moment,)) for moment in (self.now, now))
         self.now = now
         for _, _, slot in self._by_start[first:last]:
+            self._forget_runs(slot)
             self._look_for_runs(slot)
         if first < last:
             self._changed()
 
     def _take_out(self, slot: int) -> None:
         """Forget all of a course but its slot, its place by id, and its words, which are put anew."""
+        self._untangle()
         course, others = self._courses[slot], ~(1 << slot)
         self._offered &= others
         for kind, values in course.kinds.items():
             for value in values:
                 self._kinds[kind][value] &= others
+        self._forget_runs(slot)
         _cut_out(self._by_title, (course.title_order, course.id, slot))
         for run in course.runs:
             _cut_out(self._by_start, (run.starts_at, course.id, slot))
 
+    def _forget_runs(self, slot: int) -> None:
+        others = ~(1 << slot)
+        for kind in self._to_come:
+            self._to_come[kind] &= others
+
     def _look_for_runs(self, slot: int) -> None:
-        there = {kind for run in self._courses[slot].runs if run.starts_at >= self.now for kind in kinds_of(run)}
-        for kind in self._to_come.keys() | there:
-            bits = self._to_come.get(kind, 0)
-            self._to_come[kind] = bits | 1 << slot if kind in there else bits & ~(1 << slot)
+        for kind in {kind for run in self._courses[slot].runs if run.starts_at >= self.now for kind in kinds_of(run)}:
+            self._to_come[kind] = self._to_come.get(kind, 0) | 1 << slot
+
+    def _untangle(self) -> None:
+        if self._tangled:
+            for order in (self._by_title, self._by_id, self._by_start):
+                order.sort()
+            self._tangled = False
 
     def _changed(self) -> None:
         self.version += 1
-        self._kept.clear()
-
-    def keep(self, name: Any, find: Callable[[], T]) -> T:
-        """What `find` gives, found once as long as nothing changes."""
-        found: T | None = self._kept.get(name)
-        if found is None:
-            if len(self._kept) >= MOST_KEPT:
-                del self._kept[next(iter(self._kept))]  # the oldest
-            found = self._kept[name] = find()
-        return found
+        self._from.clear()
 
     # Which courses fit
 
@@ -134,8 +146,8 @@ class Index:
         Raises LookupError when they are at certain places from each other and not looked for loosely.
         """
         match tree:
-            case Word(word, begins):
-                return self.keep(tree, lambda: self._words.beginning(word) if begins else self._words.word(word))
+            case Word():
+                return self._words.find(tree)
             case Join(how, parts):
                 found = self.places(parts[0], loosely=loosely)
                 for part in parts[1:]:
@@ -193,9 +205,16 @@ class Index:
 
     def _with_a_run(self, since: datetime | None) -> Mapping[tuple[str | None, bool], Bits]:
         """As `_to_come`, of runs from then on."""
-        return self._to_come if since is None else self.keep(since, lambda: self._from(since))
+        if since is None:
+            return self._to_come
+        found = self._from.get(since)
+        if found is None:
+            if len(self._from) >= MOST_DAYS:
+                del self._from[next(iter(self._from))]  # the oldest
+            found = self._from[since] = self._work_out(since)
+        return found
 
-    def _from(self, since: datetime) -> dict[tuple[str | None, bool], Bits]:
+    def _work_out(self, since: datetime) -> dict[tuple[str | None, bool], Bits]:
         marked: dict[tuple[str | None, bool], bytearray] = {}
         size = len(self._courses) // 8 + 1
         for slot, course in enumerate(self._courses):
@@ -207,10 +226,12 @@ class Index:
 
     def by_title(self, bits: Bits, after: Place | None) -> Iterator[Entry]:
         """In Norwegian order of their titles."""
+        self._untangle()
         return _along(self._by_title, bits, after, lambda slot: self._entry(slot, self._courses[slot].title_order))
 
     def by_id(self, bits: Bits, after: Place | None) -> Iterator[Entry]:
         """As they came; `after` has an empty text and the id."""
+        self._untangle()
         return _along(self._by_id, bits, after, lambda slot: self._entry(slot, ""))
 
     def by_start(self, bits: Bits, after: Place | None, wanted: Wanted) -> Iterator[Entry]:
@@ -221,6 +242,7 @@ class Index:
             fits = next(self._courses[slot].fitting(since, wanted.arena, wanted.free), None)
             return fits and self._entry(slot, fits.starts_at)
 
+        self._untangle()
         begin = (since, "")  # what lies before is no first run of any
         return _along(self._by_start, bits, max(after, begin) if after else begin, first)
 
@@ -270,15 +292,6 @@ def _along(
 
 def _behind(order: list[Entry], after: Place | None) -> int:
     return bisect_left(order, (*after, inf)) if after else 0
-
-
-def _bring_in(order: list[Entry], new: list[Entry]) -> None:
-    if len(new) > FEW // 10:
-        order += new
-        order.sort()
-    else:
-        for one in new:
-            insort(order, one)
 
 
 def _cut_out(order: list[Entry], entry: Entry) -> None:

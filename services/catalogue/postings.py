@@ -2,18 +2,27 @@
 
 from array import array
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
-TITLE, BRIEF, ALL = 1, 2, 4  # where a word stands: added up
+from services.catalogue.tsquery import Word
+
+Bits = int  # a set of courses: bit n is the course in slot n
+
+WHERE = ("title", "brief", "all")
+MOST_KEPT = 1_000  # words and beginnings that stand in many courses: 20 KB each for 50,000
+MANY = 500  # courses
+BULK = 20  # courses at once: to look all kept words over for each would take longer than to find them anew
 
 
 class Places(NamedTuple):
-    """The courses that have it in the title or code, in the summary or those, anywhere. A course is a bit of each."""
+    """The courses that have it in the title or code, in the summary or those, anywhere."""
 
-    title: int
-    brief: int
-    all: int
+    title: Bits
+    brief: Bits
+    all: Bits
 
     def both(self, other: "Places") -> "Places":
         return Places(self.title & other.title, self.brief & other.brief, self.all & other.all)
@@ -21,7 +30,7 @@ class Places(NamedTuple):
     def either(self, other: "Places") -> "Places":
         return Places(self.title | other.title, self.brief | other.brief, self.all | other.all)
 
-    def none_of(self, courses: int) -> "Places":
+    def none_of(self, courses: Bits) -> "Places":
         """Those of all `courses` that have it not."""
         return Places(courses & ~self.title, courses & ~self.brief, courses & ~self.all)
 
@@ -31,60 +40,102 @@ EVERYWHERE = Places(-1, -1, -1)
 
 
 class Postings:
-    """A course is a small number here, `slot`. A word's entries are `slot * 8 + where`, in order, four bytes each."""
+    """For each word and each of `WHERE` the slots of its courses in order, four bytes each.
+
+    What many courses have is kept as bits too, once it was asked for, and changed with them.
+    """
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self._entries: list[array[int]] = []
-        self._alphabet: list[str] = []  # all but those in _new, sorted
-        self._new: list[str] = []
-        self._of_slot: dict[int, array[int]] = {}  # the numbers of its words
+        self._numbers: dict[str, int] = {}  # of words, as they came
+        self._slots: list[dict[int, array[int]]] = [{} for _ in WHERE]
+        self._of_slot: list[array[int]] = []  # the numbers of a course's words: those of the title, of the brief, all
+        self._alphabet: list[str] = []
+        self._kept: dict[Word, Places] = {}
 
-    def put(self, slot: int, words: Mapping[str, int]) -> None:
-        """These are the course's words, each with where it stands; the ones it had are gone."""
-        for old in self._of_slot.pop(slot, ()):
-            entries = self._entries[old]
-            del entries[bisect_left(entries, slot * 8)]
-        numbers = array("I")
-        for word, where in words.items():
-            number = self._numbers.get(word)
-            if number is None:
-                number = self._numbers[word] = len(self._entries)
-                self._entries.append(array("I"))
-                self._new.append(word)
-            entries, entry = self._entries[number], slot * 8 + where
-            if entries and entries[-1] > entry:
-                insort(entries, entry)
+    def put(self, new: Mapping[int, Sequence[Sequence[str]]]) -> None:
+        """The words of these slots, by `WHERE`, are so now. A slot that is new is the next one."""
+        for slot, words in new.items():
+            if slot < len(self._of_slot):
+                self._take_out(slot)
             else:
-                entries.append(entry)
-            numbers.append(number)
-        self._of_slot[slot] = numbers
+                self._of_slot.append(array("I"))
+            numbers = self._of_slot[slot] = array("I")
+            for slots, here in zip(self._slots, words, strict=True):
+                numbers.append(len(here))
+                for word in here:
+                    number = self._numbers.setdefault(word, len(self._numbers))
+                    numbers.append(number)
+                    of_word = slots.get(number)
+                    if of_word is None:
+                        slots[number] = array("I", (slot,))
+                    elif of_word[-1] < slot:
+                        of_word.append(slot)
+                    else:
+                        insort(of_word, slot)
+        if len(new) > BULK:
+            self._kept.clear()
+        else:
+            self._change_kept(new)
 
-    def word(self, word: str) -> Places:
-        number = self._numbers.get(word)
-        return NOWHERE if number is None else self._marked([self._entries[number]])
+    def _take_out(self, slot: int) -> None:
+        numbers, at = self._of_slot[slot], 0
+        for slots in self._slots:
+            end = at + 1 + numbers[at]
+            for number in numbers[at + 1 : end]:
+                of_word = slots[number]
+                del of_word[bisect_left(of_word, slot)]
+                if not of_word:
+                    del slots[number]
+            at = end
 
-    def beginning(self, beginning: str) -> Places:
-        """Of every word that begins so."""
-        if self._new:
-            self._alphabet += self._new
-            self._alphabet.sort()
-            self._new = []
-        first = bisect_left(self._alphabet, beginning)
-        last = first
-        while last < len(self._alphabet) and self._alphabet[last].startswith(beginning):
-            last += 1
-        return self._marked([self._entries[self._numbers[word]] for word in self._alphabet[first:last]])
+    def _change_kept(self, new: Mapping[int, Sequence[Sequence[str]]]) -> None:
+        for slot, words in new.items():
+            bit, here = 1 << slot, [sorted(one) for one in words]
+            for word, places in self._kept.items():
+                told = zip(places, here, strict=True)
+                self._kept[word] = Places(*(bits | bit if _has(there, word) else bits & ~bit for bits, there in told))
 
-    def _marked(self, words: "Iterable[array[int]]") -> Places:
-        size = len(self._of_slot) // 8 + 1
-        title, brief, everywhere = bytearray(size), bytearray(size), bytearray(size)
-        for entries in words:
-            for entry in entries:
-                place, bit = entry >> 6, 1 << (entry >> 3 & 7)
-                everywhere[place] |= bit
-                if entry & BRIEF:
-                    brief[place] |= bit
-                if entry & TITLE:
-                    title[place] |= bit
-        return Places(*(int.from_bytes(one, "little") for one in (title, brief, everywhere)))
+    def find(self, word: Word) -> Places:
+        """Where the word is, or any that begins so."""
+        found = self._kept.pop(word, None)
+        if found is None:
+            found = Places(*(self._marked(slots, self._meant(word)) for slots in self._slots))
+            if found.all.bit_count() < MANY:
+                return found
+        self._kept[word] = found  # now the last to go
+        if len(self._kept) > MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return found
+
+    def _meant(self, word: Word) -> list[int]:
+        if not word.begins:
+            return [self._numbers[word.word]] if word.word in self._numbers else []
+        if len(self._alphabet) < len(self._numbers):
+            self._alphabet = sorted(self._numbers)
+        found = []
+        for at in range(bisect_left(self._alphabet, word.word), len(self._alphabet)):
+            if not self._alphabet[at].startswith(word.word):
+                break
+            found.append(self._numbers[self._alphabet[at]])
+        return found
+
+    def _marked(self, slots: Mapping[int, "array[int]"], numbers: Sequence[int]) -> Bits:
+        of_words = [slots[number] for number in numbers if number in slots]
+        count = len(self._of_slot)
+        if sum(map(len, of_words)) < MANY:
+            bits = bytearray(count // 8 + 1)
+            for of_word in of_words:
+                for slot in of_word:
+                    bits[slot >> 3] |= 1 << (slot & 7)
+            return int.from_bytes(bits, "little")
+        digits = bytearray(b"0") * count
+        for of_word in of_words:
+            deque(map(digits.__setitem__, of_word, repeat(ord("1"))), maxlen=0)  # a third of a loop's time
+        digits.reverse()
+        return int(digits, 2)
+
+
+def _has(words: Sequence[str], word: Word) -> bool:
+    """Whether these sorted words hold it, or one that begins so."""
+    at = bisect_left(words, word.word)
+    return at < len(words) and (words[at].startswith(word.word) if word.begins else words[at] == word.word)

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import date, datetime, time
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -12,16 +12,17 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from contracts.fields import Language, NkrLevel, Slug, in_utc, is_written_out
 from kit import tags
 from kit.http import ThisService
 from kit.problems import Problem
+from kit.shortway import route_class
 from kit.tags import IfNoneMatch
 from services.catalogue.current import current
 from services.catalogue.index import Index, Wanted
-from services.catalogue.languages import AcceptLanguage, Text
+from services.catalogue.languages import MOST_LANGUAGES, AcceptLanguage, Text
 from services.catalogue.languages import wanted as in_which
 from services.catalogue.postings import EVERYWHERE, Places
 from services.catalogue.store.search import Words
@@ -31,8 +32,6 @@ MOST_LISTED = 100
 OSLO = ZoneInfo("Europe/Oslo")
 CACHING = "public, no-cache"  # anybody may keep it, and asks each time whether it still holds
 NOT_SENT: dict[int | str, Any] = {304: {"description": "It is as `If-None-Match` says."}}
-
-router = APIRouter(prefix=BASE, tags=["catalogue"])
 
 TOKEN = re.compile(r'(-?)"([^"]*)"?|(\S+)')
 TYPED = re.compile(r"[\w.-]*\w[\w.-]*")
@@ -197,6 +196,24 @@ def page_of(
         return slots, None
     key, (_, course_id, _) = page[limit - 1]
     return slots[:limit], cursor(sort, key, course_id)
+
+
+async def plainly(request: Request) -> Awaitable[Response] | None:
+    """`list_courses` called with what a request that is plainly in order asks; none for any other request."""
+    query, languages = request.query_params, request.headers.get("accept-language")
+    if len(query.multi_items()) > len(query) or not query.keys() <= Asked.model_fields.keys():
+        return None
+    if languages is not None and len(languages) > MOST_LANGUAGES:
+        return None
+    try:
+        asked = Asked.model_validate(dict(query))
+    except ValidationError:
+        return None
+    running = request.app.state.running
+    return list_courses(request, running, asked, languages, request.headers.get("if-none-match"))
+
+
+router = APIRouter(prefix=BASE, tags=["catalogue"], route_class=route_class(plainly))
 
 
 @router.get("/courses", response_model=CoursesFound, response_model_exclude_none=True, responses=NOT_SENT)
