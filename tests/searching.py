@@ -1,11 +1,17 @@
-"""SQL of finding courses: by words and filters, in one of three orders, and how many there are of each kind."""
+"""Finding courses by plain SQL, slowly: what the catalogue's index in memory must answer, word for word."""
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
+from services.catalogue.domain import eqf
+from services.catalogue.languages import in_language
 from services.catalogue.store import Row
+
+MANY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +46,17 @@ class Wanted:
 
 
 QUERY = "course_query($8, $9, $10)"
-# A run whose seats nobody has told of has its first still free.
-FREE = """
-    (NOT $11::boolean OR NOT EXISTS (
-        SELECT FROM seat_counts WHERE seat_counts.offering_id = offerings.id AND NOT EXISTS (
-            SELECT FROM jsonb_to_recordset(seat_counts.places) AS place (arena text, capacity int, taken int)
-            WHERE place.capacity > place.taken AND ($6::text IS NULL OR place.arena = $6)
-        )
-    ))
-"""
+# An arena of a run that nobody has called full has free seats.
 FREE_THERE = """
     NOT EXISTS (
         SELECT FROM seat_counts, jsonb_to_recordset(seat_counts.places) AS place (arena text, capacity int, taken int)
         WHERE seat_counts.offering_id = offerings.id AND place.arena = arena.arena AND place.capacity <= place.taken
     )
+"""
+FREE = f"""
+    (NOT $11::boolean OR EXISTS (
+        SELECT FROM unnest(offerings.arenas) AS arena WHERE ($6::text IS NULL OR arena = $6) AND {FREE_THERE}
+    ))
 """
 RUN = f"""
     offerings.state = 'scheduled' AND offerings.starts_at >= coalesce($7, app_now())
@@ -150,6 +153,26 @@ COUNTS = f"""
 """
 
 
+async def answer(
+    conn: Connection, wanted: Wanted, sort: str, language: str, limit: int
+) -> tuple[list[list[dict[str, Any]]], dict[str, list[dict[str, Any]]]]:
+    """The courses on their pages, and how many there are of each kind."""
+    if sort == "title":
+        rows = await by_title(conn, wanted, None, MANY)
+    elif sort == "start":
+        rows = await by_start(conn, wanted, None, MANY)
+    else:
+        rows = [row for place in range(len(PLACES)) for row in await by_words(conn, wanted, place, None, MANY)]
+    items = [found(row, language) for row in rows]
+    pages = [items[begin : begin + limit] for begin in range(0, len(items), limit)] or [[]]
+    counted = sorted(await counts(conn, wanted), key=lambda row: (-row["courses"], row["value"]))
+    kinds = ("subject", "arena", "level", "partner", "language")
+    return pages, {
+        kind: [{"value": row["value"], "courses": row["courses"]} for row in counted if row["kind"] == kind]
+        for kind in kinds
+    }
+
+
 async def by_title(conn: Connection, wanted: Wanted, after: tuple[str, UUID] | None, limit: int) -> list[Row]:
     """Courses in Norwegian order of their titles; `after` is the order and id of the last one seen."""
     return await _planned(conn, BY_TITLE, *wanted.told, *(after or (None, None)), limit)
@@ -177,3 +200,25 @@ async def _planned(conn: Connection, statement: str, *values: object) -> list[Ro
     """
     prepared = await conn.prepare(statement, name="")
     return await prepared.fetch(*values)
+
+
+def found(row: Row, shown_in: str) -> dict[str, Any]:
+    """One course of a list as JSON."""
+    title = json.loads(row["title"])
+    heading = in_language(title, shown_in)
+    summary = in_language(json.loads(row["summary"] or "{}"), shown_in)
+    return {
+        "course_id": str(row["id"]),
+        "partner": row["partner"],
+        "code": row["code"],
+        "title": title,
+        "text": {"title": heading and heading.model_dump(), "summary": summary and summary.model_dump()},
+        "subjects": row["subjects"],
+        "level": row["level"],
+        "eqf": eqf(row["level"]),
+        "language": row["language"],
+        "studiepoeng": row["studiepoeng"],
+        "price_ore": row["price_ore"] or 0,
+        "starts_at": row["starts_at"] and row["starts_at"].isoformat().replace("+00:00", "Z"),
+        "arenas": row["arenas"] or [],
+    }

@@ -1,5 +1,6 @@
 """The courses in memory, as bits of whole numbers: which fit, in which order, how many of each kind."""
 
+import re
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ T = TypeVar("T")
 Entry = tuple[Any, str, int]  # a place in an order: what it goes by, the course's id, its slot
 Place = tuple[Any, str]  # the same without the slot
 
+SOME = re.compile(rb"[^\0]")  # an octet that is not empty, found quicker than by a loop
 MANY = 50  # entries at once: sorting all is quicker than to bring in each
 FEW = 1_000  # so many are put in order by themselves; for more, the order of all is walked along
 MOST_DAYS = 20  # that somebody has asked for runs from, since the last change; 70 KB each for 50,000 courses
@@ -264,11 +266,13 @@ def kinds_of(run: Run) -> Iterator[tuple[str | None, bool]]:
 
 
 def _slots(bits: Bits) -> Iterator[int]:
-    for place, byte in enumerate(bits.to_bytes(bits.bit_length() // 8 + 1, "little")):
-        while byte:
-            lowest = byte & -byte
-            yield place * 8 + lowest.bit_length() - 1
-            byte ^= lowest
+    octets = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
+    for found in SOME.finditer(octets):
+        octet = octets[found.start()]
+        while octet:
+            lowest = octet & -octet
+            yield found.start() * 8 + lowest.bit_length() - 1
+            octet ^= lowest
 
 
 def _along(
