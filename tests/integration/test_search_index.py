@@ -24,6 +24,7 @@ from tests.integration.test_catalogue import BASE, World, world
 
 pytestmark = pytest.mark.anyio
 
+MOST_PAGES = 5
 PARTNERS = ("aa", "b-b", "bc")
 LEVELS = ("4A", "5.1", "6.1")
 
@@ -130,14 +131,14 @@ def a_question(chance: random.Random) -> dict[str, Any]:
         "starts_after": (now + timedelta(days=chance.randint(-300, 400))).isoformat(),
     }
     asked = {"q": q} | {name: value for name, value in some.items() if chance.random() < 0.2}
-    return asked | {"sort": chance.choice(["title", "start", "relevance"]), "limit": chance.choice([1, 7, 20, 100])}
+    return asked | {"sort": chance.choice(["title", "start", "relevance"]), "limit": chance.choice([1, 7, 20])}
 
 
 async def asked_of(here: World, question: dict[str, Any], language: str) -> tuple[list[Any], dict[str, Any]]:
-    """The pages, as `Link` leads from one to the next, and the counts."""
+    """The first pages, as `Link` leads from one to the next, and the counts."""
     address = f"{BASE}/courses?{urlencode(question | {'facets': 'true'})}"
     pages, facets = [], {}
-    while address:
+    while address and len(pages) < MOST_PAGES:
         answer = await here.asking.get(address, headers={"accept-language": language})
         assert answer.status_code == 200, answer.text
         pages.append(answer.json()["items"])
@@ -164,9 +165,9 @@ async def compare(here: World, conn: Connection, chance: random.Random, question
             typed=words.typed,
         )
         sort = "title" if question["sort"] == "relevance" and not words else question["sort"]
-        right = await searching.answer(conn, wanted, sort, in_which(None, language), question["limit"])
-        assert await asked_of(here, question, language) == right, question
-        count += sum(map(len, right[0]))
+        pages, facets = await searching.answer(conn, wanted, sort, in_which(None, language), question["limit"])
+        assert await asked_of(here, question, language) == (pages[:MOST_PAGES], facets), question
+        count += sum(map(len, pages))
     return count
 
 
@@ -176,10 +177,11 @@ async def test_what_is_found_in_memory_is_what_plain_sql_finds_before_and_after_
         await conn.executemany(
             "INSERT INTO partners (slug, name, arenas) VALUES ($1, $1, '{online}')", [(one,) for one in PARTNERS]
         )
-        await make(conn, chance, 1_300)  # more than FEW, so that an order is walked along, too
+        await make(conn, chance, 1_200)  # more than FEW, so that an order is walked along, too
+        here.asking.event_hooks = {}  # what the document says is held elsewhere, and takes longer than the search
         found = 0
         for _ in range(4):
-            found += await compare(here, conn, chance, 40)
+            found += await compare(here, conn, chance, 25)
             async with conn.transaction():
                 await change(conn, chance)
         assert found > 1_000, "most questions found nothing"
