@@ -19,7 +19,7 @@ Place = tuple[Any, str]  # the same without the slot
 
 SOME = re.compile(rb"[^\0]")  # an octet that is not empty, found quicker than by a loop
 MANY = 50  # entries at once: sorting all is quicker than to bring in each
-FEW = 1_000  # so many are put in order by themselves; for more, the order of all is walked along
+FEW = 350  # so many are put in order by themselves; for more, the order of all is walked along
 MOST_DAYS = 20  # that somebody has asked for runs from, since the last change; 70 KB each for 50,000 courses
 
 

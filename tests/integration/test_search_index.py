@@ -137,7 +137,8 @@ def a_question(chance: random.Random) -> dict[str, Any]:
 async def asked_of(here: World, question: dict[str, Any], language: str) -> tuple[list[Any], dict[str, Any]]:
     """The first pages, as `Link` leads from one to the next, and the counts."""
     address = f"{BASE}/courses?{urlencode(question | {'facets': 'true'})}"
-    pages, facets = [], {}
+    pages: list[Any] = []
+    facets: dict[str, Any] = {}
     while address and len(pages) < MOST_PAGES:
         answer = await here.asking.get(address, headers={"accept-language": language})
         assert answer.status_code == 200, answer.text
@@ -177,7 +178,7 @@ async def test_what_is_found_in_memory_is_what_plain_sql_finds_before_and_after_
         await conn.executemany(
             "INSERT INTO partners (slug, name, arenas) VALUES ($1, $1, '{online}')", [(one,) for one in PARTNERS]
         )
-        await make(conn, chance, 1_200)  # more than FEW, so that an order is walked along, too
+        await make(conn, chance, 900)  # more than FEW, so that an order is walked along, too
         here.asking.event_hooks = {}  # what the document says is held elsewhere, and takes longer than the search
         found = 0
         for _ in range(4):
