@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,20 @@ def environment() -> SandboxedEnvironment:
         loader=FileSystemLoader(MESSAGES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
+        auto_reload=False,  # it would look at every file for every letter
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
 
 
-def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None = None) -> Letter:
+def letter(
+    templates: SandboxedEnvironment, notice: Claimed, links: Links | None = None, unsubscribe: str | None = None
+) -> Letter:
     """The notice in its learner's language; sma and sme have no words yet and get nb. Raises jinja2.TemplateError.
 
-    `links` are those of an offer; the template of an offer fails without them.
+    `links` are those of an offer; the template of an offer fails without them. `unsubscribe` is where such mails are
+    stopped, if they may be.
     """
     language = notice.language if notice.language in LOCALES else "nb"
     title, title_language = chosen_title(notice.title, language)
@@ -57,6 +62,7 @@ def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None
         "place": place_name(notice.place, language),
         "place_in_line": notice.place_in_line,
         "links": links,
+        "unsubscribe": unsubscribe,
         "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,
         "alternatives": [_alternative(Alternative.model_validate(one), language) for one in notice.alternatives],
         **(_change(notice.facts, language) if "now" in notice.facts else {}),
@@ -72,6 +78,7 @@ def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None
         language=language,
         subject=one_line(subject),
         text=text.lstrip("\n"),
+        unsubscribe=unsubscribe,
         html=templates.get_template(f"{notice.template}.{language}.html").render(words, subject=one_line(subject)),
     )
 
@@ -120,6 +127,7 @@ def chosen_title(titles: Mapping[str, str], language: str) -> tuple[str, str]:
     return "", language
 
 
+@lru_cache(maxsize=1024)
 def one_line(text: str) -> str:
     """The text on one line, without control characters or invisible ones that turn its direction."""
     visible = "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in text)
@@ -129,6 +137,7 @@ def one_line(text: str) -> str:
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
+@lru_cache(maxsize=1024)  # everybody on a course is told the same times, and spelling one takes as long as a template
 def spelled(starts_at: datetime, ends_at: datetime, language: str) -> str:
     """From and to as people in Oslo's time zone say it, e.g. `torsdag 3. desember 2026 kl. 18.00–20.30`."""
     start, end = starts_at.astimezone(OSLO), ends_at.astimezone(OSLO)
@@ -137,6 +146,7 @@ def spelled(starts_at: datetime, ends_at: datetime, language: str) -> str:
     return f"{moment(start, language)} – {moment(end, language)}"
 
 
+@lru_cache(maxsize=1024)
 def moment(at: datetime, language: str) -> str:
     """Date and time in Oslo's time zone, e.g. `torsdag 3. desember 2026 kl. 18.00`."""
     return format_datetime(at.astimezone(OSLO), f"{DAY[language]} {CLOCK[language]}", locale=LOCALES[language])
