@@ -1,11 +1,11 @@
 """What the notifier hears: courses and contacts it keeps, and what happened to a learner, which it owes a notice."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar, cast
+from typing import Annotated, TypeVar, cast
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from contracts.catalogue import (
     CourseChanged,
@@ -28,7 +28,7 @@ from kit.sealing import Unsealable, unseal
 from kit.trail import here
 from services.notifier import notices
 from services.notifier.changes import facts as changed_facts
-from services.notifier.store import changes, known, outgoing
+from services.notifier.store import changes, known, outgoing, preferences
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ class Contact(BaseModel):
     email: str
     name: Line | None = None
     language: Language = "nb"
+    login: Annotated[str, Field(max_length=64)] | None = None
 
     @field_validator("email")
     @classmethod
@@ -162,6 +163,7 @@ def opened(received: Received, private_key: str) -> known.Contact:
         email=contact.email,
         name=contact.name,
         language=contact.language,
+        login=contact.login,
         epoch=received.envelope.epoch or 0,
         seq=received.envelope.seq or 0,
     )
@@ -175,6 +177,7 @@ def contact_listeners(private_key: str) -> Listeners:
     async def keep_contacts(conn: Connection, received: Sequence[Received]) -> None:
         given = {one.learner_id: one for one in (opened(each, private_key) for each in received)}  # in order: last wins
         await known.keep_contacts(conn, list(given.values()))
+        await preferences.follow_log_in(conn, list(given), [one.login for one in given.values()])
 
     return contacts
 

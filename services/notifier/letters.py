@@ -42,10 +42,13 @@ def environment() -> SandboxedEnvironment:
     )
 
 
-def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None = None) -> Letter:
+def letter(
+    templates: SandboxedEnvironment, notice: Claimed, links: Links | None = None, unsubscribe: str | None = None
+) -> Letter:
     """The notice in its learner's language; sma and sme have no words yet and get nb. Raises jinja2.TemplateError.
 
-    `links` are those of an offer; the template of an offer fails without them.
+    `links` are those of an offer; the template of an offer fails without them. `unsubscribe` is where such mails are
+    stopped, if they may be.
     """
     language = notice.language if notice.language in LOCALES else "nb"
     title, title_language = chosen_title(notice.title, language)
@@ -59,6 +62,7 @@ def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None
         "place": place_name(notice.place, language),
         "place_in_line": notice.place_in_line,
         "links": links,
+        "unsubscribe": unsubscribe,
         "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,
         "alternatives": [_alternative(Alternative.model_validate(one), language) for one in notice.alternatives],
         **(_change(notice.facts, language) if "now" in notice.facts else {}),
@@ -74,6 +78,7 @@ def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None
         language=language,
         subject=one_line(subject),
         text=text.lstrip("\n"),
+        unsubscribe=unsubscribe,
         html=templates.get_template(f"{notice.template}.{language}.html").render(words, subject=one_line(subject)),
     )
 

@@ -17,7 +17,10 @@ class Appointment:
 
 @dataclass(frozen=True)
 class Letter:
-    """One message, ready: to whom, in which language, and its words. `message_id` is the same at every attempt."""
+    """One message, ready: to whom, in which language, and its words. `message_id` is the same at every attempt.
+
+    `unsubscribe` is the address that stops such messages, for those that may be stopped.
+    """
 
     message_id: str
     written_at: datetime
@@ -28,6 +31,7 @@ class Letter:
     text: str
     html: str
     appointment: Appointment | None = None
+    unsubscribe: str | None = None
 
 
 # The reason when the server had all or part of it and said nothing more: it may have taken it.
