@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def environment() -> SandboxedEnvironment:
         loader=FileSystemLoader(MESSAGES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
+        auto_reload=False,  # it would look at every file for every letter
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -125,6 +127,7 @@ def chosen_title(titles: Mapping[str, str], language: str) -> tuple[str, str]:
     return "", language
 
 
+@lru_cache(maxsize=1024)
 def one_line(text: str) -> str:
     """The text on one line, without control characters or invisible ones that turn its direction."""
     visible = "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in text)
@@ -134,6 +137,7 @@ def one_line(text: str) -> str:
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
+@lru_cache(maxsize=1024)  # everybody on a course is told the same times, and spelling one takes as long as a template
 def spelled(starts_at: datetime, ends_at: datetime, language: str) -> str:
     """From and to as people in Oslo's time zone say it, e.g. `torsdag 3. desember 2026 kl. 18.00–20.30`."""
     start, end = starts_at.astimezone(OSLO), ends_at.astimezone(OSLO)
@@ -142,6 +146,7 @@ def spelled(starts_at: datetime, ends_at: datetime, language: str) -> str:
     return f"{moment(start, language)} – {moment(end, language)}"
 
 
+@lru_cache(maxsize=1024)
 def moment(at: datetime, language: str) -> str:
     """Date and time in Oslo's time zone, e.g. `torsdag 3. desember 2026 kl. 18.00`."""
     return format_datetime(at.astimezone(OSLO), f"{DAY[language]} {CLOCK[language]}", locale=LOCALES[language])

@@ -237,4 +237,4 @@ async def test_all_that_waited_for_a_week_is_gathered_together(servers: Servers)
                 await reach(world, sent=3, suppressed=3)
         text = here.sink.mails[-1].get_body(("plain",)).get_content()
         assert text.count("Endring i Ledelse") == 2
-        assert ("kl. 18.00–20.00" in text, "kl. 20.00–22.00" in text) == (True, True)
+        assert ("kl. 18.00–20.00" in text, "kl. 21.00–23.00" in text) == (True, True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kit import sealing
 from services.notifier import letters
-from services.notifier.channels import email
+from services.notifier.channels import mime
 from services.notifier.channels.channel import Never
 from services.notifier.tokens import LONGEST, Invalid, Link, Signer
 from tests.unit.test_notifier_messages import SENDER, claimed, environment
@@ -61,7 +61,7 @@ def test_what_somebody_made_up_is_no_link(token: str) -> None:
 def test_the_address_that_stops_mails_stands_whole_in_one_line(language: str) -> None:
     address = f"https://kurs.example/api/notifier/v1/unsubscribe/{'x' * LONGEST}"
     letter = letters.letter(environment(), claimed(template="changed", language=language), None, address)
-    head = email.serialised(email.message(letter, SENDER)).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    head = mime.mail(letter, str(SENDER)).partition(b"\r\n\r\n")[0].split(b"\r\n")
     assert f"List-Unsubscribe: <{address}>".encode() in head
     assert b"List-Unsubscribe-Post: List-Unsubscribe=One-Click" in head
     assert address in letter.text.splitlines()
@@ -70,11 +70,11 @@ def test_the_address_that_stops_mails_stands_whole_in_one_line(language: str) ->
 
 def test_a_mail_that_cannot_be_stopped_has_no_such_line() -> None:
     letter = letters.letter(environment(), claimed())
-    assert b"List-Unsubscribe" not in email.serialised(email.message(letter, SENDER))
+    assert b"List-Unsubscribe" not in mime.mail(letter, str(SENDER))
     assert "unsubscribe" not in letter.text + letter.html
 
 
 def test_an_address_cannot_become_two_headers() -> None:
     letter = dataclasses.replace(letters.letter(environment(), claimed()), unsubscribe="https://a\r\nBcc: b@c.no")
     with pytest.raises(Never, match="bad_header"):
-        email.message(letter, SENDER)
+        mime.mail(letter, str(SENDER))

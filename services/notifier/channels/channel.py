@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
+
+from services.notifier.kinds import Method
 
 
 @dataclass(frozen=True)
 class Appointment:
     """What a calendar is asked to do, in the text of RFC 5545."""
 
-    method: Literal["REQUEST", "CANCEL"]
+    method: Method
     text: str
 
 
