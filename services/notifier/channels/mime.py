@@ -19,7 +19,7 @@ _WORDS = re.compile(r"[A-Za-z0-9 ,.:;!()/'-]{0,60}")  # what a subject may show 
 _NAME = re.compile(r"[A-Za-z0-9 '-]{1,60}")  # a display name's atoms
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
-_LINK = re.compile(r"https?://[!-;=?-~]{1,900}")  # a line holds 998 characters (RFC 5322)
+_URL = re.compile(r"https?://[!#-;=?-~]{1,900}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]+>")
 
 
@@ -35,7 +35,7 @@ def mail(letter: Letter, sender: str) -> bytes:
         f"Date: {format_datetime(letter.written_at)}",
         f"Message-ID: {_message_id(letter.message_id)}",
         "Auto-Submitted: auto-generated",  # no holiday replies
-        *_stopping(letter.unsubscribe),
+        *_unsubscribe(letter.unsubscribe),
         f"Content-Language: {letter.language}",
         "MIME-Version: 1.0",
         f'Content-Type: multipart/alternative; boundary="{BOUNDARY}"',
@@ -86,15 +86,13 @@ def _message_id(value: str) -> str:
     return value
 
 
-def _stopping(address: str | None) -> list[str]:
-    """How a mail program stops such mails by one click (RFC 8058). The address stands whole on its line: folded or in
-    encoded words, as the library writes a long one, no program takes it for an address.
-    """
+def _unsubscribe(address: str | None) -> tuple[str, ...]:
+    """RFC 8058: one click, by a POST of the mail program. The address stays in one piece, however long it is."""
     if address is None:
-        return []
-    if not _LINK.fullmatch(address):
+        return ()
+    if not _URL.fullmatch(address):
         raise Never("bad_header")
-    return [f"List-Unsubscribe: <{address}>", "List-Unsubscribe-Post: List-Unsubscribe=One-Click"]
+    return f"List-Unsubscribe: <{address}>", "List-Unsubscribe-Post: List-Unsubscribe=One-Click"
 
 
 def _encoded(text: str) -> str:
