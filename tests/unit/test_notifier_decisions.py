@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.calendars import OSLO
+from services.notifier.changes import merged
 from services.notifier.decisions import (
     LEAD,
     Due,
@@ -185,3 +186,16 @@ def test_the_nearest_is_a_meeting_that_has_changed_and_no_other() -> None:
     assert soonest("changed", other_room, now, now) == datetime.fromisoformat(first)
     assert soonest("changed", other_room, now, now + timedelta(days=9)) is None
     assert soonest("confirmed", {}, now + timedelta(days=2), now) == now + timedelta(days=2)
+
+
+def test_two_changes_are_told_from_the_first_to_the_last() -> None:
+    first, second, third = (run(f"2026-12-0{day}T17:00:00+00:00") for day in (2, 3, 4))
+    one = {"was": first, "now": second, "closed": ["nesna"]}
+    two = {"was": second, "now": third, "closed": ["online"]}
+    assert merged(one, two, ["mosjoen"]) == {"was": first, "now": third, "closed": ["nesna", "online"]}
+    assert merged(one, two, ["mosjoen", "nesna"]) == {"was": first, "now": third, "closed": ["online"]}
+    back = {"was": second, "now": first, "closed": []}
+    assert merged(one, back, ["nesna"]) is None
+    assert merged(one, back, []) == {"was": first, "now": first, "closed": ["nesna"]}, (
+        "a closed place is still to be told"
+    )
