@@ -181,6 +181,12 @@ CONTROLS: dict[str, Control] = {
         ),
         behind="who notes a mail must have it in hand",
     ),
+    "webhook-answer": Control(
+        "what a webhook's answer means, instead of any answer for a yes",
+        "V13",
+        (Patch("services.notifier.channels.webhook", "if 200 <= status < 300:", "if status:"),),
+        first=("hook_500",),
+    ),
     "acks": Control(
         "acks=all with three brokers",
         "V3",

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from tests.faults.clients import Caller, Operation
 from tests.faults.history import History
+from tests.faults.hooks import WANTED
 from tests.faults.learners import HOST, NAME, NUMBER, Learners, Letter
 from tests.faults.partners import ARENAS, STEADY, HttpPartner, KafkaPartner, Partner
 from tests.faults.stack import FaultStack
@@ -129,6 +130,8 @@ class Workload:
                     caller=self.caller(slug),
                 )
             )
+        for slug, events in WANTED.items():
+            await self._stack.add_webhook(slug, events)
         await asyncio.gather(*(partner.prepare() for partner in self.partners))
         wanted = sum(len(partner.courses) for partner in self.partners)
         give_up = time.monotonic() + READY_S

@@ -265,7 +265,13 @@ def whole() -> Evidence:
     held = {"pid": 1, "files": 30, "clients": 17, "threads": 5, "rss_kb": 90_000, "pools": {"web": 2}}
     for service in ("catalogue", "enrolment", "notifier"):
         found.before[service], found.after[service] = dict(held), dict(held)
-    found.quiet = {"outbox": 1.0, "lag": 2.0, "sending": 0.5}
+    found.quiet = {"outbox": 1.0, "lag": 2.0, "sending": 0.5, "webhooks": 0.5}
+    for event in found.tables["catalogue.outbox"]:
+        said = json.loads(event["payload"]) if event["topic"] == "catalogue.courses" else {"data": {}}
+        if said["data"].get("partner") == "nord":
+            call = {"t": 50.0, "path": "nord", "event_id": said["id"], "signed": True, "data": said["data"]}
+            found.calls += [{**call, "outcome": "500"}, {**call, "outcome": "ok"}]
+    found.tables["notifier.webhook_deliveries"] = []
     found.audit = [{"service": "enrolment", "invariant": "V6", "words": "no seat twice", "looked": 9, "wrong": 0}]
     found.scanned = {"logs": 1000, "topics": 1000, "metrics": 1000, "reasons": 10}
     return found
@@ -650,6 +656,26 @@ def a_mail_never_came(run: Evidence) -> None:
 @breaks("V12", "a mail went to somebody else")
 def a_mail_goes_to_another_learner(run: Evidence) -> None:
     run.deliveries[0]["recipient"] = "kari-2@example.no"
+
+
+@breaks("V13", "this event was never taken at its partner's webhook")
+def a_partner_is_not_told(run: Evidence) -> None:
+    run.calls.pop()
+
+
+@breaks("V13", "the signature of a call is not good")
+def a_call_is_not_signed(run: Evidence) -> None:
+    run.calls[0]["signed"] = False
+
+
+@breaks("V13", "a partner was told other words than were said")
+def a_call_says_something_else(run: Evidence) -> None:
+    run.calls[0]["data"] = {"partner": "nord"}
+
+
+@breaks("V13", "nord was told what is not for it")
+def a_partner_is_told_of_another(run: Evidence) -> None:
+    run.calls.append({**run.calls[0], "event_id": "fjords"})
 
 
 @breaks("V14", "outbox was not at rest")
