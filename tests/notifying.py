@@ -205,7 +205,7 @@ async def notifier(servers: Servers, sink: Sink, **changed: Any) -> AsyncIterato
         smtp_port=sink.port,
         smtp_tls="none",
         smtp_timeout_s=5,
-        **{"quiet_hours": "none", **changed},
+        **{"quiet_hours": "none", "changes_settle_s": 0, **changed},
     )
     conn = await connect(settings, "migrate")
     await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])

@@ -65,7 +65,7 @@ def letter(
         "unsubscribe": unsubscribe,
         "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,
         "alternatives": [_alternative(Alternative.model_validate(one), language) for one in notice.alternatives],
-        **(_change(notice.facts, language) if "now" in notice.facts else {}),
+        **(change(notice.facts, language) if "now" in notice.facts else {}),
         **{name: _fact(name, value, language) for name, value in notice.facts.items()},
     }
     written = templates.get_template(f"{notice.template}.{language}.txt").render(words)
@@ -90,7 +90,7 @@ def _fact(name: str, value: Any, language: str) -> Any:
     return one_line(value) if isinstance(value, str) else value
 
 
-def _change(facts: Mapping[str, Any], language: str) -> dict[str, Any]:
+def change(facts: Mapping[str, Any], language: str) -> dict[str, Any]:
     """How it was and how it is now, line by line; only what is not the same in both."""
     was, now = facts["was"], facts["now"]
     moved = (was["starts_at"], was["ends_at"]) != (now["starts_at"], now["ends_at"])

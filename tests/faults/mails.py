@@ -39,7 +39,7 @@ def one_mail(world: World) -> Looked:
         mails = taken.get(row["message_id"], [])
         found.seen["notices sent"] += row["state"] == "sent"
         found.also["failed"] += row["state"] == "failed"
-        found.also["still waiting"] += row["state"] not in ("sent", "failed")
+        found.also["still waiting"] += row["state"] not in ("sent", "failed", "suppressed")
         found.also["taken more than once"] += len(mails) > 1
         if row.get("sealed") and row["state"] in ("sent", "failed"):
             found.wrong.append(("the links of an offer are kept after its mail is done with", [row]))
