@@ -97,7 +97,12 @@ async def enrol(
     sealed = None
     if body.contact is not None:  # sealed before the transaction: nobody waits for our arithmetic
         settings = cast(EnrolmentSettings, running.settings)
-        sealed = sealing.seal(settings.contact_public_key, {**body.contact.model_dump(), "name": body.name})
+        letter = {
+            **body.contact.model_dump(),
+            "name": body.name,
+            "login": caller.key,
+        }  # by which they see what is theirs
+        sealed = sealing.seal(settings.contact_public_key, letter)
 
     command = commands.Enrol(
         offering_id,

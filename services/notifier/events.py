@@ -1,11 +1,11 @@
 """What the notifier hears: courses and contacts it keeps, and what happened to a learner, which it owes a notice."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar, cast
+from typing import Annotated, TypeVar, cast
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from contracts.catalogue import (
     CourseChanged,
@@ -44,6 +44,7 @@ class Contact(BaseModel):
     email: str
     name: Line | None = None
     language: Language = "nb"
+    login: Annotated[str, Field(max_length=64)] | None = None
 
     @field_validator("email")
     @classmethod
@@ -162,6 +163,7 @@ def opened(received: Received, private_key: str) -> known.Contact:
         email=contact.email,
         name=contact.name,
         language=contact.language,
+        login=contact.login,
         epoch=received.envelope.epoch or 0,
         seq=received.envelope.seq or 0,
     )

@@ -13,12 +13,16 @@ from services.notifier.store import columns
 
 @dataclass(frozen=True)
 class Contact:
-    """How to reach a learner; `epoch` and `seq` say which of two is the newer."""
+    """How to reach a learner; `epoch` and `seq` say which of two is the newer.
+
+    `login` is `kit.auth.Caller.key` of whoever gave it, who may see what is this learner's.
+    """
 
     learner_id: UUID
     email: str
     name: str | None
     language: str
+    login: str | None
     epoch: int
     seq: int
 
@@ -53,14 +57,15 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
     """Keep each learner's newest contact; one row per learner at most."""
     await conn.execute(
         """
-        INSERT INTO contacts AS old (learner_id, email, name, language, epoch, seq)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[])
+        INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[])
         ON CONFLICT (learner_id) DO UPDATE SET
             email = excluded.email, name = excluded.name, language = excluded.language,
+            login = coalesce(excluded.login, old.login),
             epoch = excluded.epoch, seq = excluded.seq, updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
         """,
-        *columns(contacts, "learner_id email name language epoch seq"),
+        *columns(contacts, "learner_id email name language login epoch seq"),
     )
 
 

@@ -1,0 +1,27 @@
+-- What a person sees of their own when they are logged in, and not by mail: their notices.
+-- The notifier stands still while its tables get their columns, so locks need not be avoided.
+-- squawk-ignore-file require-concurrent-index-creation
+
+-- Who may see what is a learner's: a digest of the log-in by which they enrolled. It comes sealed with the contact; none
+-- for those who were heard of before this column was there, until they enrol again.
+ALTER TABLE contacts ADD COLUMN IF NOT EXISTS login text;
+-- Each request of a person begins with it. Not unique: two learners of one log-in see what is theirs, both.
+CREATE INDEX IF NOT EXISTS contacts_login ON contacts (login) WHERE login IS NOT NULL;
+
+ALTER TABLE notices ADD COLUMN read_at timestamptz;
+-- A person's notices, newest first, and how many of them are unread: asked for at each look of a live feed.
+CREATE INDEX notices_of_learner ON notices (learner_id, id);
+
+-- What a log-in may see: notices whose time has come and whose course is known. An offer of which nobody could be told
+-- in time is none.
+CREATE VIEW seen AS
+SELECT contact.login, contact.name, contact.language, notice.id, notice.template, notice.about, notice.offering_id,
+       notice.created_at, notice.read_at, notice.place, notice.place_in_line, notice.facts, notice.expires_at,
+       course.title, offering.starts_at, offering.ends_at, offering.alternatives
+FROM contacts AS contact
+JOIN notices AS notice USING (learner_id)
+JOIN offerings AS offering USING (offering_id)
+JOIN courses AS course USING (course_id)
+WHERE contact.login IS NOT NULL
+  AND (notice.state <> 'due' OR notice.due_at <= app_now())
+  AND notice.reason IS DISTINCT FROM 'too_late';
