@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from kit.database import Connection
 from kit.service import Service
 from kit.settings import read
-from services.notifier import deliveries, events, feed, partners, webhooks
+from services.notifier import deliveries, events, feed, partners, reminders, webhooks
 from services.notifier.channels.webhook import Webhook
 from services.notifier.deliveries import Deliverer
 from services.notifier.sender import Sender
@@ -34,6 +34,7 @@ def build() -> Service:
         consumers=[*events.consumers(settings.contact_private_key.get_secret_value()), partners.consumer()],
         workers={
             "sender": Sender(settings).run,
+            "reminders": reminders.run,
             "webhooks": Deliverer(settings, Webhook(webhooks.guard_of(settings))).run,
             "webhook_log": deliveries.forget,
         },
