@@ -93,7 +93,7 @@ def written(templates: SandboxedEnvironment, template: str, said: Mapping[str, A
 
 def words(notice: Told, links: Links | None = None) -> dict[str, Any]:
     """What a template may speak of, each value as the reader of this language would say it."""
-    language = notice.language if notice.language in LOCALES else "nb"
+    language = known_language(notice.language)
     title, title_language = chosen_title(notice.title, language)
     return {
         "language": language,
@@ -109,6 +109,11 @@ def words(notice: Told, links: Links | None = None) -> dict[str, Any]:
         **(_change(notice.facts, language) if "now" in notice.facts else {}),
         **{name: _fact(name, value, language) for name, value in notice.facts.items()},
     }
+
+
+def known_language(language: str) -> str:
+    """The language of the words: nb for one that has none yet."""
+    return language if language in LOCALES else "nb"
 
 
 def _fact(name: str, value: Any, language: str) -> Any:

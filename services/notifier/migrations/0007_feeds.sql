@@ -25,3 +25,11 @@ JOIN courses AS course USING (course_id)
 WHERE contact.login IS NOT NULL
   AND (notice.state <> 'due' OR notice.due_at <= app_now())
   AND notice.reason IS DISTINCT FROM 'too_late';
+
+-- The address of a person's calendar, which acts as a key: who has the database alone can read nobody's.
+CREATE TABLE calendars (
+    login text PRIMARY KEY,           -- one address each: a new one ends the one before
+    secret_sha256 bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT app_now(),
+    CONSTRAINT calendars_address UNIQUE (secret_sha256)  -- an address is one person's
+);
