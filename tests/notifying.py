@@ -38,6 +38,7 @@ class Sink:
     def __init__(self) -> None:
         self.mails: list[Any] = []
         self.seen: list[str] = []  # the Message-ID of every mail that came whole, taken or not
+        self.raw: list[bytes] = []  # as it came over the wire
         self.rcpt: list[str] = []
         self.data: list[str] = []
         self.connections = 0
@@ -50,6 +51,7 @@ class Sink:
         return answer
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.raw.append(envelope.original_content)
         mail = message_from_bytes(envelope.content, policy=policy.default)
         self.seen.append(mail["Message-ID"])
         answer = self.data.pop(0) if self.data else "250 taken"
@@ -125,8 +127,10 @@ class World:
         )
         await self.hear(events.courses, [course, offering])
 
-    async def contact_is_known(self, learner: uuid.UUID, email: str, language: str = "nb") -> None:
-        sealed = sealing.seal(PUBLIC, {"email": email, "name": "Kari Åsnes", "language": language})
+    async def contact_is_known(
+        self, learner: uuid.UUID, email: str, language: str = "nb", login: str | None = None
+    ) -> None:
+        sealed = sealing.seal(PUBLIC, {"email": email, "name": "Kari Åsnes", "language": language, "login": login})
         await self.hear(self.contacts, [ContactGiven(learner_id=learner, sealed=sealed)])
 
     def about(self, learner: uuid.UUID, enrolment: uuid.UUID | None = None) -> dict[str, Any]:
@@ -197,15 +201,19 @@ async def mail_server() -> AsyncIterator[Sink]:
 
 
 @asynccontextmanager
-async def notifier(servers: Servers, sink: Sink) -> AsyncIterator[World]:
-    """A new database with the notifier's tables and one course, and settings that send to the sink."""
+async def notifier(servers: Servers, sink: Sink, **changed: Any) -> AsyncIterator[World]:
+    """A new database with the notifier's tables and one course, and settings that send to the sink.
+
+    Nobody sleeps in it, unless it is said by `changed`.
+    """
     plain = await servers.database()
     settings = NotifierSettings(
-        **plain.model_dump(exclude={"contact_private_key"}),
+        **plain.model_dump(exclude={"contact_private_key", *changed}),
         contact_private_key=SecretStr(PRIVATE),
         smtp_port=sink.port,
         smtp_tls="none",
         smtp_timeout_s=5,
+        **{"quiet_hours": "none", **changed},
     )
     conn = await connect(settings, "migrate")
     await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])

@@ -111,7 +111,14 @@ def settings(places: Places, name: str) -> dict[str, str]:
     if name != "notifier":
         return common
     smtp = {"KURSNETT_SMTP_HOST": "127.0.0.1", "KURSNETT_SMTP_PORT": str(places.port("smtp"))}
-    return {**common, **smtp, "KURSNETT_SMTP_TLS": "none", "KURSNETT_MAIL_FROM": SENDER}
+    # Who works on it at night wants to see its mails.
+    return {
+        **common,
+        **smtp,
+        "KURSNETT_SMTP_TLS": "none",
+        "KURSNETT_MAIL_FROM": SENDER,
+        "KURSNETT_QUIET_HOURS": os.environ.get("KURSNETT_QUIET_HOURS", "none"),
+    }
 
 
 async def migrate(places: Places, name: str, command: Sequence[str], environment: dict[str, str]) -> None:

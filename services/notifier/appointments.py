@@ -1,8 +1,9 @@
 """The appointment in a mail (RFC 5546): what a calendar is asked to enter, change or cancel, one event per session."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from email.headerregistry import Address
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from contracts.fields import Session
 from kit import calendars
 from kit.calendars import OSLO
 from services.notifier.channels.channel import Appointment, Letter
-from services.notifier.kinds import KINDS
+from services.notifier.kinds import KINDS, Method
 from services.notifier.letters import chosen_title, one_line, place_name
 from services.notifier.store.outgoing import Claimed
 
@@ -23,18 +24,52 @@ if TYPE_CHECKING:
 def appointment(notice: Claimed, letter: Letter, organizer: Address) -> Appointment:
     """What goes with this letter, for a notice with a sequence number. In a withdrawal it takes back all sessions."""
     method = KINDS[notice.template].method or "REQUEST"
-    whole = calendars.calendar(method)
     title, _ = chosen_title(notice.title, letter.language)
-    for event in events(notice.about, title, notice.place, notice.meetings(), letter.language):
-        event.add("dtstamp", notice.created_at)
-        event.add("sequence", notice.sequence)
+    meetings, known_by = tuple(notice.meetings()), organizer.display_name
+    text = _mould(method, title, notice.place, meetings, letter.language, organizer.addr_spec, known_by)
+    own = {
+        f"UID:{_NO_ENROLMENT}": f"UID:{notice.about}",
+        "ATTENDEE:mailto:nobody\r\n": f"{_attendee(letter.address, letter.name or letter.address)}\r\n",
+        "DTSTAMP:19700101T000000Z\r\n": f"DTSTAMP:{notice.created_at.astimezone(UTC):%Y%m%dT%H%M%SZ}\r\n",
+        "SEQUENCE:0\r\n": f"SEQUENCE:{notice.sequence}\r\n",
+    }
+    for nobodys, mine in own.items():
+        text = text.replace(f"\r\n{nobodys}", f"\r\n{mine}")
+    return Appointment(method, text)
+
+
+# As long as any other id, so that a long line stays folded where it is.
+_NO_ENROLMENT = UUID(int=0)
+
+
+@lru_cache(maxsize=128)  # a rush is for few courses, and the library takes a millisecond for one calendar
+def _mould(
+    method: Method, title: str, place: str | None, meetings: Sequence[Session], language: str, address: str, name: str
+) -> str:
+    """The calendar of one run with nobody's id, address, time of writing and number in it.
+
+    Each of these begins a line, and no title can: the library escapes its line breaks.
+    """
+    from icalendar import vCalAddress
+
+    whole = calendars.calendar(method)
+    for event in events(_NO_ENROLMENT, title, place, meetings, language):
+        event.add("dtstamp", datetime(1970, 1, 1, tzinfo=UTC))
+        event.add("sequence", 0)
         event.add("status", "CANCELLED" if method == "CANCEL" else "CONFIRMED")
-        event.add("organizer", _person(organizer.addr_spec, organizer.display_name))
-        attendee = _person(letter.address, letter.name or letter.address)
-        attendee.params["PARTSTAT"] = "ACCEPTED"
-        event.add("attendee", attendee, encode=False)
+        event.add("organizer", _person(address, name))
+        event.add("attendee", vCalAddress("mailto:nobody"), encode=False)
         whole.add_component(event)
-    return Appointment(method, whole.to_ical().decode())
+    return str(whole.to_ical(), "utf-8")
+
+
+def _attendee(address: str, name: str) -> str:
+    """The line that names the learner, escaped and folded by the library."""
+    from icalendar.parser import Contentline
+
+    attendee = _person(address, name)
+    attendee.params["PARTSTAT"] = "ACCEPTED"
+    return str(Contentline.from_parts("ATTENDEE", attendee.params, attendee, sorted=True).to_ical(), "utf-8")
 
 
 def events(

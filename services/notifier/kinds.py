@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Category = Literal["seat", "offer", "changes", "reminders", "news"]
+Category = Literal["seat", "offer", "changes", "reminders", "news", "partner"]
+Transactional = Literal["seat", "offer"]  # what became of the own seat: told at once, whatever was chosen
 Method = Literal["REQUEST", "CANCEL"]
 
 
@@ -33,6 +34,10 @@ KINDS: Mapping[str, Kind] = {
     "reminder": Kind("reminders"),
     "offering_cancelled": Kind("seat", "CANCEL"),
 }
+
+
+TRANSACTIONAL: tuple[Transactional, ...] = get_args(Transactional)
+CATEGORY_OF: Mapping[str, Category] = {template: kind.category for template, kind in KINDS.items()}
 
 
 def with_method(method: Method) -> list[str]:

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,18 +60,22 @@ def environment() -> SandboxedEnvironment:
         loader=FileSystemLoader(MESSAGES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
+        auto_reload=False,  # it would look at every file for every letter
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
 
 
-def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None = None) -> Letter:
+def letter(
+    templates: SandboxedEnvironment, notice: Claimed, links: Links | None = None, unsubscribe: str | None = None
+) -> Letter:
     """The notice in its learner's language; sma and sme have no words yet and get nb. Raises jinja2.TemplateError.
 
-    `links` are those of an offer; the template of an offer fails without them.
+    `links` are those of an offer; the template of an offer fails without them. `unsubscribe` is where such mails are
+    stopped, if they may be.
     """
-    said = words(notice, links)
+    said = words(notice, links, unsubscribe)
     language = said["language"]
     subject, text = written(templates, notice.template, said)
     return Letter(
@@ -81,6 +86,7 @@ def letter(templates: SandboxedEnvironment, notice: Claimed, links: Links | None
         language=language,
         subject=subject,
         text=text,
+        unsubscribe=unsubscribe,
         html=templates.get_template(f"{notice.template}.{language}.html").render(said, subject=subject),
     )
 
@@ -91,7 +97,7 @@ def written(templates: SandboxedEnvironment, template: str, said: Mapping[str, A
     return one_line(subject), text.lstrip("\n")
 
 
-def words(notice: Told, links: Links | None = None) -> dict[str, Any]:
+def words(notice: Told, links: Links | None = None, unsubscribe: str | None = None) -> dict[str, Any]:
     """What a template may speak of, each value as the reader of this language would say it."""
     language = known_language(notice.language)
     title, title_language = chosen_title(notice.title, language)
@@ -104,6 +110,7 @@ def words(notice: Told, links: Links | None = None) -> dict[str, Any]:
         "place": place_name(notice.place, language),
         "place_in_line": notice.place_in_line,
         "links": links,
+        "unsubscribe": unsubscribe,
         "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,
         "alternatives": [_alternative(Alternative.model_validate(one), language) for one in notice.alternatives],
         **(_change(notice.facts, language) if "now" in notice.facts else {}),
@@ -160,6 +167,7 @@ def chosen_title(titles: Mapping[str, str], language: str) -> tuple[str, str]:
     return "", language
 
 
+@lru_cache(maxsize=1024)
 def one_line(text: str) -> str:
     """The text on one line, without control characters or invisible ones that turn its direction."""
     visible = "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in text)
@@ -169,6 +177,7 @@ def one_line(text: str) -> str:
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
+@lru_cache(maxsize=1024)  # everybody on a course is told the same times, and spelling one takes as long as a template
 def spelled(starts_at: datetime, ends_at: datetime, language: str) -> str:
     """From and to as people in Oslo's time zone say it, e.g. `torsdag 3. desember 2026 kl. 18.00–20.30`."""
     start, end = starts_at.astimezone(OSLO), ends_at.astimezone(OSLO)
@@ -177,6 +186,7 @@ def spelled(starts_at: datetime, ends_at: datetime, language: str) -> str:
     return f"{moment(start, language)} – {moment(end, language)}"
 
 
+@lru_cache(maxsize=1024)
 def moment(at: datetime, language: str) -> str:
     """Date and time in Oslo's time zone, e.g. `torsdag 3. desember 2026 kl. 18.00`."""
     return format_datetime(at.astimezone(OSLO), f"{DAY[language]} {CLOCK[language]}", locale=LOCALES[language])

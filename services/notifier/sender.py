@@ -1,6 +1,7 @@
 """Sends what is owed: takes notices in hand, gives them to their channel, and tells what became of them."""
 
 import asyncio
+import functools
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,12 +17,15 @@ from kit.database import Connection, Unknown, is_away
 from kit.groupcommit import GroupCommit
 from kit.running import Running
 from kit.trail import Trail, following
-from services.notifier import appointments, letters, offers
+from services.notifier import appointments, decisions, letters, offers, unsubscribe
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
+from services.notifier.decisions import Decision, Hold, Suppress
+from services.notifier.kinds import KINDS, TRANSACTIONAL
 from services.notifier.settings import NotifierSettings, sender
-from services.notifier.store import outgoing
+from services.notifier.store import holding, outgoing
 from services.notifier.store.outgoing import Claimed
+from services.notifier.tokens import Link
 
 log = logs.get(__name__)
 
@@ -115,6 +119,8 @@ class Sender:
     async def _send(self, running: Running, channel: Channel, notice: Claimed) -> None:
         followed = trail.trail(notice.correlation_id, notice.event_id, notice.traceparent)
         with following(followed), tracing.span(f"send {notice.template}", "client"):
+            if await self._set_aside(running, notice):
+                return
             try:
                 async with asyncio.timeout(TURN_S):
                     await self._turns.acquire()
@@ -138,6 +144,19 @@ class Sender:
             else:
                 await self._note(lambda: self._sent.submit((notice, trail.here())))
 
+    async def _set_aside(self, running: Running, notice: Claimed) -> bool:
+        """Whether the notice is not sent now, or not at all, by what its person has chosen; it is noted then."""
+        match decision(notice, self._settings):
+            case Hold(until, reason):
+                work = functools.partial(holding.hold, notice=notice, until=until, reason=reason)
+            case Suppress(reason):
+                work = functools.partial(holding.suppress, notice=notice, reason=reason)
+            case _:
+                return False
+        await self._note(lambda: running.database.run(work, "worker"))
+        log.info("notice_set_aside", **_about(notice), reason=reason)
+        return True
+
     async def _deliver(self, channel: Channel, notice: Claimed) -> None:
         try:
             await channel.deliver(self._letter(notice))
@@ -152,10 +171,18 @@ class Sender:
         if notice.sealed is not None:
             key = self._settings.contact_private_key.get_secret_value()
             links = offers.opened(key, self._settings.public_url, notice.sealed)
-        letter = letters.letter(self._templates, notice, links)
+        letter = letters.letter(self._templates, notice, links, self._stopping_link(notice))
         if notice.sequence is not None:
             letter = replace(letter, appointment=appointments.appointment(notice, letter, self._sender))
         return letter
+
+    def _stopping_link(self, notice: Claimed) -> str | None:
+        """Where such mails are stopped; none for what nobody may miss."""
+        category = KINDS[notice.template].category
+        if category in TRANSACTIONAL:
+            return None
+        link = Link(notice.person, (category,), notice.sending_since + unsubscribe.LASTS)
+        return unsubscribe.address(self._settings, link)
 
     async def _later(self, running: Running, notice: Claimed, reason: str) -> None:
         pause_s = delay_s(notice.attempt)
@@ -181,6 +208,26 @@ class Sender:
                     await asyncio.sleep(AWAY_S)
         except TimeoutError:
             log.error("notice_not_noted", reason="database_away")
+
+
+def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
+    """What becomes of a notice in hand."""
+    now = notice.now or notice.sending_since
+    quiet = settings.quiet
+    if notice.says_when_quiet:
+        quiet = None
+        if notice.quiet_from is not None and notice.quiet_until is not None:
+            quiet = notice.quiet_from, notice.quiet_until
+    due = decisions.Due(
+        category=KINDS[notice.template].category,
+        cadence=notice.cadence,
+        quiet=quiet,
+        concerned=notice.concerned,
+        soonest=decisions.soonest(notice.template, notice.facts, notice.starts_at, now),
+        first=notice.attempt == 1,
+        collected=notice.collected,
+    )
+    return decisions.decide(due, now)
 
 
 async def _note_sent(conn: Connection, sent: Sequence[tuple[Claimed, Trail]]) -> list[None]:

@@ -1,5 +1,7 @@
 """The notifier's own knobs: the mail server, the sender, and the key that opens what is sealed for us."""
 
+import re
+from datetime import time
 from email.errors import MessageError
 from email.headerregistry import Address
 from typing import Literal
@@ -9,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from kit import sealing
 from kit.settings import Settings
+from services.notifier.decisions import Hours
 from services.notifier.guard import places
 
 
@@ -41,6 +44,11 @@ class NotifierSettings(Settings):
         48, ge=1, le=240, description="how long a mail is tried; older than this, it may tell what is no longer so"
     )
 
+    quiet_hours: str = Field(
+        "21:00-07:00",
+        description="when nobody who has not chosen otherwise is disturbed by what can wait, on Oslo's clock; or none",
+    )
+
     webhook_allow: str = Field(
         "",
         description="host:port, with commas between, that webhooks may call although they are not https on port 443 of "
@@ -53,6 +61,11 @@ class NotifierSettings(Settings):
         return places(self.webhook_allow)
 
     @property
+    def quiet(self) -> Hours | None:
+        """`quiet_hours` as two times."""
+        return hours(self.quiet_hours)
+
+    @property
     def own_hosts(self) -> frozenset[str]:
         """Names of ours: no partner may have its events sent there."""
         addresses = (self.public_url, self.issuer, self.issuer_keys_url, self.otlp_endpoint)
@@ -63,6 +76,12 @@ class NotifierSettings(Settings):
     @classmethod
     def names_places(cls, value: str) -> str:
         places(value)
+        return value
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def names_hours(cls, value: str) -> str:
+        hours(value)
         return value
 
     @field_validator("contact_private_key")
@@ -81,6 +100,19 @@ class NotifierSettings(Settings):
     def one_address(cls, value: str) -> str:
         sender(value)
         return value
+
+
+def hours(value: str) -> Hours | None:
+    """`21:00-07:00` as two times; none for `none`. Raises ValueError for anything else."""
+    if value == "none":
+        return None
+    found = re.fullmatch(r"(\d\d:\d\d)-(\d\d:\d\d)", value)
+    try:
+        if found is not None and found[1] != found[2]:
+            return time.fromisoformat(found[1]), time.fromisoformat(found[2])
+    except ValueError:
+        pass
+    raise ValueError("must be two different times such as 21:00-07:00, or none")
 
 
 def sender(value: str) -> Address:

@@ -16,6 +16,7 @@ from contracts.catalogue import OfferingScheduled
 from contracts.envelope import decode
 from contracts.fields import Place
 from kit import http, migrations, sealing
+from kit.auth import Caller
 from kit.database import Database, connect
 from kit.groupcommit import GroupCommit
 from kit.health import Health
@@ -246,7 +247,8 @@ async def test_an_address_is_sealed_for_the_notifier_and_kept_nowhere(servers: S
             kept = [await conn.fetch(f'SELECT t::text AS whole FROM "{row["tablename"]}" t') for row in tables]
         contact_given = decode(payloads[0], [])
         assert contact_given.type == "no.kursnett.enrolment.ContactGiven.v1"
-        assert sealing.unseal(PRIVATE, contact_given.data["sealed"]) == {**contact, "name": "Kari Nordmann"}
+        letter = sealing.unseal(PRIVATE, contact_given.data["sealed"])
+        assert letter == {**contact, "name": "Kari Nordmann", "login": Caller(ISSUER, "kari").key}
         traces = (ADDRESS, "nordmann+kurs", ADDRESS.encode().hex())
         everything = "\n".join(row["whole"] for rows in kept for row in rows).lower() + made.text.lower()
         assert "kari nordmann" in everything, "the search sees what is kept"

@@ -91,7 +91,9 @@ async def test_it_follows_the_course_and_is_known_again_by_the_mails_uid_and_ver
     path = await address(world, "kari")
     [before] = await read(world, path)
     async with mail_server() as sink:
-        world.settings = world.settings.model_copy(update={"smtp_port": sink.port, "smtp_tls": "none"})
+        world.settings = world.settings.model_copy(
+            update={"smtp_port": sink.port, "smtp_tls": "none", "quiet_hours": "none"}
+        )
         async with world.sending():
             await world.all_are("sent", 1)
             meetings = [

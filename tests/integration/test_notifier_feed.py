@@ -116,6 +116,18 @@ async def test_what_is_not_due_or_not_known_yet_is_not_shown(world: Calling) -> 
     assert await subjects(world, "kari") == []
 
 
+async def test_what_a_person_has_turned_off_in_the_feed_is_not_shown_there(world: Calling) -> None:
+    for who in ("kari", "ola"):
+        await world.hear(events.enrolments, [LearnerEnrolled(**world.about(await person(world, who)), place="mosjoen")])
+    await world.rows("UPDATE notices SET template = 'reminder', facts = '{\"days\": 1}'")
+    off = {"categories": {"reminders": {"inapp": "off"}}}
+    answer = await world.asking.put("/api/notifier/v1/me/preferences", json=off, headers=as_person(world, "kari"))
+    assert answer.status_code == 200, answer.text
+    body = (await asked(world, "kari")).json()
+    assert (body["items"], body["unread"]) == ([], 0)
+    assert (await asked(world, "ola")).json()["unread"] == 1
+
+
 async def test_an_offer_is_shown_without_the_links_that_act_for_whoever_has_them(world: Calling) -> None:
     kari = await person(world, "kari")
     sealed = sealing.seal(PUBLIC, {"accept": "SECRETYES", "decline": "SECRETNO"})

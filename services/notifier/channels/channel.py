@@ -2,20 +2,25 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
+
+from services.notifier.kinds import Method
 
 
 @dataclass(frozen=True)
 class Appointment:
     """What a calendar is asked to do, in the text of RFC 5545."""
 
-    method: Literal["REQUEST", "CANCEL"]
+    method: Method
     text: str
 
 
 @dataclass(frozen=True)
 class Letter:
-    """One message, ready: to whom, in which language, and its words. `message_id` is the same at every attempt."""
+    """One message, ready: to whom, in which language, and its words. `message_id` is the same at every attempt.
+
+    `unsubscribe` is the address that stops such messages, for those that may be stopped.
+    """
 
     message_id: str
     written_at: datetime
@@ -26,6 +31,7 @@ class Letter:
     text: str
     html: str
     appointment: Appointment | None = None
+    unsubscribe: str | None = None
 
 
 # The reason when the server had all or part of it and said nothing more: it may have taken it.

@@ -1,73 +1,17 @@
-"""Letters over SMTP: how a mail is built so that nobody else gets it, and what the server's answers mean."""
+"""Letters over SMTP: a few connections used again and again, and what the server's answers mean."""
 
 import asyncio
 import contextlib
 import time
-from email import policy
-from email.errors import MessageError
-from email.headerregistry import Address
-from email.message import EmailMessage
 
 import aiosmtplib
 
+from services.notifier.channels import mime
 from services.notifier.channels.channel import UNANSWERED, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
 
 IDLE_S = 10.0  # after so long without use the server is asked whether it still listens
 _NEVER = {"recipient": "refused_address", "message": "refused_message"}
-
-
-def message(letter: Letter, mail_from: Address) -> EmailMessage:
-    """The letter as one mail to one recipient, text and HTML. Raises Never for what no header can hold.
-
-    Addresses are objects and never strings in a header: "a@b.no, c@d.no" would silently be two recipients.
-    """
-    mail = EmailMessage(policy=policy.SMTP)
-    try:
-        mail["From"] = mail_from
-        mail["To"] = recipient(letter)
-    except (ValueError, IndexError, MessageError) as error:
-        raise Never("bad_address") from error
-    try:
-        mail["Subject"] = literal(letter.subject)
-        mail["Date"] = letter.written_at
-        mail["Message-ID"] = letter.message_id
-        mail["Auto-Submitted"] = "auto-generated"  # no holiday replies
-    except ValueError as error:
-        raise Never("bad_header") from error
-    # Quoted-printable: some servers on the way still take seven bits only.
-    mail.set_content(letter.text, cte="quoted-printable")
-    mail.add_alternative(letter.html, subtype="html", cte="quoted-printable")
-    if letter.appointment is not None:  # the last alternative is the one that a program which knows it prefers
-        method = {"method": letter.appointment.method}
-        mail.add_alternative(letter.appointment.text, subtype="calendar", params=method, cte="base64")
-    mail["Content-Language"] = letter.language  # last: setting a content clears the headers that describe it
-    return mail
-
-
-def literal(text: str) -> str:
-    """Text that a header shows as it is: the library decodes `=?utf-8?q?=0d=0aBcc:_…?=` and writes its line break."""
-    return text.replace("=?", "= ?")
-
-
-def recipient(letter: Letter) -> Address:
-    """The one address of a letter. Raises ValueError for anything that is not one plain ASCII address."""
-    address = Address(literal(letter.name or ""), addr_spec=letter.address)
-    if not address.domain or not address.addr_spec.isascii() or address.addr_spec != letter.address:
-        raise ValueError("not one plain address")
-    return address
-
-
-def serialised(mail: EmailMessage) -> bytes:
-    """The mail as it is sent. Raises Never when a header has become two on the way, by whatever means."""
-    content = mail.as_bytes()
-    lines = content.partition(b"\r\n\r\n")[0].split(b"\r\n")
-    written = [
-        line.partition(b":")[0].decode("ascii", "replace") for line in lines if not line.startswith((b" ", b"\t"))
-    ]
-    if written != mail.keys():
-        raise Never("bad_header")
-    return content
 
 
 class Email:
@@ -76,12 +20,13 @@ class Email:
     def __init__(self, settings: NotifierSettings) -> None:
         self._settings = settings
         self._sender = sender(settings.mail_from)
+        self._from = str(self._sender)
         self._idle: list[tuple[aiosmtplib.SMTP, float]] = []
         self._slots = asyncio.Semaphore(settings.sender_connections)
 
     async def deliver(self, letter: Letter) -> None:
         """Hand one letter to the mail server. Returning means that it answered 250. Raises Later or Never."""
-        content = serialised(message(letter, self._sender))
+        content = mime.mail(letter, self._from)
         connected = False
         async with self._slots:
             try:

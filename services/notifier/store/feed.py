@@ -1,4 +1,4 @@
-"""SQL of what a person sees of their own notices, by the log-in with which they enrolled."""
+"""SQL of what a person sees of their own notices, by the log-in of their enrolment; none of what they turned off."""
 
 import json
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
+from services.notifier.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,19 @@ async def page(conn: Connection, login: str, before: UUID | None, limit: int) ->
         SELECT id, template, about, offering_id, created_at, read_at, place, place_in_line, facts, expires_at, name,
                language, title, starts_at, ends_at, alternatives
         FROM seen WHERE login = $1 AND ($2::uuid IS NULL OR id < $2)
+          AND NOT EXISTS (
+                  SELECT FROM preferences AS chosen
+                  JOIN unnest($4::text[], $5::text[]) AS kind (template, category) ON kind.category = chosen.category
+                  WHERE chosen.person = seen.login AND chosen.channel = 'inapp' AND chosen.cadence = 'off'
+                    AND kind.template = seen.template
+              )
         ORDER BY id DESC LIMIT $3
         """,
         login,
         before,
         limit,
+        list(KINDS),
+        [kind.category for kind in KINDS.values()],
     )
     spelled = ("title", "facts", "alternatives")
     return [Shown(**{**dict(row), **{name: json.loads(row[name]) for name in spelled}}) for row in rows]
@@ -78,8 +87,17 @@ async def counts(conn: Connection, logins: Sequence[str]) -> dict[str, Count]:
         """
         SELECT login, count(*) AS total, count(*) FILTER (WHERE read_at IS NULL) AS unread,
                (array_agg(id ORDER BY id DESC))[1] AS newest
-        FROM seen WHERE login = ANY($1) GROUP BY login
+        FROM seen WHERE login = ANY($1)
+          AND NOT EXISTS (
+                  SELECT FROM preferences AS chosen
+                  JOIN unnest($2::text[], $3::text[]) AS kind (template, category) ON kind.category = chosen.category
+                  WHERE chosen.person = seen.login AND chosen.channel = 'inapp' AND chosen.cadence = 'off'
+                    AND kind.template = seen.template
+              )
+        GROUP BY login
         """,
         logins,
+        list(KINDS),
+        [kind.category for kind in KINDS.values()],
     )
     return {row["login"]: Count(row["total"], row["unread"], row["newest"]) for row in rows}

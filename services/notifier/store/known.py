@@ -61,8 +61,8 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[])
         ON CONFLICT (learner_id) DO UPDATE SET
             email = excluded.email, name = excluded.name, language = excluded.language,
-            login = coalesce(excluded.login, old.login),
-            epoch = excluded.epoch, seq = excluded.seq, updated_at = app_now()
+            login = coalesce(excluded.login, old.login), epoch = excluded.epoch, seq = excluded.seq,
+            updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
         """,
         *columns(contacts, "learner_id email name language login epoch seq"),

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 from uuid import UUID
 
 from contracts.fields import Session
 from kit.database import Connection
 from services.notifier.channels.channel import UNANSWERED
-from services.notifier.kinds import with_method
+from services.notifier.kinds import CATEGORY_OF, with_method
 from services.notifier.store import columns
 from services.notifier.store.known import Confirmation
 
@@ -41,9 +41,12 @@ class NewNotice:
 class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
-    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
-    expired, or what it reminds of is nothing for its learner any more. `alternatives` are those of a cancelled
-    offering. `sequence` is the version of the appointment that goes with it, none where none does.
+    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers
+    has expired, or what it reminds of is nothing for its learner any more. `alternatives` are those of a cancelled
+    offering. `sequence` is the version of the appointment that goes with it, none where none does. `person` and
+    what follows is what `decisions` decides by: whose choices they are, the database's time, the choice for this
+    category and channel, quiet hours where the person has said something of them, whether the enrolment is still a
+    live one, and whether the notice has waited for its digest.
     """
 
     id: UUID
@@ -74,6 +77,14 @@ class Claimed:
     alternatives: list[dict[str, Any]]
     sessions: list[dict[str, Any]]
     sequence: int | None
+    person: str = ""
+    now: datetime | None = None
+    cadence: str = "at_once"
+    says_when_quiet: bool = False
+    quiet_from: time | None = None
+    quiet_until: time | None = None
+    concerned: bool = True
+    collected: bool = False
 
     def meetings(self) -> list[Session]:
         """When people meet: each session, or the offering as a whole when it has none."""
@@ -142,7 +153,8 @@ async def take_back(conn: Connection, sender: str, in_hand: Sequence[UUID] = ())
 async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[Claimed]:
     """Take at most so many notices in hand: due, of a known learner and course, and none older about the same thing.
 
-    One that was left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it had.
+    What is held for its hour holds up nothing that is newer. One that was left in `sending` for 60 s by this database's
+    clock is taken too, with the Message-ID it had.
     A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
     gets none when none was sent. `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes
     them, empty if it has none.
@@ -157,17 +169,26 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    offering.alternatives, coalesce(offering.sessions, '[]') AS sessions,
                    CASE WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
                              THEN coalesce(appointment.last + 1, 0)
-                        WHEN notice.template = ANY($8) THEN appointment.last + 1 END AS sequence
+                        WHEN notice.template = ANY($8) THEN appointment.last + 1 END AS sequence,
+                   CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN seat.place END AS place_now,
+                   coalesce(contact.login, contact.learner_id::text) AS person,
+                   coalesce(choice.cadence, 'at_once') AS cadence,
+                   quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
+                   seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued') AS concerned,
+                   notice.state = 'held' AND notice.reason = 'digest' AS collected
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
             JOIN courses AS course USING (course_id)
             LEFT JOIN enrolments AS seat ON seat.enrolment_id = notice.about
+            LEFT JOIN preferences AS choice ON choice.person = coalesce(contact.login, contact.learner_id::text)
+                AND choice.category = $9::jsonb ->> notice.template AND choice.channel = notice.channel
+            LEFT JOIN quiet_hours AS quiet ON quiet.person = coalesce(contact.login, contact.learner_id::text)
             CROSS JOIN LATERAL (
                 SELECT max(sequence) AS last FROM notices AS said
                 WHERE said.about = notice.about AND said.sequence IS NOT NULL
             ) AS appointment
-            WHERE notice.state IN ('due', 'deferred', 'sending')
+            WHERE notice.state IN ('due', 'deferred', 'held', 'sending')
               AND notice.due_at <= app_now()
               AND (notice.state <> 'sending' OR notice.sending_since < app_now() - make_interval(secs => $3))
               AND (notice.template <> 'offering_cancelled' OR offering.cancelled
@@ -175,7 +196,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
               AND NOT EXISTS (
                   SELECT FROM notices AS older
                   WHERE older.about = notice.about AND older.id < notice.id
-                    AND older.state IN ('due', 'deferred', 'sending')
+                    AND older.state IN ('due', 'deferred', 'held', 'sending')
+                    AND (older.state <> 'held' OR older.due_at <= app_now())
               )
             ORDER BY notice.due_at, notice.id
             LIMIT $1
@@ -188,11 +210,13 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
             sequence = coalesce(notice.sequence, mine.sequence)
         FROM mine WHERE notice.id = mine.id
         RETURNING notice.id, notice.event_id, notice.learner_id, notice.about, notice.template, notice.channel,
-                  notice.place, notice.place_in_line, notice.facts, notice.expires_at, notice.sealed,
+                  coalesce(mine.place_now, notice.place) AS place, notice.place_in_line, notice.facts,
+                  notice.expires_at, notice.sealed,
                   mine.unwanted OR coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
                   notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
                   mine.may_have_gone, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at,
-                  mine.alternatives, mine.sessions, notice.sequence
+                  mine.alternatives, mine.sessions, notice.sequence, mine.person, app_now() AS now, mine.cadence,
+                  mine.says_when_quiet, mine.quiet_from, mine.quiet_until, mine.concerned, mine.collected
         """,
         most,
         domain,
@@ -202,6 +226,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         float(PATIENCE_S),
         with_method("REQUEST"),
         with_method("CANCEL"),
+        json.dumps(CATEGORY_OF),
     )
     return [_claimed(row) for row in rows]
 
@@ -279,8 +304,8 @@ async def timeline(conn: Connection, ids: Sequence[str]) -> list[dict[str, Any]]
     rows = await conn.fetch(
         """
         SELECT coalesce(sent_at, failed_at, sending_since, created_at) AS at, 'notice ' || state AS what, template,
-               channel, attempts, reason, CASE WHEN state IN ('due', 'deferred') THEN due_at END AS due_at, event_id,
-               about::text AS subject, correlation_id
+               channel, attempts, reason, CASE WHEN state IN ('due', 'deferred', 'held') THEN due_at END AS due_at,
+               event_id, about::text AS subject, correlation_id
         FROM notices
         WHERE event_id = ANY($1) OR about::text = ANY($1) OR correlation_id = ANY($1)
         """,

@@ -2,12 +2,6 @@
 -- The notifier stands still while its tables get their columns, so locks need not be avoided.
 -- squawk-ignore-file require-concurrent-index-creation
 
--- Who may see what is a learner's: a digest of the log-in by which they enrolled. It comes sealed with the contact; none
--- for those who were heard of before this column was there, until they enrol again.
-ALTER TABLE contacts ADD COLUMN IF NOT EXISTS login text;
--- Each request of a person begins with it. Not unique: two learners of one log-in see what is theirs, both.
-CREATE INDEX IF NOT EXISTS contacts_login ON contacts (login) WHERE login IS NOT NULL;
-
 ALTER TABLE notices ADD COLUMN read_at timestamptz;
 -- A person's notices, newest first, and how many of them are unread: asked for at each look of a live feed.
 CREATE INDEX notices_of_learner ON notices (learner_id, id);

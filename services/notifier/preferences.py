@@ -1,0 +1,171 @@
+"""Where a person says over HTTP what to be told of, how often, and when not to be disturbed."""
+
+from collections.abc import Mapping, Sequence
+from datetime import time
+from typing import Annotated, Any, Literal, Self, get_args
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from kit import openapi, tags
+from kit.auth import Signed
+from kit.database import Connection
+from kit.http import Db
+from kit.idempotency import Answer, Repeatable, once
+from kit.tags import IfMatch, IfNoneMatch
+from services.notifier.decisions import Hours
+from services.notifier.kinds import TRANSACTIONAL, Category
+from services.notifier.store import preferences as store
+from services.notifier.store.preferences import Choice, Quiet
+from services.notifier.webhooks import BASE, Settings
+
+PLACE = BASE + "/me/preferences"
+CLOCK = r"^([01]\d|2[0-3]):[0-5]\d$"
+USUAL = "at_once"
+ALWAYS = "is always told at once, by every channel: it concerns your own seat. Leave it out, or send what GET shows"
+
+router = APIRouter(tags=["preferences"])
+
+
+class Channels(BaseModel):
+    """How often, by mail and in the feed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: Literal["at_once", "daily", "weekly", "off"] = "at_once"
+    inapp: Literal["at_once", "off"] = "at_once"
+
+
+class Categories(BaseModel):
+    """What there is to be told of. What is left out is told at once."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seat: Channels = Channels()
+    offer: Channels = Channels()
+    changes: Channels = Channels()
+    reminders: Channels = Channels()
+    news: Channels = Channels()
+    partner: Channels = Channels()
+
+    @field_validator(*TRANSACTIONAL)
+    @classmethod
+    def stays(cls, value: Channels) -> Channels:
+        if value != Channels():
+            raise ValueError(ALWAYS)
+        return value
+
+
+class QuietHours(BaseModel):
+    """From when to when, on Oslo's clock; over midnight when `until` is the earlier."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: Annotated[str, Field(alias="from", pattern=CLOCK, examples=["21:00"])]
+    until: Annotated[str, Field(pattern=CLOCK, examples=["07:00"])]
+
+    @model_validator(mode="after")
+    def ends(self) -> Self:
+        if self.since == self.until:
+            raise ValueError("from and until must differ; for no quiet hours at all send null")
+        return self
+
+
+class Preferences(BaseModel):
+    """All that one has chosen. `quiet_hours` null: never; left out: as usual here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    categories: Categories = Categories()
+    quiet_hours: QuietHours | None = None
+    always: Annotated[list[str], Field(description="categories that cannot be turned off; ignored when sent")] = []
+
+
+class PreferencesShown(BaseModel):
+    """What is told, how often, by which channel; `always` are the categories that cannot be turned off."""
+
+    categories: Categories
+    quiet_hours: QuietHours | None
+    always: list[Category]
+
+
+def shown(chosen: Sequence[Choice], quiet: Quiet | None, usual: Hours | None) -> PreferencesShown:
+    """Choices as they are shown, with the usual where nothing was chosen."""
+    table: dict[str, dict[str, Any]] = {category: {} for category in get_args(Category)}
+    for one in chosen:
+        table[one.category][one.channel] = one.cadence
+    hours = usual if quiet is None else hours_of(quiet)
+    return PreferencesShown(
+        categories=Categories.model_validate(table),
+        quiet_hours=None
+        if hours is None
+        else QuietHours.model_validate({"from": _clock(hours[0]), "until": _clock(hours[1])}),
+        always=list(TRANSACTIONAL),
+    )
+
+
+def hours_of(quiet: Quiet) -> Hours | None:
+    """Quiet hours as decisions are made by them."""
+    if quiet.quiet_from is None or quiet.quiet_until is None:
+        return None
+    return quiet.quiet_from, quiet.quiet_until
+
+
+def _clock(at: time) -> str:
+    return at.strftime("%H:%M")
+
+
+def chosen(categories: Categories) -> list[Choice]:
+    """What is not as usual."""
+    table: Mapping[str, Mapping[str, str]] = categories.model_dump()
+    return [
+        Choice(category, channel, cadence)
+        for category, channels in table.items()
+        for channel, cadence in channels.items()
+        if cadence != USUAL
+    ]
+
+
+async def _here(conn: Connection, who: str, usual: Hours | None) -> bytes:
+    found = shown(await store.choices(conn, who), await store.quiet(conn, who), usual)
+    return found.model_dump_json(by_alias=True).encode()
+
+
+@router.get(
+    PLACE,
+    response_model=PreferencesShown,
+    responses={304: {"description": "It is as `If-None-Match` says."}},
+)
+async def read_preferences(
+    caller: Signed, database: Db, settings: Settings, if_none_match: IfNoneMatch = None
+) -> Response:
+    """What one is told, how often, and when one is not disturbed."""
+    async with database.reading() as conn:
+        body = await _here(conn, caller.key, settings.quiet)
+    return tags.unless_known(body, if_none_match, "private, no-cache")
+
+
+@router.put(PLACE, response_model=PreferencesShown, responses=openapi.problems(409, 412))
+async def write_preferences(
+    body: Preferences, caller: Signed, database: Db, asked: Repeatable, settings: Settings, if_match: IfMatch = None
+) -> Response:
+    """Choose anew, as a whole: what is left out is as usual again. Seats and offers are always told."""
+    who = caller.key
+    quiet = None
+    if "quiet_hours" in body.model_fields_set:
+        hours = body.quiet_hours
+        quiet = Quiet(None, None) if hours is None else Quiet(*map(time.fromisoformat, (hours.since, hours.until)))
+
+    async def work(conn: Connection) -> Response:
+        async def effect() -> Answer:
+            await store.lock(conn, who)
+            tags.must_match(if_match, tags.tag(await _here(conn, who, settings.quiet)))
+            await store.forget(conn, who)
+            await store.keep(conn, who, chosen(body.categories))
+            await store.keep_quiet(conn, who, quiet)
+            kept = await _here(conn, who, settings.quiet)
+            return Answer(PreferencesShown.model_validate_json(kept), 200, {"etag": tags.tag(kept)})
+
+        return await once(conn, asked, effect)
+
+    return await database.run(work)
