@@ -172,6 +172,14 @@ class World:
 
         await until(done)
 
+    async def no_more_open(self) -> None:
+        """Wait until every notice has gone or never will."""
+
+        async def done() -> bool:
+            return not {"due", "held", "sending", "deferred"} & (await self.states()).keys()
+
+        await until(done)
+
     @asynccontextmanager
     async def sending(self, *senders: Sender) -> AsyncIterator[None]:
         self.here.stopping.clear()

@@ -42,10 +42,10 @@ class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
     `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
-    expired. `alternatives` are those of a cancelled offering. `sequence` is the version of the appointment that goes
-    with it, none where none does. `person` and what follows is what `decisions` decides by: whose choices they are, the
-    database's time, the choice for this category and channel, quiet hours where the person has said something of them,
-    and whether the enrolment is still a live one.
+    expired, or what it reminds of is nothing for its learner any more. `alternatives` are those of a cancelled
+    offering. `sequence` is the version of the appointment that goes with it, none where none does. `person` and what
+    follows is what `decisions` decides by: whose choices they are, the database's time, the choice for this category
+    and channel, quiet hours where the person has said something of them, and whether the enrolment is still a live one.
     """
 
     id: UUID
@@ -161,6 +161,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         """
         WITH mine AS (
             SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
+                   notice.template = 'reminder' AND (offering.cancelled OR seat.state IS DISTINCT FROM 'associated')
+                       AS unwanted,
                    contact.email, contact.name, contact.language, course.title, offering.starts_at, offering.ends_at,
                    offering.alternatives, coalesce(offering.sessions, '[]') AS sessions,
                    CASE WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
@@ -208,7 +210,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         RETURNING notice.id, notice.event_id, notice.learner_id, notice.about, notice.template, notice.channel,
                   coalesce(mine.place_now, notice.place) AS place, notice.place_in_line, notice.facts,
                   notice.expires_at, notice.sealed,
-                  coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
+                  mine.unwanted OR coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
                   notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
                   mine.may_have_gone, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at,
                   mine.alternatives, mine.sessions, notice.sequence, mine.person, app_now() AS now, mine.cadence,
