@@ -265,14 +265,16 @@ async def test_a_partner_of_before_there_was_a_listener_gets_its_log_in_by_a_new
 
 
 async def test_a_partner_reads_its_feed_in_a_group_of_its_own_and_nobody_elses(doors: Doors) -> None:
-    mine, theirs = doors.names["a"], doors.names["b"]
-    who = await doors.let_in(slug())
-    for name, group in ((mine, f"{mine}.feed"), (theirs, f"{theirs}.feed")):
+    mine, theirs = slug(), slug()
+    logged_in = {name: await doors.let_in(name) for name in (mine, theirs)}
+    for name in logged_in:
         await doors.feed(name)
-        reader = doors.clients["a" if name == mine else "b"]
-        await strangers.read(reader, partner_feed(name).name, group)
+        await strangers.read(logged_in[name], partner_feed(name).name, f"{name}.site")
+    for group in (None, f"{theirs}.site", f"{mine}.site"):
         with pytest.raises(DENIED):
-            await strangers.read(who, partner_feed(name).name, group)
+            await strangers.read(logged_in[theirs], partner_feed(mine).name, group)
+    with pytest.raises(GroupAuthorizationFailedError):
+        await strangers.read(logged_in[mine], partner_feed(mine).name, f"{theirs}.site")
 
 
 @pytest.mark.parametrize("in_file", [True, False])

@@ -1,5 +1,6 @@
 """A partner that would rather read a topic than serve a webhook: the same words, on its own feed, each said once."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -137,6 +138,27 @@ async def test_an_event_heard_again_is_not_said_again(world: Calling) -> None:
     partner, event_id = await on(world), uuid.uuid4()
     for _ in range(2):
         await world.happens(world.created(partner=partner), event_id=event_id)
+    assert [row["event_id"] for row in await rows(world, partner)] == [event_id]
+
+
+async def test_two_who_say_the_same_at_once_say_it_once(world: Calling) -> None:
+    """The second waits for the first, and sees then what that has said."""
+    partner, event_id = await on(world), uuid.uuid4()
+    event = world.created(partner=partner)
+    received = [partners.listeners.read(record) for record in world.records([event], event_id)]
+
+    async def waits() -> bool:
+        return bool(
+            await world.rows(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
+
+    async with world.here.database.reading() as conn, conn.transaction():
+        await partners.listeners.tell(conn, received)
+        second = asyncio.create_task(world.happens(event, event_id=event_id))
+        await until(waits)
+    await second
     assert [row["event_id"] for row in await rows(world, partner)] == [event_id]
 
 
