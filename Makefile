@@ -41,6 +41,7 @@ bench: install ## measure delivery, seats, search, notices, and partners beside 
 	@.venv/bin/python -m tests.bench.web
 	@.venv/bin/python -m tests.bench.search
 	@.venv/bin/python -m tests.bench.notices
+	@.venv/bin/python -m tests.bench.whole
 	@.venv/bin/python -m tests.bench.isolation
 
 contracts: install ## write schemas, tables and HTTP documents anew from the classes and the services' routes
