@@ -7,12 +7,12 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 
 from contracts.envelope import STRUCTURED, Envelope, Event
 from contracts.registry import EVENTS
-from contracts.topics import TOPICS, Topic, partner_courses
+from contracts.topics import TOPICS, Topic, partner_courses, partner_feed
 
 Json = dict[str, Any]
 
-# Every partner's topic in one: `{partner}` stands for the slug, in the topic table as in the address of the channel.
-ALL_TOPICS = (*TOPICS, partner_courses("{partner}"))
+# Every partner's topics in one: `{partner}` stands for the slug, in the topic table as in the address of the channel.
+ALL_TOPICS = (*TOPICS, partner_courses("{partner}"), partner_feed("{partner}"))
 PARKED = "parked"
 _BINDING = "0.5.0"  # of the AsyncAPI Kafka bindings
 _READ: JsonSchemaMode = "validation"  # what a reader needs: a field with a default may be absent
@@ -62,8 +62,8 @@ def said_on(topic: Topic) -> list[type[Event]]:
 
 
 def said_by(topic: Topic) -> str:
-    """Who writes: a topic's owner makes the topic, and only a partner's topic is written by somebody else."""
-    return "partners" if topic.name.startswith("partners.") else topic.owner
+    """Who writes: a topic's owner makes the topic, and only where strangers speak it is written by somebody else."""
+    return "partners" if topic.foreign else topic.owner
 
 
 def _id(topic: Topic) -> str:
@@ -71,13 +71,17 @@ def _id(topic: Topic) -> str:
 
 
 def _message_names(topic: Topic) -> list[str]:
-    return [event.spec.type for event in said_on(topic)] or [PARKED]
+    again = [event for event in EVENTS if event.spec.topic in topic.repeats]
+    return [event.spec.type for event in [*said_on(topic), *again]] or [PARKED]
 
 
 def _channel(topic: Topic) -> Json:
+    again = (
+        f" Says again what is said on {' and '.join(topic.repeats)}, without what is sealed." if topic.repeats else ""
+    )
     channel: Json = {
         "address": topic.name,
-        "description": f"Key: {topic.key}. Written by {said_by(topic)}, read by {', '.join(topic.readers)}.",
+        "description": f"Key: {topic.key}. Written by {said_by(topic)}, read by {', '.join(topic.readers)}.{again}",
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _message_names(topic)},
         "bindings": {"kafka": _kafka(topic)},
     }

@@ -22,6 +22,7 @@ class Topic:
     compacted: bool = False
     batch_bytes: int = MAX_BATCH_BYTES
     foreign: bool = False  # strangers write here, with programs and clocks of their own
+    repeats: tuple[str, ...] = ()  # the topics whose events are said again here
 
     @property
     def settings(self) -> dict[str, str]:
@@ -48,6 +49,17 @@ def partner_courses(partner: str) -> Topic:
     """What one partner says of its courses. Only that partner writes here; the topic's name says who speaks."""
     name, key = f"partners.{partner}.courses", "the partner's course code"
     return Topic(name, "catalogue", key, ("catalogue",), partitions=4, foreign=True)
+
+
+# What partners are told of. Never enrolment.contacts: who somebody is, is not told there.
+TOLD_TO_PARTNERS = ("catalogue.courses", "enrolment.enrolments")
+
+
+def partner_feed(partner: str) -> Topic:
+    """What happens to one partner's courses, for it alone to read. The notifier makes it when the partner asks."""
+    return Topic(
+        f"partners.{partner}.feed", "notifier", "course_id", ("partners",), partitions=4, repeats=TOLD_TO_PARTNERS
+    )
 
 
 PARTNER_COURSES = r"^partners\.[a-z0-9-]+\.courses$"

@@ -63,14 +63,22 @@ async def give(
     broker together. Safe to run again: there is one password a user, and the one before it lets nobody in from now
     on. The password comes last, so that whoever can log in has its limits. Raises AccessError.
     """
+    allowing = [_allowing(user, right) for right in rights]
+    await _ask(bootstrap, [*allowing, AlterQuotas(user, bytes_per_s), AlterScram(user, password)])
+
+
+async def allow(bootstrap: str, rights: Mapping[str, Sequence[Right]]) -> None:
+    """Let users (name -> rights) do this too, with the password that they have. Raises AccessError."""
+    await _ask(bootstrap, [_allowing(user, right) for user, theirs in rights.items() for right in theirs])
+
+
+async def _ask(bootstrap: str, requests: Sequence[Any]) -> None:
     client = AIOKafkaClient(bootstrap_servers=bootstrap)
     try:
         async with asyncio.timeout(GIVING_S):
             await client.bootstrap()
-            for right in rights:
-                await _send(client, _allowing(user, right))
-            await _send(client, AlterQuotas(user, bytes_per_s))
-            await _send(client, AlterScram(user, password))
+            for request in requests:
+                await _send(client, request)
     except (KafkaError, OSError, TimeoutError) as error:
         told = f"Kafka at {bootstrap} does not answer ({type(error).__name__}): start it, then run this again"
         raise AccessError(told) from error

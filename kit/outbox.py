@@ -4,6 +4,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -31,6 +32,19 @@ INSERT INTO outbox (event_id, aggregate, epoch, seq, topic, key, headers, payloa
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::bytea[], $7::json[],
                      $8::bytea[], $9::text[], $10::text[])
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """An event of another service as it is said again on `topic`: under the id that it has, in these bytes."""
+
+    event_id: UUID
+    topic: str
+    key: bytes
+    payload: bytes
+    subject: str | None = None
+    correlation_id: str | None = None
+
 
 Row = tuple[UUID, str, int, int, str, bytes | None, str | None, bytes, str | None, str | None]
 
@@ -107,6 +121,29 @@ async def add_copy(
         trail.here().correlation_id,
     )
     await conn.execute(_WRITE, *([field] for field in row))
+
+
+async def pass_on(conn: Connection, copies: Sequence[Copy]) -> None:
+    """Say events of other services again, in this order, with the caller's transaction; each topic is an aggregate."""
+    if not copies:
+        return
+    numbers, _ = await _number(conn, [f"copy/{one.topic}" for one in copies])
+    rows: list[Row] = [
+        (
+            one.event_id,
+            f"copy/{one.topic}",
+            epoch,
+            seq,
+            one.topic,
+            one.key,
+            None,
+            one.payload,
+            one.subject,
+            one.correlation_id,
+        )
+        for one, (epoch, seq) in zip(copies, numbers, strict=True)
+    ]
+    await conn.execute(_WRITE, *zip(*rows, strict=True))
 
 
 async def _number(conn: Connection, aggregates: Sequence[str]) -> tuple[list[tuple[int, int]], datetime]:

@@ -59,5 +59,8 @@ async def _admin(bootstrap: str) -> AIOKafkaAdminClient:
             if time.monotonic() > deadline:
                 raise TopicsError(f"no Kafka broker answers at {bootstrap}: start it, then run this again") from error
             await asyncio.sleep(0.5)
+        except BaseException:  # given up on by a caller who does not wait so long
+            await admin.close()
+            raise
         else:
             return admin

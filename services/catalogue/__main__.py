@@ -121,6 +121,7 @@ def operators(app: cyclopts.App) -> None:
         """Let in and change providers as a file says; what it did is shown, with the keys of those let in, this once.
 
         Run again, it changes nothing. Who is not in the file stays as he is: nobody is taken out or suspended by it.
+        Each who has joined may do at Kafka what partners may by now; the password there stays.
 
         Example: partners sync deploy/partners.toml --dry-run
         """
@@ -261,6 +262,7 @@ async def synced(settings: CatalogueSettings, wanted: list[Member], dry_run: boo
                 if new:
                     await topics.declare(settings.kafka_bootstrap, new)  # an empty topic harms nobody
                 await members.bring_about(conn, settings, wanted, steps)
+                await logins.allow(settings, [*(one.slug for one in steps if one.outcome != "added"), *absent])
         return steps, absent
     finally:
         await conn.close()

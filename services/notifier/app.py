@@ -15,6 +15,7 @@ from services.notifier import (
     digests,
     events,
     feed,
+    partner_feed,
     partners,
     preferences,
     reminders,
@@ -32,6 +33,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"notice_id", "template", "webhook_id", "delivery_id"})  # which notice, never whose
 ROUTERS: tuple[APIRouter, ...] = (
     webhooks.router,
+    partner_feed.router,
     preferences.router,
     unsubscribe.router,
     feed.router,

@@ -60,3 +60,13 @@ FROM (
     FROM webhook_deliveries AS one JOIN webhooks AS webhook ON webhook.id = one.webhook_id
     WHERE one.state = 'sending' AND webhook.state = 'on' AND webhook.rests_until < app_now() - interval '2 minutes'
 ) AS in_hand;
+
+-- V13: each event of the last 13 days is on a partner's feed once, and was heard
+SELECT count(*) AS looked, count(*) FILTER (WHERE times > 1 OR NOT heard) AS wrong,
+       min(event_id::text) FILTER (WHERE times > 1 OR NOT heard) AS example
+FROM (
+    SELECT o.event_id, count(*) AS times, bool_or(i.event_id IS NOT NULL) AS heard
+    FROM outbox o
+    LEFT JOIN inbox i ON i.consumer = 'notifier.webhooks' AND i.event_id = o.event_id::text
+    WHERE o.topic LIKE 'partners.%' AND o.created_at > app_now() - interval '13 days' GROUP BY o.topic, o.event_id
+) AS said;

@@ -6,16 +6,17 @@ from typing import Any, cast
 
 from contracts.envelope import Envelope
 from contracts.registry import EVENTS
+from contracts.topics import TOLD_TO_PARTNERS
 from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received
 from kit.trail import here
-from services.notifier.store import webhooks
+from services.notifier.channels import kafka
+from services.notifier.store import partner_feeds, webhooks
 from services.notifier.store.webhooks import Told
 
-TOPICS = ("catalogue.courses", "enrolment.enrolments")  # never enrolment.contacts: who somebody is, is not told here
-TELLS = tuple(event for event in EVENTS if event.spec.topic in TOPICS)
+TELLS = tuple(event for event in EVENTS if event.spec.topic in TOLD_TO_PARTNERS)
 TYPES = {event.spec.type: event.__name__ for event in TELLS}
 LEFT_OUT = {"causationid", "traceparent"}
 SEALED = "sealed"  # the links of an offer act for the learner
@@ -25,21 +26,22 @@ listeners = Listeners()
 
 def consumer() -> Consumer:
     """One of its own: a fault in what partners are told must not hold back a learner's mail."""
-    return Consumer("webhooks", listeners, topics=TOPICS)
+    return Consumer("webhooks", listeners, topics=TOLD_TO_PARTNERS)
 
 
 @listeners.on(*TELLS)
 async def owe(conn: Connection, received: Sequence[Received]) -> None:
-    """Owe each event to its partner's webhooks."""
-    wanted = await webhooks.listening(conn, sorted({_partner(one) for one in received}))
-    if not wanted:
-        return
+    """Owe each event to its partner's webhooks, and say it on its partner's feed."""
+    concerned = sorted({_partner(one) for one in received})
+    called = await webhooks.listening(conn, concerned)
+    read = await partner_feeds.reading(conn, concerned)
     told = []
     for one in received:
-        if _partner(one) in wanted:
+        if _partner(one) in called | read:
             with tracing.hearing(one.trail, one.envelope.type):
                 told.append(_told(one))
-    await webhooks.owe(conn, told)
+    await webhooks.owe(conn, [one for one in told if one.partner in called])
+    await kafka.deliver(conn, [one for one in told if one.partner in read])
 
 
 def _partner(one: Received) -> str:
@@ -55,6 +57,8 @@ def _told(one: Received) -> Told:
         name=TYPES[one.envelope.type],
         key=one.envelope.partitionkey or str(one.envelope.subject),
         body=body(one.envelope),
+        course_id=str(cast(Any, one.event).course_id),
+        subject=one.envelope.subject,
         correlation_id=path.correlation_id,
         traceparent=path.traceparent,
     )

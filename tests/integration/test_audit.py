@@ -16,6 +16,7 @@ pytestmark = pytest.mark.anyio
 
 SERVICES = ("catalogue", "enrolment", "notifier")
 A, B, C, D = (f"'{uuid.UUID(int=n)}'" for n in range(1, 5))
+ON_FEEDS = "SELECT event_id::text FROM outbox WHERE topic LIKE 'partners.%'"
 LATE = "now() - interval '5 minutes'"
 
 
@@ -69,6 +70,8 @@ WHOLE = {
             ({A}, 'e1', 't', 'k', '', 'delivered', 1, 204, now(), now()),
             ({A}, 'e2', 't', 'k', '', 'sending', 1, NULL, NULL, now());
         INSERT INTO inbox (consumer, event_id) VALUES ('notifier.webhooks', 'e1'), ('notifier.webhooks', 'e2');
+        {said(C, "CourseCreated", topic="partners.p.feed")};
+        INSERT INTO inbox (consumer, event_id) SELECT 'notifier.webhooks', one FROM ({ON_FEEDS}) AS feed (one);
     """,
 }
 EVERYWHERE = f"""
@@ -129,6 +132,7 @@ BREACHES = [
     ("notifier", "what became of each notice", f"DELETE FROM outbox WHERE subject = {A}"),
     ("notifier", "for an event that was heard", "DELETE FROM inbox WHERE event_id = 'e1'"),
     ("notifier", "owed to a webhook once", "DELETE FROM inbox WHERE event_id = 'e1'"),
+    ("notifier", "on a partner's feed", f"DELETE FROM inbox WHERE event_id IN ({ON_FEEDS})"),
     ("notifier", "what a webhook has taken", "UPDATE webhook_deliveries SET status_code = 302"),
     ("notifier", "no call of a webhook", f"UPDATE webhook_deliveries SET sending_since = {LATE}"),
 ]

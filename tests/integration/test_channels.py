@@ -5,6 +5,7 @@ A new file in `channels/` needs a rig here: the far side of it, which can be tol
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,14 +20,16 @@ from pydantic import SecretStr
 from kit import logs
 from services.notifier import channels
 from services.notifier.app import LOG_FIELDS
-from services.notifier.channels import CHANNELS, webhook
+from services.notifier.channels import CHANNELS, kafka, webhook
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.channels.failing import Failing
 from services.notifier.channels.webhook import Call, Webhook, new_secret
 from services.notifier.settings import NotifierSettings
+from services.notifier.store.webhooks import Told
 from services.notifier.webhooks import guard_of
 from tests import web
 from tests.calling import listening_hooks, silence
+from tests.delivery import Servers, running
 from tests.notifying import PRIVATE, mail_server
 
 pytestmark = pytest.mark.anyio
@@ -144,16 +147,49 @@ async def failing_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
-RIGS = {"email": email_rig, "webhook": webhook_rig, "log": log_rig, "failing": failing_rig}
+async def kafka_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch, servers: Servers) -> Rig:
+    """What takes a message is the outbox, in the caller's transaction: it is the relay that waits for the broker."""
+    here = await stack.enter_async_context(running(await servers.database(), "notifier"))
+    taken: list[int] = []
+
+    async def deliver() -> Outcome:
+        body = b'{"a": "Canary words"}'
+        told = Told(str(uuid.uuid4()), "canary-partner", "a.type", "Type", "key", body, course_id="canary-path")
+
+        async def work(conn: Any) -> int:
+            await kafka.deliver(conn, [told])
+            return int(await conn.fetchval("SELECT count(*) FROM outbox"))
+
+        taken.append(await here.database.run(work))
+        return "taken"
+
+    async def close() -> None:  # it keeps nothing
+        return None
+
+    return Rig(deliver, close, lambda: max(taken, default=0))
+
+
+RIGS: dict[str, Callable[..., Awaitable[Rig]]] = {
+    "email": email_rig,
+    "webhook": webhook_rig,
+    "kafka": kafka_rig,
+    "log": log_rig,
+    "failing": failing_rig,
+}
+NEEDS = {"kafka": ("servers",)}
 TAKING = [name for name in RIGS if name != "failing"]
 REFUSED = [(name, word) for name in ("email", "webhook", "failing") for word in ("later", "never")]
 CUT_OFF = [(name, word) for name in ("email", "webhook") for word in ("silence", "gone")]
 
 
 @pytest.fixture
-async def rigged(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[str], Awaitable[Rig]]]:
+async def rigged(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[Callable[[str], Awaitable[Rig]]]:
     async with AsyncExitStack() as stack:
-        yield lambda name: RIGS[name](stack, monkeypatch)
+        yield lambda name: RIGS[name](
+            stack, monkeypatch, *(request.getfixturevalue(one) for one in NEEDS.get(name, ()))
+        )
 
 
 def test_every_channel_has_a_rig() -> None:

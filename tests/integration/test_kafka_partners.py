@@ -19,7 +19,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from contracts.topics import SERVICES, TOPICS, partner_courses
+from contracts.topics import SERVICES, TOPICS, partner_courses, partner_feed
 from deploy.local.kafka import PARTNERS
 from deploy.local.stack import Stack
 from kit import access, migrations, topics
@@ -29,6 +29,7 @@ from services.catalogue import __main__ as catalogue
 from services.catalogue import logins
 from services.catalogue.app import MIGRATIONS
 from services.catalogue.domain import Rule
+from services.catalogue.members import Member
 from services.catalogue.settings import CatalogueSettings
 from tests import strangers, web
 from tests.delivery import Servers, until
@@ -56,11 +57,16 @@ MATRIX: list[tuple[Callable[[Client, str], Awaitable[None]], str, bool, bool, bo
     (strangers.read, "catalogue.courses", True, True, True),
     (strangers.read, "partners.{a}.courses", False, False, True),
     (strangers.read, "partners.{b}.courses", False, False, True),
+    (strangers.write, "partners.{a}.feed", False, False, True),
+    (strangers.read, "partners.{a}.feed", True, False, True),
+    (strangers.read, "partners.{b}.feed", False, True, True),
     (strangers.read, "catalogue.partners", False, False, True),
     (strangers.read, "enrolment.contacts", False, False, True),
     (strangers.see, "catalogue.courses", True, True, True),
     (strangers.see, "partners.{a}.courses", True, False, True),
     (strangers.see, "partners.{b}.courses", False, True, True),
+    (strangers.see, "partners.{a}.feed", True, False, True),
+    (strangers.see, "partners.{b}.feed", False, True, True),
     (strangers.see, "enrolment.contacts", False, False, True),
     (strangers.see, "catalogue.parked", False, False, True),
     (strangers.join, "{a}.site", True, False, True),
@@ -71,10 +77,12 @@ MATRIX: list[tuple[Callable[[Client, str], Awaitable[None]], str, bool, bool, bo
     (strangers.look_up, "{b}.site", False, True, True),
     (strangers.make, "partners.{a}.more", False, False, True),
     (strangers.configure, "partners.{a}.courses", False, False, True),
+    (strangers.configure, "partners.{a}.feed", False, False, True),
     (strangers.configure, "catalogue.courses", False, False, True),
     (strangers.raise_limit, "partner-{b}", False, False, True),
     (strangers.take_a_right, "partners.{b}.courses", False, False, True),
     (strangers.delete, "partners.{a}.more", False, False, True),
+    (strangers.delete, "partners.{a}.feed", False, False, True),
     (strangers.delete, "partners.{a}.courses", False, False, True),
     (strangers.change_password, "partner-{a}", False, False, True),
 ]
@@ -111,6 +119,11 @@ class Doors:
         await until(lambda: lets_in(client(kafka)))
         return client(kafka)
 
+    async def feed(self, name: str) -> None:
+        """A partner's feed with something to read, as the notifier makes and writes it."""
+        await topics.declare(self.inner, [partner_feed(name)])
+        await strangers.write(self.clients["operator"], partner_feed(name).name)
+
 
 def slug() -> str:
     return f"p-{uuid.uuid4().hex[:12]}"
@@ -143,6 +156,7 @@ async def furnish(doors: Doors) -> None:
         await strangers.write(doors.clients["operator"], topic)  # there is something to read
     for letter, name in doors.names.items():
         doors.clients[letter] = await doors.let_in(name)
+        await doors.feed(name)
 
 
 @pytest.mark.parametrize(("attempt", "where", "who", "may"), CASES)
@@ -248,6 +262,53 @@ async def test_a_partner_of_before_there_was_a_listener_gets_its_log_in_by_a_new
     again = await catalogue.rotate(settings, name, False)
     await until(lambda: lets_in(client(again["kafka"])))
     await strangers.write(client(again["kafka"]), partner_courses(name).name)
+
+
+async def test_a_partner_reads_its_feed_in_a_group_of_its_own_and_nobody_elses(doors: Doors) -> None:
+    mine, theirs = slug(), slug()
+    logged_in = {name: await doors.let_in(name) for name in (mine, theirs)}
+    for name in logged_in:
+        await doors.feed(name)
+        await strangers.read(logged_in[name], partner_feed(name).name, f"{name}.site")
+    for group in (None, f"{theirs}.site", f"{mine}.site"):
+        with pytest.raises(DENIED):
+            await strangers.read(logged_in[theirs], partner_feed(mine).name, group)
+    with pytest.raises(GroupAuthorizationFailedError):
+        await strangers.read(logged_in[mine], partner_feed(mine).name, f"{theirs}.site")
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+async def test_a_partner_of_before_there_were_feeds_may_read_its_own_after_a_sync_with_the_password_that_it_has(
+    servers: Servers, doors: Doors, monkeypatch: pytest.MonkeyPatch, in_file: bool
+) -> None:
+    settings = doors.settings(await database(servers))
+    name, other = slug(), slug()
+    feed = partner_feed(name).name
+    with monkeypatch.context() as before:
+        rights = logins.rights
+        before.setattr(logins, "rights", lambda slug: [one for one in rights(slug) if not one.name.endswith(".feed")])
+        who = client((await catalogue.add(settings, name, "Gammel", None, ["online"]))["kafka"])
+    await catalogue.add(settings, other, "Ny", None, ["online"])
+    await until(lambda: lets_in(who))
+    await doors.feed(name)
+    with pytest.raises(TopicAuthorizationFailedError):
+        await strangers.see(who, feed)
+    members = [Member(name, "Gammel", None, ("online",))] if in_file else [Member(other, "Ny", None, ("online",))]
+    await catalogue.synced(settings, members, True)
+    with pytest.raises(TopicAuthorizationFailedError):
+        await strangers.see(who, feed)
+    steps, _ = await catalogue.synced(settings, members, False)
+    assert [one.outcome for one in steps] == ["unchanged"]
+
+    async def sees() -> bool:
+        try:
+            await strangers.see(who, feed)
+        except TopicAuthorizationFailedError:
+            return False
+        return True
+
+    await until(sees)
+    await strangers.read(who, feed, f"{name}.feed")
 
 
 async def test_a_broker_that_is_away_leaves_everything_as_it_was(servers: Servers, doors: Doors) -> None:

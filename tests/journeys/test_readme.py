@@ -68,9 +68,10 @@ async def test_the_partners_of_the_demonstration_data_are_in_step_with_their_fil
 
 
 async def test_a_partner_joins_and_publishes_three_ways(stack: Stack) -> None:
-    first, file, _ = answers(await typed(stack, f"API={USUAL}/api", commands("Join as a partner")))
+    first, file, feed, _ = answers(await typed(stack, f"API={USUAL}/api", commands("Join as a partner")))
     assert first["version"] == 1
     assert (file["created"], file["changed"]) == (2, 0)
+    assert (feed["on"], feed["topic"]) == (True, "partners.nesna.feed")
     async with httpx2.AsyncClient(base_url=stack.places.gateway, timeout=20) as http:
         key = bearer(await Web(stack.places, http).token("nesna", "nesna"))
 

@@ -18,7 +18,7 @@ Row = Any
 
 @dataclass(frozen=True)
 class Told:
-    """One event as partners are told of it. `body` is what is sent."""
+    """One event as partners are told of it. `body` is what is sent; the feed goes by `course_id`."""
 
     event_id: str
     partner: str
@@ -28,6 +28,8 @@ class Told:
     body: bytes = field(repr=False)
     correlation_id: str | None = None
     traceparent: str | None = None
+    course_id: str = ""
+    subject: str | None = None
 
 
 async def now(conn: Connection) -> datetime:
