@@ -17,12 +17,13 @@ from kit.database import Connection, Unknown, is_away
 from kit.groupcommit import GroupCommit
 from kit.running import Running
 from kit.trail import Trail, following
-from services.notifier import appointments, decisions, letters, offers, unsubscribe
+from services.notifier import appointments, bounces, decisions, letters, offers, unsubscribe
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.decisions import Decision, Hold, Suppress
 from services.notifier.kinds import KINDS, TRANSACTIONAL
 from services.notifier.settings import NotifierSettings, sender
+from services.notifier.store import bounces as bounce_store
 from services.notifier.store import holding, outgoing
 from services.notifier.store.outgoing import Claimed
 from services.notifier.tokens import Link
@@ -34,6 +35,7 @@ T = TypeVar("T")
 # The answer to COMMIT was lost, or somebody holds a lock for long: asked again, it will be known or done.
 WAITED_OUT = (Unknown, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 
+EMAIL = "email"  # the channel whose addresses bounce
 IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the database
 AWAY_S = 1.0  # between questions to a database that does not answer
 FIRST_DELAY_S = 2.0
@@ -53,6 +55,7 @@ class Sender:
         self._channels = channels
         self._templates = letters.environment()
         self._sender = sender(settings.mail_from)
+        self._key = settings.contact_private_key.get_secret_value()
         self._turns = asyncio.Semaphore(settings.sender_connections)
         self._put_back_at = -SLOW_S
         self._sent: GroupCommit[tuple[Claimed, Trail], None]
@@ -99,8 +102,15 @@ class Sender:
 
     async def _claim(self, running: Running, most: int) -> list[Claimed] | None:
         """What is due now. None when the database is away, or took them for us and could not say so."""
-        name = self._settings.instance
-        return await self._ask(running, lambda conn: outgoing.claim(conn, most, self._sender.domain, name))
+        return await self._ask(running, lambda conn: self._taken(conn, most))
+
+    async def _taken(self, conn: Connection, most: int) -> list[Claimed]:
+        claimed = await outgoing.claim(conn, most, self._sender.domain, self._settings.instance)
+        known = {one.id: bounces.digests(self._key, one.email) for one in claimed if one.channel == EMAIL}
+        if not known:
+            return claimed
+        bad = await bounce_store.among(conn, [digest for each in known.values() for digest in each])
+        return [replace(one, bounced=not bad.isdisjoint(known.get(one.id, ()))) for one in claimed] if bad else claimed
 
     async def _ask(self, running: Running, work: Callable[[Connection], Awaitable[T]]) -> T | None:
         """What the database answers, in one transaction; none, a second later, when it is away or its answer is."""
@@ -133,9 +143,9 @@ class Sender:
             try:
                 await self._deliver(channel, notice)
             except Never as no:
-                reason = no.reason
-                await self._note(lambda: running.database.run(lambda conn: _failed(conn, notice, reason), "worker"))
-                log.warning("notice_failed", **_about(notice), reason=reason)
+                never = functools.partial(self._never, notice=notice, no=no)
+                await self._note(lambda: running.database.run(never, "worker"))
+                log.warning("notice_failed", **_about(notice), reason=no.reason)
             except Later as no:
                 await self._later(running, notice, no.reason)
             except Exception as error:  # a fault of ours: a mended version sends it
@@ -169,8 +179,7 @@ class Sender:
             raise Never("too_late")
         links = None
         if notice.sealed is not None:
-            key = self._settings.contact_private_key.get_secret_value()
-            links = offers.opened(key, self._settings.public_url, notice.sealed)
+            links = offers.opened(self._key, self._settings.public_url, notice.sealed)
         letter = letters.letter(self._templates, notice, links, self._stopping_link(notice))
         if notice.sequence is not None:
             letter = replace(letter, appointment=appointments.appointment(notice, letter, self._sender))
@@ -183,6 +192,11 @@ class Sender:
             return None
         link = Link(notice.person, (category,), notice.sending_since + unsubscribe.LASTS)
         return unsubscribe.address(self._settings, link)
+
+    async def _never(self, conn: Connection, notice: Claimed, no: Never) -> None:
+        """Note that it is not sent, and what the refusal says of its address."""
+        if await _failed(conn, notice, no.reason) and no.status is not None:
+            await bounces.note(conn, notice, no.status, self._key)
 
     async def _later(self, running: Running, notice: Claimed, reason: str) -> None:
         pause_s = delay_s(notice.attempt)
@@ -226,6 +240,7 @@ def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
         soonest=decisions.soonest(notice.template, notice.facts, notice.starts_at, now),
         first=notice.attempt == 1,
         collected=notice.collected,
+        bounced=notice.bounced,
     )
     return decisions.decide(due, now)
 
@@ -238,9 +253,11 @@ async def _note_sent(conn: Connection, sent: Sequence[tuple[Claimed, Trail]]) ->
     return [None] * len(sent)
 
 
-async def _failed(conn: Connection, notice: Claimed, reason: str) -> None:
-    if await outgoing.mark_failed(conn, notice, reason):
+async def _failed(conn: Connection, notice: Claimed, reason: str) -> bool:
+    failed = await outgoing.mark_failed(conn, notice, reason)
+    if failed:
         await outbox.add(conn, NoticeFailed.model_validate({**_named(notice), "reason": reason}))
+    return failed
 
 
 def _about(notice: Claimed) -> dict[str, object]:

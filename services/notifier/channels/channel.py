@@ -47,11 +47,15 @@ class Later(Exception):
 
 
 class Never(Exception):
-    """This letter will not be taken however often it is tried. `reason` is a code."""
+    """This letter will not be taken however often it is tried. `reason` is a code.
 
-    def __init__(self, reason: str) -> None:
+    `status` is why its address was refused, as `bounces` reads it; none when something else was.
+    """
+
+    def __init__(self, reason: str, status: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.status = status
 
 
 class Channel(Protocol):

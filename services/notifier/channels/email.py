@@ -6,6 +6,7 @@ import time
 
 import aiosmtplib
 
+from services.notifier import bounces
 from services.notifier.channels import mime
 from services.notifier.channels.channel import UNANSWERED, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
@@ -100,5 +101,6 @@ def answer(error: Exception, connected: bool) -> Later | Never:
     if not isinstance(error, aiosmtplib.SMTPResponseException):
         return Later(UNANSWERED if connected else "no_connection")
     if about in _NEVER and 500 <= error.code <= 599:
-        return Never(_NEVER[about])
+        refused = bounces.status(error.code, error.message) if about == "recipient" else None
+        return Never(_NEVER[about], refused)
     return Later(f"answer_{error.code}")

@@ -45,7 +45,8 @@ class Claimed:
     expired. `alternatives` are those of a cancelled offering. `sequence` is the version of the appointment that goes
     with it, none where none does. `person` and what follows is what `decisions` decides by: whose choices they are, the
     database's time, the choice for this category and channel, quiet hours where the person has said something of them,
-    whether the enrolment is still a live one, and whether the notice has waited for its digest.
+    whether the enrolment is still a live one, and whether the notice has waited for its digest; `bounced`, that its
+    address is refused for good, is the sender's to find out.
     """
 
     id: UUID
@@ -84,6 +85,7 @@ class Claimed:
     quiet_until: time | None = None
     concerned: bool = True
     collected: bool = False
+    bounced: bool = False
 
     def meetings(self) -> list[Session]:
         """When people meet: each session, or the offering as a whole when it has none."""
