@@ -40,12 +40,17 @@ class Sink:
         self.seen: list[str] = []  # the Message-ID of every mail that came whole, taken or not
         self.raw: list[bytes] = []  # as it came over the wire
         self.rcpt: list[str] = []
+        self.domains: dict[str, str] = {}  # recipient domain -> what it always says to RCPT; `silence` is nothing
         self.data: list[str] = []
+        self.asked: list[str] = []  # each address of a RCPT, whatever was answered
         self.connections = 0
         self.port = 0
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
-        answer = self.rcpt.pop(0) if self.rcpt else "250 OK"
+        answer = self.rcpt.pop(0) if self.rcpt else self.domains.get(address.rpartition("@")[2], "250 OK")
+        self.asked.append(address)
+        if answer == "silence":
+            await asyncio.sleep(3600)
         if answer.startswith("250"):
             envelope.rcpt_tos.append(address)
         return answer
@@ -142,11 +147,11 @@ class World:
             "partner": "torgar",
         }
 
-    async def learners(self, count: int) -> None:
+    async def learners(self, count: int, domain: str = "example.no") -> None:
         """So many learners with a contact get a seat."""
         ids = [uuid.uuid4() for _ in range(count)]
         for number, learner in enumerate(ids):
-            await self.contact_is_known(learner, f"l{number}@example.no")
+            await self.contact_is_known(learner, f"l{number}@{domain}")
         await self.hear(events.enrolments, [LearnerEnrolled(**self.about(one), place="mosjoen") for one in ids])
 
     async def rows(self, query: str, *values: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from kit.database import Connection, Unknown, is_away
 from kit.groupcommit import GroupCommit
 from kit.running import Running
 from kit.trail import Trail, following
-from services.notifier import appointments, bounces, decisions, letters, offers, unsubscribe
+from services.notifier import appointments, bounces, decisions, domains, letters, offers, unsubscribe
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.decisions import Decision, Hold, Suppress
@@ -41,7 +41,7 @@ AWAY_S = 1.0  # between questions to a database that does not answer
 FIRST_DELAY_S = 2.0
 LONGEST_DELAY_S = 900.0  # a mail server that greylists wants minutes; a learner should not wait for hours
 AHEAD = 4  # letters in hand for each connection: a claim costs three round trips, however many it takes
-TURN_S = 4.0  # how long a letter waits for its turn before it is put back, for another replica perhaps
+TURN_S = 4.0  # how long a letter waits for both its turns before it is put back, for another replica perhaps
 SLOW_S = 60.0  # after one was put back, none is taken ahead for so long
 NOTING_S = 15.0  # how long we try to note what became of a notice; with its turn and the mail's 40 s it is under 60 s
 STOP_S = 15.0  # letters in hand at a stop may take so long; the process has 18 s
@@ -57,13 +57,16 @@ class Sender:
         self._sender = sender(settings.mail_from)
         self._key = settings.contact_private_key.get_secret_value()
         self._turns = asyncio.Semaphore(settings.sender_connections)
+        self._domains = domains.Domains(settings.sender_per_domain)
         self._put_back_at = -SLOW_S
+        self._put_back: GroupCommit[tuple[Claimed, float], None]
         self._sent: GroupCommit[tuple[Claimed, Trail], None]
 
     async def run(self, running: Running) -> None:
         """Send until the process is asked to stop; letters in hand are finished."""
         channels = self._channels or {name: make(self._settings) for name, make in CHANNELS.items()}
         self._sent = GroupCommit(running.database, _note_sent, "worker")
+        self._put_back = GroupCommit(running.database, _put_back, "worker")
         in_hand: dict[asyncio.Task[None], UUID] = {}
         sure = not self._settings.instance  # that we know of all that is ours; without a name nobody can ask
         try:
@@ -131,12 +134,9 @@ class Sender:
         with following(followed), tracing.span(f"send {notice.template}", "client"):
             if await self._set_aside(running, notice):
                 return
-            try:
-                async with asyncio.timeout(TURN_S):
-                    await self._turns.acquire()
-            except TimeoutError:
-                self._put_back_at = time.monotonic()
-                await self._note(lambda: running.database.run(lambda conn: outgoing.put_back(conn, notice), "worker"))
+            pause_s = await self._turn(notice)
+            if pause_s is not None:
+                await self._note(lambda: self._put_back.submit((notice, pause_s)))
                 return
             if notice.may_have_gone:  # the declared window; the same Message-ID tells the two apart from two mails
                 log.warning("mail_may_come_twice", **_about(notice))
@@ -147,12 +147,30 @@ class Sender:
                 await self._note(lambda: running.database.run(never, "worker"))
                 log.warning("notice_failed", **_about(notice), reason=no.reason)
             except Later as no:
+                if no.of_domain:
+                    self._domains.refused(domains.of(notice.email))
                 await self._later(running, notice, no.reason)
             except Exception as error:  # a fault of ours: a mended version sends it
                 log.error("letter_not_written", **_about(notice), exc_info=error)
                 await self._later(running, notice, "not_written")
             else:
+                self._domains.taken(domains.of(notice.email))
                 await self._note(lambda: self._sent.submit((notice, trail.here())))
+
+    async def _turn(self, notice: Claimed) -> float | None:
+        """None when it is this notice's turn; `_deliver` gives it back. Else the seconds to let go of it for."""
+        domain, by = domains.of(notice.email), asyncio.get_running_loop().time() + TURN_S
+        pause_s = await self._domains.enter(domain)
+        if pause_s > 0:
+            return pause_s
+        try:
+            async with asyncio.timeout_at(by):
+                await self._turns.acquire()
+        except TimeoutError:
+            self._domains.leave(domain)
+            self._put_back_at = time.monotonic()
+            return 0.0  # another replica may have a connection for it
+        return None
 
     async def _set_aside(self, running: Running, notice: Claimed) -> bool:
         """Whether the notice is not sent now, or not at all, by what its person has chosen; it is noted then."""
@@ -172,6 +190,7 @@ class Sender:
             await channel.deliver(self._letter(notice))
         finally:
             self._turns.release()  # before it is noted: meanwhile the next one goes
+            self._domains.leave(domains.of(notice.email))
 
     def _letter(self, notice: Claimed) -> Letter:
         """The words of the notice. Raises Never for an offer that cannot be answered any more, or not at all."""
@@ -251,6 +270,11 @@ async def _note_sent(conn: Connection, sent: Sequence[tuple[Claimed, Trail]]) ->
     said = [(NoticeSent.model_validate(_named(notice)), path) for notice, path in sent if notice.id in noted]
     await outbox.add_all(conn, [event for event, _ in said], [path for _, path in said])
     return [None] * len(sent)
+
+
+async def _put_back(conn: Connection, letters: Sequence[tuple[Claimed, float]]) -> list[None]:
+    await outgoing.put_back(conn, [notice for notice, _ in letters], [pause_s for _, pause_s in letters])
+    return [None] * len(letters)
 
 
 async def _failed(conn: Connection, notice: Claimed, reason: str) -> bool:

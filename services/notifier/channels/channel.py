@@ -39,11 +39,15 @@ UNANSWERED = "unanswered"
 
 
 class Later(Exception):
-    """Not now; the same letter may be taken later. `reason` is a code."""
+    """Not now; the same letter may be taken later. `reason` is a code.
 
-    def __init__(self, reason: str) -> None:
+    `of_domain`: whoever takes mail for the recipient's domain said so, and would to others of it too.
+    """
+
+    def __init__(self, reason: str, of_domain: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.of_domain = of_domain
 
 
 class Never(Exception):

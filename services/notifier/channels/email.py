@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 
 import aiosmtplib
@@ -12,6 +13,7 @@ from services.notifier.channels.channel import UNANSWERED, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
 
 IDLE_S = 10.0  # after so long without use the server is asked whether it still listens
+_ONE_MAILBOX = re.compile(r"4\.[12]\.[1-9]")  # RFC 3463: this address, this mailbox; 4.2.0 is how postgrey greylists
 _NEVER = {"recipient": "refused_address", "message": "refused_message"}
 
 
@@ -103,4 +105,5 @@ def answer(error: Exception, connected: bool) -> Later | Never:
     if about in _NEVER and 500 <= error.code <= 599:
         refused = bounces.status(error.code, error.message) if about == "recipient" else None
         return Never(_NEVER[about], refused)
-    return Later(f"answer_{error.code}")
+    of_domain = about == "recipient" and not _ONE_MAILBOX.match(error.message)
+    return Later(f"answer_{error.code}", of_domain)

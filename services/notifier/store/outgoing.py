@@ -250,17 +250,21 @@ async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
     return {row["id"] for row in rows}
 
 
-async def put_back(conn: Connection, notice: Claimed) -> None:
-    """Let go of a notice whose turn did not come: nothing was tried, so it is as it was before it was claimed."""
+async def put_back(conn: Connection, notices: Sequence[Claimed], pauses_s: Sequence[float]) -> None:
+    """Let go of notices whose turn did not come, each for so many seconds.
+
+    Nothing was tried, so each is as it was before it was claimed. With a pause of 0 it keeps its place in front.
+    """
     await conn.execute(
         """
-        UPDATE notices SET state = 'due', attempts = attempts - 1, resends = resends - $3::boolean::int,
+        UPDATE notices SET state = 'due', attempts = notices.attempts - 1, resends = resends - mine.resent::int,
+            due_at = CASE WHEN mine.pause_s > 0 THEN app_now() + make_interval(secs => mine.pause_s) ELSE due_at END,
             updated_at = app_now()
-        WHERE id = $1 AND state = 'sending' AND attempts = $2
+        FROM unnest($1::uuid[], $2::int[], $3::boolean[], $4::float8[]) AS mine (id, attempt, resent, pause_s)
+        WHERE notices.id = mine.id AND state = 'sending' AND notices.attempts = mine.attempt
         """,
-        notice.id,
-        notice.attempt,
-        notice.may_have_gone,
+        *columns(notices, "id attempt may_have_gone"),
+        pauses_s,
     )
 
 
