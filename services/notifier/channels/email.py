@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import ssl
 import time
 
 import aiosmtplib
@@ -101,9 +102,21 @@ def answer(error: Exception, connected: bool) -> Later | Never:
     elif isinstance(error, aiosmtplib.SMTPDataError):
         about = "message"
     if not isinstance(error, aiosmtplib.SMTPResponseException):
-        return Later(UNANSWERED if connected else "no_connection")
+        return Later(UNANSWERED if connected else _no_connection(error))
     if about in _NEVER and 500 <= error.code <= 599:
         refused = bounces.status(error.code, error.message) if about == "recipient" else None
         return Never(_NEVER[about], refused)
     of_domain = about == "recipient" and not _ONE_MAILBOX.match(error.message)
     return Later(f"answer_{error.code}", of_domain)
+
+
+def _no_connection(error: BaseException) -> str:
+    """Why there is none that we would use; without TLS, or with one that cannot be trusted, nothing has been said."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "bad_certificate"
+        if isinstance(cause, ssl.SSLError) or "STARTTLS" in str(cause):
+            return "no_tls"
+        cause = cause.__cause__ or cause.__context__
+    return "no_connection"
