@@ -1,7 +1,8 @@
-"""`python -m services.notifier serve | migrate | mail | …`."""
+"""`python -m services.notifier serve | migrate | mail | messages | …`."""
 
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, TypeVar
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from kit.database import Connection
 from kit.operating import Json, asked, ended, shown, whole
 from kit.service import main
 from kit.settings import read
-from services.notifier import bounces
+from services.notifier import bounces, preview
 from services.notifier.app import build
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import bounces as store
@@ -49,6 +50,14 @@ def operators(app: cyclopts.App) -> None:
         print(
             f"{learner_id} would be written to again." if dry_run else f"{learner_id} is written to again from now on."
         )
+
+    @app.command(name="messages")
+    def _messages(folder: Path = preview.FOLDER) -> None:
+        """Write every mail in every language as a page to look at, and say where. Needs no settings and no server.
+
+        Example: messages .kursnett/messages
+        """
+        print(f"Look at {preview.write(folder).resolve().as_uri()}")
 
 
 def _ask(work: Callable[[Connection], Awaitable[T]]) -> T:
