@@ -35,12 +35,14 @@ lint: install ## check style, types, layers and migrations
 	@.venv/bin/lint-imports
 	@.venv/bin/squawk $$(git ls-files '*/migrations/*.sql')
 
-bench: install ## measure delivery beside a bare loop, seats beside a row lock, search, and notices; prints, asserts nothing
+bench: install ## measure delivery, seats, search, notices, and partners beside a noisy one; prints, asserts nothing
 	@.venv/bin/python -m tests.bench.delivery
 	@.venv/bin/python -m tests.bench.seats
 	@.venv/bin/python -m tests.bench.web
 	@.venv/bin/python -m tests.bench.search
 	@.venv/bin/python -m tests.bench.notices
+	@.venv/bin/python -m tests.bench.whole
+	@.venv/bin/python -m tests.bench.isolation
 
 contracts: install ## write schemas, tables and HTTP documents anew from the classes and the services' routes
 	@.venv/bin/python -m contracts

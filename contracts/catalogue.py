@@ -42,6 +42,7 @@ class CourseState(Event, topic="catalogue.courses", aggregate="course", key="cou
     studiepoeng: str | None = None
     level: str | None = None
     price_ore: int = 0
+    funded_by: str | None = None
 
 
 class CourseCreated(CourseState):

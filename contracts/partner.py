@@ -45,7 +45,8 @@ class CourseText(PartnerEvent, key="code"):
     delivery_mode: DeliveryMode = "onsite"
     studiepoeng: StudyPoints | None = None
     level: NkrLevel | None = None
-    price_ore: Annotated[int, Field(ge=0, le=100_000_000, strict=True)] = 0
+    price_ore: Annotated[int, Field(ge=0, le=100_000_000, strict=True, description="what the learner pays")] = 0
+    funded_by: Annotated[Line, Field(description="who pays the rest")] | None = None
 
 
 class OfferingDates(OfferingRules, PartnerEvent, key="course_code"):

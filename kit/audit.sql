@@ -32,6 +32,10 @@ FROM (
         SELECT FROM parked before
         WHERE before.consumer = held.consumer AND before.topic = held.topic AND before.key = held.key
           AND before.id < held.id AND before.state IN ('parked', 'held', 'redrive')
+    ) AND NOT EXISTS (  -- what is kept until its sender is let go on, waits for that
+        SELECT FROM parked kept
+        WHERE kept.consumer = held.consumer AND kept.topic = held.topic AND kept.state = 'held'
+          AND kept.reason NOT IN ('held', 'behind')
     ) AS forgotten
     FROM parked held WHERE state = 'held'
 ) AS waiting;

@@ -79,3 +79,14 @@ class GroupCommit(Generic[C, R]):
 
     async def _together(self, commands: Sequence[C]) -> Sequence[R | Exception]:
         return await self._database.run(lambda conn: self._commit(conn, commands), self._purpose)
+
+
+class GroupRead(GroupCommit[C, R]):
+    """The same for what only reads: `commit` is given a connection without a transaction.
+
+    It begins after each of its batch was asked, so that each is answered by what was committed before.
+    """
+
+    async def _together(self, commands: Sequence[C]) -> Sequence[R | Exception]:
+        async with self._database.reading(self._purpose) as conn:
+            return await self._commit(conn, commands)

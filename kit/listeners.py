@@ -22,6 +22,11 @@ _PARTNER_TOPIC = re.compile(r"^partners\.([a-z0-9-]+)\.")
 _MAJOR = re.compile(r"\.v\d+$")
 
 
+def can_be_kept(record: Record) -> bool:
+    """Whether a record can wait among the parked; one that cannot is refused, whoever else is waiting."""
+    return record.key is None or len(record.key) <= MOST_KEY_BYTES
+
+
 class Refused(Exception):
     """This event can never be right as it is. `reason` is a code, `detail` names the field and the rule, no values."""
 
@@ -75,8 +80,8 @@ class Listeners:
 
     def read(self, record: Record) -> Received:
         """The record as an event. Raises Refused with the reason, whatever the bytes and headers are."""
-        if record.key is not None and len(record.key) > MOST_KEY_BYTES:
-            raise Refused("too_large", f"key: is {len(record.key)} bytes; a key may have {MOST_KEY_BYTES}")
+        if not can_be_kept(record):
+            raise Refused("too_large", f"key: is {len(record.key or b'')} bytes; a key may have {MOST_KEY_BYTES}")
         owner = _PARTNER_TOPIC.match(record.topic)
         try:
             envelope = decode(record.value, record.headers, ours=owner is None)

@@ -22,6 +22,7 @@ class Running:
     metrics: Metrics
     health: Health
     desk: GroupCommit[Any, Any] | None = None  # where requests that are committed together are handed in
+    kept: dict[type[Any], Any] = field(default_factory=dict)  # what a part of the service holds in memory, by its class
     pace: Pace = field(default_factory=Pace)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from kit import inbox, parking
 from kit.database import Connection
 from kit.gate import Gate
-from kit.listeners import Listeners, Received, Refused
+from kit.listeners import Listeners, Received, Refused, can_be_kept
 from kit.parking import Record, Waiting
 from kit.settings import Settings
 
@@ -57,24 +57,27 @@ async def effects(
     heard = await inbox.hear(conn, group, candidates, whatever_is_held=True) if candidates else inbox.Heard()
     fresh = {id(candidates[place]) for place in heard.fresh}
     reused = {id(candidates[place]) for place in heard.reused}
+    refused: dict[str, Refused] = {}  # by event id, in this batch
     outcome = Outcome()
     for record, one in zip(records, read, strict=True):
         why = watch.closed(record.topic) or (BEHIND if record.topic in behind else "")
-        if why or record.held_by(held):
+        if (why or record.held_by(held)) and can_be_kept(record):
             outcome.waiting.append(_waiting(record, one, why))
             if id(one) in fresh:  # its topic was closed by one before it in this batch
                 outcome.unheard.append(one.event_id if isinstance(one, Received) else "")
             continue
         error = one if isinstance(one, Refused) else Refused(*REUSED) if id(one) in reused else None
         if error is None and isinstance(one, Received):
-            if id(one) not in fresh:
+            error = refused.get(one.event_id)  # a copy of what was refused is no repeat: it is refused as well
+            if error is None and id(one) not in fresh:
                 outcome.repeat += 1
                 continue
-            error = await _tell(conn, listeners, one)
+            error = error or await _tell(conn, listeners, one)
             if error is None:
                 outcome.done += 1
                 watch.taken(record.topic)
                 continue
+            refused[one.event_id] = error
             outcome.unheard.append(one.event_id)
         if error is not None and await refuse(conn, record, error):
             await watch.refused(record.topic)

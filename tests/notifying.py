@@ -183,6 +183,14 @@ class World:
 
         await until(done)
 
+    async def no_more_open(self) -> None:
+        """Wait until every notice has gone or never will."""
+
+        async def done() -> bool:
+            return not {"due", "held", "sending", "deferred"} & (await self.states()).keys()
+
+        await until(done)
+
     @asynccontextmanager
     async def sending(self, *senders: Sender) -> AsyncIterator[None]:
         self.here.stopping.clear()
@@ -216,7 +224,7 @@ async def notifier(servers: Servers, sink: Sink, **changed: Any) -> AsyncIterato
         contact_private_key=SecretStr(PRIVATE),
         smtp_port=sink.port,
         smtp_timeout_s=5,
-        **{"smtp_tls": "none", "quiet_hours": "none", **changed},
+        **{"smtp_tls": "none", "quiet_hours": "none", "changes_settle_s": 0, **changed},
     )
     conn = await connect(settings, "migrate")
     await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from deploy.demo import story
-from deploy.local.places import SERVICES, Places
+from deploy.local.places import ROOT, SERVICES, Places
 from deploy.local.service import command
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
@@ -84,6 +84,21 @@ _group(
     "A new key and a new Kafka password for one, shown once. Example: `kursnett partners rotate-key nesna`",
     "catalogue",
 )
+
+
+@partners.command(name="sync")
+def _sync(*arguments: Rest) -> None:
+    """Let in and change providers as a file says, deploy/partners.toml when none is named; --dry-run, --json.
+
+    Who is not in the file stays as he is: nobody is taken out or suspended by it.
+
+    Example: `kursnett partners sync --dry-run`
+    """
+    named = any(not one.startswith("-") for one in arguments)
+    file = () if named else (str(ROOT / "deploy" / "partners.toml"),)
+    _pass_on("catalogue", "partners sync", *file, *arguments)
+
+
 _group(parked, "list", "List what is parked; --closed, --json. Example: `kursnett parked list catalogue --json`")
 _group(parked, "show", "Show one record whole; --json. Example: `kursnett parked show catalogue 17`")
 _group(parked, "redrive", "Let records run again. Example: `kursnett parked redrive catalogue 17 18`")

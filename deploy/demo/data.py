@@ -2,7 +2,7 @@
 
 import asyncio
 import csv
-import json
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,34 +17,21 @@ from deploy.local.service import command
 from deploy.trouble import Trouble
 
 COURSES = Path(__file__).with_name("courses.csv")
-ARENAS = ("mo-i-rana", "bronnoysund", "sandnessjoen", "mosjoen", "online")
-# Slug, name, organisation number. The numbers pass the check and are given to nobody: real ones begin with 8 or 9.
-PARTNERS = (
-    ("kunnskapsparken", "Kunnskapsparken Helgeland", "100000105"),
-    ("torgar", "Torgar Næringshage", "100000202"),
-    ("ytre-helgeland", "Studiesenter Ytre Helgeland", "100000407"),
-    ("mosjoen", "Mosjøen Ressurs- og Kompetansesenter", "100000504"),
-)
+PARTNERS = Path(__file__).parents[1] / "partners.toml"
 OSLO = ZoneInfo("Europe/Oslo")
 FULL = "BYG-110"  # one place, and three who want it
 ASKERS = (("kari", "Kari Nordmann"), ("ola", "Ola Hansen"), ("anne", "Anne Jakobsen"))
 
 
 async def load(places: Places, say: Callable[[str], None]) -> None:
-    """Put the demonstration data into a running stack; what is there already stays. Raises Trouble."""
-    known = {one["slug"] for one in json.loads(await command(places, "catalogue", "partners", "list", "--json"))}
-    arenas = [part for arena in ARENAS for part in ("--arena", arena)]
-    adding = (
-        command(places, "catalogue", "partners", "add", slug, "--name", name, "--orgnr", orgnr, *arenas, "--json")
-        for slug, name, orgnr in PARTNERS
-        if slug not in known
-    )
-    await asyncio.gather(*adding)  # each is a program of its own, which takes a second to start
-    say(f"{len(PARTNERS)} partners")
+    """Put the demonstration data into a running stack; what is not part of it stays. Raises Trouble."""
+    await command(places, "catalogue", "partners", "sync", str(PARTNERS))
+    partners = tomllib.loads(PARTNERS.read_text(encoding="utf-8"))
+    say(f"{len(partners)} partners")
     with COURSES.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter=";"))
-    logins = [Login(slug, name, partner=slug) for slug, name, _ in PARTNERS]
-    keys = dict(zip((slug for slug, _, _ in PARTNERS), await tokens(places, logins), strict=True))
+    logins = [Login(slug, one["name"], partner=slug) for slug, one in partners.items()]
+    keys = dict(zip(partners, await tokens(places, logins), strict=True))
     async with httpx2.AsyncClient(base_url=places.gateway, timeout=20) as web:
         full = ""
         for row in rows:

@@ -111,12 +111,13 @@ def settings(places: Places, name: str) -> dict[str, str]:
     if name != "notifier":
         return common
     smtp = {"KURSNETT_SMTP_HOST": "127.0.0.1", "KURSNETT_SMTP_PORT": str(places.port("smtp"))}
-    # Who works on it at night wants to see its mails.
+    # Who works on it wants to see its mails, at night too.
     return {
         **common,
         **smtp,
         "KURSNETT_SMTP_TLS": "none",
         "KURSNETT_MAIL_FROM": SENDER,
+        "KURSNETT_CHANGES_SETTLE_S": os.environ.get("KURSNETT_CHANGES_SETTLE_S", "3"),
         "KURSNETT_QUIET_HOURS": os.environ.get("KURSNETT_QUIET_HOURS", "none"),
     }
 

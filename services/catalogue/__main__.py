@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
@@ -11,23 +10,24 @@ from typing import Annotated, Any, TypeVar
 
 import asyncpg
 import cyclopts
-from stdnum.no import orgnr as organisation
 
+from contracts.fields import clean
 from contracts.topics import partner_courses
 from kit import topics
 from kit.access import AccessError
 from kit.database import Connection, connect
 from kit.service import main
 from kit.settings import read
-from services.catalogue import joining, logins, sheet
+from services.catalogue import joining, logins, members, sheet
 from services.catalogue.app import build
 from services.catalogue.domain import Rule
 from services.catalogue.imports import Imported, bring_in
+from services.catalogue.members import Member, NotValid, Step
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.sheet import Unreadable
 from services.catalogue.store import partners
 
-SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+LABELS = {"slug": "SLUG", "name": "--name", "orgnr": "--orgnr", "arenas": "--arena"}
 T = TypeVar("T")
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="")]
 
@@ -50,14 +50,9 @@ def operators(app: cyclopts.App) -> None:
 
         Example: partners add nesna --name "Nesna kurssenter" --orgnr 100000601 --arena mo-i-rana --arena online
         """
-        for label, value in (("SLUG", slug), *(("--arena", one) for one in arena)):
-            if not SLUG.fullmatch(value):
-                sys.exit(f"{label} must be 1 to 40 of a-z, 0-9 and hyphens, such as mo-i-rana.")
-        if orgnr is not None and not organisation.is_valid(orgnr):
-            sys.exit("--orgnr must be nine digits whose last one is the right check digit.")
-        if not name.strip():
-            sys.exit("--name must say what people call the provider.")
-        made = _end(add(read(CatalogueSettings), slug, name.strip(), orgnr, arena), f"{slug} was not added")
+        for field, words in members.wrong(slug, name, orgnr, arena):
+            sys.exit(f"{LABELS[field]} {words}.")
+        made = _end(add(read(CatalogueSettings), slug, clean(name), orgnr, arena), f"{slug} was not added")
         if as_json:
             print(json.dumps(made))
             return
@@ -119,6 +114,29 @@ def operators(app: cyclopts.App) -> None:
         if made["kafka"]:
             print("A password before it lets nobody in from now on; what is connected is put out within the hour.")
 
+    @partners.command(name="sync")
+    def _sync(
+        file: Path, *, dry_run: Annotated[bool, cyclopts.Parameter(negative="")] = False, as_json: Json = False
+    ) -> None:
+        """Let in and change providers as a file says; what it did is shown, with the keys of those let in, this once.
+
+        Run again, it changes nothing. Who is not in the file stays as he is: nobody is taken out or suspended by it.
+
+        Example: partners sync deploy/partners.toml --dry-run
+        """
+        try:
+            wanted = members.read(file.read_bytes())
+        except OSError as error:
+            sys.exit(f"{file} cannot be read: {error.strerror}.")
+        except NotValid as error:
+            sys.exit("\n".join([*error.mistakes, f"Nothing was done: mend these in {file}, and run it again."]))
+        steps, absent = _end(synced(read(CatalogueSettings), wanted, dry_run), "Nothing was done")
+        if as_json:
+            told = [asdict(one) for one in steps]
+            print(json.dumps({"dry_run": dry_run, "partners": told, "not_in_file": absent}, ensure_ascii=False))
+            return
+        print("\n".join(differences(steps, absent, dry_run)))
+
     @app.command(name="import")
     def _import(
         file: Path,
@@ -163,6 +181,30 @@ def connecting(slug: str, kafka: dict[str, Any] | None) -> str:
     )
 
 
+def differences(steps: list[Step], absent: list[str], dry_run: bool) -> list[str]:
+    """What a file of providers has changed, or would, in lines for people."""
+    lines = []
+    for one in steps:
+        sign = {"added": "+", "changed": "~", "unchanged": " "}[one.outcome]
+        lines.append(f"{sign} {one.slug}" + (f"  ({one.state}, and stays so)" if one.state != "active" else ""))
+        for name, (before, after) in one.changes.items():
+            old, new = (", ".join(it) if isinstance(it, list) else it or "none" for it in (before, after))
+            lines.append(f"    {name:<8} {new}" if one.outcome == "added" else f"    {name:<8} {old}  ->  {new}")
+        if one.key is not None:
+            lines += [f"    Its key over HTTP, shown this once: {one.key}"]
+            lines += [f"    {line}" for line in connecting(one.slug, one.kafka).splitlines()]
+    lines += [
+        f"? {slug}  (not in the file: left as it is; to hold it up: partners suspend {slug} --reason …)"
+        for slug in absent
+    ]
+    count = {name: sum(one.outcome == name for one in steps) for name in ("added", "changed", "unchanged")}
+    word = "would be " if dry_run else ""
+    return [
+        *lines,
+        f"{count['added']} {word}added, {count['changed']} {word}changed, {count['unchanged']} as they were.",
+    ]
+
+
 def _end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
     """What the work gives; ends the process with one sentence when it fails for a reason that an operator can mend."""
     try:
@@ -201,6 +243,25 @@ async def add(
             key = await joining.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
             # In the transaction: a slug that is taken must not cost its partner the password that it has.
             return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
+    finally:
+        await conn.close()
+
+
+async def synced(settings: CatalogueSettings, wanted: list[Member], dry_run: bool) -> tuple[list[Step], list[str]]:
+    """Bring about what the file of providers wants, or find out what that is; and who is not in it.
+
+    All of it or nothing. Raises Rule, TopicsError or AccessError.
+    """
+    conn = await connect(settings, "operator")
+    try:
+        async with conn.transaction():
+            steps, absent = await members.compare(conn, wanted)
+            if not dry_run:
+                new = [partner_courses(one.slug) for one in steps if one.outcome == "added"]
+                if new:
+                    await topics.declare(settings.kafka_bootstrap, new)  # an empty topic harms nobody
+                await members.bring_about(conn, settings, wanted, steps)
+        return steps, absent
     finally:
         await conn.close()
 

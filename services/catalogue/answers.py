@@ -93,5 +93,6 @@ class CourseShown(BaseModel):
     level: str | None = None
     eqf: int | None = None
     price_ore: int = 0
+    funded_by: str | None = None
     text: Texts
     offerings: list[OfferingShown]

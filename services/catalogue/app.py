@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kit.service import Service
 from kit.settings import read
-from services.catalogue import api, events, feeds, imports, intake, ooapi, search
+from services.catalogue import api, current, events, feeds, imports, intake, ooapi, search
 from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -20,5 +20,6 @@ def build() -> Service:
         migrations=MIGRATIONS,
         routers=ROUTERS,
         consumers=(events.partners(), events.enrolments()),
+        workers={"search": current.warm},
         log_fields=LOG_FIELDS,
     )

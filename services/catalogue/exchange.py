@@ -167,6 +167,7 @@ def course(course_id: UUID, partner: str, code: str, content: Mapping[str, Any],
     points = content.get("studiepoeng")
     level = content.get("level")
     ext = {"subjects": content.get("subjects", []), "nkrLevel": level, "eqfLevel": eqf(level)}
+    ext |= {"fundedBy": content.get("funded_by")}
     return Course(
         courseId=course_id,
         primaryCode=Code(codeType="identifier", code=code),

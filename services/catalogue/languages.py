@@ -18,7 +18,10 @@ NEXT_BEST: Mapping[str, tuple[str, ...]] = {
 }
 ALIASES = {"no": "nb", "se": "sme"}  # what browsers call Norwegian, and Northern Sámi
 
-AcceptLanguage = Annotated[str | None, Header(max_length=500, description="The languages one reads, best first.")]
+MOST_LANGUAGES = 500  # letters of a header
+AcceptLanguage = Annotated[
+    str | None, Header(max_length=MOST_LANGUAGES, description="The languages one reads, best first.")
+]
 TextLanguage = Annotated[Language | None, Query(description="The language of `text`; goes before Accept-Language.")]
 
 

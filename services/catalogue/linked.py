@@ -38,6 +38,8 @@ def course(
         "provider": {"@type": "Organization", "name": provider, "identifier": row["partner"]},
         "offers": [offer(content.get("price_ore", 0))],
     }
+    if content.get("funded_by"):
+        about["funder"] = {"@type": "Organization", "name": content["funded_by"]}
     if level:
         about["educationalLevel"] = f"NKR {level}, EQF {eqf(level)}"
     if content.get("studiepoeng"):

@@ -3,33 +3,35 @@
 import base64
 import json
 import re
+from collections.abc import Awaitable, Iterator
 from datetime import date, datetime, time
+from itertools import islice
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from contracts.fields import Language, NkrLevel, Slug, in_utc, is_written_out
 from kit import tags
-from kit.database import Connection
-from kit.http import Db
+from kit.http import ThisService
 from kit.problems import Problem
+from kit.shortway import route_class
 from kit.tags import IfNoneMatch
-from services.catalogue.domain import eqf
-from services.catalogue.languages import AcceptLanguage, Text, in_language, wanted
-from services.catalogue.store import Row, search
-from services.catalogue.store.search import PLACES, Wanted
+from services.catalogue.current import current
+from services.catalogue.index import Index, Wanted
+from services.catalogue.languages import MOST_LANGUAGES, AcceptLanguage, Text
+from services.catalogue.languages import wanted as in_which
+from services.catalogue.postings import EVERYWHERE, Places
+from services.catalogue.store.search import Words
 
 BASE = "/api/catalogue/v1"
 MOST_LISTED = 100
 OSLO = ZoneInfo("Europe/Oslo")
 CACHING = "public, no-cache"  # anybody may keep it, and asks each time whether it still holds
 NOT_SENT: dict[int | str, Any] = {304: {"description": "It is as `If-None-Match` says."}}
-
-router = APIRouter(prefix=BASE, tags=["catalogue"])
 
 TOKEN = re.compile(r'(-?)"([^"]*)"?|(\S+)')
 TYPED = re.compile(r"[\w.-]*\w[\w.-]*")
@@ -96,8 +98,24 @@ class CoursesFound(BaseModel):
     facets: Facets | None = None
 
 
-def words_of(q: str) -> tuple[list[str], list[str], str]:
-    """(what must be there, what must not, what is being typed) of a search as people write it.
+class Asked(BaseModel):
+    q: Annotated[str, Field(max_length=200, description='words; "a phrase", -without, this or that')] = ""
+    partner: Slug | None = None
+    subject: Slug | None = None
+    arena: Annotated[Slug | None, Field(description="where a run to come can be attended")] = None
+    level: Annotated[NkrLevel | None, Field(description="of the Norwegian framework of qualifications")] = None
+    language: Annotated[Language | None, Field(description="that the course is held in")] = None
+    starts_after: Annotated[Moment | None, Field(description="a run starts then or later, be it begun")] = None
+    free: Annotated[bool, Field(description="a run to come has a free seat, as far as is known")] = False
+    withdrawn: Annotated[bool, Field(description="also show what is no longer offered")] = False
+    sort: Annotated[Sort | None, Field(description="left out: relevance when there is a q, else title")] = None
+    facets: Annotated[bool, Field(description="also count the courses of each kind")] = False
+    after: Annotated[str | None, Field(max_length=1000, description="from the Link of the page before")] = None
+    limit: Annotated[int, Field(ge=1, le=MOST_LISTED)] = 20
+
+
+def words_of(q: str) -> Words:
+    """What must be there, what must not, and what is being typed, of a search as people write it.
 
     `-word` and `-"a phrase"` leave out, `"a phrase"` keeps words together, `a or b` takes either. The last word may be
     half typed, when it is a plain one.
@@ -121,7 +139,7 @@ def words_of(q: str) -> tuple[list[str], list[str], str]:
             parts.append(word)
             typed = word.lower() if TYPED.fullmatch(word) else ""
         either = False
-    return parts[:-1] if typed else parts, [one for one in without if one], typed
+    return Words(tuple(parts[:-1] if typed else parts), tuple(one for one in without if one), typed)
 
 
 def cursor(*place: str) -> str:
@@ -134,7 +152,7 @@ def place_of(after: str, sort: Sort) -> tuple[str, UUID]:
     try:
         kind, key, last = json.loads(base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)))
         key.encode()
-        if kind != sort or "\0" in key or (sort == "relevance" and key not in map(str, range(len(PLACES)))):
+        if kind != sort or "\0" in key or (sort == "relevance" and key not in ("0", "1", "2")):
             raise ValueError
         if sort == "start":
             in_utc(datetime.fromisoformat(key))
@@ -146,105 +164,93 @@ def place_of(after: str, sort: Sort) -> tuple[str, UUID]:
         raise Problem("malformed-request", "The request is malformed", 400, detail, errors=wrong) from None
 
 
-async def page_of(
-    conn: Connection, looked_for: Wanted, sort: Sort, after: str | None, limit: int
-) -> tuple[list[Row], str | None]:
-    """The courses of one page, and where the next begins; none when this is the last."""
+def page_of(
+    index: Index, wanted: Wanted, where: Places, whole: bool, sort: Sort, after: str | None, limit: int
+) -> tuple[list[int], str | None]:
+    """The slots of one page, and where the next begins; none when this is the last.
+
+    `whole`: with what was looked for left out of a text, where it stands elsewhere says nothing.
+    """
     place = place_of(after, sort) if after is not None else None
+    fitting = index.fitting(wanted)
+    last = (place[0], str(place[1])) if place else None
+    found: Iterator[tuple[str, tuple[Any, str, int]]]
     if sort == "title":
-        rows = await search.by_title(conn, looked_for, place, limit + 1)
-        keys = [row["title_order"] for row in rows]
+        found = ((entry[0], entry) for entry in index.by_title(fitting & where.all, last))
     elif sort == "start":
-        since = (datetime.fromisoformat(place[0]), place[1]) if place else None
-        rows = await search.by_start(conn, looked_for, since, limit + 1)
-        keys = [row["starts_at"].isoformat() for row in rows]
+        since = (datetime.fromisoformat(place[0]), str(place[1])) if place else None
+        starts = index.by_start(fitting & where.all, since, wanted)
+        found = ((entry[0].isoformat(), entry) for entry in starts)
     else:
-        rows, keys = [], []
-        for where in range(int(place[0]) if place else 0, len(PLACES)):
-            last = place[1] if place and str(where) == place[0] else None
-            more = await search.by_words(conn, looked_for, where, last, limit + 1 - len(rows))
-            rows += more
-            keys += [str(where)] * len(more)
-            if len(rows) > limit:
-                break
-    if len(rows) <= limit:
-        return rows, None
-    return rows[:limit], cursor(sort, keys[limit - 1], str(rows[limit - 1]["id"]))
+        enough = fitting & where.all if whole else fitting
+        parts = (enough & where.title, enough & where.brief & ~where.title, fitting & where.all & ~where.brief)
+        found = (
+            (str(number), entry)
+            for number, part in enumerate(parts)
+            if not place or number >= int(place[0])
+            for entry in index.by_id(part, ("", str(place[1])) if place and str(number) == place[0] else None)
+        )
+    page = list(islice(found, limit + 1))
+    slots = [entry[2] for _, entry in page]
+    if len(page) <= limit:
+        return slots, None
+    key, (_, course_id, _) = page[limit - 1]
+    return slots[:limit], cursor(sort, key, course_id)
+
+
+async def plainly(request: Request) -> Awaitable[Response] | None:
+    """`list_courses` called with what a request that is plainly in order asks; none for any other request."""
+    query, languages = request.query_params, request.headers.get("accept-language")
+    if len(query.multi_items()) > len(query) or not query.keys() <= Asked.model_fields.keys():
+        return None
+    if languages is not None and len(languages) > MOST_LANGUAGES:
+        return None
+    try:
+        asked = Asked.model_validate(dict(query))
+    except ValidationError:
+        return None
+    running = request.app.state.running
+    return list_courses(request, running, asked, languages, request.headers.get("if-none-match"))
+
+
+router = APIRouter(prefix=BASE, tags=["catalogue"], route_class=route_class(plainly))
 
 
 @router.get("/courses", response_model=CoursesFound, response_model_exclude_none=True, responses=NOT_SENT)
 async def list_courses(
     request: Request,
-    database: Db,
-    q: Annotated[str, Query(max_length=200, description='words; "a phrase", -without, this or that')] = "",
-    partner: Slug | None = None,
-    subject: Slug | None = None,
-    arena: Annotated[Slug | None, Query(description="where a run to come can be attended")] = None,
-    level: Annotated[NkrLevel | None, Query(description="of the Norwegian framework of qualifications")] = None,
-    language: Annotated[Language | None, Query(description="that the course is held in")] = None,
-    starts_after: Annotated[Moment | None, Query(description="a run starts then or later, be it begun")] = None,
-    free: Annotated[bool, Query(description="a run to come has a free seat, as far as is known")] = False,
-    withdrawn: Annotated[bool, Query(description="also show what is no longer offered")] = False,
-    sort: Annotated[Sort | None, Query(description="left out: relevance when there is a q, else title")] = None,
-    facets: Annotated[bool, Query(description="also count the courses of each kind")] = False,
-    after: Annotated[str | None, Query(max_length=1000, description="from the Link of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 20,
+    running: ThisService,
+    asked: Annotated[Asked, Query()],
     accept_language: AcceptLanguage = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Courses that are offered, a page at a time; `Link` with rel="next" leads to the next."""
-    words, without, typed = words_of(q)
-    looked_for = Wanted(
-        partner,
-        subject,
-        level,
-        language,
-        withdrawn,
-        arena,
-        starts_after,
-        free,
-        words=words,
-        without=without,
-        typed=typed,
+    words = words_of(asked.q)
+    wanted = Wanted(
+        asked.partner,
+        asked.subject,
+        asked.level,
+        asked.language,
+        asked.withdrawn,
+        asked.arena,
+        asked.starts_after,
+        asked.free,
     )
-    order: Sort = sort or ("relevance" if looked_for.by_words else "title")
-    if order == "relevance" and not looked_for.by_words:
+    order: Sort = asked.sort or ("relevance" if words else "title")
+    if order == "relevance" and not words:
         order = "title"
-    async with database.reading() as conn:
-        rows, next_page = await page_of(conn, looked_for, order, after, limit)
-        counted = await search.counts(conn, looked_for) if facets else []
-    shown_in = wanted(None, accept_language)
-    answer: dict[str, Any] = {"items": [found(row, shown_in) for row in rows]}
-    if facets:
-        answer["facets"] = {
-            kind: [{"value": one["value"], "courses": one["courses"]} for one in counted if one["kind"] == kind]
-            for kind in Facets.model_fields
-        }
-    response = tags.unless_known(json.dumps(answer, ensure_ascii=False).encode(), if_none_match, CACHING)
+    kept = current(running)
+    index, query = await kept.index(words)
+    where = await kept.where(query, index) if words else EVERYWHERE
+    # From here on nothing is waited for, so that all of an answer is of the same moment.
+    slots, next_page = page_of(index, wanted, where, bool(words.without), order, asked.after, asked.limit)
+    shown_in = in_which(None, accept_language)
+    items = ", ".join(index.json(slot, shown_in, wanted) for slot in slots)
+    counted = f', "facets": {json.dumps(index.counts(wanted, where.all))}' if asked.facets else ""
+    answer = f'{{"items": [{items}]{counted}}}'.encode()
+    response = tags.unless_known(answer, if_none_match, CACHING)
     response.headers["vary"] = "accept-language"
     if next_page:
-        query = {**request.query_params, "after": next_page}
-        response.headers["link"] = f'<{BASE}/courses?{urlencode(query)}>; rel="next"'
+        following = {**request.query_params, "after": next_page}
+        response.headers["link"] = f'<{BASE}/courses?{urlencode(following)}>; rel="next"'
     return response
-
-
-def found(row: Row, shown_in: str) -> dict[str, Any]:
-    """One course of a list as JSON."""
-    title = json.loads(row["title"])
-    heading = in_language(title, shown_in)
-    summary = in_language(json.loads(row["summary"] or "{}"), shown_in)
-    return {
-        "course_id": str(row["id"]),
-        "partner": row["partner"],
-        "code": row["code"],
-        "title": title,
-        "text": {"title": heading and heading.model_dump(), "summary": summary and summary.model_dump()},
-        "subjects": row["subjects"],
-        "level": row["level"],
-        "eqf": eqf(row["level"]),
-        "language": row["language"],
-        "studiepoeng": row["studiepoeng"],
-        "price_ore": row["price_ore"] or 0,
-        "starts_at": row["starts_at"] and row["starts_at"].isoformat().replace("+00:00", "Z"),
-        "arenas": row["arenas"] or [],
-    }

@@ -1,6 +1,7 @@
 """Reads a partner's file of courses: the habits of Norwegian spreadsheets, and every mistake by its row and column."""
 
 import csv
+import difflib
 import io
 import re
 from dataclasses import dataclass, field
@@ -12,14 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from contracts.fields import Code
 from contracts.partner import CourseText, OfferingDates
 
-COLUMNS = (
-    *("code", "title_nb", "summary_nb", "subjects", "studiepoeng", "language", "offering", "starts_at", "ends_at"),
-    *("arena", "capacity"),
-)
 TEXTS = tuple(f"{text}_{language}" for text in ("title", "summary") for language in ("nb", "nn", "en"))
-MORE = (*TEXTS, "level", "delivery_mode", "price_ore")  # may be there
-OF_COURSE = (*TEXTS, "subjects", "studiepoeng", "language", "level", "delivery_mode", "price_ore")
+TITLES = TEXTS[:3]
+OF_COURSE = (*TEXTS, "subjects", "studiepoeng", "language", "level", "delivery_mode", "price_ore", "funded_by")
 OF_RUN = ("offering", "starts_at", "ends_at", "arena", "capacity")
+COLUMNS = ("code", *OF_COURSE, *OF_RUN)
 MOST_ROWS = 5_000
 MOST_MISTAKES = 200  # who has more has one mistake many times
 OSLO = ZoneInfo("Europe/Oslo")
@@ -139,12 +137,8 @@ def _rows(text: str) -> list[_Row]:
         raise Unreadable([Mistake(reader.line_num, "", f"is not CSV: {error}")]) from None
     if len(header) == 1 and "," in header[0]:
         raise Unreadable([Mistake(1, "", "has commas between its columns: use semicolons")])
-    wrong = [Mistake(1, name, "is missing from the header") for name in COLUMNS if name not in header]
-    wrong += [
-        Mistake(1, name, f"is not a column; there are {', '.join(dict.fromkeys((*COLUMNS, *MORE)))}")
-        for name in header
-        if name not in COLUMNS and name not in MORE
-    ]
+    wrong = _missing(header)
+    wrong += [Mistake(1, name, _strange(name)) for name in header if name not in COLUMNS]
     wrong += [Mistake(1, name, "stands twice in the header") for name in {n for n in header if header.count(n) > 1}]
     if len(lines) > MOST_ROWS:
         wrong.append(Mistake(MOST_ROWS + 2, "", f"is one too many: a file may have {MOST_ROWS} rows"))
@@ -158,6 +152,24 @@ def _rows(text: str) -> list[_Row]:
     if wrong:
         raise Unreadable(wrong)
     return [_Row(number, dict(zip(header, (cell.strip() for cell in line), strict=True))) for number, line in lines]
+
+
+def _missing(header: list[str]) -> list[Mistake]:
+    """What a header must have: a code and a title in some language; a file with runs, all that a run needs."""
+    wrong = [] if "code" in header else [Mistake(1, "code", "is missing from the header")]
+    if not set(TITLES) & set(header):
+        wrong.append(
+            Mistake(1, "title_nb", "is missing from the header, as are title_nn and title_en: one must be there")
+        )
+    if set(OF_RUN) & set(header):
+        words = "is missing from the header: a file with offerings needs it"
+        wrong += [Mistake(1, name, words) for name in OF_RUN if name not in header]
+    return wrong
+
+
+def _strange(name: str) -> str:
+    near = difflib.get_close_matches(name, COLUMNS, 1, 0.7)
+    return "is not a column; " + (f"is {near[0]} meant?" if near else f"there are {', '.join(COLUMNS)}")
 
 
 def _formulas(row: _Row) -> list[Mistake]:
@@ -191,7 +203,7 @@ def _course(code: str, rows: list[_Row], mistakes: list[Mistake]) -> Course | No
     body["subjects"] = re.split(r"[\s,]+", cells["subjects"]) if "subjects" in cells else []
     if "studiepoeng" in cells:
         body["studiepoeng"] = cells["studiepoeng"].replace(",", ".")
-    body |= {name: cells[name] for name in ("language", "level", "delivery_mode") if name in cells}
+    body |= {name: cells[name] for name in ("language", "level", "delivery_mode", "funded_by") if name in cells}
     if "price_ore" in cells:
         body["price_ore"] = _whole(cells["price_ore"])
     try:

@@ -9,7 +9,18 @@ from fastapi import APIRouter
 from kit.database import Connection
 from kit.service import Service
 from kit.settings import read
-from services.notifier import deliveries, events, partners, preferences, unsubscribe, webhooks
+from services.notifier import (
+    calendar,
+    deliveries,
+    digests,
+    events,
+    feed,
+    partners,
+    preferences,
+    reminders,
+    unsubscribe,
+    webhooks,
+)
 from services.notifier.channels.webhook import Webhook
 from services.notifier.deliveries import Deliverer
 from services.notifier.sender import Sender
@@ -19,7 +30,13 @@ from services.notifier.store import webhooks as webhook_store
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"notice_id", "template", "webhook_id", "delivery_id"})  # which notice, never whose
-ROUTERS: tuple[APIRouter, ...] = (webhooks.router, preferences.router, unsubscribe.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    webhooks.router,
+    preferences.router,
+    unsubscribe.router,
+    feed.router,
+    calendar.router,
+)
 
 
 def build() -> Service:
@@ -34,6 +51,8 @@ def build() -> Service:
         consumers=[*events.consumers(settings.contact_private_key.get_secret_value()), partners.consumer()],
         workers={
             "sender": Sender(settings).run,
+            "digests": digests.run,
+            "reminders": reminders.run,
             "webhooks": Deliverer(settings, Webhook(webhooks.guard_of(settings))).run,
             "webhook_log": deliveries.forget,
         },

@@ -1,5 +1,6 @@
 """Which changes of an offering are told to those who wait for it or sit there, and which are nobody's business."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from contracts.catalogue import OfferingState
@@ -27,3 +28,15 @@ def facts(before: Run, after: OfferingState) -> dict[str, Any] | None:
     if not (at_another_time or was["sessions"] != now["sessions"] or closed):
         return None
     return {"was": was, "now": now, "closed": closed}
+
+
+def merged(earlier: Mapping[str, Any], later: Mapping[str, Any], open_now: Collection[str]) -> dict[str, Any] | None:
+    """What one letter says of two changes, the first of which nobody has heard of; none when all is as it was."""
+    closed = sorted((set(earlier["closed"]) | set(later["closed"])) - set(open_now))
+    if _same(earlier["was"], later["now"]) and not closed:
+        return None
+    return {"was": earlier["was"], "now": later["now"], "closed": closed}
+
+
+def _same(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    return all(was[name] == now[name] for name in ("starts_at", "ends_at", "sessions"))

@@ -44,8 +44,8 @@ class Due:
     """A notice whose time has come, with what its person has chosen.
 
     `concerned`: the enrolment is still one that such news is for. `soonest`: when the next thing begins that the notice
-    is about, none when nothing does. `first`: it was not tried yet. `collected`: it has waited for its digest.
-    `bounced`: its address is refused for good.
+    is about, none when nothing does. `first`: it was not tried yet. `settles_at`: until then others may come that
+    are told with it. `bounced`: its address is refused for good.
     """
 
     category: str
@@ -54,7 +54,7 @@ class Due:
     concerned: bool = True
     soonest: datetime | None = None
     first: bool = True
-    collected: bool = False
+    settles_at: datetime | None = None
     bounced: bool = False
 
 
@@ -64,20 +64,28 @@ def decide(due: Due, now: datetime) -> Decision:
         return Suppress("bounced")
     if due.category in TRANSACTIONAL:
         return Send()
-    if due.cadence == "off":
-        return Suppress("preference")
-    if not due.concerned:
-        return Suppress("no_longer_concerned")
+    unwanted = refused(due.cadence, concerned=due.concerned)
+    if unwanted is not None:
+        return unwanted
     if not due.first:
         return Send()
+    if due.settles_at is not None and now < due.settles_at:
+        return Hold(due.settles_at, "settling")
     wakes = awake(now, due.quiet)
-    if due.cadence in ("daily", "weekly") and not due.collected:
+    if due.cadence in ("daily", "weekly"):
         held = Hold(awake(next_digest(now, due.cadence), due.quiet), "digest")
     elif wakes > now:
         held = Hold(wakes, "quiet_hours")
     else:
         return Send()
     return Send() if is_urgent(due.soonest, now, held.until) else held
+
+
+def refused(cadence: str, *, concerned: bool) -> Suppress | None:
+    """Why what can be turned off is not told: by mail or, when it was held for one, in a digest."""
+    if cadence == "off":
+        return Suppress("preference")
+    return None if concerned else Suppress("no_longer_concerned")
 
 
 def is_urgent(soonest: datetime | None, now: datetime, until: datetime) -> bool:

@@ -28,6 +28,7 @@ from kit.sealing import Unsealable, unseal
 from kit.trail import here
 from services.notifier import bounces, notices
 from services.notifier.changes import facts as changed_facts
+from services.notifier.changes import merged
 from services.notifier.store import changes, known, outgoing, preferences
 
 T = TypeVar("T")
@@ -78,7 +79,19 @@ async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None
     before = await changes.runs(conn, [state.offering_id for state in states])
     await known.keep_offerings(conn, [cast(OfferingState, one.event) for one in latest])
     told = [change(before.get(cast(OfferingState, one.event).offering_id), one) for one in latest]
-    await changes.owe_changes(conn, [one for one in told if one is not None], notices.CHANNEL)
+    owed = [one for one in told if one is not None]
+    if owed:
+        await changes.owe_changes(conn, owed, notices.CHANNEL, await with_untold(conn, owed))
+
+
+async def with_untold(conn: Connection, owed: Sequence[changes.Change]) -> list[changes.Together]:
+    """What those are told who have not heard of an earlier change yet: both in one letter."""
+    by_offering = {one.offering_id: one for one in owed}
+    found = []
+    for one in await changes.take_over(conn, list(by_offering)):
+        later = by_offering[one.offering_id]
+        found.append(changes.Together(one.about, merged(one.facts, later.facts, later.open_now), one.since))
+    return found
 
 
 def change(before: changes.Run | None, received: Received) -> changes.Change | None:
@@ -91,7 +104,14 @@ def change(before: changes.Run | None, received: Received) -> changes.Change | N
         return None
     with tracing.hearing(received.trail, received.envelope.type):
         path = here()
-    return changes.Change(after.offering_id, received.event_id, path.correlation_id, path.traceparent, facts)
+    return changes.Change(
+        after.offering_id,
+        received.event_id,
+        path.correlation_id,
+        path.traceparent,
+        facts,
+        tuple(known.open_arenas(after)),
+    )
 
 
 @courses.on(OfferingCancelled)

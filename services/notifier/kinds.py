@@ -31,6 +31,7 @@ KINDS: Mapping[str, Kind] = {
     "withdrawn": Kind("seat", "CANCEL"),
     "changed": Kind("changes", "REQUEST"),
     "confirmed": Kind("changes"),
+    "reminder": Kind("reminders"),
     "offering_cancelled": Kind("seat", "CANCEL"),
 }
 

@@ -1,11 +1,11 @@
 """How a notice becomes words: template, language, dates and names, and what a title from outside may not do."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from babel.dates import format_datetime
 from jinja2 import FileSystemLoader, StrictUndefined
@@ -29,6 +29,31 @@ CLOCK = {"nb": "HH.mm", "nn": "HH.mm", "en": "HH:mm"}
 DAY = {"nb": "EEEE d. MMMM y 'kl.'", "nn": "EEEE d. MMMM y 'kl.'", "en": "EEEE d MMMM y',' 'at'"}
 
 
+class Told(Protocol):
+    """What words are made of: of a notice, its learner, and the offering as it is known now."""
+
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def language(self) -> str: ...
+    @property
+    def title(self) -> Mapping[str, str]: ...
+    @property
+    def starts_at(self) -> datetime: ...
+    @property
+    def ends_at(self) -> datetime: ...
+    @property
+    def place(self) -> str | None: ...
+    @property
+    def place_in_line(self) -> int | None: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+    @property
+    def alternatives(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+
 def environment() -> SandboxedEnvironment:
     """Templates that can read what they are given and nothing else; a name that is missing is an error."""
     return SandboxedEnvironment(
@@ -50,12 +75,35 @@ def letter(
     `links` are those of an offer; the template of an offer fails without them. `unsubscribe` is where such mails are
     stopped, if they may be.
     """
-    language = notice.language if notice.language in LOCALES else "nb"
+    said = words(notice, links, unsubscribe)
+    language = said["language"]
+    subject, text = written(templates, notice.template, said)
+    return Letter(
+        message_id=notice.message_id,
+        written_at=notice.created_at,
+        address=notice.email,
+        name=said["name"],
+        language=language,
+        subject=subject,
+        text=text,
+        unsubscribe=unsubscribe,
+        html=templates.get_template(f"{notice.template}.{language}.html").render(said, subject=subject),
+    )
+
+
+def written(templates: SandboxedEnvironment, template: str, said: Mapping[str, Any]) -> tuple[str, str]:
+    """(subject, text) of a template with these words in it. Raises jinja2.TemplateError."""
+    subject, _, text = templates.get_template(f"{template}.{said['language']}.txt").render(said).partition("\n")
+    return one_line(subject), text.lstrip("\n")
+
+
+def words(notice: Told, links: Links | None = None, unsubscribe: str | None = None) -> dict[str, Any]:
+    """What a template may speak of, each value as the reader of this language would say it."""
+    language = known_language(notice.language)
     title, title_language = chosen_title(notice.title, language)
-    name = one_line(notice.name) if notice.name else None
-    words = {
+    return {
         "language": language,
-        "name": name,
+        "name": one_line(notice.name) if notice.name else None,
         "title": title,
         "title_language": title_language,
         "when": spelled(notice.starts_at, notice.ends_at, language),
@@ -65,22 +113,14 @@ def letter(
         "unsubscribe": unsubscribe,
         "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,
         "alternatives": [_alternative(Alternative.model_validate(one), language) for one in notice.alternatives],
-        **(_change(notice.facts, language) if "now" in notice.facts else {}),
+        **(change(notice.facts, language) if "now" in notice.facts else {}),
         **{name: _fact(name, value, language) for name, value in notice.facts.items()},
     }
-    written = templates.get_template(f"{notice.template}.{language}.txt").render(words)
-    subject, _, text = written.partition("\n")
-    return Letter(
-        message_id=notice.message_id,
-        written_at=notice.created_at,
-        address=notice.email,
-        name=name,
-        language=language,
-        subject=one_line(subject),
-        text=text.lstrip("\n"),
-        unsubscribe=unsubscribe,
-        html=templates.get_template(f"{notice.template}.{language}.html").render(words, subject=one_line(subject)),
-    )
+
+
+def known_language(language: str) -> str:
+    """The language of the words: nb for one that has none yet."""
+    return language if language in LOCALES else "nb"
 
 
 def _fact(name: str, value: Any, language: str) -> Any:
@@ -90,7 +130,7 @@ def _fact(name: str, value: Any, language: str) -> Any:
     return one_line(value) if isinstance(value, str) else value
 
 
-def _change(facts: Mapping[str, Any], language: str) -> dict[str, Any]:
+def change(facts: Mapping[str, Any], language: str) -> dict[str, Any]:
     """How it was and how it is now, line by line; only what is not the same in both."""
     was, now = facts["was"], facts["now"]
     moved = (was["starts_at"], was["ends_at"]) != (now["starts_at"], now["ends_at"])

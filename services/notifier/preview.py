@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from services.notifier import appointments, letters
+from services.notifier import appointments, digests, letters
 from services.notifier.channels import mime
 from services.notifier.channels.channel import Letter
-from services.notifier.kinds import KINDS, TRANSACTIONAL
+from services.notifier.digests import DIGEST
+from services.notifier.kinds import CATEGORY_OF, TRANSACTIONAL, with_method
 from services.notifier.offers import Links
 from services.notifier.settings import sender
 from services.notifier.store.outgoing import Claimed
@@ -40,6 +41,20 @@ FACTS: Mapping[str, Any] = {  # one for all: each template takes what it needs
     "was": BEFORE,
     "now": NOW,
     "closed": ["sandnessjoen"],
+    "days": 7,
+}
+DIGEST_FACTS: Mapping[str, Any] = {
+    "items": [
+        {
+            "template": template,
+            "place": "mosjoen",
+            "facts": FACTS if template == "changed" else {},
+            "title": TITLE,
+            "starts_at": START.isoformat(),
+            "ends_at": (START + TWO_HOURS).isoformat(),
+        }
+        for template in ("changed", "confirmed")
+    ]
 }
 ALTERNATIVE = {
     "offering_id": str(UUID(int=2)),
@@ -71,7 +86,7 @@ def notice(template: str, language: str) -> Claimed:
         channel="email",
         place="mosjoen",
         place_in_line=3,
-        facts=dict(FACTS),
+        facts=dict(DIGEST_FACTS if template == DIGEST else FACTS),
         expires_at=written + timedelta(days=2),
         late=False,
         sealed=None,
@@ -90,7 +105,7 @@ def notice(template: str, language: str) -> Claimed:
         ends_at=START + TWO_HOURS,
         alternatives=[ALTERNATIVE],
         sessions=SESSIONS,
-        sequence=None if KINDS[template].method is None else 1,
+        sequence=1 if template in (*with_method("REQUEST"), *with_method("CANCEL")) else None,
     )
 
 
@@ -115,19 +130,22 @@ def write(folder: Path) -> Path:
     templates = letters.environment()
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for template, kind in KINDS.items():
-        stop = None if kind.category in TRANSACTIONAL else STOP
+    for template, category in {**CATEGORY_OF, DIGEST: "several"}.items():
+        stop = None if category in TRANSACTIONAL else STOP
         links = LINKS if template == "offered" else None
         cells = []
         for language in letters.LOCALES:
             one = notice(template, language)
-            letter = letters.letter(templates, one, links, stop)
+            if template == DIGEST:
+                letter = digests.letter(templates, one, stop)
+            else:
+                letter = letters.letter(templates, one, links, stop)
             if one.sequence is not None:
                 letter = replace(letter, appointment=appointments.appointment(one, letter, FROM))
             name = f"{template}.{language}.html"
             (folder / name).write_text(page(letter, template), "utf-8")
             cells.append(f'<td lang="{language}"><a href="{name}">{html.escape(letter.subject)}</a>')
-        rows.append(f"<tr><th>{template}<td>{kind.category}{''.join(cells)}")
+        rows.append(f"<tr><th>{template}<td>{category}{''.join(cells)}")
     heads = "".join(f"<th>{name}" for name in ("template", "category", *letters.LOCALES))
     index = folder / "index.html"
     index.write_text(_whole("Messages", f"<table><tr>{heads}{''.join(rows)}</table>", "en"), "utf-8")

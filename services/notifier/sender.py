@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,16 +18,17 @@ from kit.database import Connection, Unknown, is_away
 from kit.groupcommit import GroupCommit
 from kit.running import Running
 from kit.trail import Trail, following
-from services.notifier import appointments, bounces, decisions, domains, letters, offers, unsubscribe
+from services.notifier import appointments, bounces, decisions, digests, domains, letters, offers, unsubscribe
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
-from services.notifier.decisions import Decision, Hold, Suppress
+from services.notifier.decisions import CHANGED, Decision, Hold, Suppress
+from services.notifier.digests import DIGEST
 from services.notifier.kinds import KINDS, TRANSACTIONAL
 from services.notifier.settings import NotifierSettings, sender
 from services.notifier.store import bounces as bounce_store
 from services.notifier.store import holding, outgoing
 from services.notifier.store.outgoing import Claimed
-from services.notifier.tokens import Link
+from services.notifier.tokens import Link, in_order
 
 log = logs.get(__name__)
 
@@ -199,6 +201,8 @@ class Sender:
         links = None
         if notice.sealed is not None:
             links = offers.opened(self._key, self._settings.public_url, notice.sealed)
+        if notice.template == DIGEST:
+            return digests.letter(self._templates, notice, self._stopping_link(notice))
         letter = letters.letter(self._templates, notice, links, self._stopping_link(notice))
         if notice.sequence is not None:
             letter = replace(letter, appointment=appointments.appointment(notice, letter, self._sender))
@@ -206,10 +210,11 @@ class Sender:
 
     def _stopping_link(self, notice: Claimed) -> str | None:
         """Where such mails are stopped; none for what nobody may miss."""
-        category = KINDS[notice.template].category
-        if category in TRANSACTIONAL:
+        found = notice.facts["categories"] if notice.template == DIGEST else [KINDS[notice.template].category]
+        categories = in_order(found)
+        if set(categories) & set(TRANSACTIONAL):
             return None
-        link = Link(notice.person, (category,), notice.sending_since + unsubscribe.LASTS)
+        link = Link(notice.person, categories, notice.sending_since + unsubscribe.LASTS)
         return unsubscribe.address(self._settings, link)
 
     async def _never(self, conn: Connection, notice: Claimed, no: Never) -> None:
@@ -252,16 +257,24 @@ def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
         if notice.quiet_from is not None and notice.quiet_until is not None:
             quiet = notice.quiet_from, notice.quiet_until
     due = decisions.Due(
-        category=KINDS[notice.template].category,
+        category=KINDS[notice.template].category if notice.template in KINDS else DIGEST,
         cadence=notice.cadence,
         quiet=quiet,
         concerned=notice.concerned,
         soonest=decisions.soonest(notice.template, notice.facts, notice.starts_at, now),
         first=notice.attempt == 1,
-        collected=notice.collected,
+        settles_at=settles_at(notice, settings.changes_settle_s),
         bounced=notice.bounced,
     )
     return decisions.decide(due, now)
+
+
+def settles_at(notice: Claimed, settle_s: int) -> datetime | None:
+    """Until when the letter about a change waits for further ones, from the first that it tells of."""
+    if notice.template != CHANGED:
+        return None
+    since = datetime.fromisoformat(notice.facts["since"]) if "since" in notice.facts else notice.created_at
+    return since + timedelta(seconds=settle_s)
 
 
 async def _note_sent(conn: Connection, sent: Sequence[tuple[Claimed, Trail]]) -> list[None]:

@@ -50,6 +50,12 @@ class NotifierSettings(Settings):
         48, ge=1, le=240, description="how long a mail is tried; older than this, it may tell what is no longer so"
     )
 
+    changes_settle_s: int = Field(
+        120,
+        ge=0,
+        le=3600,
+        description="how long the letter about a change waits for further ones of the same run: they go as one",
+    )
     quiet_hours: str = Field(
         "21:00-07:00",
         description="when nobody who has not chosen otherwise is disturbed by what can wait, on Oslo's clock; or none",

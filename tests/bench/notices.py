@@ -74,10 +74,15 @@ class Dead(asyncio.Protocol):
     """Takes the connection and never answers."""
 
 
-def serve(pipe: Pipe) -> None:
+def serve(pipe: Pipe, smtp: int = 0) -> None:
+    """Serve until killed; the ports go through the pipe. `smtp` is the mail server's port, any free one when 0."""
+
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(kind, "127.0.0.1", 0, backlog=512) for kind in (Smtp, Http, Dead)]
+        servers = [
+            await loop.create_server(kind, "127.0.0.1", port, backlog=512)
+            for kind, port in ((Smtp, smtp), (Http, 0), (Dead, 0))
+        ]
         pipe.send([server.sockets[0].getsockname()[1] for server in servers])
         await asyncio.Event().wait()
 

@@ -65,11 +65,12 @@ class Client:
         return sorted(self.ms)[min(len(self.ms) - 1, int(len(self.ms) * part))]
 
 
-def asking(offering: uuid.UUID, token: str) -> bytes:
+def asking(offering: uuid.UUID | str, token: str, arena: str = "online") -> bytes:
+    body = BODY.replace("online", arena)
     return (
         f"POST /api/enrolment/v1/offerings/{offering}/enrolments HTTP/1.1\r\nHost: enrolment\r\n"
         f"Authorization: Bearer {token}\r\nIdempotency-Key: {uuid.uuid4()}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(BODY)}\r\n\r\n{BODY}"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
 
 

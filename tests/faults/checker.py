@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from tests.faults import course, events, lines, mails, offers, rest, seats, writes
+from tests.faults import course, events, hooks, isolation, lines, mails, offers, rest, seats, writes
 from tests.faults.evidence import Evidence
 from tests.faults.model import World
 from tests.faults.verdict import Looked, Verdict, verdict
@@ -21,7 +21,9 @@ CHECKS: dict[str, tuple[str, Callable[[World], Looked]]] = {
     "V10": ("one order explains all answers", course.linearizable),
     "V11": ("one key, one effect", writes.idempotent),
     "V12": ("one mail", mails.one_mail),
+    "V13": ("partners are told", hooks.each_is_told),
     "V14": ("comes to rest", rest.comes_to_rest),
+    "V15": ("one partner's noise is its own", isolation.isolated),
     "V16": ("no leak", rest.no_leak),
     "V17": ("no personal data", rest.no_personal_data),
     "audit": ("finds nothing", rest.audited),

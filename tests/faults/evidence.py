@@ -26,6 +26,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "notifier.courses": ("catalogue.courses",),
     "notifier.enrolments": ("enrolment.enrolments",),
     "notifier.contacts": ("enrolment.contacts",),
+    "notifier.webhooks": ("catalogue.courses", "enrolment.enrolments"),
 }
 _US = "(extract(epoch FROM {}) * 1000000)::bigint AS {}"
 # When the inserting transaction was committed, in microseconds: an order that no code of ours has a hand in.
@@ -42,6 +43,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "courses": "SELECT id::text, partner, code, version, content::text, withdrawn FROM courses",
         "offerings": "SELECT o.id::text, o.course_id::text, o.key, o.version, o.content::text, o.state, "
         "c.partner, c.code FROM offerings o JOIN courses c ON c.id = o.course_id",
+        "partners": "SELECT slug, state FROM partners",
         "intake": "SELECT partner, way, what, code FROM intake",
     },
     "enrolment": {
@@ -67,10 +69,17 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "notices": "SELECT id::text, event_id, learner_id::text, about::text, template, state, attempts, resends, "
         "message_id, reason, sealed IS NOT NULL AS sealed FROM notices ORDER BY id",
         "enrolments": "SELECT enrolment_id::text, state, place FROM enrolments",
+        "webhook_deliveries": "SELECT w.partner, d.event_id, d.state, d.attempts, d.reason, d.state = 'deferred' "
+        "AND d.due_at > app_now() AS later FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id",
     },
 }
 _UNPUBLISHED = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
 _SENDING = "SELECT count(*) FROM notices WHERE state = 'sending'"
+# Those that are put off are tried again for three days: at rest means that none is to go now.
+_TELLING = """
+SELECT count(*) FROM webhook_deliveries
+WHERE state IN ('pending', 'sending') OR (state = 'deferred' AND due_at <= app_now())
+"""
 _CONNECTIONS = """
 SELECT application_name, count(*) FROM pg_stat_activity
 WHERE application_name ~ '^(catalogue|enrolment|notifier)/(web|consumer|relay|worker)$' GROUP BY 1
@@ -103,6 +112,7 @@ class Evidence:
     tables: dict[str, list[Row]] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     deliveries: list[Row] = field(default_factory=list)
+    calls: list[Row] = field(default_factory=list)
     notifier_log: list[Row] = field(default_factory=list)
     quiet: dict[str, float | None] = field(default_factory=dict)
     before: dict[str, Row] = field(default_factory=dict)
@@ -194,13 +204,14 @@ async def lag(bootstrap: str) -> int:
 
 async def waiting(dsns: Mapping[str, str], bootstrap: str) -> dict[str, int]:
     """What has not come to rest: rows to publish, records to take, mails in hand."""
-    left = {"outbox": 0, "sending": 0}
+    left = {"outbox": 0, "sending": 0, "webhooks": 0}
     for service, dsn in dsns.items():
         conn = await asyncpg.connect(dsn)
         try:
             left["outbox"] += await conn.fetchval(_UNPUBLISHED)
             if service == "notifier":
                 left["sending"] = await conn.fetchval(_SENDING)
+                left["webhooks"] = await conn.fetchval(_TELLING)
         finally:
             await conn.close()
     return {**left, "lag": await lag(bootstrap)}
@@ -213,7 +224,7 @@ async def rest(dsns: Mapping[str, str], bootstrap: str, healed: float, within_s:
         try:
             left = await waiting(dsns, bootstrap)
         except (OSError, asyncpg.PostgresError, KafkaError, TimeoutError):  # a server may still be coming back
-            left = {"outbox": 1, "lag": 1, "sending": 1}
+            left = {"outbox": 1, "lag": 1, "sending": 1, "webhooks": 1}
         after_s = round(time.monotonic() - healed, 1)
         for name, count in left.items():
             quiet[name] = None if count else (quiet.get(name) or after_s)

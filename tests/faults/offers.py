@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tests.faults.evidence import Row
 from tests.faults.model import World
 from tests.faults.verdict import Looked, outcomes
 from tests.faults.writes import ANSWERED, answers
 
+ENROLMENT = ("postgres", "enrolment", "enrolment-postgres")
 LATE_S = 10.0  # of time without a fault: the clock looks each second, and a machine under strain is slow to do it
 
 
@@ -79,24 +80,27 @@ def _answered(world: World, made: dict[str, list[Row]], clock: "Clock", found: L
 
 
 class Clock:
-    """Translates between the history's seconds and the database's microseconds, and knows when enrolment was struck."""
+    """Translates between the history's seconds and the database's microseconds, and knows when `servers` were struck.
 
-    def __init__(self, world: World) -> None:
+    For so long they count as struck `after_s` they were whole again, too.
+    """
+
+    def __init__(self, world: World, servers: Sequence[str] = ENROLMENT, after_s: float = 0.0) -> None:
         history = world.evidence.history
         first = history[0] if history else {}
         self._offset = float(first.get("wall", 0.0)) - float(first.get("t", 0.0))
-        heals = {line["id"]: float(line["t"]) for line in outcomes(history, "heal")}
+        heals = {line["id"]: float(line["t"]) + after_s for line in outcomes(history, "heal")}
         self._struck = sorted(
             (float(line["t"]), heals.get(line["id"], math.inf))
             for line in outcomes(history, "fault")
-            if _strikes(str(line.get("target", "")), str(line["f"]))
+            if _strikes(str(line.get("target", "")), str(line["f"]), servers)
         )
 
     def us(self, t: float) -> int:
         return round((t + self._offset) * 1_000_000)
 
     def well_s(self, since_us: int, until_us: int) -> float:
-        """How long of this time enrolment and its database were not under a fault, or coming back from one."""
+        """How long of this time the servers were not under a fault, or coming back from one."""
         at, until = since_us / 1_000_000 - self._offset, until_us / 1_000_000 - self._offset
         return sum(max(0.0, end - begin) for begin, end in self._gaps(at, until))
 
@@ -108,6 +112,9 @@ class Clock:
         yield at, until
 
 
-def _strikes(target: str, f: str) -> bool:
-    """Whether a fault can keep enrolment from its database: a server process that is killed ends all others."""
-    return target in ("postgres", "enrolment", "enrolment-postgres") or f == "backend-kill"
+def _strikes(target: str, f: str, servers: Sequence[str]) -> bool:
+    """Whether a fault can hit one of these or the way to it: a server process that is killed ends all others.
+
+    Brokers are numbered: `kafka` and `catalogue-kafka` stand for each of them.
+    """
+    return target.rstrip("0123456789").rstrip("-") in servers or f == "backend-kill"

@@ -221,6 +221,7 @@ class KafkaPartner(Partner):
     """Speaks on its own topic, with a plain Kafka client as its own program would use."""
 
     rate = RATES["kafka"]
+    f = "partner"
 
     def __init__(self, *known: Any, **more: Any) -> None:
         super().__init__(*known, **more)
@@ -276,7 +277,7 @@ class KafkaPartner(Partner):
     ) -> bool:
         """Until it is acked, at most so often. Whether it was."""
         name = self._name(self.slug)
-        known = {"who": self.slug, "f": "partner", "id": name, "partner": self.slug, "code": code}
+        known = {"who": self.slug, "f": self.f, "id": name, "partner": self.slug, "code": code}
         digest = hashlib.sha256(value or b"").hexdigest()
         for n in range(1, tries + 1):
             self._history.add("invoke", **known, n=n, what=what, expect=expect, digest=digest)

@@ -60,6 +60,8 @@ class Recovery:
         service, _, link = target.removeprefix("clients-").partition("-")
         if target == "sink" or link == "smtp":
             return "mail taken", self._mailed
+        if target == "hooks" or link == "hooks":
+            return "webhook called", self._called
         if service == "kafka" or (link.startswith("kafka") and service != "notifier"):
             speaker = "enrolment" if service == "kafka" else service
             return f"events of {speaker} published", lambda since: self._row(speaker, _PUBLISHED, since)
@@ -103,6 +105,9 @@ class Recovery:
 
     async def _mailed(self, since: float) -> float | None:
         return self._stack.sink.taken_at if self._stack.sink.taken_at >= since else None
+
+    async def _called(self, since: float) -> float | None:
+        return self._stack.hooks.taken_at if self._stack.hooks.taken_at >= since else None
 
 
 async def ask(stack: FaultStack, database: str, question: str, *values: Any) -> Any:

@@ -5,7 +5,7 @@ from tests.faults.model import World
 from tests.faults.verdict import Looked, outcomes
 
 QUIET_S = 60.0
-MAIL_QUIET_S = 75.0  # a mail whose sender was killed is taken in hand again after 60 s, and must go out first
+SENT_QUIET_S = 75.0  # a mail whose sender was killed is taken in hand again after 60 s, and must go out first
 POOLS = {"web": 8, "consumer": 3, "relay": 2, "worker": 2}
 SLACK = 5
 RSS_KB = 64 * 1024
@@ -16,8 +16,8 @@ def comes_to_rest(world: World) -> Looked:
     """V14: soon after the last heal everything is published, heard and out of hand."""
     quiet = world.evidence.quiet
     found = Looked({"things looked at": len(quiet), "faults": len(outcomes(world.evidence.history, "fault"))})
-    for name in ("outbox", "lag", "sending"):
-        within_s = MAIL_QUIET_S if name == "sending" else QUIET_S
+    for name in ("outbox", "lag", "sending", "webhooks"):
+        within_s = QUIET_S if name in ("outbox", "lag") else SENT_QUIET_S
         after_s = quiet.get(name)
         found.also[f"s to {name} at rest"] = after_s
         if after_s is None or after_s > within_s:

@@ -68,6 +68,7 @@ def sorts(brokers: int) -> list[Sort]:
         *(f"{service}-kafka-{number}" for service in SERVICES for number in numbers),
         *between,
         "notifier-smtp",
+        "notifier-hooks",
         "clients-enrolment",
         "clients-catalogue",
     )
@@ -105,6 +106,7 @@ def sorts(brokers: int) -> list[Sort]:
         Sort(2, "network", "data-answer", ("notifier-smtp",)),
         Sort(1, "network", "data-request", ("notifier-smtp",)),
         *(Sort(1, "mail", f, ("sink",), 3) for f in ("421", "450", "550", "drop_before_250", "slow")),
+        *(Sort(1, "webhook", f, ("hooks",), 3) for f in ("hook_500", "hook_drop", "hook_slow")),
         Sort(2, "repeat", "rewind", SERVICES),
         Sort(2, "repeat", "replay", SERVICES),
         Sort(2, "repeat", "republish", SERVICES),

@@ -9,11 +9,13 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import httpx2
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
@@ -28,19 +30,20 @@ from deploy.local.service import command
 from deploy.trouble import Trouble
 from tests.faults.broker import PORTS_EACH, Brokers
 from tests.faults.child import Child, Notes
+from tests.faults.hooks import HookSink
 from tests.faults.proxy import Link
 from tests.faults.sinks import SmtpSink
 
 OTHER_PORTS = 13  # what Places counts from its base
 TOKEN_S = 8 * 3600  # longer than any run, so that no token ends under a fault
-KEPT = ("postgres", "secrets", "logs", "state.json", "deliveries.jsonl", "kafka-1", "kafka-2", "kafka-3")
+KEPT = ("postgres", "secrets", "logs", "state.json", "deliveries.jsonl", "calls.jsonl", "kafka-1", "kafka-2", "kafka-3")
 
 
 class FaultStack:
     """PostgreSQL, one or three brokers, the three services, the issuer's keys and a mail server, in `home`.
 
-    Every link is a Link: <service>-postgres, <service>-kafka-<n>, notifier-smtp, clients-<service>, and of three
-    brokers kafka-<from>-<to>. Services and servers that die are started again, as a supervisor would.
+    Every link is a Link: <service>-postgres, <service>-kafka-<n>, notifier-smtp, notifier-hooks, clients-<service>, and
+    of three brokers kafka-<from>-<to>. Services and servers that die are started again, as a supervisor would.
     `unguarded` names the control whose guard is taken out of the services (see tests.faults.unguarded).
 
     async with FaultStack(home) as stack:
@@ -52,6 +55,7 @@ class FaultStack:
         self.links: dict[str, Link] = {}
         self.services: dict[str, Child] = {}
         self.sink = SmtpSink(self.home)
+        self.hooks = HookSink(self.home)
         self._count = brokers
         self._unguarded = unguarded
         self._key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)
@@ -112,6 +116,15 @@ class FaultStack:
         """What a service's own command prints, such as `partners add`. Raises Trouble with its words when it fails."""
         return await command(self._places, service, *arguments, environment=self._environments[service])
 
+    async def add_webhook(self, partner: str, events: Sequence[str]) -> None:
+        """Let a partner be told of these events, or of all, at its path of our server."""
+        asked = {"url": f"http://{self._hooks_at}/{partner}", "events": list(events) or ["*"]}
+        url = f"http://127.0.0.1:{self._places.port('notifier')}/api/notifier/v1/partners/{partner}/webhooks"
+        head = {"authorization": f"Bearer {self.token(partner, role='partner', partner=partner)}"}
+        async with httpx2.AsyncClient(timeout=10, trust_env=False) as web:
+            answer = await web.post(url, json=asked, headers=head)
+        self.hooks.secrets[partner] = answer.raise_for_status().json()["secret"]
+
     async def is_back(self, target: str) -> bool:
         """Whether what a fault hit is whole again: the process is ready, and the brokers are in step."""
         child = self.children.get(target)
@@ -130,6 +143,7 @@ class FaultStack:
         for child in self.children.values():
             child.thaw()
         self.sink.behaviour = "ok"
+        self.hooks.behaviour = "ok"
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
@@ -157,6 +171,7 @@ class FaultStack:
         os.umask(0o022)  # another user, PostgreSQL's, must get through our folders
         secrets.make(places.secrets)
         await self.sink.start()
+        await self.hooks.start()
         await self._serve_keys()
         self._brokers = Brokers(
             self.home, self.logs, self._count, range(base + OTHER_PORTS, base + OTHER_PORTS + 99), self.links
@@ -193,6 +208,8 @@ class FaultStack:
             environment |= {"KURSNETT_MOST_LIVE_ENROLMENTS": "1000", "KURSNETT_REQUESTS_PER_MINUTE": "100000"}
         if service == "notifier":
             environment["KURSNETT_SMTP_PORT"] = str(await self._link("notifier-smtp", self.sink.port))
+            self._hooks_at = f"127.0.0.1:{await self._link('notifier-hooks', self.hooks.port)}"
+            environment["KURSNETT_WEBHOOK_ALLOW"] = self._hooks_at
         way = ["tests.faults.unguarded", self._unguarded] if self._unguarded else []
         self.services[service] = Child(
             service,
@@ -243,6 +260,8 @@ class FaultStack:
             self._keys.close()
         if self.sink.port:
             await self.sink.stop()
+        if self.hooks.port:
+            await self.hooks.stop()
         leftovers.end(self.home)
         self._forget(("postgres", "secrets", "kafka-1", "kafka-2", "kafka-3"))
 

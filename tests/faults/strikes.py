@@ -267,6 +267,16 @@ async def answers(strike: Strike) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def webhook_answers(strike: Strike) -> AsyncIterator[None]:
+    """The partners' server says no, drops or is slow."""
+    strike.stack.hooks.behaviour = strike.fault.f  # type: ignore[assignment]  # the schedule's names are the sink's
+    try:
+        yield
+    finally:
+        strike.stack.hooks.behaviour = "ok"
+
+
+@asynccontextmanager
 async def rewind(strike: Strike) -> AsyncIterator[None]:
     """The offsets of a service's groups are set back while it is down: it reads again what it has read."""
     child = strike.stack.services[strike.fault.target]
@@ -367,6 +377,7 @@ STRIKES: dict[str, How] = {
     "data-answer": trapped(b"\r\n.\r\n", "answer"),
     "data-request": trapped(b"\r\n.\r\n", "request"),
     **dict.fromkeys(("421", "450", "550", "drop_before_250", "slow"), answers),
+    **dict.fromkeys(("hook_500", "hook_drop", "hook_slow"), webhook_answers),
     "rewind": rewind,
     "replay": replay,
     "republish": republish,

@@ -94,6 +94,7 @@ class Trial:
             found.tables = await evidence.tables(dsns)
             found.records = await evidence.records(self.stack.partner_kafka)
             found.deliveries = evidence.lines(self.stack.sink.deliveries)
+            found.calls = evidence.lines(self.stack.hooks.calls)
         finally:
             self.stack.mend()
         found.notifier_log = evidence.lines(self.stack.services["notifier"].log_path)
@@ -110,7 +111,7 @@ class Trial:
             for service in SERVICES
         }
         read: dict[str, Mapping[str, bytes | bytearray]] = {"logs": places, "topics": topics}
-        read |= {"metrics": metrics, "reasons": reasons}
+        read |= {"metrics": metrics, "reasons": reasons, "webhooks": {"calls": self.stack.hooks.calls.read_bytes()}}
         for what, texts in read.items():
             found.scanned[what] = sum(len(text) for text in texts.values())
             found.leaks += evidence.leaks(self.workload.canaries, texts)

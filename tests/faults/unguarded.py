@@ -181,6 +181,28 @@ CONTROLS: dict[str, Control] = {
         ),
         behind="who notes a mail must have it in hand",
     ),
+    "webhook-answer": Control(
+        "what a webhook's answer means, instead of any answer for a yes",
+        "V13",
+        (Patch("services.notifier.channels.webhook", "if 200 <= status < 300:", "if status:"),),
+        first=("hook_500",),
+    ),
+    "quarantine": Control(
+        "the quarantine of a partner whose records are refused",
+        "V15",
+        (Patch("services.catalogue.quarantine", "        if count < most or", "        if count >= 0 or"),),
+    ),
+    "quarantine-alone": Control(
+        "that a quarantine is that partner's alone",
+        "V15",
+        (
+            Patch(
+                "services.catalogue.quarantine",
+                'return self._closed.get(topic, "")',
+                'return next(iter(self._closed.values()), "")',
+            ),
+        ),
+    ),
     "acks": Control(
         "acks=all with three brokers",
         "V3",

@@ -7,14 +7,18 @@ import json
 import random
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from tests.faults.clients import Caller, Operation
 from tests.faults.history import History
+from tests.faults.hooks import WANTED
 from tests.faults.learners import HOST, NAME, NUMBER, Learners, Letter
+from tests.faults.noise import Noise
 from tests.faults.partners import ARENAS, STEADY, HttpPartner, KafkaPartner, Partner
 from tests.faults.stack import FaultStack
 
@@ -113,7 +117,13 @@ class Workload:
         self._watch = asyncio.create_task(self._follow())
         self._stack.sink.reader = self._deliver
         arenas = [part for arena in ARENAS for part in ("--arena", arena)]
-        for slug, kind in (("fjord", KafkaPartner), ("nord", HttpPartner)):
+        names = ("fjord", "nord")
+        made_as: dict[str, Callable[..., Partner]] = {
+            "fjord": KafkaPartner,
+            "nord": HttpPartner,
+            "skrall": partial(Noise, others=names),
+        }
+        for slug, kind in made_as.items():
             made = json.loads(
                 await self._stack.command("catalogue", "partners", "add", slug, "--name", slug, *arenas, "--json")
             )
@@ -129,6 +139,8 @@ class Workload:
                     caller=self.caller(slug),
                 )
             )
+        for slug, events in WANTED.items():
+            await self._stack.add_webhook(slug, events)
         await asyncio.gather(*(partner.prepare() for partner in self.partners))
         wanted = sum(len(partner.courses) for partner in self.partners)
         give_up = time.monotonic() + READY_S

@@ -71,11 +71,14 @@ WHOLE = {
         INSERT INTO inbox (consumer, event_id) VALUES ('notifier.webhooks', 'e1'), ('notifier.webhooks', 'e2');
     """,
 }
-EVERYWHERE = """
+EVERYWHERE = f"""
     INSERT INTO inbox (consumer, event_id) VALUES ('x.y', 'heard');
     INSERT INTO parked (consumer, topic, partition, "offset", key, headers, reason, detail, state) VALUES
-        ('x.y', 't', 0, 1, 'k', '[]', '', '', 'parked'), ('x.y', 't', 0, 2, 'k', '[]', 'held', '', 'held');
-    INSERT INTO idempotency VALUES ('c', 'r', 'k', 'h', 200, '{}', 'b');
+        ('x.y', 't', 0, 1, 'k', '[]', '', '', 'parked'), ('x.y', 't', 0, 2, 'k', '[]', 'held', '', 'held'),
+        ('x.y', 'partners.q', 0, 1, 'k', '[]', 'quarantined', '', 'held'),
+        ('x.y', 'partners.q', 0, 2, 'l', '[]', 'behind', '', 'held');
+    UPDATE parked SET parked_at = {LATE} WHERE topic = 'partners.q';  -- waits for an operator, however long
+    INSERT INTO idempotency VALUES ('c', 'r', 'k', 'h', 200, '{{}}', 'b');
 """
 # Service, a part of the rule's sentence, and what breaks it.
 BREACHES = [

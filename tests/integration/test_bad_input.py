@@ -10,28 +10,11 @@ from httpx2 import AsyncClient
 from kit.problems import CONTENT_TYPE
 from tests.delivery import Servers
 from tests.integration import test_catalogue, test_enrolment_http
-from tests.integration.test_catalogue import COURSE, DATES
+from tests.integration.corpus import BODIES, COURSE, DATES, MEGABYTE
 
 pytestmark = pytest.mark.anyio
 
 JSON = {"content-type": "application/json"}
-LARGE = b'{"title": {"nb": "' + b"x" * 300 * 1024 + b'"}}'
-UNREADABLE = {  # bodies that are refused before a field is looked at
-    "cut short": b'{"title": {"nb": "Sveis"',
-    "nothing but text": b"title=Sveis",
-    "two values": b"{} {}",
-    "a name twice": b'{"title": {"nb": "Sveis", "nb": "Saum"}}',
-    "NUL": b'{"title": {"nb": "Sveis\\u0000"}}',
-    "half a character": b'{"title": {"nb": "Sveis\\ud83d"}}',
-    "half a character as a name": b'{"\\udc00": 1}',
-    "not UTF-8": b'{"title": {"nb": "Sveis\xff"}}',
-    "UTF-16": '{"title": {"nb": "Sveis"}}'.encode("utf-16"),
-    "a number without end": b'{"price_ore": ' + b"9" * 5000 + b"}",
-    "more than 64 bits": b'{"price_ore": 9223372036854775808}',
-    "1e400": b'{"price_ore": 1e400}',
-    "NaN": b'{"price_ore": NaN}',
-    "too deep": b"[" * 5000 + b"]" * 5000,
-}
 HEADERS: list[tuple[dict[str, str], int, str]] = [
     ({"idempotency-key": ""}, 400, "header idempotency-key"),
     ({"idempotency-key": "a b"}, 400, "header idempotency-key"),
@@ -75,11 +58,9 @@ async def sent(asking: AsyncClient, method: str, address: str, body: bytes, **he
 
 async def refuses_what_is_unreadable(asking: AsyncClient, method: str, address: str, good: Any, signed: str) -> None:
     """Bodies and headers that no write takes, whichever it is."""
-    for kind, body in UNREADABLE.items():
-        assert named(await sent(asking, method, address, body, authorization=signed), 422) == ["body"], kind
-    assert named(await sent(asking, method, address, LARGE, authorization=signed), 413) == ["body"]
-    for body in (b"[]", b'"x"', b"7", b"null"):
-        assert named(await sent(asking, method, address, body, authorization=signed), 422) == ["body"], body
+    for kind, one in BODIES.items():
+        assert named(await sent(asking, method, address, one.body, authorization=signed), 422) == ["body"], kind
+    assert named(await sent(asking, method, address, MEGABYTE, authorization=signed), 413) == ["body"]
     whole = json.dumps(good).encode()
     for headers, status, field in HEADERS:
         body = b"\x1f\x8b" + whole if "content-encoding" in headers else whole
@@ -91,28 +72,9 @@ async def test_the_catalogue_names_what_is_wrong_with_a_course(servers: Servers)
     async with test_catalogue.world(servers) as here:
         address, signed = f"{here.courses}/SV-1", f"Bearer {here.key}"
         await refuses_what_is_unreadable(here.asking, "PUT", address, COURSE, signed)
-        for change, fields in (
-            ({"title": "Sveis"}, ["title"]),
-            ({"title": {}}, ["title"]),
-            ({"title": {"nb": 7}}, ["title.nb"]),
-            ({"title": {"nb": " \u200b "}}, ["title.nb"]),
-            ({"title": {"nb": "x" * 201}}, ["title.nb"]),
-            ({"title": {"nb": "to\nlinjer"}}, ["title.nb"]),
-            ({"title": {"nb": "\u202eSveis"}}, ["title.nb"]),
-            ({"title": {"nb\ud7ff\ue000": "Sveis"}}, ["title.nb\ud7ff\ue000"]),
-            ({"subjects": ["bygg"] * 11}, ["subjects"]),
-            ({"subjects": "bygg"}, ["subjects"]),
-            ({"studiepoeng": 7.5}, ["studiepoeng"]),
-            ({"studiepoeng": "7,5"}, ["studiepoeng"]),
-            ({"price_ore": 1.5, "level": "9"}, ["level", "price_ore"]),
-            ({"price_ore": "100"}, ["price_ore"]),
-            ({"price_ore": -1}, ["price_ore"]),
-            ({"price_ore": 2**63 - 1}, ["price_ore"]),
-            ({"price_ore": True}, ["price_ore"]),
-            ({"price_ore": None}, ["price_ore"]),
-            ({"code": "SV-1", "seq": 4}, ["code", "seq"]),
-        ):
-            assert named(await here.put("SV-1", COURSE | change), 422) == fields, change
+        both = COURSE | {"price_ore": 1.5, "level": "9"}
+        assert named(await here.put("SV-1", both), 422) == ["level", "price_ore"]
+        assert named(await here.put("SV-1", COURSE | {"code": "SV-1", "seq": 4}), 422) == ["code", "seq"]
         assert named(await here.put("SV-1", COURSE, if_match="sometime"), 412) == ["header if-match"]
         assert named(await here.put("SV-1", COURSE, if_match="*"), 412) == ["header if-match"], "there is none yet"
         assert named(await here.put("sv 1", COURSE), 422) == ["path code"]
@@ -127,26 +89,9 @@ async def test_the_catalogue_names_what_is_wrong_with_an_offering(servers: Serve
         await here.put("SV-1", COURSE)
         address, signed = f"{here.courses}/SV-1/offerings/v27", f"Bearer {here.key}"
         await refuses_what_is_unreadable(here.asking, "PUT", address, DATES, signed)
-        place = {"arena": "online", "capacity": 1}
-        start = DATES["starts_at"]
-        for change, fields in (
-            ({"starts_at": "2027-03-01"}, ["starts_at"]),
-            ({"starts_at": "2027-03-01T09:00:00"}, ["starts_at"]),
-            ({"starts_at": 1800000000}, ["starts_at"]),
-            ({"starts_at": "9999-12-31T23:59:59-23:59"}, ["starts_at"]),
-            ({"starts_at": "0001-01-01T00:00:00+23:59"}, ["starts_at"]),
-            ({"starts_at": "2027-02-30T09:00:00Z"}, ["starts_at"]),
-            ({"ends_at": start}, ["ends_at"]),
-            ({"sessions": [{"starts_at": start, "ends_at": start}]}, ["sessions[0].ends_at"]),
-            ({"sessions": [{"starts_at": start, "ends": start}]}, ["sessions[0].ends_at", "sessions[0].ends"]),
-            ({"places": []}, ["places"]),
-            ({"places": [place] * 2}, ["places"]),
-            ({"places": [place | {"capacity": 10**12}]}, ["places[0].capacity"]),
-            ({"places": [place | {"capacity": "12"}]}, ["places[0].capacity"]),
-            ({"places": [place | {"capasity": 12}]}, ["places[0].capasity"]),
-            ({"places": {"online": 12}}, ["places"]),
-        ):
-            assert named(await here.put("SV-1/offerings/v27", DATES | change), 422) == fields, change
+        session = {"starts_at": DATES["starts_at"], "ends": DATES["ends_at"]}
+        answer = await here.put("SV-1/offerings/v27", DATES | {"sessions": [session]})
+        assert named(answer, 422) == ["sessions[0].ends_at", "sessions[0].ends"]
         assert named(await here.put("SV-1/offerings/v%2027", DATES), 422) == ["path key"]
         cancel = f"{address}/cancel"
         assert named(await sent(here.asking, "POST", cancel, b'{"raeson": "x"}', authorization=signed), 422) == [

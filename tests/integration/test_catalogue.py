@@ -23,17 +23,12 @@ from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import courses
 from tests.delivery import Servers, listening, running, until
+from tests.integration.corpus import COURSE, DATES
 from tests.web import ISSUER, Issuer, held_to_its_word
 
 pytestmark = pytest.mark.anyio
 
 BASE = "/api/catalogue/v1"
-COURSE = {"title": {"nb": "Sveising for b\u00e5tbyggere"}, "subjects": ["bygg"], "studiepoeng": "7.50"}
-DATES = {
-    "starts_at": "2027-03-01T09:00:00+01:00",
-    "ends_at": "2027-03-05T15:00:00+01:00",
-    "places": [{"arena": "online", "capacity": 12}],
-}
 
 
 @dataclass
@@ -94,8 +89,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(servers: Servers) -> AsyncIterator[World]:
-    known = (await servers.database()).model_dump() | {"issuer": ISSUER, "trust_role_claims": True}
+async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
+    known = (await servers.database()).model_dump() | {"issuer": ISSUER, "trust_role_claims": True} | changed
     settings = CatalogueSettings(**known)
     conn = await connect(settings, "migrate")
     try:
@@ -163,6 +158,17 @@ async def test_saying_the_same_again_makes_no_version_and_no_event(servers: Serv
             ("OfferingChanged", 2),
             ("OfferingCancelled", 3),
         ]
+
+
+async def test_a_course_of_before_one_could_say_who_pays_comes_again_as_it_was(servers: Servers) -> None:
+    async with world(servers) as here:
+        await here.put("SV-1", COURSE)
+        async with here.here.database.reading() as conn:
+            await conn.execute("UPDATE courses SET content = content - 'funded_by'")
+        assert (await here.put("SV-1", COURSE)).headers["etag"] == '"1"'
+        # The control: who is named now is a change.
+        assert (await here.put("SV-1", COURSE | {"funded_by": "NAV"})).headers["etag"] == '"2"'
+        assert await here.said() == [("PartnerJoined", 1), ("CourseCreated", 1), ("CourseChanged", 2)]
 
 
 async def test_many_writers_of_one_course_make_versions_without_gaps(servers: Servers) -> None:

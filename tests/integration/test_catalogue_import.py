@@ -8,7 +8,8 @@ import pytest
 
 from services.catalogue import __main__ as command
 from tests.delivery import Servers
-from tests.integration.test_catalogue import BASE, COURSE, World, world
+from tests.integration.corpus import COURSE
+from tests.integration.test_catalogue import BASE, World, world
 
 pytestmark = pytest.mark.anyio
 

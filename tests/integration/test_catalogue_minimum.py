@@ -27,7 +27,8 @@ from kit import switch, topics
 from kit.database import Connection, connect
 from services.catalogue import commands, domain, events
 from tests.delivery import Servers, listening, until
-from tests.integration.test_catalogue import BASE, COURSE, DATES, World, world
+from tests.integration.corpus import COURSE, DATES
+from tests.integration.test_catalogue import BASE, World, world
 from tests.integration.test_catalogue_rules import days_from_now, told
 
 pytestmark = pytest.mark.anyio

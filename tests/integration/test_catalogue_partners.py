@@ -8,7 +8,8 @@ import pytest
 from kit.database import connect
 from services.catalogue import events, joining
 from tests.delivery import Servers, listening, until
-from tests.integration.test_catalogue import COURSE, World, world
+from tests.integration.corpus import COURSE
+from tests.integration.test_catalogue import World, world
 
 pytestmark = pytest.mark.anyio
 

@@ -128,6 +128,7 @@ async def test_a_run_without_sessions_is_one_event(servers: Servers) -> None:
 async def test_search_engines_read_a_course_as_schema_org_has_it(servers: Servers) -> None:
     async with world(servers) as here:
         more = {"studiepoeng": "7.5", "level": "6.1", "price_ore": 50, "subjects": ["bygg"], "delivery_mode": "hybrid"}
+        more["funded_by"] = "Nordland fylkeskommune"
         course_id = await publish(here, "A", {"nb": "Sveising </script>", "nn": "Sveising"}, **more)
         now = datetime.now(UTC)
         for key, days in (("past", -9), ("soon", 9)):
@@ -145,11 +146,13 @@ async def test_search_engines_read_a_course_as_schema_org_has_it(servers: Server
         assert (course["name"], course["courseCode"]) == ("Sveising </script>", "A")
         assert course["provider"]["name"] == "Sveiseskolen"
         assert course["offers"] == [{"@type": "Offer", "category": "Paid", "price": "0.50", "priceCurrency": "NOK"}]
+        assert course["funder"] == {"@type": "Organization", "name": "Nordland fylkeskommune"}
         assert (course["educationalLevel"], course["numberOfCredits"]["value"]) == ("NKR 6.1, EQF 6", 7.5)
         (run,) = course["hasCourseInstance"]
         assert (run["@type"], run["courseMode"], run["maximumAttendeeCapacity"]) == ("CourseInstance", "blended", 11)
         assert [place["@type"] for place in run["location"]] == ["Place", "VirtualLocation"]
         plain = await here.asking.get(f"{BASE}/courses/{course_id}", headers={"accept": "application/json"})
+        assert plain.json()["funded_by"] == "Nordland fylkeskommune"
         assert (plain.json()["eqf"], plain.headers["content-type"]) == (6, "application/json")
 
 

@@ -15,7 +15,7 @@ from services.catalogue.app import ROUTERS as CATALOGUE
 from services.enrolment.app import ROUTERS
 from tests.delivery import Servers
 from tests.integration import test_catalogue, test_enrolment_http
-from tests.integration.test_catalogue import COURSE, DATES
+from tests.integration.corpus import COURSE, DATES
 from tests.web import served
 
 CHECKS = (

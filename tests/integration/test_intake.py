@@ -9,7 +9,8 @@ from contracts.enrolment import OfferingFilled, OfferingReopened, SeatCount
 from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
 from tests.delivery import Servers, listening, until
-from tests.integration.test_catalogue import BASE, COURSE, DATES, World, world
+from tests.integration.corpus import COURSE, DATES
+from tests.integration.test_catalogue import BASE, World, world
 from tests.integration.test_catalogue_minimum import Enrolment, judging
 from tests.integration.test_catalogue_partners import change
 

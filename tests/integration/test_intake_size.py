@@ -19,7 +19,8 @@ from contracts.topics import MAX_EVENT_BYTES, Topic, owned_by, partner_courses
 from kit import parking, topics
 from services.catalogue import events
 from tests.delivery import Servers, listening, records, relaying, until
-from tests.integration.test_catalogue import COURSE, World, world
+from tests.integration.corpus import COURSE
+from tests.integration.test_catalogue import World, world
 
 pytestmark = pytest.mark.anyio
 

@@ -104,11 +104,13 @@ async def test_a_room_and_a_closed_place_are_told_and_capacity_is_not(world: Wor
     await world.hear(events.courses, [changed(world, 2, places=more, minimum=9)])
     assert await owed(world) == 0
     meeting = Session(starts_at=START, ends_at=START + timedelta(hours=2), room="Rom 1")
-    await world.hear(events.courses, [changed(world, 3, places=more, sessions=[meeting])])
     other = meeting.model_copy(update={"room": "Rom 2"})
-    await world.hear(events.courses, [changed(world, 4, places=more, sessions=[other])])
-    await world.hear(events.courses, [changed(world, 5, places=HERE, sessions=[other])])
     async with world.sending():
+        await world.hear(events.courses, [changed(world, 3, places=more, sessions=[meeting])])
+        await world.all_are("sent", 2)
+        await world.hear(events.courses, [changed(world, 4, places=more, sessions=[other])])
+        await world.all_are("sent", 3)
+        await world.hear(events.courses, [changed(world, 5, places=HERE, sessions=[other])])
         await world.all_are("sent", 4)
     texts = [mail.get_body(("plain",)).get_content().replace("\r", "") for mail in sink.mails[1:]]
     assert "kl. 18.00–20.00, Rom 1\n\nNå:" in texts[1]

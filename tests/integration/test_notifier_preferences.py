@@ -42,9 +42,11 @@ class People:
     async def put(self, body: Any, who: str = "kari", **headers: str) -> Any:
         return await self.asking.put(PLACE, json=body, headers=self.signed(who) | headers)
 
-    async def seated(self, who: str = "kari", language: str = "nb", login: bool = True) -> dict[str, Any]:
+    async def seated(
+        self, who: str = "kari", language: str = "nb", login: bool = True, learner: uuid.UUID | None = None
+    ) -> dict[str, Any]:
         """Somebody with a seat, known by their log-in."""
-        about = self.world.about(uuid.uuid4(), uuid.uuid4())
+        about = self.world.about(learner or uuid.uuid4(), uuid.uuid4())
         key = Caller(ISSUER, who).key if login else None
         await self.world.contact_is_known(about["learner_id"], f"{who}@example.no", language, key)
         await self.world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])

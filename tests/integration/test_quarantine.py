@@ -1,14 +1,18 @@
 """What one partner's program does wrong is that partner's alone: the others' courses are taken as if it did not."""
 
+import os
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from kit.effects import Effects
 from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
+from services.catalogue.quarantine import Watch
 from tests.delivery import Servers, listening, until
-from tests.integration.test_catalogue import COURSE, World, world
+from tests.integration.corpus import COURSE
+from tests.integration.test_catalogue import World, world
 from tests.integration.test_catalogue_partners import change
 
 pytestmark = pytest.mark.anyio
@@ -60,6 +64,68 @@ async def test_a_partner_whose_records_are_refused_waits_alone_and_runs_on_in_it
         await here.send(*[("CoursePublished", WRONG)] * (LIMIT - 1), course(2))
         await until(lambda: counted(here, "taken", None, 4), within_s=40)
         assert await state(here) == "active"
+
+
+async def test_how_many_may_be_refused_is_a_setting(servers: Servers) -> None:
+    async with world(servers, quarantine_refused=3, quarantine_of=5) as here, listening(here.here, events.partners()):
+        wrong = ("CoursePublished", WRONG)
+        await here.send(wrong, wrong)
+        await until(lambda: counted(here, "refused", "unknown_subject", 2), within_s=40)
+        await here.send(*[course(9, price_ore=n) for n in range(4)])
+        await until(lambda: counted(here, "taken", None, 4), within_s=40)
+        assert await state(here) == "active"
+        await here.send(wrong, wrong, course(9), wrong, course(9, price_ore=7))
+        await until(lambda: counted(here, "parked", "quarantined", 1), within_s=40)
+        assert (await outcomes(here)).count(("refused", "unknown_subject")) == 5, "three of the last five"
+        assert await state(here) == "quarantined"
+
+
+async def test_without_the_quarantine_it_would_go_on_for_ever(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The red control: with nobody counting, what follows the nonsense is taken, and the partner is let be."""
+
+    async def nobody_counts(self: Watch, topic: str) -> None:
+        return None
+
+    monkeypatch.setattr(Watch, "refused", nobody_counts)
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await here.send(*[("CoursePublished", WRONG)] * (LIMIT + 5), course(1))
+        await until(lambda: counted(here, "taken", None, 1), within_s=40)
+        assert (await outcomes(here)).count(("refused", "unknown_subject")) == LIMIT + 5
+        assert await state(here) == "active"
+
+
+async def test_were_it_not_the_partners_alone_the_others_would_wait_too(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The red control: a gate that is shut for all when it is shut for one keeps another partner's course."""
+    monkeypatch.setattr(Watch, "closed", lambda self, topic: next(iter(self._closed.values()), ""))
+    async with world(servers) as here, listening(here.here, events.partners()):
+        other = f"{here.partner}-b"
+        key = (await catalogue.add(here.settings, other, "En annen", None, ["online"]))["key"]
+        await here.send(*[("CoursePublished", WRONG)] * LIMIT)
+        await until(lambda: counted(here, "refused", "unknown_subject", LIMIT), within_s=40)
+        here.partner, here.key = other, key
+        await here.send(course(1))
+        await until(lambda: counted(here, "parked", "quarantined", 1), within_s=40)
+        assert await state(here) == "active"
+
+
+async def test_a_key_too_long_to_be_kept_is_refused_also_while_its_partner_waits(servers: Servers) -> None:
+    """Kept, it would fail for ever, and with it everything that came after it, of whomever."""
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await change(here, lambda conn: joining.suspend(conn, here.partner, "avtalen er ute"))
+        other = f"{here.partner}-b"
+        key = (await catalogue.add(here.settings, other, "En annen", None, ["online"]))["key"]
+        async with AIOKafkaProducer(bootstrap_servers=here.settings.kafka_bootstrap) as producer:
+            for name in (os.urandom(3000), b"SV-9"):
+                await producer.send_and_wait(f"partners.{here.partner}.courses", b"{}", key=name, partition=0)
+        await until(lambda: counted(here, "parked", "suspended", 1), within_s=40)
+        assert sorted(await outcomes(here)) == [("parked", "suspended"), ("refused", "too_large")]
+        here.partner, here.key = other, key
+        await here.send(course(1))
+        await until(lambda: counted(here, "taken", None, 1), within_s=40)
 
 
 async def test_a_record_that_is_refused_now_and_then_keeps_nobody_out(servers: Servers) -> None:

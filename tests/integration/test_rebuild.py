@@ -13,7 +13,8 @@ from services.enrolment import events
 from services.enrolment.app import MIGRATIONS
 from services.enrolment.settings import EnrolmentSettings
 from tests.delivery import Servers, listening, relaying, running, until
-from tests.integration.test_catalogue import COURSE, World, world
+from tests.integration.corpus import COURSE
+from tests.integration.test_catalogue import World, world
 from tests.seats import PUBLIC
 
 pytestmark = pytest.mark.anyio

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from services.catalogue.search import cursor, words_of
+from services.catalogue.store.search import Words
 from tests.delivery import Servers
 from tests.integration.test_catalogue import BASE, World, world
 
@@ -44,12 +45,12 @@ async def found(here: World, q: str) -> list[str]:
 
 
 def test_a_search_is_read_as_people_write_it() -> None:
-    assert words_of("trygg bruk") == (["trygg"], [], "bruk")
-    assert words_of('"trygg bruk" -nett -"på kveld"') == (['"trygg bruk"'], ["nett", '"på kveld"'], "")
-    assert words_of("sveising or lodding HELSE-1") == (["sveising or lodding"], [], "helse-1")
-    assert words_of("båt -") == (["båt"], [], "")
-    assert words_of("' \\ c++") == (["'", "\\", "c++"], [], "")
-    assert words_of("") == ([], [], "")
+    assert words_of("trygg bruk") == Words(("trygg",), (), "bruk")
+    assert words_of('"trygg bruk" -nett -"på kveld"') == Words(('"trygg bruk"',), ("nett", '"på kveld"'))
+    assert words_of("sveising or lodding HELSE-1") == Words(("sveising or lodding",), (), "helse-1")
+    assert words_of("båt -") == Words(("båt",))
+    assert words_of("' \\ c++") == Words(("'", "\\", "c++"))
+    assert words_of("") == Words()
 
 
 async def test_words_are_found_in_each_of_their_forms_in_both_written_languages(servers: Servers) -> None:

@@ -62,6 +62,11 @@ async def test_a_first_enrolment(stack: Stack) -> None:
     assert (enrolment["state"], enrolment["place"]) == ("associated", "bronnoysund")
 
 
+async def test_the_partners_of_the_demonstration_data_are_in_step_with_their_file(stack: Stack) -> None:
+    printed = await typed(stack, "kursnett partners sync --dry-run")
+    assert "0 would be added, 0 would be changed, 4 as they were." in printed
+
+
 async def test_a_partner_joins_and_publishes_three_ways(stack: Stack) -> None:
     first, file, _ = answers(await typed(stack, f"API={USUAL}/api", commands("Join as a partner")))
     assert first["version"] == 1

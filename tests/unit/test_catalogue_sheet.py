@@ -35,6 +35,11 @@ def test_a_file_is_read_however_excel_has_written_it(encoding: str, charset: str
     assert run.rows == {"online": 2, "bronnoysund": 3}
 
 
+def test_who_pays_is_a_column_that_may_be_there() -> None:
+    [course] = read(sheet("A;T;450000;NAV og fylket", header="code;title_nb;price_ore;funded_by")).courses
+    assert (course.text.price_ore, course.text.funded_by) == (450_000, "NAV og fylket")
+
+
 def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
     found = read(sheet("B;Bygg;;;;;;;;;", FIRST, "A;Alt;;;;;;;;;", "HAV-1;;;;;;H27;2027-09-01;2027-09-02;online;1"))
     assert [one.code for one in found.courses] == ["A", "B", "HAV-1"]
@@ -86,13 +91,47 @@ def test_all_mistakes_are_told_at_once() -> None:
 def test_a_header_that_will_not_do_is_told_first() -> None:
     assert mistakes(sheet(FIRST, header=HEADER.replace(";", ",")))[0].detail.startswith("has commas")
     found = mistakes(sheet(FIRST, header=HEADER.replace("arena", "sted")))
-    assert [(one.column, one.detail.split(";")[0]) for one in found] == [
+    assert [(one.column, one.detail.split(";")[0].split(":")[0]) for one in found] == [
         ("arena", "is missing from the header"),
         ("sted", "is not a column"),
     ]
     assert "UTF-16" in mistakes(sheet(FIRST).decode().encode("utf-16"))[0].detail
     assert "charset" in mistakes(sheet(FIRST), "klingon")[0].detail
     assert mistakes(sheet(FIRST).decode().encode("cp1252"), "utf-8")[0].row == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("code;title_nb", "A;T"),
+        ("title_en;code", "T;A"),
+        ("code;title_nb;studiepoeng;level", "A;T;7,5;5.1"),
+        ("code;title_nn;offering;starts_at;ends_at;arena;capacity", "A;T;V;01.02.2027;02.02.2027;online;5"),
+    ],
+)
+def test_a_column_that_may_be_empty_may_be_left_out(header: str, row: str) -> None:
+    found = read(sheet(row, header=header))
+    assert [one.code for one in found.courses] == ["A"]
+    assert len(found.runs) == ("offering" in header)
+
+
+@pytest.mark.parametrize(
+    ("header", "column", "says"),
+    [
+        ("title_nb", "code", "is missing from the header"),
+        ("code;summary_nb", "title_nb", "title_nn and title_en: one must be there"),
+        ("code;title_nb;offering;starts_at;ends_at;arena", "capacity", "a file with offerings needs it"),
+        ("code;title_nb;subject", "subject", "is not a column; is subjects meant?"),
+        ("code;title_nb;start_at", "start_at", "is not a column; is starts_at meant?"),
+        ("code;title_nb;farge", "farge", "is not a column; there are code, title_nb"),
+        ("code;title_nb;code", "code", "stands twice"),
+        ("code;title_nb;", "", "is not a column"),
+    ],
+)
+def test_a_header_is_told_by_its_column_and_what_mends_it(header: str, column: str, says: str) -> None:
+    [found] = mistakes(sheet("A" + ";" * header.count(";"), header=header))
+    assert (found.row, found.column) == (1, column)
+    assert says in found.detail
 
 
 def test_a_file_of_more_rows_than_one_may_have_is_refused() -> None:

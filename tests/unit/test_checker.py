@@ -95,6 +95,15 @@ class Run:
         self.rows("catalogue.parked").append({**parked, "state": "refused", "reason": "not_json", "detail": ""})
         self.copy(value, record.offset)
 
+    def noise(self, number: str, state: str) -> None:
+        value = f"noise {number}".encode()
+        fields = {"f": "noise", "id": f"n-{number}", "n": 1, "partner": "skrall", "code": "B"}
+        self.note("invoke", **fields, what="nonsense", expect="noise", digest=digest(value))
+        record = self.put("partners.skrall.courses", "B", value, None)
+        self.note("ok", **fields, topic=record.topic, partition=0, offset=record.offset)
+        parked = {"consumer": "catalogue.partners", "topic": record.topic, "partition": 0, "offset": record.offset}
+        self.rows("catalogue.parked").append({**parked, "state": state, "reason": "not_json", "detail": ""})
+
     def copy(self, value: bytes, offset: int) -> None:
         """What was parked is said again on the topic of what is parked."""
         aggregate, topic = "copy/catalogue.parked", "catalogue.parked"
@@ -252,6 +261,10 @@ def whole() -> Evidence:
     run.partner_says("1", "CoursePublished", {"code": "B", **NATIVE})
     run.partner_says("2", "CoursePublished", {"code": "B"}, good=False)
     run.course(OTHER, "fjord", "B", **NATIVE)
+    run.noise("1", "refused")
+    run.noise("2", "held")
+    for slug, state in (("fjord", "active"), ("nord", "active"), ("skrall", "quarantined")):
+        run.rows("catalogue.partners").append({"slug": slug, "state": state})
     line(run)
     steady(run)
     for place in run.rows("enrolment.places"):
@@ -265,7 +278,13 @@ def whole() -> Evidence:
     held = {"pid": 1, "files": 30, "clients": 17, "threads": 5, "rss_kb": 90_000, "pools": {"web": 2}}
     for service in ("catalogue", "enrolment", "notifier"):
         found.before[service], found.after[service] = dict(held), dict(held)
-    found.quiet = {"outbox": 1.0, "lag": 2.0, "sending": 0.5}
+    found.quiet = {"outbox": 1.0, "lag": 2.0, "sending": 0.5, "webhooks": 0.5}
+    for event in found.tables["catalogue.outbox"]:
+        said = json.loads(event["payload"]) if event["topic"] == "catalogue.courses" else {"data": {}}
+        if said["data"].get("partner") == "nord":
+            call = {"t": 50.0, "path": "nord", "event_id": said["id"], "signed": True, "data": said["data"]}
+            found.calls += [{**call, "outcome": "500"}, {**call, "outcome": "ok"}]
+    found.tables["notifier.webhook_deliveries"] = []
     found.audit = [{"service": "enrolment", "invariant": "V6", "words": "no seat twice", "looked": 9, "wrong": 0}]
     found.scanned = {"logs": 1000, "topics": 1000, "metrics": 1000, "reasons": 10}
     return found
@@ -657,9 +676,55 @@ def a_mail_goes_to_another_learner(run: Evidence) -> None:
     run.deliveries[0]["recipient"] = "kari-2@example.no"
 
 
+@breaks("V13", "this event was never taken at its partner's webhook")
+def a_partner_is_not_told(run: Evidence) -> None:
+    run.calls.pop()
+
+
+@breaks("V13", "the signature of a call is not good")
+def a_call_is_not_signed(run: Evidence) -> None:
+    run.calls[0]["signed"] = False
+
+
+@breaks("V13", "a partner was told other words than were said")
+def a_call_says_something_else(run: Evidence) -> None:
+    run.calls[0]["data"] = {"partner": "nord"}
+
+
+@breaks("V13", "nord was told what is not for it")
+def a_partner_is_told_of_another(run: Evidence) -> None:
+    run.calls.append({**run.calls[0], "event_id": "fjords"})
+
+
 @breaks("V14", "outbox was not at rest")
 def the_outbox_is_never_emptied(run: Evidence) -> None:
     run.quiet["outbox"] = None
+
+
+@breaks("V15", "skrall is active")
+def who_sends_nonsense_is_not_kept_out(run: Evidence) -> None:
+    pick(run.tables["catalogue.partners"], slug="skrall")["state"] = "active"
+
+
+@breaks("V15", "fjord is quarantined")
+def another_partner_is_kept_out_with_it(run: Evidence) -> None:
+    pick(run.tables["catalogue.partners"], slug="fjord")["state"] = "quarantined"
+
+
+@breaks("V15", "a record of partners.fjord.courses is held")
+def what_another_partner_sent_waits_with_it(run: Evidence) -> None:
+    pick(run.tables["catalogue.parked"], topic="partners.fjord.courses")["state"] = "held"
+
+
+@breaks("V15", "waited 6 s without a fault until it was taken")
+def what_another_partner_sent_is_taken_late(run: Evidence) -> None:
+    pick(run.tables["catalogue.inbox"], event_id="fjord/1")["committed_us"] += 7 * US
+
+
+@breaks("V15", "p-1 was answered 429")
+def another_partner_is_turned_away_over_http(run: Evidence) -> None:
+    line = next(line for line in run.history if line.get("id") == "p-1" and line["kind"] == "ok")
+    line |= {"kind": "fail", "status": 429}
 
 
 @breaks("V16", "enrolment holds 300 files, and had 30")
@@ -770,10 +835,23 @@ def test_a_fault_of_enrolment_explains_that_an_offer_is_over_late() -> None:
     assert "V9" not in red(run)
 
 
+def test_a_fault_of_the_catalogue_explains_that_a_partners_event_is_taken_late() -> None:
+    run = whole()
+    row = pick(run.tables["catalogue.inbox"], event_id="fjord/1")
+    row["committed_us"] += 7 * US
+    assert "V15" in red(run)
+    at = row["committed_us"] / US - WALL
+    run.history += [
+        {"i": 900, "t": at - 6, "kind": "fault", "id": 9, "f": "kill", "target": "kafka-1"},
+        {"i": 901, "t": at - 5, "kind": "heal", "id": 9, "target": "kafka-1"},
+    ]
+    assert "V15" not in red(run)
+
+
 def test_the_checker_knows_no_code_of_the_services() -> None:
     folder = Path(checker.__file__).parent
     names = ("checker", "verdict", "evidence", "model", "states", "writes", "events", "seats", "mails", "rest")
-    for name in (*names, "lines", "offers", "course", "linear"):
+    for name in (*names, "lines", "offers", "course", "linear", "isolation"):
         for node in ast.walk(ast.parse((folder / f"{name}.py").read_text())):
             found = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             found += [str(node.module)] if isinstance(node, ast.ImportFrom) else []

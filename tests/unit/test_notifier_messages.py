@@ -11,7 +11,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from kit import sealing
-from services.notifier import letters, offers
+from services.notifier import digests, letters, offers
 from services.notifier.channels import mime
 from services.notifier.channels.channel import Letter, Never
 from services.notifier.settings import sender
@@ -75,7 +75,8 @@ def claimed(**changed: Any) -> outgoing.Claimed:
         channel="email",
         place="bronnoysund",
         place_in_line=3,
-        facts={"denial": "Kurset er fullt.", "on_lapse": "leave", "in_line": True, "from_place": "mo-i-rana"} | CHANGE,
+        facts={"denial": "Kurset er fullt.", "on_lapse": "leave", "in_line": True, "from_place": "mo-i-rana", "days": 7}
+        | CHANGE,
         expires_at=datetime(2026, 12, 1, 7, tzinfo=UTC),
         late=False,
         sealed=None,
@@ -147,7 +148,7 @@ def test_what_others_typed_is_only_ever_shown(ugly: str, template: str, language
         language=language,
         title={"nb": ugly},
         name=ugly,
-        facts={"denial": ugly, "on_lapse": ugly, "in_line": False, "from_place": ugly}
+        facts={"denial": ugly, "on_lapse": ugly, "in_line": False, "from_place": ugly, "days": 1}
         | CHANGE
         | {"now": {**NOW, "sessions": [{**NOW["sessions"][0], "room": ugly}]}, "closed": [ugly]},
         alternatives=[{**OTHER, "title": {"nb": ugly}, "arenas": [ugly]}],
@@ -423,3 +424,57 @@ def test_places_have_their_letters() -> None:
     assert letters.place_name("online", "nb") == "På nett"
     assert letters.place_name("sor-fron", "nb") == "Sor fron"
     assert letters.place_name(None, "nb") is None
+
+
+ITEM: dict[str, Any] = {
+    "template": "changed",
+    "place": "bronnoysund",
+    "facts": CHANGE,
+    "title": TITLES,
+    "starts_at": "2026-12-03T17:00:00+00:00",
+    "ends_at": "2026-12-03T19:30:00+00:00",
+}
+
+
+def gathered(language: str, *items: dict[str, Any]) -> Letter:
+    notice = claimed(template="digest", language=language, facts={"categories": ["changes"], "items": list(items)})
+    return digests.letter(environment(), notice, "https://kurs.example/stop")
+
+
+@pytest.mark.parametrize(
+    ("language", "subject", "before", "now"),
+    [
+        ("nb", "Nytt om kursene dine", "Før:", "Nå:"),
+        ("nn", "Nytt om kursa dine", "Før:", "No:"),
+        ("en", "News of your courses", "Before:", "Now:"),
+    ],
+)
+def test_a_digest_is_a_whole_mail_in_every_language(language: str, subject: str, before: str, now: str) -> None:
+    other = {**ITEM, "template": "confirmed", "facts": {}, "title": {"nb": "Havbruk"}}
+    letter = gathered(language, ITEM, other)
+    mail = read_back(letter)
+    text, html = mail.get_body(("plain",)).get_content(), mail.get_body(("html",)).get_content()
+    assert (mail["Subject"], mail["Content-Language"]) == (subject, language)
+    assert f'<html lang="{language}">' in html
+    for words in (text, html):
+        assert "Kari Åsnes" in words
+        assert TITLES[language] in words
+        assert "Havbruk" in words
+        assert words.count("Brønnøysund") == 2
+        assert words.count("Rom 2") == 1
+        assert (words.count(before), words.count(now)) == (1, 1)
+        assert "https://kurs.example/stop" in words
+        assert "{" not in words
+        assert "None" not in words
+    assert "\n\n\n" not in text.replace("\r", "")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("ugly", UGLY)
+def test_what_others_typed_is_only_ever_shown_in_a_digest_too(ugly: str, language: str) -> None:
+    room = {**CHANGE, "now": {**NOW, "sessions": [{**NOW["sessions"][0], "room": ugly}]}, "closed": [ugly]}
+    letter = gathered(language, {**ITEM, "title": {"nb": ugly}, "place": ugly, "facts": room})
+    assert letters.one_line(ugly) in letter.text
+    assert "1337" not in letter.text + letter.html
+    assert "<script>" not in letter.html
+    assert len(read_back(letter).get_all("Subject")) == 1

@@ -69,6 +69,8 @@ async def test_what_never_works_again_is_told_as_not_recovered(tmp_path: Path, m
         ("notifier-kafka-1", "event heard by notifier"),
         ("notifier-postgres", "event heard by notifier"),
         ("notifier-smtp", "mail taken"),
+        ("notifier-hooks", "webhook called"),
+        ("hooks", "webhook called"),
         ("sink", "mail taken"),
     ],
 )

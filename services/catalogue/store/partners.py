@@ -119,7 +119,7 @@ async def last_refused(conn: Connection, slug: str, topic: str, limit: int) -> l
             (SELECT parked_at, true FROM parked
              WHERE topic = $2 AND state = 'refused' AND id > (SELECT counted_after FROM partners WHERE slug = $1)
              ORDER BY parked_at DESC, id DESC LIMIT $3)
-        ) AS everything ORDER BY at DESC LIMIT $3
+        ) AS everything ORDER BY at DESC, refused LIMIT $3  -- a batch has one time: in doubt, what was taken counts
         """,
         slug,
         topic,

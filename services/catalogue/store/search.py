@@ -1,7 +1,8 @@
-"""SQL of finding courses: by words and filters, in one of three orders, and how many there are of each kind."""
+"""SQL behind finding courses: what has changed since the last look, courses as they are found, places of words."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from kit.database import Connection
@@ -9,171 +10,93 @@ from services.catalogue.store import Row
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is looked for. None, or an empty list, is no condition.
+class Words:
+    """What is searched for: `words` must be there (each a word, a phrase in quotation marks, or several with `or`),
+    `without` must not; `typed` begins a word that is there."""
 
-    A run counts when it is to come, or starts at `since` or later when that is given. `words` must be there (each a
-    word, a phrase in quotation marks, or several with `or`), `without` must not; `typed` begins a word that is there.
-    """
-
-    partner: str | None = None
-    subject: str | None = None
-    level: str | None = None
-    language: str | None = None
-    withdrawn: bool = False
-    arena: str | None = None
-    since: datetime | None = None
-    free: bool = False
-    words: list[str] = field(default_factory=list)
-    without: list[str] = field(default_factory=list)
+    words: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     typed: str = ""
 
-    @property
-    def told(self) -> tuple[object, ...]:
-        """$1 to $11 of the statements below."""
-        course = (self.partner, self.subject, self.level, self.language, self.withdrawn)
-        return (*course, self.arena, self.since, self.words, self.without, self.typed, self.free)
-
-    @property
-    def by_words(self) -> bool:
+    def __bool__(self) -> bool:
         return bool(self.words or self.without or self.typed)
 
 
-QUERY = "course_query($8, $9, $10)"
-# A run whose seats nobody has told of has its first still free.
-FREE = """
-    (NOT $11::boolean OR NOT EXISTS (
-        SELECT FROM seat_counts WHERE seat_counts.offering_id = offerings.id AND NOT EXISTS (
-            SELECT FROM jsonb_to_recordset(seat_counts.places) AS place (arena text, capacity int, taken int)
-            WHERE place.capacity > place.taken AND ($6::text IS NULL OR place.arena = $6)
-        )
-    ))
+# What a snapshot did not see and this statement does. Numbers of transactions that are yet to come stand in rows of a
+# database that was brought here from another: they say nothing.
+NEW = """
+    written_in >= pg_snapshot_xmin($1::text::pg_snapshot)
+    AND written_in < pg_snapshot_xmax(pg_current_snapshot())
+    AND NOT pg_visible_in_snapshot(written_in, $1::text::pg_snapshot)
 """
-FREE_THERE = """
-    NOT EXISTS (
-        SELECT FROM seat_counts, jsonb_to_recordset(seat_counts.places) AS place (arena text, capacity int, taken int)
-        WHERE seat_counts.offering_id = offerings.id AND place.arena = arena.arena AND place.capacity <= place.taken
-    )
-"""
-RUN = f"""
-    offerings.state = 'scheduled' AND offerings.starts_at >= coalesce($7, app_now())
-    AND ($6::text IS NULL OR offerings.arenas @> ARRAY[$6]) AND {FREE}
-"""
-FITS = """
-    ($5::boolean OR NOT courses.withdrawn)
-    AND ($1::text IS NULL OR courses.partner = $1) AND ($2::text IS NULL OR courses.subjects @> ARRAY[$2])
-    AND ($3::text IS NULL OR courses.level = $3) AND ($4::text IS NULL OR courses.language = $4)
-"""
-# Asked of one course after the other, in the order of the page: to look at all runs first takes longer.
-HAS_A_RUN = f"""
-    (($6::text IS NULL AND $7::timestamptz IS NULL AND NOT $11::boolean)
-     OR (SELECT true FROM offerings WHERE offerings.course_id = courses.id AND {RUN} LIMIT 1))
-"""  # noqa: S608
-ANYWHERE = f"((cardinality($8::text[]) + cardinality($9::text[]) = 0 AND $10 = '') OR courses.all_words @@ {QUERY})"
-# With what was looked for left out of a text, where it stands elsewhere says nothing: then the whole text is asked too.
-NOWHERE = f"(cardinality($9::text[]) = 0 OR courses.all_words @@ {QUERY})"
-SHOWN = """
-    courses.id, courses.partner, courses.code, courses.subjects, courses.level, courses.language, courses.title_order,
-    courses.content->>'title' AS title, courses.content->>'summary' AS summary,
-    courses.content->>'studiepoeng' AS studiepoeng, (courses.content->>'price_ore')::int AS price_ore
-"""
-NEXT = f"""
-    LEFT JOIN LATERAL (
-        SELECT min(offerings.starts_at) AS starts_at, array_agg(DISTINCT arena ORDER BY arena) AS arenas
-        FROM offerings, unnest(offerings.arenas) AS arena WHERE offerings.course_id = page.id AND {RUN}
-    ) AS run ON true
+LOOK = f"""
+    SELECT pg_current_snapshot()::text AS seen, app_now() AS now, (SELECT number FROM epoch) AS epoch,
+        ARRAY(
+            SELECT id FROM courses WHERE {NEW}
+            UNION SELECT course_id FROM offerings WHERE {NEW}
+            UNION SELECT course_id FROM offerings WHERE id IN (SELECT offering_id FROM seat_counts WHERE {NEW})
+        ) AS changed,
+        ARRAY(
+            SELECT course_query(words, without, typed)::text
+            FROM jsonb_to_recordset($2) AS asked (place int, words text[], without text[], typed text) ORDER BY place
+        ) AS queries
 """  # noqa: S608 - constants alone, here and below
-BY_TITLE = f"""
-    SELECT page.*, run.* FROM (
-        SELECT {SHOWN} FROM courses WHERE {FITS} AND {HAS_A_RUN} AND {ANYWHERE}
-        AND ($12::text IS NULL OR (courses.title_order, courses.id) > ($12, $13::uuid))
-        ORDER BY courses.title_order, courses.id LIMIT $14
-    ) AS page {NEXT} ORDER BY page.title_order, page.id
-"""  # noqa: S608
-BY_START = f"""
-    SELECT page.*, run.arenas FROM (
-        SELECT {SHOWN}, offerings.starts_at FROM offerings JOIN courses ON courses.id = offerings.course_id
-        WHERE {RUN} AND {FITS} AND {ANYWHERE}
-        AND ($12::timestamptz IS NULL OR (offerings.starts_at, offerings.course_id) > ($12, $13::uuid))
-        AND offerings.id = (
-            SELECT offerings.id FROM offerings WHERE offerings.course_id = courses.id AND {RUN}
-            ORDER BY offerings.starts_at, offerings.id LIMIT 1
-        )
-        ORDER BY offerings.starts_at, offerings.course_id LIMIT $14
-    ) AS page {NEXT} ORDER BY page.starts_at, page.id
-"""  # noqa: S608
-# Where the words were found: in the title or code, then in the summary too, then anywhere. Alike: as they came.
-PLACES = (
-    f"courses.title_words @@ {QUERY} AND {NOWHERE}",
-    f"courses.brief_words @@ {QUERY} AND NOT holds(courses.title_words, {QUERY}) AND {NOWHERE}",
-    f"courses.all_words @@ {QUERY} AND NOT holds(courses.brief_words, {QUERY})",
-)
-BY_WORDS = tuple(
-    f"""
-    SELECT page.*, run.* FROM (
-        SELECT {SHOWN} FROM courses WHERE {FITS} AND {HAS_A_RUN} AND {place}
-        AND ($12::uuid IS NULL OR courses.id > $12)
-        ORDER BY courses.id LIMIT $13
-    ) AS page {NEXT} ORDER BY page.id
-    """  # noqa: S608
-    for place in PLACES
-)
+SHOWN = """
+    SELECT id, partner, code, subjects, level, language, withdrawn, title_order,
+        content->>'title' AS title, content->>'summary' AS summary, content->>'studiepoeng' AS studiepoeng,
+        coalesce((content->>'price_ore')::int, 0) AS price_ore, tsvector_to_array(title_words) AS title_words,
+        tsvector_to_array(brief_words) AS brief_words, tsvector_to_array(all_words) AS all_words
+    FROM courses
+"""
 
-# Each kind is counted under all the other conditions, so that a reader sees what another choice would give.
-COUNTS = f"""
-    WITH found AS MATERIALIZED (
-        SELECT id, partner, subjects, level, language,
-               ($1::text IS NULL OR partner = $1) AS partner_fits,
-               ($2::text IS NULL OR subjects @> ARRAY[$2]) AS subject_fits,
-               ($3::text IS NULL OR level = $3) AS level_fits,
-               ($4::text IS NULL OR language = $4) AS language_fits,
-               {HAS_A_RUN} AS run_fits
-        FROM courses WHERE ($5::boolean OR NOT withdrawn) AND {ANYWHERE}
+
+async def look(conn: Connection, seen: str | None, asked: Sequence[Words]) -> Row:
+    """(seen, now, epoch, changed, queries): the present snapshot, the ids of the courses that have changed since the
+    one given, and each of `asked` as a tsquery, none where nothing can be found by it."""
+    queries = [
+        {"place": place, "words": one.words, "without": one.without, "typed": one.typed}
+        for place, one in enumerate(asked)
+    ]
+    row = await conn.fetchrow(LOOK, seen, json.dumps(queries))
+    if row is None:
+        raise LookupError("a statement without FROM gives one row")
+    return row
+
+
+async def courses_after(conn: Connection, last: UUID, limit: int) -> list[Row]:
+    """Courses as they are found, by id."""
+    return await conn.fetch(f"{SHOWN} WHERE id > $1 ORDER BY id LIMIT $2", last, limit)
+
+
+async def these_courses(conn: Connection, ids: Sequence[UUID]) -> list[Row]:
+    return await conn.fetch(f"{SHOWN} WHERE id = ANY($1)", ids)
+
+
+async def runs_of(conn: Connection, ids: Sequence[UUID]) -> list[Row]:
+    """(course_id, starts_at, arenas, free) of the runs of these courses that are not cancelled; `free` are the arenas
+    that are not known to be full."""
+    return await conn.fetch(
+        """
+        SELECT course_id, starts_at, arenas, ARRAY(
+            SELECT arena FROM unnest(arenas) AS arena WHERE NOT EXISTS (
+                SELECT FROM jsonb_to_recordset(places) AS place (arena text, capacity int, taken int)
+                WHERE place.arena = arena.arena AND place.capacity <= place.taken
+            )
+        ) AS free
+        FROM offerings LEFT JOIN seat_counts ON offering_id = offerings.id
+        WHERE course_id = ANY($1) AND state = 'scheduled'
+        """,
+        ids,
     )
-    SELECT 'partner' AS kind, partner AS value, count(*) AS courses FROM found
-    WHERE subject_fits AND level_fits AND language_fits AND run_fits GROUP BY partner
-    UNION ALL
-    SELECT 'subject', subject, count(*) FROM found, unnest(subjects) AS subject
-    WHERE partner_fits AND level_fits AND language_fits AND run_fits GROUP BY subject
-    UNION ALL
-    SELECT 'level', level, count(*) FROM found
-    WHERE level IS NOT NULL AND partner_fits AND subject_fits AND language_fits AND run_fits GROUP BY level
-    UNION ALL
-    SELECT 'language', language, count(*) FROM found
-    WHERE partner_fits AND subject_fits AND level_fits AND run_fits GROUP BY language
-    UNION ALL
-    SELECT 'arena', arena, count(DISTINCT found.id)
-    FROM found JOIN offerings ON course_id = found.id, unnest(arenas) AS arena
-    WHERE partner_fits AND subject_fits AND level_fits AND language_fits AND (NOT $11::boolean OR {FREE_THERE})
-      AND state = 'scheduled' AND starts_at >= coalesce($7, app_now()) GROUP BY arena
-    ORDER BY kind, courses DESC, value
-"""  # noqa: S608
 
 
-async def by_title(conn: Connection, wanted: Wanted, after: tuple[str, UUID] | None, limit: int) -> list[Row]:
-    """Courses in Norwegian order of their titles; `after` is the order and id of the last one seen."""
-    return await _planned(conn, BY_TITLE, *wanted.told, *(after or (None, None)), limit)
-
-
-async def by_start(conn: Connection, wanted: Wanted, after: tuple[datetime, UUID] | None, limit: int) -> list[Row]:
-    """Courses that have a run, by the start of the first that fits."""
-    return await _planned(conn, BY_START, *wanted.told, *(after or (None, None)), limit)
-
-
-async def by_words(conn: Connection, wanted: Wanted, place: int, after: UUID | None, limit: int) -> list[Row]:
-    """Courses where the words are in that one of `PLACES` and none before it, in the order they came."""
-    return await _planned(conn, BY_WORDS[place], *wanted.told, after, limit)
-
-
-async def counts(conn: Connection, wanted: Wanted) -> list[Row]:
-    """(kind, value, courses): how many there are of each partner, subject, level, language and arena, most first."""
-    return await _planned(conn, COUNTS, *wanted.told)
-
-
-async def _planned(conn: Connection, statement: str, *values: object) -> list[Row]:
-    """Ask with a plan for these very values: what is quick for a rare word takes a hundred times as long for `kurs`.
-
-    A statement that PostgreSQL remembers gets one plan for all after a while; one without a name is planned each time.
-    """
-    prepared = await conn.prepare(statement, name="")
-    return await prepared.fetch(*values)
+async def where(conn: Connection, ids: Sequence[UUID], query: str) -> list[Row]:
+    """(id, title, brief, all): in which texts of these courses the query holds."""
+    return await conn.fetch(
+        """
+        SELECT id, title_words @@ query AS title, brief_words @@ query AS brief, all_words @@ query AS all
+        FROM courses, CAST($2::text AS tsquery) AS query WHERE id = ANY($1)
+        """,
+        ids,
+        query,
+    )

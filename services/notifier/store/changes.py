@@ -32,6 +32,39 @@ class Change:
     correlation_id: str
     traceparent: str | None
     facts: dict[str, Any] = field(default_factory=dict)
+    open_now: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Untold:
+    """A change that one enrolment was to be told of, and now is with the next one. `since`: owed first then."""
+
+    about: UUID
+    offering_id: UUID
+    facts: dict[str, Any]
+    since: str
+
+
+@dataclass(frozen=True)
+class Together:
+    """What one enrolment is told instead, of both changes; without `facts` nothing, since all is as it was."""
+
+    about: UUID
+    facts: dict[str, Any] | None
+    since: str
+
+
+async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]:
+    """Take what was to be told of earlier changes of these offerings, untried as yet: the next letter tells it."""
+    rows = await conn.fetch(
+        """
+        UPDATE notices SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
+        WHERE template = 'changed' AND offering_id = ANY($1) AND state IN ('due', 'held') AND attempts = 0
+        RETURNING about, offering_id, facts, coalesce(facts ->> 'since', to_json(created_at) #>> '{}') AS since
+        """,
+        offerings,
+    )
+    return [Untold(**{**dict(row), "facts": json.loads(row["facts"])}) for row in rows]
 
 
 async def runs(conn: Connection, offerings: Sequence[UUID]) -> dict[UUID, Run]:
@@ -56,18 +89,26 @@ async def runs(conn: Connection, offerings: Sequence[UUID]) -> dict[UUID, Run]:
     }
 
 
-async def owe_changes(conn: Connection, changes: Sequence[Change], channel: str) -> None:
-    """Owe these changes to all who sit there, are offered a seat or stand in line, while there is something to come."""
+async def owe_changes(
+    conn: Connection, changes: Sequence[Change], channel: str, together: Sequence[Together] = ()
+) -> None:
+    """Owe these changes to all who sit there, are offered a seat or stand in line, while there is something to come.
+
+    Those of `together` are told of an earlier change too, or of none.
+    """
     await conn.execute(
         """
         INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place, correlation_id,
-                             traceparent, facts)
+                             traceparent, facts, state, reason)
         SELECT new.event_id, live.learner_id, live.offering_id, live.enrolment_id, 'changed', $6, live.place,
-               new.correlation_id, new.traceparent, new.facts
+               new.correlation_id, new.traceparent, coalesce(pair.facts, new.facts),
+               CASE WHEN pair.back THEN 'suppressed' ELSE 'due' END, CASE WHEN pair.back THEN 'changed_back' END
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[])
             AS new (offering_id, event_id, correlation_id, traceparent, facts)
         JOIN offerings AS offering USING (offering_id)
         JOIN enrolments AS live USING (offering_id)
+        LEFT JOIN unnest($7::uuid[], $8::jsonb[], $9::bool[]) AS pair (about, facts, back)
+            ON pair.about = live.enrolment_id
         WHERE live.state IN ('associated', 'offered', 'queued') AND offering.ends_at > app_now()
         ORDER BY live.since, live.enrolment_id
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
@@ -75,4 +116,7 @@ async def owe_changes(conn: Connection, changes: Sequence[Change], channel: str)
         *columns(changes, "offering_id event_id correlation_id traceparent"),
         [json.dumps(one.facts) for one in changes],
         channel,
+        [one.about for one in together],
+        [None if one.facts is None else json.dumps({**one.facts, "since": one.since}) for one in together],
+        [one.facts is None for one in together],
     )

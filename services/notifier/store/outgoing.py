@@ -42,11 +42,11 @@ class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
     `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
-    expired. `alternatives` are those of a cancelled offering. `sequence` is the version of the appointment that goes
-    with it, none where none does. `person` and what follows is what `decisions` decides by: whose choices they are, the
-    database's time, the choice for this category and channel, quiet hours where the person has said something of them,
-    whether the enrolment is still a live one, and whether the notice has waited for its digest; `bounced`, that its
-    address is refused for good, is the sender's to find out.
+    expired, or what it reminds of is nothing for its learner any more. `alternatives` are those of a cancelled
+    offering. `sequence` is the version of the appointment that goes with it, none where none does. `person` and what
+    follows is what `decisions` decides by: whose choices they are, the database's time, the choice for this category
+    and channel, quiet hours where the person has said something of them, and whether the enrolment is still a live one;
+    `bounced`, that its address is refused for good, is the sender's to find out.
     """
 
     id: UUID
@@ -84,7 +84,6 @@ class Claimed:
     quiet_from: time | None = None
     quiet_until: time | None = None
     concerned: bool = True
-    collected: bool = False
     bounced: bool = False
 
     def meetings(self) -> list[Session]:
@@ -154,8 +153,8 @@ async def take_back(conn: Connection, sender: str, in_hand: Sequence[UUID] = ())
 async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[Claimed]:
     """Take at most so many notices in hand: due, of a known learner and course, and none older about the same thing.
 
-    What is held for its hour holds up nothing that is newer. One that was left in `sending` for 60 s by this database's
-    clock is taken too, with the Message-ID it had.
+    What is held for its hour holds up nothing that is newer, and what is held for a digest goes in that. One that was
+    left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it had.
     A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
     gets none when none was sent. `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes
     them, empty if it has none.
@@ -164,6 +163,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         """
         WITH mine AS (
             SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
+                   notice.template = 'reminder' AND (offering.cancelled OR seat.state IS DISTINCT FROM 'associated')
+                       AS unwanted,
                    contact.email, contact.name, contact.language, course.title, offering.starts_at, offering.ends_at,
                    offering.alternatives, coalesce(offering.sessions, '[]') AS sessions,
                    CASE WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
@@ -173,8 +174,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    coalesce(contact.login, contact.learner_id::text) AS person,
                    coalesce(choice.cadence, 'at_once') AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
-                   seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued') AS concerned,
-                   notice.state = 'held' AND notice.reason = 'digest' AS collected
+                   seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued') AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
@@ -189,6 +189,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
             ) AS appointment
             WHERE notice.state IN ('due', 'deferred', 'held', 'sending')
               AND notice.due_at <= app_now()
+              AND (notice.state <> 'held' OR notice.reason <> 'digest')
               AND (notice.state <> 'sending' OR notice.sending_since < app_now() - make_interval(secs => $3))
               AND (notice.template <> 'offering_cancelled' OR offering.cancelled
                    OR notice.created_at < app_now() - make_interval(secs => $6))
@@ -196,7 +197,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                   SELECT FROM notices AS older
                   WHERE older.about = notice.about AND older.id < notice.id
                     AND older.state IN ('due', 'deferred', 'held', 'sending')
-                    AND (older.state <> 'held' OR older.due_at <= app_now())
+                    AND (older.state <> 'held' OR (older.due_at <= app_now() AND older.reason <> 'digest'))
               )
             ORDER BY notice.due_at, notice.id
             LIMIT $1
@@ -211,11 +212,11 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         RETURNING notice.id, notice.event_id, notice.learner_id, notice.about, notice.template, notice.channel,
                   coalesce(mine.place_now, notice.place) AS place, notice.place_in_line, notice.facts,
                   notice.expires_at, notice.sealed,
-                  coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
+                  mine.unwanted OR coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
                   notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
                   mine.may_have_gone, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at,
                   mine.alternatives, mine.sessions, notice.sequence, mine.person, app_now() AS now, mine.cadence,
-                  mine.says_when_quiet, mine.quiet_from, mine.quiet_until, mine.concerned, mine.collected
+                  mine.says_when_quiet, mine.quiet_from, mine.quiet_until, mine.concerned
         """,
         most,
         domain,

@@ -1,0 +1,302 @@
+"""The courses in memory, as bits of whole numbers: which fit, in which order, how many of each kind."""
+
+import re
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+from typing import Any, TypeVar
+
+from services.catalogue.course import Course, Run, read, runs_by_course
+from services.catalogue.postings import NOWHERE, Bits, Places, Postings
+from services.catalogue.store import Row
+from services.catalogue.tsquery import Join, Near, Not, Tree, Word, asks_for_places
+
+T = TypeVar("T")
+Entry = tuple[Any, str, int]  # a place in an order: what it goes by, the course's id, its slot
+Place = tuple[Any, str]  # the same without the slot
+
+SOME = re.compile(rb"[^\0]")  # an octet that is not empty, found quicker than by a loop
+MANY = 50  # entries at once: sorting all is quicker than to bring in each
+FEW = 350  # so many are put in order by themselves; for more, the order of all is walked along
+MOST_DAYS = 20  # that somebody has asked for runs from, since the last change; 70 KB each for 50,000 courses
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked for beside words. None is no condition.
+
+    A run counts when it is to come, or starts at `since` or later when that is given; what is asked of a run must be so
+    of one and the same.
+    """
+
+    partner: str | None = None
+    subject: str | None = None
+    level: str | None = None
+    language: str | None = None
+    withdrawn: bool = False
+    arena: str | None = None
+    since: datetime | None = None
+    free: bool = False
+
+
+class Index:
+    """A course keeps its slot; slots are numbered as courses come. `version` counts what may change an answer."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.version = 0
+        self._courses: list[Course] = []
+        self._slot_of: dict[str, int] = {}
+        self._words = Postings()
+        self._offered: Bits = 0
+        self._kinds: dict[str, dict[str, Bits]] = {"partner": {}, "subject": {}, "level": {}, "language": {}}
+        # By (arena or none for any, whether with a free seat): the courses that have such a run to come.
+        self._to_come: dict[tuple[str | None, bool], Bits] = {}
+        self._by_title: list[Entry] = []
+        self._by_id: list[Entry] = []
+        self._by_start: list[Entry] = []  # one for each run
+        self._tangled = False  # whether the three have to be sorted before they are used
+        self._from: dict[datetime, dict[tuple[str | None, bool], Bits]] = {}  # as _to_come, of runs from then on
+
+    # How it is kept as the database is
+
+    def put(self, rows: Sequence[Row], runs: Sequence[Row]) -> None:
+        """These courses are so now, be they new or changed; `runs` are all runs of each."""
+        theirs = runs_by_course(runs)
+        titles, ids, starts = [], [], []
+        words: dict[int, Sequence[Sequence[str]]] = {}
+        for row in rows:
+            course = read(row, theirs.get(row["id"], ()))
+            slot = self._slot_of.get(course.id)
+            if slot is None:
+                slot = self._slot_of[course.id] = len(self._courses)
+                self._courses.append(course)
+                ids.append(("", course.id, slot))
+            else:
+                self._take_out(slot)
+                self._courses[slot] = course
+            titles.append((course.title_order, course.id, slot))
+            starts += [(run.starts_at, course.id, slot) for run in course.runs]
+            self._offered |= (not course.withdrawn) << slot
+            for kind, values in course.kinds.items():
+                for value in values:
+                    self._kinds[kind][value] = self._kinds[kind].get(value, 0) | 1 << slot
+            self._look_for_runs(slot)
+            words[slot] = (row["title_words"], row["brief_words"], row["all_words"])
+        for order, new in ((self._by_title, titles), (self._by_id, ids), (self._by_start, starts)):
+            if len(new) > MANY:
+                order += new
+                self._tangled = True
+            else:
+                for one in new:
+                    insort(order, one)
+        self._words.put(words)
+        self._changed()
+
+    def pass_to(self, now: datetime) -> None:
+        """It is so late now: what has begun is not to come any more. A clock that was put back is waited for."""
+        if now <= self.now:
+            return
+        self._untangle()
+        first, last = (bisect_left(self._by_start, (moment,)) for moment in (self.now, now))
+        self.now = now
+        for _, _, slot in self._by_start[first:last]:
+            self._forget_runs(slot)
+            self._look_for_runs(slot)
+        if first < last:
+            self._changed()
+
+    def _take_out(self, slot: int) -> None:
+        """Forget all of a course but its slot, its place by id, and its words, which are put anew."""
+        self._untangle()
+        course, others = self._courses[slot], ~(1 << slot)
+        self._offered &= others
+        for kind, values in course.kinds.items():
+            for value in values:
+                self._kinds[kind][value] &= others
+        self._forget_runs(slot)
+        _cut_out(self._by_title, (course.title_order, course.id, slot))
+        for run in course.runs:
+            _cut_out(self._by_start, (run.starts_at, course.id, slot))
+
+    def _forget_runs(self, slot: int) -> None:
+        others = ~(1 << slot)
+        for kind in self._to_come:
+            self._to_come[kind] &= others
+
+    def _look_for_runs(self, slot: int) -> None:
+        for kind in {kind for run in self._courses[slot].runs if run.starts_at >= self.now for kind in kinds_of(run)}:
+            self._to_come[kind] = self._to_come.get(kind, 0) | 1 << slot
+
+    def _untangle(self) -> None:
+        if self._tangled:
+            for order in (self._by_title, self._by_id, self._by_start):
+                order.sort()
+            self._tangled = False
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._from.clear()
+
+    # Which courses fit
+
+    def places(self, tree: Tree, *, loosely: bool = False) -> Places:
+        """Where the words are; `loosely`, also where they may be, for all that can be told without their places.
+
+        Raises LookupError when they are at certain places from each other and not looked for loosely.
+        """
+        match tree:
+            case Word():
+                return self._words.find(tree)
+            case Join(how, parts):
+                found = self.places(parts[0], loosely=loosely)
+                for part in parts[1:]:
+                    other = self.places(part, loosely=loosely)
+                    found = found.both(other) if how == "&" else found.either(other)
+                return found
+            case Not(part):
+                if loosely and asks_for_places(part):
+                    return NOWHERE.none_of(self._all)
+                return self.places(part, loosely=loosely).none_of(self._all)
+            case Near(parts):
+                if not loosely:
+                    raise LookupError("PostgreSQL alone knows the places of words")
+                return self.places(Join("&", parts), loosely=True)
+
+    def ids(self, bits: Bits) -> list[str]:
+        return [self._courses[slot].id for slot in _slots(bits)]
+
+    def told(self, rows: Sequence[Row]) -> Places:
+        """What the database told of words at their places, by `store.search.where`."""
+        found = [0, 0, 0]
+        for row in rows:
+            slot = self._slot_of.get(str(row["id"]))
+            if slot is not None:
+                for number, name in enumerate(Places._fields):
+                    found[number] |= bool(row[name]) << slot
+        return Places(*found)
+
+    def fitting(self, wanted: Wanted, but: str = "") -> Bits:
+        """The courses that fit, whatever their words; `but` names a kind whose condition is left out."""
+        found = self._all if wanted.withdrawn else self._offered
+        for kind, of_kind in self._kinds.items():
+            value = getattr(wanted, kind)
+            if value is not None and kind != but:
+                found &= of_kind.get(value, 0)
+        if but != "arena" and (wanted.arena is not None or wanted.since is not None or wanted.free):
+            found &= self._with_a_run(wanted.since).get((wanted.arena, wanted.free), 0)
+        return found
+
+    def counts(self, wanted: Wanted, by_words: Bits) -> dict[str, list[dict[str, Any]]]:
+        """How many there are of each kind under all the other conditions, most first: {kind: [{value, courses}]}."""
+        runs = self._with_a_run(wanted.since).items()
+        at = {arena: bits for (arena, free), bits in runs if arena is not None and free == wanted.free}
+        found: dict[str, list[dict[str, Any]]] = {}
+        for kind, of_kind in (self._kinds | {"arena": at}).items():
+            others = self.fitting(wanted, but=kind) & by_words
+            counted = {value: (others & bits).bit_count() for value, bits in of_kind.items()}
+            some = sorted((-count, value) for value, count in counted.items() if count)
+            found[kind] = [{"value": value, "courses": -count} for count, value in some]
+        return found
+
+    @property
+    def _all(self) -> Bits:
+        return (1 << len(self._courses)) - 1
+
+    def _with_a_run(self, since: datetime | None) -> Mapping[tuple[str | None, bool], Bits]:
+        """As `_to_come`, of runs from then on."""
+        if since is None:
+            return self._to_come
+        found = self._from.get(since)
+        if found is None:
+            if len(self._from) >= MOST_DAYS:
+                del self._from[next(iter(self._from))]  # the oldest
+            found = self._from[since] = self._work_out(since)
+        return found
+
+    def _work_out(self, since: datetime) -> dict[tuple[str | None, bool], Bits]:
+        marked: dict[tuple[str | None, bool], bytearray] = {}
+        size = len(self._courses) // 8 + 1
+        for slot, course in enumerate(self._courses):
+            for kind in {kind for run in course.runs if run.starts_at >= since for kind in kinds_of(run)}:
+                marked.setdefault(kind, bytearray(size))[slot >> 3] |= 1 << (slot & 7)
+        return {kind: int.from_bytes(bits, "little") for kind, bits in marked.items()}
+
+    # In which order
+
+    def by_title(self, bits: Bits, after: Place | None) -> Iterator[Entry]:
+        """In Norwegian order of their titles."""
+        self._untangle()
+        return _along(self._by_title, bits, after, lambda slot: self._entry(slot, self._courses[slot].title_order))
+
+    def by_id(self, bits: Bits, after: Place | None) -> Iterator[Entry]:
+        """As they came; `after` has an empty text and the id."""
+        self._untangle()
+        return _along(self._by_id, bits, after, lambda slot: self._entry(slot, ""))
+
+    def by_start(self, bits: Bits, after: Place | None, wanted: Wanted) -> Iterator[Entry]:
+        """By the first run that fits. A course that has none is left out."""
+        since = wanted.since or self.now
+
+        def first(slot: int) -> Entry | None:
+            fits = next(self._courses[slot].fitting(since, wanted.arena, wanted.free), None)
+            return fits and self._entry(slot, fits.starts_at)
+
+        self._untangle()
+        begin = (since, "")  # what lies before is no first run of any
+        return _along(self._by_start, bits, max(after, begin) if after else begin, first)
+
+    def _entry(self, slot: int, key: Any) -> Entry:
+        return key, self._courses[slot].id, slot
+
+    def json(self, slot: int, language: str, wanted: Wanted) -> str:
+        """A course as it stands in a list, with its runs that fit."""
+        return self._courses[slot].json(language, wanted.since or self.now, wanted.arena, wanted.free)
+
+
+def kinds_of(run: Run) -> Iterator[tuple[str | None, bool]]:
+    """What can be asked of where it is and whether it has a free seat."""
+    yield None, False
+    yield from ((arena, False) for arena in run.arenas)
+    if run.free:
+        yield None, True
+        yield from ((arena, True) for arena in run.free)
+
+
+def _slots(bits: Bits) -> Iterator[int]:
+    octets = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
+    for found in SOME.finditer(octets):
+        octet = octets[found.start()]
+        while octet:
+            lowest = octet & -octet
+            yield found.start() * 8 + lowest.bit_length() - 1
+            octet ^= lowest
+
+
+def _along(
+    order: list[Entry], bits: Bits, after: Place | None, entry_of: Callable[[int], Entry | None]
+) -> Iterator[Entry]:
+    """Those of `bits` in this order, behind `after`; `entry_of` tells which entry of a slot is its own, if any."""
+    if bits.bit_count() < FEW:
+        entries = sorted(entry for slot in _slots(bits) if (entry := entry_of(slot)) is not None)
+        yield from entries[_behind(entries, after) :]
+        return
+    there = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
+    size, last = len(there) * 8, None
+    for at in range(_behind(order, after), len(order)):
+        entry = order[at]
+        slot = entry[2]
+        # Two runs of a course may start at once: equal entries, one after the other.
+        if slot < size and there[slot >> 3] >> (slot & 7) & 1 and entry != last and entry_of(slot) == entry:
+            last = entry
+            yield entry
+
+
+def _behind(order: list[Entry], after: Place | None) -> int:
+    return bisect_left(order, (*after, inf)) if after else 0
+
+
+def _cut_out(order: list[Entry], entry: Entry) -> None:
+    del order[bisect_left(order, entry)]

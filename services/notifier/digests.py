@@ -1,0 +1,98 @@
+"""Gathers what is held for a person's digest into one notice when its hour has come, and writes its letter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from jinja2.sandbox import SandboxedEnvironment
+
+from kit import logs
+from kit.database import Connection
+from kit.running import Running
+from services.notifier import letters
+from services.notifier.channels.channel import Letter
+from services.notifier.decisions import refused
+from services.notifier.kinds import KINDS
+from services.notifier.store import digests as store
+from services.notifier.store.outgoing import Claimed
+
+log = logs.get(__name__)
+
+DIGEST = "digest"
+MOST_PEOPLE = 100  # in one transaction
+EVERY_S = 1.0
+
+
+async def run(running: Running) -> None:
+    """A worker: look for digests whose hour has come until the process is to stop."""
+    while not running.stopping.is_set():
+        made = await running.database.run(gather, "worker")
+        if made < MOST_PEOPLE and not await running.pause(EVERY_S):
+            return
+
+
+async def gather(conn: Connection) -> int:
+    """Make one digest for each of some people who have something held for now; returns how many people these were."""
+    held = await store.held(conn, MOST_PEOPLE)
+    people: dict[UUID, list[store.Held]] = {}
+    for one in held:
+        people.setdefault(one.learner_id, []).append(one)
+    for mine in people.values():
+        decided = [(one, refused(one.cadence, concerned=one.concerned)) for one in mine]
+        dropped = {one.id: no.reason for one, no in decided if no is not None}
+        told = [one for one, no in decided if no is None]
+        if told:
+            await store.owe(conn, told, DIGEST, facts(told))
+        await store.done_with(conn, dropped | {one.id: "in_digest" for one in told})
+        log.info("digest_gathered", count=len(told))
+    return len(people)
+
+
+def facts(told: Sequence[store.Held]) -> dict[str, Any]:
+    """What the letter of these notices needs: they are not looked at again."""
+    return {
+        "categories": sorted({KINDS[one.template].category for one in told}),
+        "items": [
+            {
+                "template": one.template,
+                "place": one.place,
+                "facts": one.facts,
+                "title": one.title,
+                "starts_at": one.starts_at.isoformat(),
+                "ends_at": one.ends_at.isoformat(),
+            }
+            for one in told
+        ],
+    }
+
+
+def letter(templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None) -> Letter:
+    """The digest in its person's language. Raises jinja2.TemplateError."""
+    items = [_item(templates, notice, one) for one in notice.facts["items"]]
+    return letters.letter(templates, replace(notice, facts={"items": items}), None, unsubscribe)
+
+
+def _item(templates: SandboxedEnvironment, notice: Claimed, one: Mapping[str, Any]) -> dict[str, Any]:
+    """One notice of many: its subject, and what is of it alone."""
+    starts_at, ends_at = (datetime.fromisoformat(one[name]) for name in ("starts_at", "ends_at"))
+    alone = replace(
+        notice,
+        template=one["template"],
+        place=one["place"],
+        facts=one["facts"],
+        title=one["title"],
+        starts_at=starts_at,
+        ends_at=ends_at,
+    )
+    whole = letters.letter(templates, alone)
+    change = letters.change(alone.facts, whole.language) if "now" in alone.facts else {}
+    return {
+        "subject": whole.subject,
+        "when": letters.spelled(starts_at, ends_at, whole.language),
+        "place": letters.place_name(alone.place, whole.language),
+        "before": change.get("before", []),
+        "after": change.get("after", []),
+        "closed_places": change.get("closed_places", ""),
+    }

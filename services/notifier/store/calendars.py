@@ -1,0 +1,92 @@
+"""SQL of people's calendars: the address of each, kept as a digest only, and what stands in one."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from contracts.fields import Session
+from kit.database import Connection
+
+MOST = 500  # runs in one calendar, the newest
+KEPT_DAYS = 365  # how long a run stays there when it is over
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A seat that is to stand in a calendar. `sequence` is the version of the last appointment that a mail had."""
+
+    enrolment_id: UUID
+    place: str | None
+    title: dict[str, str]
+    language: str
+    starts_at: datetime
+    ends_at: datetime
+    sessions: list[dict[str, Any]]
+    sequence: int
+    changed_at: datetime
+
+    def meetings(self) -> list[Session]:
+        """When people meet: each session, or the offering as a whole when it has none."""
+        sessions = [Session.model_validate(one) for one in self.sessions]
+        return sessions or [Session(starts_at=self.starts_at, ends_at=self.ends_at)]
+
+
+async def renew(conn: Connection, login: str, secret_sha256: bytes) -> datetime:
+    """Give a person this address; the one before it ends. Returns the time."""
+    made: datetime = await conn.fetchval(
+        """
+        INSERT INTO calendars (login, secret_sha256) VALUES ($1, $2)
+        ON CONFLICT (login) DO UPDATE SET secret_sha256 = excluded.secret_sha256, created_at = app_now()
+        RETURNING created_at
+        """,
+        login,
+        secret_sha256,
+    )
+    return made
+
+
+async def made_at(conn: Connection, login: str) -> datetime | None:
+    """Since when a person's address has been there; none when there is none."""
+    found: datetime | None = await conn.fetchval("SELECT created_at FROM calendars WHERE login = $1", login)
+    return found
+
+
+async def revoke(conn: Connection, login: str) -> None:
+    """End a person's address, if there is one."""
+    await conn.execute("DELETE FROM calendars WHERE login = $1", login)
+
+
+async def owner(conn: Connection, secret_sha256: bytes) -> str | None:
+    """Whose address this is."""
+    found: str | None = await conn.fetchval("SELECT login FROM calendars WHERE secret_sha256 = $1", secret_sha256)
+    return found
+
+
+async def seats(conn: Connection, login: str) -> list[Seat]:
+    """The seats of this log-in in runs that take place, in the order in which they begin."""
+    rows = await conn.fetch(
+        """
+        SELECT * FROM (
+            SELECT seat.enrolment_id, seat.place, course.title, contact.language, offering.starts_at, offering.ends_at,
+                   coalesce(offering.sessions, '[]') AS sessions, coalesce(said.last, 0) AS sequence,
+                   coalesce(said.at, seat.since, contact.updated_at) AS changed_at
+            FROM contacts AS contact
+            JOIN enrolments AS seat USING (learner_id)
+            JOIN offerings AS offering USING (offering_id)
+            JOIN courses AS course USING (course_id)
+            CROSS JOIN LATERAL (
+                SELECT max(sequence) AS last, max(created_at) AS at FROM notices
+                WHERE notices.about = seat.enrolment_id AND notices.sequence IS NOT NULL
+            ) AS said
+            WHERE contact.login = $1 AND seat.state IN ('associated', 'finished') AND NOT offering.cancelled
+              AND offering.ends_at > app_now() - make_interval(days => $2)
+            ORDER BY offering.starts_at DESC LIMIT $3
+        ) AS newest ORDER BY starts_at, enrolment_id
+        """,
+        login,
+        KEPT_DAYS,
+        MOST,
+    )
+    return [Seat(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "sessions")}}) for row in rows]

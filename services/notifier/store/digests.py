@@ -1,0 +1,93 @@
+"""SQL of notices that are held for a digest, and of the one notice that they become."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from kit.database import Connection
+from services.notifier.kinds import CATEGORY_OF
+
+
+@dataclass(frozen=True)
+class Held:
+    """A notice whose digest is to be made now, with its person's present choice and its course."""
+
+    id: UUID
+    learner_id: UUID
+    offering_id: UUID
+    template: str
+    channel: str
+    place: str | None
+    facts: dict[str, Any]
+    cadence: str
+    concerned: bool
+    title: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime
+
+
+async def held(conn: Connection, most: int) -> list[Held]:
+    """All that is held for now, of so many people at most, locked; people whose rows another has locked are left to it.
+
+    A person's digest is made from all that is held for it: that is why people are taken, and not notices.
+    """
+    rows = await conn.fetch(
+        """
+        WITH first AS (
+            SELECT DISTINCT learner_id FROM notices
+            WHERE state = 'held' AND reason = 'digest' AND due_at <= app_now() LIMIT $1
+        ), people AS (
+            SELECT learner_id, coalesce(login, learner_id::text) AS person FROM contacts JOIN first USING (learner_id)
+            FOR UPDATE OF contacts SKIP LOCKED
+        )
+        SELECT notice.id, notice.learner_id, notice.offering_id, notice.template, notice.channel,
+               coalesce(seat.place, notice.place) AS place, notice.facts,
+               coalesce(choice.cadence, 'at_once') AS cadence,
+               seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued') AS concerned,
+               course.title, offering.starts_at, offering.ends_at
+        FROM people JOIN notices AS notice USING (learner_id)
+        JOIN offerings AS offering USING (offering_id)
+        JOIN courses AS course USING (course_id)
+        LEFT JOIN enrolments AS seat ON seat.enrolment_id = notice.about
+        LEFT JOIN preferences AS choice ON choice.person = people.person
+            AND choice.category = $2::jsonb ->> notice.template AND choice.channel = notice.channel
+        WHERE notice.state = 'held' AND notice.reason = 'digest' AND notice.due_at <= app_now()
+        ORDER BY notice.learner_id, notice.id
+        FOR UPDATE OF notice
+        """,
+        most,
+        json.dumps(CATEGORY_OF),
+    )
+    return [Held(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts")}}) for row in rows]
+
+
+async def owe(conn: Connection, told: Sequence[Held], template: str, facts: Mapping[str, Any]) -> None:
+    """Owe one notice for all of these, which are one person's. Its event is the first of them: it is owed once."""
+    first = told[0]
+    await conn.execute(
+        """
+        INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, correlation_id, facts)
+        SELECT $1::uuid::text, learner_id, offering_id, learner_id, $2, channel, correlation_id, $3
+        FROM notices WHERE id = $1
+        ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
+        """,
+        first.id,
+        template,
+        json.dumps(facts),
+    )
+
+
+async def done_with(conn: Connection, reasons: Mapping[UUID, str]) -> None:
+    """Note of each of these why it is not sent by itself."""
+    await conn.execute(
+        """
+        UPDATE notices SET state = 'suppressed', reason = done.reason, updated_at = app_now()
+        FROM unnest($1::uuid[], $2::text[]) AS done (id, reason)
+        WHERE notices.id = done.id AND state = 'held'
+        """,
+        list(reasons),
+        list(reasons.values()),
+    )

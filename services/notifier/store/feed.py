@@ -1,0 +1,103 @@
+"""SQL of what a person sees of their own notices, by the log-in of their enrolment; none of what they turned off."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from kit.database import Connection
+from services.notifier.kinds import KINDS
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A notice with all that its words need. `about` is the enrolment."""
+
+    id: UUID
+    template: str
+    about: UUID
+    offering_id: UUID
+    created_at: datetime
+    read_at: datetime | None
+    place: str | None
+    place_in_line: int | None
+    facts: dict[str, Any]
+    expires_at: datetime | None
+    name: str | None
+    language: str
+    title: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime
+    alternatives: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many notices a person has, how many of them unread, and the newest."""
+
+    total: int = 0
+    unread: int = 0
+    newest: UUID | None = None
+
+
+async def page(conn: Connection, login: str, before: UUID | None, limit: int) -> list[Shown]:
+    """A person's notices, newest first; `before` is the last id of the page before."""
+    rows = await conn.fetch(
+        """
+        SELECT id, template, about, offering_id, created_at, read_at, place, place_in_line, facts, expires_at, name,
+               language, title, starts_at, ends_at, alternatives
+        FROM seen WHERE login = $1 AND ($2::uuid IS NULL OR id < $2)
+          AND NOT EXISTS (
+                  SELECT FROM preferences AS chosen
+                  JOIN unnest($4::text[], $5::text[]) AS kind (template, category) ON kind.category = chosen.category
+                  WHERE chosen.person = seen.login AND chosen.channel = 'inapp' AND chosen.cadence = 'off'
+                    AND kind.template = seen.template
+              )
+        ORDER BY id DESC LIMIT $3
+        """,
+        login,
+        before,
+        limit,
+        list(KINDS),
+        [kind.category for kind in KINDS.values()],
+    )
+    spelled = ("title", "facts", "alternatives")
+    return [Shown(**{**dict(row), **{name: json.loads(row[name]) for name in spelled}}) for row in rows]
+
+
+async def read(conn: Connection, login: str, notice_id: UUID) -> bool:
+    """Note that its person has read it; the first time counts. False when they have no such notice."""
+    found = await conn.fetchval(
+        """
+        UPDATE notices SET read_at = coalesce(notices.read_at, app_now())
+        FROM seen WHERE seen.id = notices.id AND seen.login = $1 AND notices.id = $2
+        RETURNING true
+        """,
+        login,
+        notice_id,
+    )
+    return bool(found)
+
+
+async def counts(conn: Connection, logins: Sequence[str]) -> dict[str, Count]:
+    """Log-in -> what they have, of these who have any."""
+    rows = await conn.fetch(
+        """
+        SELECT login, count(*) AS total, count(*) FILTER (WHERE read_at IS NULL) AS unread,
+               (array_agg(id ORDER BY id DESC))[1] AS newest
+        FROM seen WHERE login = ANY($1)
+          AND NOT EXISTS (
+                  SELECT FROM preferences AS chosen
+                  JOIN unnest($2::text[], $3::text[]) AS kind (template, category) ON kind.category = chosen.category
+                  WHERE chosen.person = seen.login AND chosen.channel = 'inapp' AND chosen.cadence = 'off'
+                    AND kind.template = seen.template
+              )
+        GROUP BY login
+        """,
+        logins,
+        list(KINDS),
+        [kind.category for kind in KINDS.values()],
+    )
+    return {row["login"]: Count(row["total"], row["unread"], row["newest"]) for row in rows}

@@ -1,0 +1,235 @@
+"""What every channel must do, whatever it speaks: take a message once, tell "not now" from "never", and keep quiet.
+
+A new file in `channels/` needs a rig here: the far side of it, which can be told what to say.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import structlog
+from pydantic import SecretStr
+
+from kit import logs
+from services.notifier import channels
+from services.notifier.app import LOG_FIELDS
+from services.notifier.channels import CHANNELS, webhook
+from services.notifier.channels.channel import Channel, Later, Letter, Never
+from services.notifier.channels.failing import Failing
+from services.notifier.channels.webhook import Call, Webhook, new_secret
+from services.notifier.settings import NotifierSettings
+from services.notifier.webhooks import guard_of
+from tests import web
+from tests.calling import listening_hooks, silence
+from tests.notifying import PRIVATE, mail_server
+
+pytestmark = pytest.mark.anyio
+
+Outcome = Literal["taken", "later", "never"]
+CANARIES = ("canary.person@example.no", "Canary Navnesen", "Canary subject", "Canary words", "canary-path")
+LIMIT_S = 8.0  # whatever the far side does, an attempt is over by then; the channels' own limits are set shorter here
+
+LETTER = Letter(
+    message_id="<1@kursnett.example>",
+    written_at=datetime(2026, 11, 26, 9, tzinfo=UTC),
+    address="canary.person@example.no",
+    name="Canary Navnesen",
+    language="nb",
+    subject="Canary subject",
+    text="Canary words\n",
+    html="<p>Canary words</p>",
+)
+
+
+@dataclass
+class Rig:
+    """One channel and its far side: `says` sets what that answers next, `taken` counts what it has."""
+
+    deliver: Callable[[], Awaitable[Outcome]]
+    close: Callable[[], Awaitable[None]]
+    taken: Callable[[], int]
+    says: dict[str, Callable[[], None]] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+
+
+async def of_letter(channel: Channel) -> Outcome:
+    try:
+        await channel.deliver(LETTER)
+    except Later:
+        return "later"
+    except Never:
+        return "never"
+    return "taken"
+
+
+def settings(**changed: Any) -> NotifierSettings:
+    plain = web.settings().model_dump(exclude={"contact_private_key", *changed})
+    return NotifierSettings(**plain, contact_private_key=SecretStr(PRIVATE), **changed)
+
+
+async def email_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    sink = await stack.enter_async_context(mail_server())
+    known = settings(smtp_port=sink.port, smtp_tls="none", smtp_timeout_s=2)
+    channel = CHANNELS["email"](known)
+    return Rig(
+        lambda: of_letter(channel),
+        channel.close,
+        lambda: len(sink.mails),
+        {
+            "later": lambda: sink.rcpt.append("451 not now"),
+            "never": lambda: sink.rcpt.append("550 nobody here"),
+            "silence": lambda: sink.data.append("silence"),
+            "gone": lambda: sink.data.append("gone"),
+        },
+    )
+
+
+async def webhook_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr(webhook, "TOTAL_S", 2.0)
+    hooks = await stack.enter_async_context(listening_hooks())
+    secret = new_secret()
+    channel = Webhook(guard_of(settings(webhook_allow=f"127.0.0.1:{hooks.port}")))
+    answered: list[bool] = []
+
+    async def deliver() -> Outcome:
+        answer = await channel.deliver(Call(hooks.url("/canary-path"), "1", b'{"a": "Canary words"}', [secret]))
+        if answer.reason is None:
+            answered.append(True)
+            return "taken"
+        return "never" if answer.gone else "later"
+
+    async def close() -> None:  # it keeps no connection
+        assert not any(hooks.under_way.values())
+
+    def say(answer: Any) -> Callable[[], None]:
+        return lambda: hooks.answers.setdefault("/canary-path", []).append(answer)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    answers = {"later": say(503), "never": say(410), "silence": say(silence), "gone": say(hang_up)}
+    return Rig(deliver, close, lambda: len(answered), answers, (secret, secret.removeprefix("whsec_")))
+
+
+async def log_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """Nothing can refuse it."""
+    channel = CHANNELS["log"](settings())
+    taken: list[Outcome] = []
+
+    async def deliver() -> Outcome:
+        taken.append(await of_letter(channel))
+        return taken[-1]
+
+    return Rig(deliver, channel.close, lambda: len(taken))
+
+
+async def failing_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """It takes nothing: both ways of saying no are the far side's."""
+    answers: list[Later | Never] = []
+
+    async def deliver() -> Outcome:
+        return await of_letter(Failing(answers.pop()))
+
+    return Rig(
+        deliver,
+        Failing(Later("x")).close,
+        lambda: 0,
+        {"later": lambda: answers.append(Later("busy")), "never": lambda: answers.append(Never("no"))},
+    )
+
+
+RIGS = {"email": email_rig, "webhook": webhook_rig, "log": log_rig, "failing": failing_rig}
+TAKING = [name for name in RIGS if name != "failing"]
+REFUSED = [(name, word) for name in ("email", "webhook", "failing") for word in ("later", "never")]
+CUT_OFF = [(name, word) for name in ("email", "webhook") for word in ("silence", "gone")]
+
+
+@pytest.fixture
+async def rigged(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[str], Awaitable[Rig]]]:
+    async with AsyncExitStack() as stack:
+        yield lambda name: RIGS[name](stack, monkeypatch)
+
+
+def test_every_channel_has_a_rig() -> None:
+    files = {path.stem for path in Path(channels.__path__[0]).glob("*.py")} - {"__init__", "channel", "mime"}
+    assert files == set(RIGS)
+    assert set(CHANNELS) <= set(RIGS)
+
+
+@pytest.mark.parametrize("name", TAKING)
+async def test_each_message_is_taken_once(name: str, rigged: Any) -> None:
+    rig = await rigged(name)
+    for count in (1, 2):
+        assert await rig.deliver() == "taken"
+        assert rig.taken() == count
+    await asyncio.gather(*(rig.deliver() for _ in range(5)))
+    assert rig.taken() == 7
+    await rig.close()
+
+
+@pytest.mark.parametrize(("name", "word"), REFUSED)
+async def test_not_now_and_never_are_told_apart_and_neither_spoils_the_next(name: str, word: str, rigged: Any) -> None:
+    rig = await rigged(name)
+    rig.says[word]()
+    assert await rig.deliver() == word
+    assert rig.taken() == 0
+    if name in TAKING:
+        assert await rig.deliver() == "taken"
+        assert rig.taken() == 1
+    await rig.close()
+
+
+@pytest.mark.parametrize(("name", "word"), CUT_OFF)
+async def test_a_far_side_that_falls_silent_or_away_costs_a_limited_time(name: str, word: str, rigged: Any) -> None:
+    rig = await rigged(name)
+    rig.says[word]()
+    async with asyncio.timeout(LIMIT_S):
+        assert await rig.deliver() == "later"
+        assert await rig.deliver() == "taken"
+    await rig.close()
+
+
+@pytest.fixture
+def logging_all() -> Iterator[None]:
+    """The log as a process writes it, at its most talkative."""
+    root = logging.getLogger()
+    before, structured = (root.handlers[:], root.level), structlog.get_config()
+    logs.configure("notifier", "debug", LOG_FIELDS)
+    yield
+    root.handlers[:], root.level = before[0], before[1]
+    structlog.configure(**structured)
+
+
+@pytest.mark.parametrize("name", RIGS)
+async def test_no_log_line_has_a_person_words_or_secrets(
+    name: str, rigged: Any, logging_all: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig = await rigged(name)
+    for word in (*rig.says, None):
+        if word is not None:
+            rig.says[word]()
+        elif name == "failing":
+            continue
+        await rig.deliver()
+    await rig.close()
+    said = capsys.readouterr()
+    if name == "log":  # what it says is seen here: the test would see a canary, too
+        assert "letter_not_sent" in said.out
+    for canary in (*CANARIES, *rig.secrets):
+        assert canary not in said.out + said.err
+
+
+@pytest.mark.parametrize("name", RIGS)
+async def test_a_channel_is_closed_more_than_once_without_harm(name: str, rigged: Any) -> None:
+    rig = await rigged(name)
+    if name in TAKING:
+        await rig.deliver()
+    async with asyncio.timeout(LIMIT_S):
+        await rig.close()
+        await rig.close()

@@ -1,0 +1,240 @@
+"""What can wait waits: for the morning, for further changes, for a digest; and then it goes once."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contracts.catalogue import OfferingScheduled
+from contracts.enrolment import LearnerEnrolled, LearnerWithdrew
+from kit.calendars import OSLO
+from services.notifier import digests, events
+from tests.delivery import Servers, running, until
+from tests.integration.test_notifier_changes import changed
+from tests.integration.test_notifier_preferences import People, people
+from tests.notifying import START, World
+
+pytestmark = pytest.mark.anyio
+
+NIGHT = datetime(2027, 1, 6, 22, 30, tzinfo=OSLO).astimezone(UTC)
+MORNING = datetime(2027, 1, 7, 7, tzinfo=OSLO).astimezone(UTC)
+EIGHT = MORNING + timedelta(hours=1)
+HOURS = {"quiet_hours": "21:00-07:00"}
+
+
+@asynccontextmanager
+async def at(world: World, moment: datetime) -> AsyncIterator[None]:
+    """The same database, by whose clock it is then."""
+    settings = world.settings.model_copy(update={"test_clock_offset": moment - datetime.now(UTC)})
+    async with running(settings, "notifier") as here:
+        before, world.here = world.here, here
+        try:
+            yield
+        finally:
+            world.here = before
+
+
+async def reach(world: World, **states: int) -> None:
+    async def done() -> bool:
+        return await world.states() == states
+
+    await until(done)
+
+
+async def in_another_run(here: People, about: dict[str, Any]) -> dict[str, Any]:
+    """The same learner gets a seat in another run of the course, of which version 1 is heard."""
+    world, run = here.world, uuid.uuid4()
+    new = changed(world, 1, offering_id=run).model_dump()
+    await world.hear(events.courses, [OfferingScheduled(**new)])
+    other = {**about, "enrolment_id": uuid.uuid4(), "offering_id": run}
+    await world.hear(events.enrolments, [LearnerEnrolled(**other, place="mosjoen")])
+    return other
+
+
+async def gather(world: World) -> None:
+    await world.here.database.run(digests.gather, "worker")
+
+
+def moved(world: World, version: int, by: timedelta, event_start: datetime = START) -> Any:
+    return changed(world, version, starts_at=event_start + by, ends_at=event_start + by + timedelta(hours=2))
+
+
+async def test_what_can_wait_waits_for_the_morning_and_goes_once(servers: Servers) -> None:
+    async with people(servers, **HOURS) as here:
+        world, word = here.world, uuid.uuid4()
+        async with at(world, NIGHT):
+            about = await here.seated()
+            async with world.sending():
+                await reach(world, sent=1)  # a seat is told at night
+                await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))], word)
+                await reach(world, sent=1, held=1)
+                [row] = await world.rows("SELECT due_at, reason, sequence, attempts FROM notices WHERE state = 'held'")
+                assert tuple(row) == (MORNING, "quiet_hours", None, 0)
+                await world.rows("UPDATE notices SET due_at = app_now() WHERE state = 'held'")  # looked at too early
+                await until(lambda: world.rows("SELECT FROM notices WHERE state = 'held' AND due_at > app_now()"))
+                # What is newer is not held up by it.
+                await world.hear(events.enrolments, [LearnerEnrolled(**about, place="online", from_queue=True)])
+                await reach(world, sent=2, held=1)
+        assert len(here.sink.mails) == 2
+        async with at(world, MORNING), world.sending():
+            await reach(world, sent=3)
+            await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))], word)
+            await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
+            await here.seated("ola")
+            await reach(world, sent=4)
+        assert [mail["Subject"] for mail in here.sink.mails][2] == "Endring i Ledelse"
+        assert "Sted: På nett" in here.sink.mails[2].get_body(("plain",)).get_content()
+        rows = await world.rows("SELECT sequence FROM notices WHERE about = $1 ORDER BY sent_at", about["enrolment_id"])
+        assert [row["sequence"] for row in rows] == [0, 1, 2]
+
+
+async def test_who_chose_other_hours_or_none_has_those(servers: Servers) -> None:
+    async with people(servers, **HOURS) as here:
+        await here.put({"quiet_hours": None})
+        await here.put({"quiet_hours": {"from": "22:00", "until": "23:15"}}, "ola")
+        await here.put({"quiet_hours": {"from": "12:00", "until": "13:00"}}, "per")
+        async with at(here.world, NIGHT), here.world.sending():
+            for who in ("kari", "ola", "per"):
+                await here.seated(who)
+            await here.course_changes(2)
+            await reach(here.world, sent=5, held=1)
+            [row] = await here.world.rows("SELECT due_at FROM notices WHERE state = 'held'")
+            assert row["due_at"] == NIGHT + timedelta(minutes=45)
+
+
+async def test_what_is_near_is_told_at_night(servers: Servers) -> None:
+    async with people(servers, **HOURS) as here:
+        await here.put({"categories": {"changes": {"email": "weekly"}}})
+        async with at(here.world, NIGHT), here.world.sending():
+            await here.seated()
+            near = MORNING + timedelta(hours=3)
+            await here.world.hear(events.courses, [moved(here.world, 2, timedelta(0), near)])
+            await reach(here.world, sent=2)
+
+
+async def test_who_has_left_by_the_morning_is_not_told(servers: Servers) -> None:
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        async with at(world, NIGHT), world.sending():
+            about = await here.seated()
+            await here.course_changes(2)
+            await reach(world, sent=1, held=1)
+            await world.hear(events.enrolments, [LearnerWithdrew(**about, place="mosjoen")])
+            await reach(world, sent=2, held=1)
+        async with at(world, MORNING), world.sending():
+            await reach(world, sent=2, suppressed=1)
+        [row] = await world.rows("SELECT reason FROM notices WHERE state = 'suppressed'")
+        assert row["reason"] == "no_longer_concerned"
+
+
+async def settled(here: People) -> None:
+    """Let the time be over in which further changes may come."""
+    here.world.settings = here.world.settings.model_copy(update={"changes_settle_s": 0})
+    await here.world.rows("UPDATE notices SET due_at = app_now() WHERE state = 'held'")
+
+
+async def test_several_changes_are_one_letter_that_says_before_and_after(servers: Servers) -> None:
+    async with people(servers, changes_settle_s=3600) as here:
+        world = here.world
+        async with world.sending():
+            await here.seated()
+            await reach(world, sent=1)
+            await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
+            await reach(world, sent=1, held=1)
+            await here.seated("ola")  # who came between the two hears of the second alone
+            await world.hear(events.courses, [moved(world, 3, timedelta(hours=2))])
+            await reach(world, sent=2, held=2, suppressed=1)
+            rows = await world.rows("SELECT reason, due_at - created_at AS wait FROM notices WHERE state = 'held'")
+            assert {row["reason"] for row in rows} == {"settling"}
+            assert min(row["wait"] for row in rows) < timedelta(hours=1), "it waits from the first change on"
+        await settled(here)
+        async with world.sending():
+            await reach(world, sent=4, suppressed=1)
+        texts = {
+            mail["To"].addresses[0].username: mail.get_body(("plain",)).get_content().splitlines()
+            for mail in here.sink.mails[2:]
+        }
+        for who, before in (("kari", "18.00–20.00"), ("ola", "19.00–21.00")):
+            lines = texts[who]
+            assert lines[lines.index("Før:") + 1] == f"- torsdag 14. januar 2027 kl. {before}"
+            assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 20.00–22.00"
+
+
+async def test_a_change_that_is_taken_back_in_time_is_told_to_nobody(servers: Servers) -> None:
+    async with people(servers, changes_settle_s=3600) as here:
+        world = here.world
+        async with world.sending():
+            await here.seated()
+            await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
+            await reach(world, sent=1, held=1)
+            await world.hear(events.courses, [moved(world, 3, timedelta(0))])
+            await reach(world, sent=1, suppressed=2)
+        rows = await world.rows("SELECT reason FROM notices WHERE state = 'suppressed' ORDER BY id")
+        assert [row["reason"] for row in rows] == ["told_with_later", "changed_back"]
+
+
+async def test_what_is_held_for_a_digest_is_one_mail_in_the_persons_language(servers: Servers) -> None:
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "daily"}}})
+        await here.put({"categories": {"changes": {"email": "daily"}}}, "ola")
+        async with at(world, NIGHT), world.sending():
+            gone = await in_another_run(here, await here.seated(language="nn"))
+            await here.seated("ola")
+            await reach(world, sent=3)
+            await here.course_changes(2)
+            later = START + timedelta(hours=1)
+            await world.hear(events.courses, [changed(world, 2, offering_id=gone["offering_id"], starts_at=later)])
+            await reach(world, sent=3, held=3)
+            rows = await world.rows("SELECT DISTINCT reason, due_at FROM notices WHERE state = 'held'")
+            assert [tuple(row) for row in rows] == [("digest", EIGHT)]
+            await gather(world)
+            assert (await world.states())["held"] == 3, "not before its hour"
+            await world.hear(events.enrolments, [LearnerWithdrew(**gone, place="mosjoen")])
+            await reach(world, sent=4, held=3)
+        async with at(world, EIGHT):
+            async with world.sending():
+                await here.seated("per")
+                await reach(world, sent=5, held=3)  # by itself nothing of it goes
+            await here.put({"categories": {"changes": {"email": "off"}}}, "ola")
+            for _ in range(2):
+                await gather(world)
+            assert await world.states() == {"sent": 5, "suppressed": 3, "due": 1}
+            async with world.sending():
+                await reach(world, sent=6, suppressed=3)
+        rows = await world.rows("SELECT reason FROM notices WHERE state = 'suppressed'")
+        assert sorted(row["reason"] for row in rows) == ["in_digest", "no_longer_concerned", "preference"]
+        mail = here.sink.mails[-1]
+        assert mail["Subject"] == "Nytt om kursa dine"
+        text = mail.get_body(("plain",)).get_content()
+        assert "Endring i Ledelse" in text
+        assert "kl. 20.00–22.00" in text
+        assert (await here.asking.post(here.stopping())).status_code == 200
+        assert (await here.get()).json()["categories"]["changes"]["email"] == "off"
+
+
+async def test_all_that_waited_for_a_week_is_gathered_together(servers: Servers) -> None:
+    async with people(servers) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "weekly"}}})
+        async with at(world, NIGHT), world.sending():
+            first = await here.seated()
+            other = await in_another_run(here, first)
+            await reach(world, sent=2)
+            await here.course_changes(2)
+            later = START + timedelta(hours=1)
+            await world.hear(events.courses, [changed(world, 2, offering_id=other["offering_id"], starts_at=later)])
+            await reach(world, sent=2, held=2)
+            await here.course_changes(3)  # of the same run once more: both together
+            await reach(world, sent=2, held=2, suppressed=1)
+        monday = datetime(2027, 1, 11, 8, tzinfo=OSLO).astimezone(UTC)
+        async with at(world, monday):
+            await gather(world)
+            async with world.sending():
+                await reach(world, sent=3, suppressed=3)
+        text = here.sink.mails[-1].get_body(("plain",)).get_content()
+        assert text.count("Endring i Ledelse") == 2
+        assert ("kl. 18.00–20.00" in text, "kl. 21.00–23.00" in text) == (True, True)

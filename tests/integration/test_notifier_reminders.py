@@ -1,0 +1,195 @@
+"""Who has a seat is reminded a week and a day before, by Oslo's clock: once, at the new time when it is moved, not when
+there is nothing to come to."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contracts.catalogue import OfferingCancelled, OfferingChanged
+from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew
+from contracts.fields import Place, Session
+from kit.database import Connection
+from services.notifier import events, reminders
+from tests.delivery import Servers
+from tests.notifying import Sink, World, mail_server, notifier
+
+pytestmark = pytest.mark.anyio
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with mail_server() as sink:
+        yield sink
+
+
+@pytest.fixture
+async def world(servers: Servers, sink: Sink) -> AsyncIterator[World]:
+    async with notifier(servers, sink) as world:
+        yield world
+
+
+async def planned(world: World, starts_at: datetime, version: int = 2, **how: Any) -> None:
+    """The run begins then."""
+    whole: dict[str, Any] = {
+        "offering_id": world.offering,
+        "course_id": world.course,
+        "partner": "torgar",
+        "key": "v27",
+        "version": version,
+        "starts_at": starts_at,
+        "ends_at": starts_at + 2 * HOUR,
+        "places": [Place(arena="mosjoen", capacity=20)],
+    }
+    await world.hear(events.courses, [OfferingChanged(**whole | how)])
+
+
+async def seated(world: World, at: datetime = LONG_AGO) -> dict[str, Any]:
+    """A learner who got a seat then."""
+    about = world.about(uuid.uuid4())
+    await world.contact_is_known(about["learner_id"], "kari@example.no")
+    await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")], at=at)
+    return about
+
+
+async def look(world: World, at: datetime) -> list[int]:
+    """What is owed when it is that late: the days of each reminder."""
+
+    async def then(conn: Connection) -> None:
+        offset = "extract(epoch FROM $1::timestamptz - now()) || ' seconds'"
+        await conn.execute(f"SELECT set_config('kursnett.clock_offset', {offset}, true)", at)
+        await reminders.turn(conn)
+
+    await world.here.database.run(then, "worker")
+    return await owed(world)
+
+
+async def owed(world: World) -> list[int]:
+    rows = await world.rows("SELECT facts ->> 'days' AS days FROM notices WHERE template = 'reminder' ORDER BY id")
+    return [int(row["days"]) for row in rows]
+
+
+# (when it begins, how many days before, when that is): the clock shows the same hour in Oslo, summer time or not.
+DAYS_OF_OSLO = [
+    (datetime(2027, 3, 31, 16, tzinfo=UTC), 7, datetime(2027, 3, 24, 17, tzinfo=UTC)),  # 18.00 before and after
+    (datetime(2027, 3, 28, 16, tzinfo=UTC), 1, datetime(2027, 3, 27, 17, tzinfo=UTC)),  # a day of 23 hours between
+    (datetime(2026, 10, 31, 17, tzinfo=UTC), 7, datetime(2026, 10, 24, 16, tzinfo=UTC)),
+    (datetime(2027, 10, 31, 17, tzinfo=UTC), 1, datetime(2027, 10, 30, 16, tzinfo=UTC)),  # one of 25
+    (
+        datetime(2027, 3, 29, 0, 30, tzinfo=UTC),
+        1,
+        datetime(2027, 3, 28, 1, 30, tzinfo=UTC),
+    ),  # 02.30 is not there: 03.30
+    (datetime(2027, 11, 1, 1, 30, tzinfo=UTC), 1, datetime(2027, 10, 31, 1, 30, tzinfo=UTC)),  # 02.30 twice: the second
+]
+
+
+@pytest.mark.parametrize(("starts_at", "days", "moment"), DAYS_OF_OSLO)
+async def test_a_reminder_comes_at_the_same_hour_in_oslo(
+    world: World, starts_at: datetime, days: int, moment: datetime
+) -> None:
+    await planned(world, starts_at)
+    await seated(world)
+    assert days not in await look(world, moment - MINUTE)
+    assert days in await look(world, moment)
+
+
+async def test_each_is_reminded_twice_however_often_and_by_however_many_it_is_looked(world: World) -> None:
+    starts_at = datetime.now(UTC) + DAY - MINUTE
+    await planned(world, starts_at)
+    await seated(world)
+    for _ in range(2):
+        await asyncio.gather(
+            *(look(world, starts_at - 7 * DAY) for _ in range(4))
+        )  # replicas, and again after a restart
+        assert await owed(world) == [7]
+    for late in (HOUR, 3 * HOUR):
+        await asyncio.gather(*(look(world, starts_at - DAY + late) for _ in range(4)))
+        assert await owed(world) == [7, 1]
+
+
+async def test_what_is_long_past_or_known_anyway_is_not_reminded_of(world: World) -> None:
+    starts_at = datetime.now(UTC) + 20 * DAY
+    await planned(world, starts_at)
+    await seated(world)
+    queued = world.about(uuid.uuid4())
+    await world.hear(events.enrolments, [LearnerQueued(**queued, places=["mosjoen"], place_in_line=1)], at=LONG_AGO)
+    assert await look(world, starts_at - 5 * DAY) == []  # nobody looked for two days: it says nothing new
+    await seated(world, starts_at - 6 * HOUR)
+    assert await look(world, starts_at - 3 * HOUR) == [1]  # who got the seat today has a mail of today
+    assert await look(world, starts_at + MINUTE) == [1]
+
+
+async def test_a_course_that_begins_with_its_first_session_is_reminded_of_by_that(world: World) -> None:
+    first = datetime.now(UTC) + 20 * DAY
+    meetings = [Session(starts_at=first + n * DAY, ends_at=first + n * DAY + HOUR, room=None) for n in (3, 1)]
+    await planned(world, first, sessions=meetings, ends_at=first + 4 * DAY)
+    await seated(world)
+    assert await look(world, first + DAY - 7 * DAY - 2 * MINUTE - HOUR) == []
+    assert await look(world, first + DAY - 7 * DAY + HOUR) == [7]
+
+
+async def test_a_course_that_is_moved_is_reminded_of_at_its_new_time(world: World) -> None:
+    starts_at = datetime.now(UTC) + 20 * DAY
+    await planned(world, starts_at)
+    await seated(world)
+    assert await look(world, starts_at - 7 * DAY + 2 * HOUR) == [7]  # owed and not sent when the run is moved
+    await planned(world, starts_at + 14 * DAY, version=3)
+    assert await look(world, starts_at - 7 * DAY + 3 * HOUR) == []
+    assert await look(world, starts_at - DAY + 2 * HOUR) == []
+    assert await look(world, starts_at + 7 * DAY + 2 * HOUR) == [7]
+    await world.rows("UPDATE notices SET state = 'sent', message_id = 'm' WHERE template = 'reminder'")
+    await planned(world, starts_at + 28 * DAY, version=4)
+    assert await look(world, starts_at + 21 * DAY + 2 * HOUR) == [7]  # it was told once, and the change by itself
+    assert await look(world, starts_at + 27 * DAY + 2 * HOUR) == [7, 1]
+
+
+@pytest.mark.parametrize("end", ["withdrawn", "cancelled"])
+@pytest.mark.parametrize("after", ["before it is owed", "before it is sent"])
+async def test_nobody_is_reminded_of_what_they_gave_up_or_of_what_is_cancelled(
+    world: World, sink: Sink, end: str, after: str
+) -> None:
+    starts_at = datetime.now(UTC) + 7 * DAY - 3 * HOUR
+    await planned(world, starts_at)
+    about = await seated(world)
+    if after == "before it is sent":
+        assert await look(world, datetime.now(UTC)) == [7]
+    if end == "withdrawn":
+        await world.hear(events.enrolments, [LearnerWithdrew(**about, place="mosjoen")])
+    else:
+        run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+        await world.hear(events.courses, [OfferingCancelled(**run, version=9)])
+    async with world.sending():  # the sender itself looks again, whether or not anybody has taken it back
+        await world.no_more_open()
+    assert not [mail for mail in sink.mails if "Påminnelse" in mail["Subject"]]
+    assert await look(world, datetime.now(UTC)) == ([7] if after == "before it is sent" else [])
+
+
+async def test_what_is_wrong_by_now_is_taken_back_before_it_goes(world: World) -> None:
+    starts_at = datetime.now(UTC) + 7 * DAY - 3 * HOUR
+    await planned(world, starts_at)
+    about = await seated(world)
+    assert await look(world, datetime.now(UTC)) == [7]
+    await world.hear(events.enrolments, [LearnerWithdrew(**about, place="mosjoen")])
+    assert await look(world, datetime.now(UTC)) == []
+
+
+async def test_a_reminder_says_when_and_where_in_a_mail(world: World, sink: Sink) -> None:
+    starts_at = datetime.now(UTC) + 7 * DAY - 3 * HOUR
+    await planned(world, starts_at)
+    await seated(world)
+    await look(world, datetime.now(UTC))
+    async with world.sending():
+        await world.all_are("sent", 2)
+    mail = sink.mails[1]
+    assert mail["Subject"] == "Påminnelse om Ledelse"
+    text = mail.get_body(("plain",)).get_content()
+    assert "om omtrent en uke" in text
+    assert "Sted: Mosjøen" in text
+    assert mail.get_content_type() == "multipart/alternative"

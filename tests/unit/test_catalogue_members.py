@@ -1,0 +1,98 @@
+"""The file of partners is read whole, mistakes are told by line and mend, and the difference is clear."""
+
+from typing import Any
+
+import pytest
+
+from deploy.demo.data import PARTNERS
+from services.catalogue.__main__ import differences
+from services.catalogue.members import Member, NotValid, read, steps
+
+GOOD = """# who may publish
+[nesna]
+name = "Nesna kurssenter"
+orgnr = "100000601"
+arenas = ["online", "mo-i-rana"]
+
+[vega]
+name = "Vega"
+arenas = ["online"]
+"""
+NESNA = Member("nesna", "Nesna kurssenter", "100000601", ("mo-i-rana", "online"))
+VEGA = Member("vega", "Vega", None, ("online",))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_is_read_with_and_without_its_mark_and_whatever_ends_its_lines(encoding: str) -> None:
+    assert read(GOOD.replace("\n", "\r\n").encode(encoding)) == [NESNA, VEGA]
+
+
+def test_the_four_centres_of_the_demonstration_data_stand_in_it() -> None:
+    there = {one.slug: one for one in read(PARTNERS.read_bytes())}
+    assert sorted(there) == ["kunnskapsparken", "mosjoen", "torgar", "ytre-helgeland"]
+    assert {one.arenas for one in there.values()} == {("bronnoysund", "mo-i-rana", "mosjoen", "online", "sandnessjoen")}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"Nesna kurssenter"', '"Nesna', "line 3: is not TOML"),
+        ("[vega]", "[nesna]", "line 7: is not TOML"),
+        ("[nesna]", "[Nesna]", "line 2: Nesna: must be 1 to 40 of a-z"),
+        ("[nesna]", "[enrolment]", "line 2: enrolment: is the name of a service"),
+        ('name = "Nesna kurssenter"\n', "", "line 2: nesna: name is missing"),
+        ('arenas = ["online", "mo-i-rana"]\n', "", "line 2: nesna: arenas is missing"),
+        ('"Nesna kurssenter"', '" "', "line 3: nesna: name must say what people call the provider"),
+        ('"Nesna kurssenter"', '"Nesna\\nkurs"', "line 3: nesna: name must say"),
+        ('"Nesna kurssenter"', "7", "line 3: nesna: name must say"),
+        ('"100000601"', '"100000602"', "line 4: nesna: orgnr must be nine digits"),
+        ('"100000601"', "100000601", "line 4: nesna: orgnr must be nine digits in quotes"),
+        ('"100000601"', '"100 000 601"', "line 4: nesna: orgnr must be nine digits"),
+        ('["online", "mo-i-rana"]', "[]", "line 5: nesna: arenas must be a list of at least one"),
+        ('["online", "mo-i-rana"]', '"online"', "line 5: nesna: arenas must be a list"),
+        ('["online", "mo-i-rana"]', '["online", "Mo i Rana"]', "line 5: nesna: arenas has 'Mo i Rana'"),
+        ('["online", "mo-i-rana"]', '["online", 7]', "line 5: nesna: arenas has 7"),
+        ("orgnr", "orgnummer", "line 4: nesna: orgnummer is not known; is orgnr meant?"),
+        ("orgnr", "colour", "line 4: nesna: colour is not known; there are name, orgnr, arenas"),
+        ("# who may publish", 'name = "x"', "line 1: name stands before any partner"),
+    ],
+)
+def test_a_mistake_is_told_by_its_line(before: str, after: str, says: str) -> None:
+    with pytest.raises(NotValid) as refused:
+        read(GOOD.replace(before, after, 1).encode())
+    assert refused.value.mistakes[0].startswith(says)
+    assert len(refused.value.mistakes) == 1
+
+
+def test_all_mistakes_are_told_at_once_and_what_cannot_be_read_is_told_by_its_line() -> None:
+    with pytest.raises(NotValid) as refused:
+        read(GOOD.replace("[nesna]", "[Nesna]").replace('["online"]', '["Online"]').encode())
+    assert [one.split(":")[0] for one in refused.value.mistakes] == ["line 2", "line 9"]
+    for content, says in (
+        (b'[a]\nname = "\xe5"\n', "line 2: is not UTF-8"),
+        (b"# nobody yet\n", "line 1: is all there is"),
+        (b"", "line 1: is all there is"),
+    ):
+        with pytest.raises(NotValid, match=says):
+            read(content)
+
+
+def test_the_difference_says_what_comes_what_changes_and_who_is_left_as_he_is() -> None:
+    known: list[Any] = [
+        {"slug": "gone", "name": "Borte", "orgnr": None, "arenas": ["online"], "state": "active"},
+        {"slug": "vega", "name": "Vega kurs", "orgnr": None, "arenas": ["mosjoen", "online"], "state": "suspended"},
+    ]
+    todo, absent = steps([NESNA, VEGA], known)
+    assert [(one.slug, one.outcome) for one in todo] == [("nesna", "added"), ("vega", "changed")]
+    assert todo[1].changes == {"name": ("Vega kurs", "Vega"), "arenas": (["mosjoen", "online"], ["online"])}
+    assert differences(todo, absent, True) == [
+        "+ nesna",
+        "    name     Nesna kurssenter",
+        "    orgnr    100000601",
+        "    arenas   mo-i-rana, online",
+        "~ vega  (suspended, and stays so)",
+        "    name     Vega kurs  ->  Vega",
+        "    arenas   mosjoen, online  ->  online",
+        "? gone  (not in the file: left as it is; to hold it up: partners suspend gone --reason …)",
+        "1 would be added, 1 would be changed, 0 as they were.",
+    ]
