@@ -72,7 +72,8 @@ async def test_a_domain_that_tells_us_to_wait_is_left_alone_as_a_whole(world: Wo
     sink.domains[SLOW] = "451 4.7.1 greylisted"
     await world.learners(30, SLOW)
     await world.learners(10, GOOD)
-    async with world.sending():
+    sender = Sender(world.settings)
+    async with world.sending(sender):
 
         async def good_are_sent() -> bool:
             return await count(world, "sent", GOOD) == 10
@@ -98,6 +99,7 @@ async def test_a_domain_that_tells_us_to_wait_is_left_alone_as_a_whole(world: Wo
 
         await until(all_are_sent, within_s=20)
     assert len(sink.seen) == len(set(sink.seen)) == 40
+    assert sender._domains._known[SLOW].failures == 0  # its next rest is a short one
 
 
 @pytest.mark.parametrize(("said", "rests"), [("452 4.2.2 full", False), ("451 4.7.1 greylisted", True)])
@@ -167,9 +169,20 @@ async def test_who_waits_for_a_quick_domain_gets_the_next_turn_and_nobody_waits_
     turns.leave(SLOW)
     assert await waiting == 0
     clock[0] += domains.PATIENCE_S + 6
-    assert await turns.enter(SLOW) == domains.PATIENCE_S + 6  # at once
-    clock[0] += 100
-    assert await turns.enter(SLOW) == 30
+    async with asyncio.timeout(domains.PATIENCE_S / 2):  # at once
+        assert await turns.enter(SLOW) == domains.PATIENCE_S + 6
+        clock[0] += 100
+        assert await turns.enter(SLOW) == 30
+
+
+async def test_what_is_put_off_together_does_not_come_back_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.notifier.domains.monotonic", lambda: 1000.0)
+    turns = Domains(1)
+    turns.refused(SLOW)
+    pauses = {await turns.enter(SLOW) for _ in range(50)}
+    assert len(pauses) > 25
+    assert max(pauses) <= 6
+    assert max(pauses) - min(pauses) > 0.5
 
 
 async def test_domains_are_forgotten_but_not_while_they_are_used(clock: list[float], monkeypatch: Any) -> None:
