@@ -3,7 +3,7 @@ PYTHON ?= python3
 HAVE_PYTHON = command -v $(PYTHON) >/dev/null || \
 	{ echo "There is no $(PYTHON) here: install Python 3.11 or newer, or name one: make up PYTHON=python3.13" >&2; exit 1; }
 .DEFAULT_GOAL := help
-.PHONY: help install stack up down test fuzz lint bench contracts stack-test faults faults-controls
+.PHONY: help install stack up down test fuzz lint bench contracts messages stack-test faults faults-controls
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: install ## measure delivery, seats, search, notices, and partners beside 
 contracts: install ## write schemas, tables and HTTP documents anew from the classes and the services' routes
 	@.venv/bin/python -m contracts
 	@.venv/bin/python -m deploy.openapi
+
+messages: install ## write every mail in every language as a page to look at, and print where
+	@.venv/bin/python -m services.notifier messages
 
 stack-test: install ## bring the containers up, send one course through them, take them down (Docker Engine)
 	@.venv/bin/python -m deploy.compose.stacktest

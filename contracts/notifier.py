@@ -21,3 +21,10 @@ class NoticeFailed(NoticeEvent):
     """A notice will not be sent; `reason` is a code."""
 
     reason: str
+
+
+class AddressBounced(Event, topic="notifier.notices", aggregate="notices", key="learner_id", subject="learner_id"):
+    """A learner's address is refused for good: nothing is sent there until they give another. `reason` is a code."""
+
+    learner_id: UUID
+    reason: str  # an enhanced status code such as 5.1.1 (RFC 3463), or the code of the mail server's answer

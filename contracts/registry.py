@@ -32,6 +32,7 @@ EVENTS: tuple[type[Event], ...] = (
     enrolment.ContactGiven,
     notifier.NoticeSent,
     notifier.NoticeFailed,
+    notifier.AddressBounced,
     partner.CoursePublished,
     partner.CourseRetracted,
     partner.OfferingPublished,

@@ -47,7 +47,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
     """Give a service's command line the operators' commands."""
 
     def ask(work: Callable[[Connection], Awaitable[T]]) -> T:
-        return _end(_with(build().settings, work))
+        return ended(asked(build().settings, work))
 
     def switched(names: Sequence[str], act: Callable[[Connection, str], Awaitable[None]]) -> list[str]:
         """Do this to these consumers, or to all of the service's when none is named; returns their groups."""
@@ -57,7 +57,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
             for group in chosen:
                 await act(conn, group)
 
-        ask(_whole(each))
+        ask(whole(each))
         return chosen
 
     parked = cyclopts.App(name="parked", help="Records that could not be handled: read, run again, give up.")
@@ -71,7 +71,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
 
         Example: parked list --json
         """
-        _print(ask(lambda conn: _all(conn, closed)), as_json, "nothing is parked")
+        shown(ask(lambda conn: _all(conn, closed)), as_json, "nothing is parked")
 
     @parked.command(name="show")
     def _show(number: int, *, as_json: Json = False) -> None:
@@ -82,7 +82,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         found = ask(lambda conn: parking.show(conn, number))
         if found is None:
             sys.exit(f"{number} does not exist. See: parked list --closed")
-        _print([found], as_json, "")
+        shown([found], as_json, "")
 
     @parked.command(name="redrive")
     def _redrive(*numbers: int, by: str | None = None) -> None:
@@ -90,7 +90,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
 
         Example: parked redrive 17 18
         """
-        done = ask(_whole(lambda conn: parking.redrive(conn, numbers, by or _me())))
+        done = ask(whole(lambda conn: parking.redrive(conn, numbers, by or _me())))
         _tell(numbers, done, ask(lambda conn: parking.states(conn, numbers)), "runs again within two seconds")
 
     @parked.command(name="discard")
@@ -101,7 +101,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         """
         if not reason.strip():
             sys.exit('Say why with --reason "…": a discarded record is gone for good.')
-        done = ask(_whole(lambda conn: parking.discard(conn, numbers, by or _me(), reason)))
+        done = ask(whole(lambda conn: parking.discard(conn, numbers, by or _me(), reason)))
         _tell(numbers, done, ask(lambda conn: parking.states(conn, numbers)), "is discarded")
 
     @consumer.command(name="pause")
@@ -131,7 +131,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         """
         service = build()
         rows = ask(lambda conn: _status_of(conn, service.settings.kafka_bootstrap, _groups(service, ())))
-        _print(rows, as_json, "this service listens to nothing")
+        shown(rows, as_json, "this service listens to nothing")
 
     @app.command(name="replay")
     def _replay(*names: str, since: From, dry_run: bool = False) -> None:
@@ -143,7 +143,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         instant, service = _instant(since), build()
         chosen = _groups(service, names)
         if dry_run:
-            counts = _end(lag.since(service.settings.kafka_bootstrap, chosen, instant))
+            counts = ended(lag.since(service.settings.kafka_bootstrap, chosen, instant))
             for group, count in counts.items():
                 print(f"{group} would read {count} records again.")
             return
@@ -171,7 +171,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         Example: timeline 019ab3c4-…
         """
         more = build().timeline
-        _print(ask(lambda conn: timeline(conn, ids, more)), as_json, "nothing here has this id")
+        shown(ask(lambda conn: timeline(conn, ids, more)), as_json, "nothing here has this id")
 
     @app.command(name="audit")
     def _audit(*, as_json: Json = False) -> None:
@@ -180,8 +180,8 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         Example: audit --json
         """
         service = build()
-        found = _end(audit.look(service.settings, [audit.KIT, service.migrations.with_name("audit.sql")]))
-        _print([asdict(one) for one in found], as_json, "")
+        found = ended(audit.look(service.settings, [audit.KIT, service.migrations.with_name("audit.sql")]))
+        shown([asdict(one) for one in found], as_json, "")
         if any(one.wrong for one in found):
             sys.exit(1)
 
@@ -228,7 +228,8 @@ async def _again(conn: Connection, since: datetime) -> int:
     return count
 
 
-async def _with(settings: Settings, work: Callable[[Connection], Awaitable[T]]) -> T:
+async def asked(settings: Settings, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """What this work gives on a connection of its own."""
     conn = await connect(settings, "operator")
     try:
         return await work(conn)
@@ -236,7 +237,7 @@ async def _with(settings: Settings, work: Callable[[Connection], Awaitable[T]]) 
         await conn.close()
 
 
-def _end(work: Coroutine[Any, Any, T]) -> T:
+def ended(work: Coroutine[Any, Any, T]) -> T:
     """What the work gives; ends the process with one sentence when a server is not there to give it."""
     logging.disable()  # the libraries would tell in their own words what is said here
     try:
@@ -253,7 +254,9 @@ def _end(work: Coroutine[Any, Any, T]) -> T:
         logging.disable(logging.NOTSET)
 
 
-def _whole(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
+def whole(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
+    """The same work in one transaction."""
+
     async def inside(conn: Connection) -> T:
         async with conn.transaction():
             return await work(conn)
@@ -290,7 +293,8 @@ def _tell(asked: Sequence[int], done: Sequence[int], states: dict[int, str], yes
         sys.exit(1)
 
 
-def _print(rows: Sequence[dict[str, Any]], as_json: bool, none: str) -> None:
+def shown(rows: Sequence[dict[str, Any]], as_json: bool, none: str) -> None:
+    """Print rows, for programs or for people; `none` is what people read when there are none."""
     if as_json:
         print(json.dumps(rows, default=_plain, ensure_ascii=False))
         return

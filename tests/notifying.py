@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -40,12 +41,21 @@ class Sink:
         self.seen: list[str] = []  # the Message-ID of every mail that came whole, taken or not
         self.raw: list[bytes] = []  # as it came over the wire
         self.rcpt: list[str] = []
+        self.domains: dict[str, str] = {}  # recipient domain -> what it always says to RCPT; `silence` is nothing
         self.data: list[str] = []
+        self.asked: list[str] = []  # each address of a RCPT, whatever was answered
         self.connections = 0
         self.port = 0
+        self.tls: ssl.SSLContext | None = None  # with it STARTTLS is offered
+        self.in_clear: list[str] = []  # each address that came without TLS
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
-        answer = self.rcpt.pop(0) if self.rcpt else "250 OK"
+        answer = self.rcpt.pop(0) if self.rcpt else self.domains.get(address.rpartition("@")[2], "250 OK")
+        self.asked.append(address)
+        over_tls = session.ssl or server.transport.get_extra_info("sslcontext")
+        self.in_clear += [] if over_tls else [address]
+        if answer == "silence":
+            await asyncio.sleep(3600)
         if answer.startswith("250"):
             envelope.rcpt_tos.append(address)
         return answer
@@ -66,7 +76,8 @@ class Sink:
 
     def session(self) -> SMTP:
         self.connections += 1
-        return SMTP(self, enable_SMTPUTF8=True, hostname="sink", loop=asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        return SMTP(self, enable_SMTPUTF8=True, hostname="sink", loop=loop, tls_context=self.tls)
 
     def recipients(self) -> list[str]:
         return [address.addr_spec for mail in self.mails for address in mail["To"].addresses]
@@ -142,11 +153,11 @@ class World:
             "partner": "torgar",
         }
 
-    async def learners(self, count: int) -> None:
+    async def learners(self, count: int, domain: str = "example.no") -> None:
         """So many learners with a contact get a seat."""
         ids = [uuid.uuid4() for _ in range(count)]
         for number, learner in enumerate(ids):
-            await self.contact_is_known(learner, f"l{number}@example.no")
+            await self.contact_is_known(learner, f"l{number}@{domain}")
         await self.hear(events.enrolments, [LearnerEnrolled(**self.about(one), place="mosjoen") for one in ids])
 
     async def rows(self, query: str, *values: Any) -> list[Any]:
@@ -192,9 +203,10 @@ class World:
 
 
 @asynccontextmanager
-async def mail_server() -> AsyncIterator[Sink]:
+async def mail_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[Sink]:
+    """With `tls` it speaks nothing else, from the first byte."""
     sink = Sink()
-    server = await asyncio.get_running_loop().create_server(sink.session, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(sink.session, "127.0.0.1", 0, ssl=tls)
     sink.port = server.sockets[0].getsockname()[1]
     yield sink
     server.close()
@@ -211,9 +223,8 @@ async def notifier(servers: Servers, sink: Sink, **changed: Any) -> AsyncIterato
         **plain.model_dump(exclude={"contact_private_key", *changed}),
         contact_private_key=SecretStr(PRIVATE),
         smtp_port=sink.port,
-        smtp_tls="none",
         smtp_timeout_s=5,
-        **{"quiet_hours": "none", "changes_settle_s": 0, **changed},
+        **{"smtp_tls": "none", "quiet_hours": "none", "changes_settle_s": 0, **changed},
     )
     conn = await connect(settings, "migrate")
     await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])

@@ -19,6 +19,7 @@ Rest = Annotated[str, Parameter(allow_leading_hyphen=True)]
 partners = App(name="partners", help="Providers of courses: `partners list`, `partners add SLUG --name … --arena …`")
 parked = App(name="parked", help="Records that could not be handled, of one service: read, run again, give up.")
 consumer = App(name="consumer", help="Pause and resume what a service listens with.")
+mail = App(name="mail", help="Addresses that mail servers refuse for good: list them, write to them again.")
 
 
 def _pass_on(service: str, verb: str, *arguments: str) -> None:
@@ -105,6 +106,19 @@ _group(parked, "discard", 'Give records up. Example: `kursnett parked discard ca
 _group(consumer, "pause", 'Stop one, or all. Example: `kursnett consumer pause enrolment courses --reason "restoring"`')
 _group(consumer, "resume", "Let one, or all, go on. Example: `kursnett consumer resume enrolment courses`")
 _group(consumer, "status", "Show each: paused, lag, parked; --json. Example: `kursnett consumer status enrolment`")
+_group(
+    mail,
+    "suppressed",
+    "List addresses that nothing is sent to, by digest and learner. Example: `kursnett mail suppressed --json`",
+    "notifier",
+)
+_group(
+    mail,
+    "release",
+    "Write to a learner's address again; --dry-run. "
+    "Example: `kursnett mail release 019ab4a0-b7f0-7278-b1fa-bdb6ebe4ec44 --dry-run`",
+    "notifier",
+)
 
 
 def bring_in(file: Rest = "", *arguments: Rest) -> None:

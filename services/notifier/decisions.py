@@ -45,7 +45,7 @@ class Due:
 
     `concerned`: the enrolment is still one that such news is for. `soonest`: when the next thing begins that the notice
     is about, none when nothing does. `first`: it was not tried yet. `settles_at`: until then others may come that
-    are told with it.
+    are told with it. `bounced`: its address is refused for good.
     """
 
     category: str
@@ -55,10 +55,13 @@ class Due:
     soonest: datetime | None = None
     first: bool = True
     settles_at: datetime | None = None
+    bounced: bool = False
 
 
 def decide(due: Due, now: datetime) -> Decision:
     """What becomes of it. What was tried once is never held: nobody knows whether it has arrived."""
+    if due.bounced:
+        return Suppress("bounced")
     if due.category in TRANSACTIONAL:
         return Send()
     unwanted = refused(due.cadence, concerned=due.concerned)

@@ -26,7 +26,7 @@ from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
 from kit.sealing import Unsealable, unseal
 from kit.trail import here
-from services.notifier import notices
+from services.notifier import bounces, notices
 from services.notifier.changes import facts as changed_facts
 from services.notifier.changes import merged
 from services.notifier.store import changes, known, outgoing, preferences
@@ -197,6 +197,7 @@ def contact_listeners(private_key: str) -> Listeners:
     async def keep_contacts(conn: Connection, received: Sequence[Received]) -> None:
         given = {one.learner_id: one for one in (opened(each, private_key) for each in received)}  # in order: last wins
         await known.keep_contacts(conn, list(given.values()))
+        await bounces.leave(conn, list(given), private_key)  # who gives another address is written to again
         await preferences.follow_log_in(conn, list(given), [one.login for one in given.values()])
 
     return contacts

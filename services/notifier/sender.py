@@ -18,13 +18,14 @@ from kit.database import Connection, Unknown, is_away
 from kit.groupcommit import GroupCommit
 from kit.running import Running
 from kit.trail import Trail, following
-from services.notifier import appointments, decisions, digests, letters, offers, unsubscribe
+from services.notifier import appointments, bounces, decisions, digests, domains, letters, offers, unsubscribe
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.decisions import CHANGED, Decision, Hold, Suppress
 from services.notifier.digests import DIGEST
 from services.notifier.kinds import KINDS, TRANSACTIONAL
 from services.notifier.settings import NotifierSettings, sender
+from services.notifier.store import bounces as bounce_store
 from services.notifier.store import holding, outgoing
 from services.notifier.store.outgoing import Claimed
 from services.notifier.tokens import Link, in_order
@@ -36,12 +37,13 @@ T = TypeVar("T")
 # The answer to COMMIT was lost, or somebody holds a lock for long: asked again, it will be known or done.
 WAITED_OUT = (Unknown, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 
+EMAIL = "email"  # the channel whose addresses bounce
 IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the database
 AWAY_S = 1.0  # between questions to a database that does not answer
 FIRST_DELAY_S = 2.0
 LONGEST_DELAY_S = 900.0  # a mail server that greylists wants minutes; a learner should not wait for hours
 AHEAD = 4  # letters in hand for each connection: a claim costs three round trips, however many it takes
-TURN_S = 4.0  # how long a letter waits for its turn before it is put back, for another replica perhaps
+TURN_S = 4.0  # how long a letter waits for both its turns before it is put back, for another replica perhaps
 SLOW_S = 60.0  # after one was put back, none is taken ahead for so long
 NOTING_S = 15.0  # how long we try to note what became of a notice; with its turn and the mail's 40 s it is under 60 s
 STOP_S = 15.0  # letters in hand at a stop may take so long; the process has 18 s
@@ -55,14 +57,18 @@ class Sender:
         self._channels = channels
         self._templates = letters.environment()
         self._sender = sender(settings.mail_from)
+        self._key = settings.contact_private_key.get_secret_value()
         self._turns = asyncio.Semaphore(settings.sender_connections)
+        self._domains = domains.Domains(settings.sender_per_domain)
         self._put_back_at = -SLOW_S
+        self._put_back: GroupCommit[tuple[Claimed, float], None]
         self._sent: GroupCommit[tuple[Claimed, Trail], None]
 
     async def run(self, running: Running) -> None:
         """Send until the process is asked to stop; letters in hand are finished."""
         channels = self._channels or {name: make(self._settings) for name, make in CHANNELS.items()}
         self._sent = GroupCommit(running.database, _note_sent, "worker")
+        self._put_back = GroupCommit(running.database, _put_back, "worker")
         in_hand: dict[asyncio.Task[None], UUID] = {}
         sure = not self._settings.instance  # that we know of all that is ours; without a name nobody can ask
         try:
@@ -101,8 +107,15 @@ class Sender:
 
     async def _claim(self, running: Running, most: int) -> list[Claimed] | None:
         """What is due now. None when the database is away, or took them for us and could not say so."""
-        name = self._settings.instance
-        return await self._ask(running, lambda conn: outgoing.claim(conn, most, self._sender.domain, name))
+        return await self._ask(running, lambda conn: self._taken(conn, most))
+
+    async def _taken(self, conn: Connection, most: int) -> list[Claimed]:
+        claimed = await outgoing.claim(conn, most, self._sender.domain, self._settings.instance)
+        known = {one.id: bounces.digests(self._key, one.email) for one in claimed if one.channel == EMAIL}
+        if not known:
+            return claimed
+        bad = await bounce_store.among(conn, [digest for each in known.values() for digest in each])
+        return [replace(one, bounced=not bad.isdisjoint(known.get(one.id, ()))) for one in claimed] if bad else claimed
 
     async def _ask(self, running: Running, work: Callable[[Connection], Awaitable[T]]) -> T | None:
         """What the database answers, in one transaction; none, a second later, when it is away or its answer is."""
@@ -123,28 +136,43 @@ class Sender:
         with following(followed), tracing.span(f"send {notice.template}", "client"):
             if await self._set_aside(running, notice):
                 return
-            try:
-                async with asyncio.timeout(TURN_S):
-                    await self._turns.acquire()
-            except TimeoutError:
-                self._put_back_at = time.monotonic()
-                await self._note(lambda: running.database.run(lambda conn: outgoing.put_back(conn, notice), "worker"))
+            pause_s = await self._turn(notice)
+            if pause_s is not None:
+                await self._note(lambda: self._put_back.submit((notice, pause_s)))
                 return
             if notice.may_have_gone:  # the declared window; the same Message-ID tells the two apart from two mails
                 log.warning("mail_may_come_twice", **_about(notice))
             try:
                 await self._deliver(channel, notice)
             except Never as no:
-                reason = no.reason
-                await self._note(lambda: running.database.run(lambda conn: _failed(conn, notice, reason), "worker"))
-                log.warning("notice_failed", **_about(notice), reason=reason)
+                never = functools.partial(self._never, notice=notice, no=no)
+                await self._note(lambda: running.database.run(never, "worker"))
+                log.warning("notice_failed", **_about(notice), reason=no.reason)
             except Later as no:
+                if no.of_domain:
+                    self._domains.refused(domains.of(notice.email))
                 await self._later(running, notice, no.reason)
             except Exception as error:  # a fault of ours: a mended version sends it
                 log.error("letter_not_written", **_about(notice), exc_info=error)
                 await self._later(running, notice, "not_written")
             else:
+                self._domains.taken(domains.of(notice.email))
                 await self._note(lambda: self._sent.submit((notice, trail.here())))
+
+    async def _turn(self, notice: Claimed) -> float | None:
+        """None when it is this notice's turn; `_deliver` gives it back. Else the seconds to let go of it for."""
+        domain, by = domains.of(notice.email), asyncio.get_running_loop().time() + TURN_S
+        pause_s = await self._domains.enter(domain)
+        if pause_s > 0:
+            return pause_s
+        try:
+            async with asyncio.timeout_at(by):
+                await self._turns.acquire()
+        except TimeoutError:
+            self._domains.leave(domain)
+            self._put_back_at = time.monotonic()
+            return 0.0  # another replica may have a connection for it
+        return None
 
     async def _set_aside(self, running: Running, notice: Claimed) -> bool:
         """Whether the notice is not sent now, or not at all, by what its person has chosen; it is noted then."""
@@ -164,6 +192,7 @@ class Sender:
             await channel.deliver(self._letter(notice))
         finally:
             self._turns.release()  # before it is noted: meanwhile the next one goes
+            self._domains.leave(domains.of(notice.email))
 
     def _letter(self, notice: Claimed) -> Letter:
         """The words of the notice. Raises Never for an offer that cannot be answered any more, or not at all."""
@@ -171,8 +200,7 @@ class Sender:
             raise Never("too_late")
         links = None
         if notice.sealed is not None:
-            key = self._settings.contact_private_key.get_secret_value()
-            links = offers.opened(key, self._settings.public_url, notice.sealed)
+            links = offers.opened(self._key, self._settings.public_url, notice.sealed)
         if notice.template == DIGEST:
             return digests.letter(self._templates, notice, self._stopping_link(notice))
         letter = letters.letter(self._templates, notice, links, self._stopping_link(notice))
@@ -188,6 +216,11 @@ class Sender:
             return None
         link = Link(notice.person, categories, notice.sending_since + unsubscribe.LASTS)
         return unsubscribe.address(self._settings, link)
+
+    async def _never(self, conn: Connection, notice: Claimed, no: Never) -> None:
+        """Note that it is not sent, and what the refusal says of its address."""
+        if await _failed(conn, notice, no.reason) and no.status is not None:
+            await bounces.note(conn, notice, no.status, self._key)
 
     async def _later(self, running: Running, notice: Claimed, reason: str) -> None:
         pause_s = delay_s(notice.attempt)
@@ -231,6 +264,7 @@ def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
         soonest=decisions.soonest(notice.template, notice.facts, notice.starts_at, now),
         first=notice.attempt == 1,
         settles_at=settles_at(notice, settings.changes_settle_s),
+        bounced=notice.bounced,
     )
     return decisions.decide(due, now)
 
@@ -251,9 +285,16 @@ async def _note_sent(conn: Connection, sent: Sequence[tuple[Claimed, Trail]]) ->
     return [None] * len(sent)
 
 
-async def _failed(conn: Connection, notice: Claimed, reason: str) -> None:
-    if await outgoing.mark_failed(conn, notice, reason):
+async def _put_back(conn: Connection, letters: Sequence[tuple[Claimed, float]]) -> list[None]:
+    await outgoing.put_back(conn, [notice for notice, _ in letters], [pause_s for _, pause_s in letters])
+    return [None] * len(letters)
+
+
+async def _failed(conn: Connection, notice: Claimed, reason: str) -> bool:
+    failed = await outgoing.mark_failed(conn, notice, reason)
+    if failed:
         await outbox.add(conn, NoticeFailed.model_validate({**_named(notice), "reason": reason}))
+    return failed
 
 
 def _about(notice: Claimed) -> dict[str, object]:

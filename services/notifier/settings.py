@@ -40,6 +40,12 @@ class NotifierSettings(Settings):
     sender_connections: int = Field(
         4, ge=1, le=50, description="mails under way at once; mail servers often refuse more than a few connections"
     )
+    sender_per_domain: int = Field(
+        3,
+        ge=1,
+        le=50,
+        description="of these, mails to one recipient domain: one that is slow leaves others a connection",
+    )
     give_up_hours: int = Field(
         48, ge=1, le=240, description="how long a mail is tried; older than this, it may tell what is no longer so"
     )

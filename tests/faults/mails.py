@@ -10,6 +10,7 @@ from tests.faults.verdict import Looked, outcomes
 # From the moment that the server took a mail until that is noted: 15 s the sender tries, and the time of one statement.
 NOTED_S = 20.0
 TOUCHED = ("notifier", "postgres", "sink")  # whose faults can keep a sent mail from being noted
+OVER = ("sent", "failed", "suppressed")
 HARMLESS = ("terminate", "rewind", "replay", "republish")  # a stop in order finishes its mails; repeats send none
 
 
@@ -19,7 +20,13 @@ def one_mail(world: World) -> Looked:
     And then our log says so, by a line of that notice.
     """
     found = Looked({"notices sent": 0, "mails taken": 0})
-    found.also |= {"failed": 0, "still waiting": 0, "taken more than once": 0, "taken and not answered": 0}
+    found.also |= {
+        "failed": 0,
+        "suppressed": 0,
+        "still waiting": 0,
+        "taken more than once": 0,
+        "taken and not answered": 0,
+    }
     told = _told(world)
     subjects = {row["id"]: row["subject"] for row in world.rows("enrolment.learners")}
     notices = {row["message_id"]: row for row in world.rows("notifier.notices") if row["message_id"]}
@@ -39,9 +46,12 @@ def one_mail(world: World) -> Looked:
         mails = taken.get(row["message_id"], [])
         found.seen["notices sent"] += row["state"] == "sent"
         found.also["failed"] += row["state"] == "failed"
-        found.also["still waiting"] += row["state"] not in ("sent", "failed", "suppressed")
+        found.also["suppressed"] += row["state"] == "suppressed"
+        found.also["still waiting"] += row["state"] not in OVER
         found.also["taken more than once"] += len(mails) > 1
-        if row.get("sealed") and row["state"] in ("sent", "failed"):
+        if row["state"] == "suppressed" and row.get("reason") == "bounced":
+            found.wrong.append(("not sent as to a bad address, though the mail server has called none bad", [row]))
+        if row.get("sealed") and row["state"] in OVER:
             found.wrong.append(("the links of an offer are kept after its mail is done with", [row]))
         if row["state"] == "sent" and not mails:
             found.wrong.append(("this notice is called sent, and no mail of it was taken", [row]))

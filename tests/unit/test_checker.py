@@ -661,6 +661,11 @@ def the_tokens_of_a_mail_stay(run: Evidence) -> None:
     run.tables["notifier.notices"][0]["sealed"] = True
 
 
+@breaks("V12", "not sent as to a bad address, though the mail server has called none bad")
+def a_good_address_is_given_up(run: Evidence) -> None:
+    run.tables["notifier.notices"][0] |= {"state": "suppressed", "reason": "bounced"}
+
+
 @breaks("V12", "this notice is called sent, and no mail of it was taken")
 def a_mail_never_came(run: Evidence) -> None:
     run.deliveries.pop(0)

@@ -39,19 +39,27 @@ UNANSWERED = "unanswered"
 
 
 class Later(Exception):
-    """Not now; the same letter may be taken later. `reason` is a code."""
+    """Not now; the same letter may be taken later. `reason` is a code.
 
-    def __init__(self, reason: str) -> None:
+    `of_domain`: whoever takes mail for the recipient's domain said so, and would to others of it too.
+    """
+
+    def __init__(self, reason: str, of_domain: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.of_domain = of_domain
 
 
 class Never(Exception):
-    """This letter will not be taken however often it is tried. `reason` is a code."""
+    """This letter will not be taken however often it is tried. `reason` is a code.
 
-    def __init__(self, reason: str) -> None:
+    `status` is why its address was refused, as `bounces` reads it; none when something else was.
+    """
+
+    def __init__(self, reason: str, status: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.status = status
 
 
 class Channel(Protocol):

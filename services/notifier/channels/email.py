@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import re
+import ssl
 import time
 
 import aiosmtplib
 
+from services.notifier import bounces
 from services.notifier.channels import mime
 from services.notifier.channels.channel import UNANSWERED, Later, Letter, Never
 from services.notifier.settings import NotifierSettings, sender
 
 IDLE_S = 10.0  # after so long without use the server is asked whether it still listens
+_ONE_MAILBOX = re.compile(r"4\.[12]\.[1-9]")  # RFC 3463: this address, this mailbox; 4.2.0 is how postgrey greylists
 _NEVER = {"recipient": "refused_address", "message": "refused_message"}
 
 
@@ -98,7 +102,21 @@ def answer(error: Exception, connected: bool) -> Later | Never:
     elif isinstance(error, aiosmtplib.SMTPDataError):
         about = "message"
     if not isinstance(error, aiosmtplib.SMTPResponseException):
-        return Later(UNANSWERED if connected else "no_connection")
+        return Later(UNANSWERED if connected else _no_connection(error))
     if about in _NEVER and 500 <= error.code <= 599:
-        return Never(_NEVER[about])
-    return Later(f"answer_{error.code}")
+        refused = bounces.status(error.code, error.message) if about == "recipient" else None
+        return Never(_NEVER[about], refused)
+    of_domain = about == "recipient" and not _ONE_MAILBOX.match(error.message)
+    return Later(f"answer_{error.code}", of_domain)
+
+
+def _no_connection(error: BaseException) -> str:
+    """Why there is none that we would use; without TLS, or with one that cannot be trusted, nothing has been said."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "bad_certificate"
+        if isinstance(cause, ssl.SSLError) or "STARTTLS" in str(cause):
+            return "no_tls"
+        cause = cause.__cause__ or cause.__context__
+    return "no_connection"

@@ -28,7 +28,7 @@ async def suppress(conn: Connection, notice: Claimed, reason: str) -> None:
     """Note that this notice is not to be sent. One that is no longer in this sender's hands is left as it is."""
     await conn.execute(
         """
-        UPDATE notices SET state = 'suppressed', reason = $3, resends = resends - $4::boolean::int,
+        UPDATE notices SET state = 'suppressed', reason = $3, sealed = NULL, resends = resends - $4::boolean::int,
             sequence = CASE WHEN attempts = 1 THEN NULL ELSE sequence END, updated_at = app_now()
         WHERE id = $1 AND state = 'sending' AND attempts = $2
         """,

@@ -45,7 +45,8 @@ class Claimed:
     expired, or what it reminds of is nothing for its learner any more. `alternatives` are those of a cancelled
     offering. `sequence` is the version of the appointment that goes with it, none where none does. `person` and what
     follows is what `decisions` decides by: whose choices they are, the database's time, the choice for this category
-    and channel, quiet hours where the person has said something of them, and whether the enrolment is still a live one.
+    and channel, quiet hours where the person has said something of them, and whether the enrolment is still a live one;
+    `bounced`, that its address is refused for good, is the sender's to find out.
     """
 
     id: UUID
@@ -83,6 +84,7 @@ class Claimed:
     quiet_from: time | None = None
     quiet_until: time | None = None
     concerned: bool = True
+    bounced: bool = False
 
     def meetings(self) -> list[Session]:
         """When people meet: each session, or the offering as a whole when it has none."""
@@ -249,17 +251,21 @@ async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
     return {row["id"] for row in rows}
 
 
-async def put_back(conn: Connection, notice: Claimed) -> None:
-    """Let go of a notice whose turn did not come: nothing was tried, so it is as it was before it was claimed."""
+async def put_back(conn: Connection, notices: Sequence[Claimed], pauses_s: Sequence[float]) -> None:
+    """Let go of notices whose turn did not come, each for so many seconds.
+
+    Nothing was tried, so each is as it was before it was claimed. With a pause of 0 it keeps its place in front.
+    """
     await conn.execute(
         """
-        UPDATE notices SET state = 'due', attempts = attempts - 1, resends = resends - $3::boolean::int,
+        UPDATE notices SET state = 'due', attempts = notices.attempts - 1, resends = resends - mine.resent::int,
+            due_at = CASE WHEN mine.pause_s > 0 THEN app_now() + make_interval(secs => mine.pause_s) ELSE due_at END,
             updated_at = app_now()
-        WHERE id = $1 AND state = 'sending' AND attempts = $2
+        FROM unnest($1::uuid[], $2::int[], $3::boolean[], $4::float8[]) AS mine (id, attempt, resent, pause_s)
+        WHERE notices.id = mine.id AND state = 'sending' AND notices.attempts = mine.attempt
         """,
-        notice.id,
-        notice.attempt,
-        notice.may_have_gone,
+        *columns(notices, "id attempt may_have_gone"),
+        pauses_s,
     )
 
 
