@@ -176,7 +176,7 @@ CONTROLS: dict[str, Control] = {
                 "services.notifier.store.outgoing",
                 "AND state = 'sending' AND attempts = $2",
                 "AND $2::int IS NOT NULL",
-                3,
+                2,
             ),
         ),
         behind="who notes a mail must have it in hand",
