@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,7 @@ from kit import openapi, tags
 from kit.auth import Caller, Signed
 from kit.http import Db
 from kit.idempotency import Repeatable
+from kit.live import LastEventId
 from kit.tags import IfMatch, IfNoneMatch
 from services.enrolment import acts, asking, offers, refusals
 from services.enrolment.commands import Act
@@ -43,7 +44,6 @@ LIVE: dict[int | str, Any] = {
     },
     **openapi.problems(404),
 }
-LastEventId = Annotated[str | None, Header(description="The id of the last event that was seen.")]
 NOT_SENT = {"description": "It is as `If-None-Match` says."}
 
 

@@ -1,18 +1,14 @@
 """The links in a mail about an offer: they show what they do, and do it when the button is pressed. No log-in."""
 
-import base64
-import hashlib
-import tomllib
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 from babel.dates import format_datetime
 from fastapi import APIRouter, Request
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from contracts.arenas import place_name
+from kit import pages
 from kit.database import Database
 from kit.http import Db
 from kit.problems import Problem
@@ -29,42 +25,23 @@ from services.enrolment.work import digest
 
 router = APIRouter(prefix="/tilbud", include_in_schema=False)  # pages for people, not an interface for programs
 
-PAGES = Path(__file__).parent / "pages"
+WORDS = Path(__file__).parent / "pages" / "offer.toml"
 LONGEST = 64  # a token of ours has 32 characters
 VERBS = ("godta", "avslaa")
-
-STYLE = (
-    "body{font:1.125rem/1.6 system-ui,sans-serif;margin:0;color:#1e2b3c;background:#fff}"
-    "main{max-width:36rem;margin:0 auto;padding:2rem 1rem}h1{font-size:1.75rem;line-height:1.2}"
-    "button{font:inherit;padding:.75rem 1.5rem;border:0;border-radius:.25rem;background:#0b4f6c;color:#fff;"
-    "min-height:44px;cursor:pointer}button:focus-visible{outline:3px solid #1e2b3c;outline-offset:3px}"
-    "@media(prefers-color-scheme:dark){body{color:#f2f4f7;background:#12181f}button{background:#8fd3f4;color:#12181f}"
-    "button:focus-visible{outline-color:#fff}}"
-)
-_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
 MOMENTS = {"nb": "EEEE d. MMMM y 'kl.' HH.mm", "nn": "EEEE d. MMMM y 'kl.' HH.mm", "en": "EEEE d MMMM y 'at' HH:mm"}
 
 
-@cache
 def words() -> Mapping[str, Mapping[str, str]]:
     """Language -> name -> text."""
-    found: Mapping[str, Mapping[str, str]] = tomllib.loads((PAGES / "offer.toml").read_text("utf-8"))
-    return found
-
-
-@cache
-def _template() -> Template:
-    pages = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return pages.get_template("offer.html")
+    return pages.words(WORDS)
 
 
 @router.get("/{token}/{verb}")
 async def show(token: str, verb: str, request: Request, database: Db) -> Response:
     """What the link does, with a button that does it: programs that look at mails open links, and press nothing."""
-    language = spoken(request)
+    language = pages.spoken(request)
     link, problem = await _valid(database, token, verb)
     if link is None:
         return _told(request, language, problem)
@@ -77,7 +54,7 @@ async def show(token: str, verb: str, request: Request, database: Db) -> Respons
 @router.post("/{token}/{verb}")
 async def act(token: str, verb: str, request: Request, database: Db, desk: Desk) -> Response:
     """Do it, once."""
-    language = spoken(request)
+    language = pages.spoken(request)
     link, problem = await _valid(database, token, verb)
     if link is None:
         return _told(request, language, problem)
@@ -115,17 +92,6 @@ async def _valid(database: Database, token: str, verb: str) -> tuple[Link | None
     return link, refusals.bad_link()
 
 
-def spoken(request: Request) -> str:
-    """The first of the reader's languages that we speak; Norwegian when there is none."""
-    for part in request.headers.get("accept-language", "").lower().split(","):
-        tongue = part.split(";")[0].strip().split("-")[0]
-        if tongue in LOCALES:
-            return tongue
-        if tongue == "no":
-            return "nb"
-    return "nb"
-
-
 _KINDS = {"link-used": "used", "offer-lapsed": "lapsed", "no-offer": "used", "link-not-valid": "unknown"}
 
 
@@ -140,5 +106,4 @@ def _told(request: Request, language: str, problem: Problem) -> Response:
 
 
 def _page(status: int, language: str, title: str, lines: list[str], button: str = "", act: str = "") -> Response:
-    text = _template().render(language=language, title=title, lines=lines, button=button, act=act, style=STYLE)
-    return HTMLResponse(text, status, {"content-security-policy": POLICY, "vary": "accept, accept-language"})
+    return pages.page(status, language, title, lines, button=button, act=act)

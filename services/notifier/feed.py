@@ -14,10 +14,11 @@ from kit import openapi
 from kit.auth import Signed
 from kit.database import Connection
 from kit.http import Db
+from kit.live import LastEventId
 from kit.problems import Problem
 from services.notifier import letters
 from services.notifier.kinds import KINDS, Category
-from services.notifier.live import LastEventId, TheHub
+from services.notifier.live import TheHub
 from services.notifier.store import feed as store
 
 BASE = "/api/notifier/v1"

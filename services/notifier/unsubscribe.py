@@ -1,18 +1,14 @@
 """The link in a mail that stops such mails: a page that says what it does, and one click (RFC 8058). No log-in."""
 
-import base64
 import functools
-import hashlib
-import tomllib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
+from kit import pages
 from kit.database import Connection
 from kit.http import Db
 from services.notifier.letters import LOCALES
@@ -26,20 +22,9 @@ PLACE = BASE + "/unsubscribe"
 LASTS = timedelta(days=365)  # a mail is found again after a long time, and must not be a way of no return
 UNDO_LASTS = timedelta(days=1)
 CHANNEL = "email"
-PAGES = Path(__file__).parent / "pages"
+WORDS = Path(__file__).parent / "pages" / "unsubscribe.toml"
 
 router = APIRouter(prefix=PLACE, include_in_schema=False)  # pages for people, and for their mail programs
-
-STYLE = (
-    "body{font:1.125rem/1.6 system-ui,sans-serif;margin:0;color:#1e2b3c;background:#fff}"
-    "main{max-width:36rem;margin:0 auto;padding:2rem 1rem}h1{font-size:1.75rem;line-height:1.2}"
-    "button{font:inherit;padding:.75rem 1.5rem;border:0;border-radius:.25rem;background:#0b4f6c;color:#fff;"
-    "min-height:44px;cursor:pointer}button:focus-visible{outline:3px solid #1e2b3c;outline-offset:3px}"
-    "@media(prefers-color-scheme:dark){body{color:#f2f4f7;background:#12181f}button{background:#8fd3f4;color:#12181f}"
-    "button:focus-visible{outline-color:#fff}}"
-)
-_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 
 @functools.lru_cache(maxsize=4)
@@ -53,17 +38,9 @@ def address(settings: NotifierSettings, link: Link) -> str:
     return f"{settings.public_url}{PLACE}/{signer(settings).token('unsubscribe', link)}"
 
 
-@cache
 def words() -> Mapping[str, Mapping[str, str]]:
     """Language -> name -> text."""
-    found: Mapping[str, Mapping[str, str]] = tomllib.loads((PAGES / "unsubscribe.toml").read_text("utf-8"))
-    return found
-
-
-@cache
-def _template() -> Template:
-    pages = Environment(loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return pages.get_template("unsubscribe.html")
+    return pages.words(WORDS)
 
 
 @router.get("/{token}")
@@ -131,25 +108,12 @@ _TAIL: Mapping[Purpose, str] = {"unsubscribe": "", "undo": "/undo"}
 
 def _spoken(request: Request, known: str | None) -> str:
     """The person's own language; of somebody we do not know, the first of the browser's that we speak."""
-    if known is not None:
-        return known if known in LOCALES else "nb"
-    for part in request.headers.get("accept-language", "").lower().split(","):
-        tongue = part.split(";")[0].strip().split("-")[0]
-        if tongue in LOCALES:
-            return tongue
-        if tongue == "no":
-            return "nb"
-    return "nb"
+    if known is None:
+        return pages.spoken(request)
+    return known if known in LOCALES else "nb"
 
 
 def _page(status: int, language: str, kind: str, about: str = "", button: str = "", action: str = "") -> Response:
     said = words()[language]
-    text = _template().render(
-        language=language,
-        title=said[kind],
-        line=said[f"{kind}_words"].format(about=about),
-        button=said[button] if button else "",
-        action=action,
-        style=STYLE,
-    )
-    return HTMLResponse(text, status, {"content-security-policy": POLICY, "vary": "accept-language"})
+    lines = [said[f"{kind}_words"].format(about=about)]
+    return pages.page(status, language, said[kind], lines, button=said[button] if button else "", action=action)

@@ -60,6 +60,9 @@ async def test_a_first_enrolment(stack: Stack) -> None:
     course, enrolment = answers(await typed(stack, commands("A first enrolment")))
     assert course["version"] == 1
     assert (enrolment["state"], enrolment["place"]) == ("associated", "bronnoysund")
+    [search] = re.findall(r"`(curl \"\$API/catalogue[^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    [found] = answers(await typed(stack, f"API={USUAL}/api", search))
+    assert "Trygg bruk av legemidler" in [one["title"]["nb"] for one in found["items"]]
 
 
 async def test_the_partners_of_the_demonstration_data_are_in_step_with_their_file(stack: Stack) -> None:
