@@ -10,7 +10,7 @@ ONLINE = {"nb": "På nett", "nn": "På nett", "en": "Online"}
 
 
 def place_name(arena: str, language: str) -> str:
-    """The name of an arena's slug in one of the languages of `ONLINE`."""
+    """The name of an arena's slug in one of the languages of `ONLINE`; in Bokmål for any other."""
     if arena == "online":
-        return ONLINE[language]
+        return ONLINE.get(language, ONLINE["nb"])
     return NAMES.get(arena) or arena.replace("-", " ").capitalize()

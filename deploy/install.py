@@ -28,7 +28,8 @@ OLDEST = (3, 11)
 NEWER = ("python3.13", "python3.12", "python3.11", "python3.14")  # every locked package has a file for these
 ROOM_BYTES = {"stack": 500 * 10**6, "dev": 800 * 10**6}  # .venv itself, and what is unpacked beside it
 ROOTS = {  # who asks for a package, in the lock's words
-    "stack": {"kursnett (pyproject.toml)", "kursnett (pyproject.toml:stack)", "kursnett (pyproject.toml:build)"},
+    "stack": {f"kursnett (pyproject.toml{group})" for group in ("", ":stack", ":build", ":web")},
+    "npm": {"kursnett (pyproject.toml:web)"},  # not needed where the system has it
     "archives": {"jgo"},  # what fetches the Java archives
 }
 SERVICES = ("catalogue", "enrolment", "notifier")
@@ -47,7 +48,7 @@ def main(arguments: "list[str]") -> int:
     kind = "stack" if arguments == ["stack"] else "dev"
     try:
         if is_done(kind):
-            return 0
+            return pages()
     except OSError as error:
         return fail(*refusal(error))
     if sys.version_info < OLDEST:
@@ -64,7 +65,7 @@ def main(arguments: "list[str]") -> int:
             alone(lock.fileno())
             if not is_done(kind):
                 install(kind, lock.fileno())
-        return 0
+        return pages()
     except Failure as failure:
         return fail(*failure.args)
     except KeyboardInterrupt:
@@ -116,6 +117,8 @@ def install(kind: str, lock: int) -> None:
         stamp(each).unlink(missing_ok=True)
     text = LOCK.read_text()
     here = whole()
+    if shutil.which("npm"):
+        here |= locked(text, "npm").keys()
     wanted = {name: block for name, block in locked(text, kind).items() if name not in here}
     first = {name: block for name, block in wanted.items() if kind == "stack" and name in locked(text, "archives")}
     rest = [block for name, block in wanted.items() if name not in first]
@@ -141,6 +144,11 @@ def install(kind: str, lock: int) -> None:
     for each in {"stack", kind}:
         stamp(each).write_text(fingerprint(each))
     say(f"ready in {time.monotonic() - started:.0f} s")
+
+
+def pages() -> int:
+    """Fetch what the web pages are drawn with, once for each lock of theirs. Without it they are plain, and work."""
+    return subprocess.call([str(python()), "-m", "deploy.web"], cwd=ROOT)
 
 
 def finish(work: "list[Future[None]]") -> None:

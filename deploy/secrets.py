@@ -6,6 +6,7 @@ import secrets
 import sys
 from pathlib import Path
 
+from kit import passes
 from kit.sealing import generate
 
 SERVICES = ("catalogue", "enrolment", "notifier")
@@ -31,7 +32,20 @@ def make(directory: Path) -> list[str]:
         made.append("notifier/contact_private_key")
     if _write(public_key, public_half(private_key.read_text())):
         made.append("enrolment/contact_public_key")
-    return made
+    return made + _passes(directory)
+
+
+def _passes(directory: Path) -> list[str]:
+    """The key of the passes of people who are logged in: enrolment signs them, all three read them."""
+    private_key = directory / "enrolment" / "pass_private_key"
+    public_keys = [directory / service / "pass_public_key" for service in SERVICES]
+    if not private_key.exists():
+        for public_key in public_keys:
+            public_key.unlink(missing_ok=True)
+        private, _ = passes.generate()
+        _write(private_key, private)
+    public = {name: value for name, value in json.loads(private_key.read_text()).items() if name != "d"}
+    return [f"{path.parent.name}/{path.name}" for path in public_keys if _write(path, json.dumps(public))]
 
 
 def public_half(private_json: str) -> str:

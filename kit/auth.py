@@ -71,15 +71,29 @@ class Keys:
 
     async def caller(self, token: str) -> Caller:
         """Who this token speaks for. Raises Refused; raises Problem (503) while no keys could be had yet."""
-        from joserfc import jwt  # with cryptography 10 MB, which a service that nobody has asked yet does not need
-        from joserfc.errors import JoseError
-
         kid = key_id(token)
         await self._freshen(kid)
         digest = hashlib.sha256(token.encode()).digest()
         caller, expires_at = self._checked.get(digest, (None, 0.0))
         if caller is not None and time.time() < expires_at:
             return caller
+        claims = self._opened(token, kid, self._settings.audience)
+        caller = speaks_for(claims, self._settings.trust_role_claims)
+        if len(self._checked) >= MOST_CHECKED:
+            self._checked.clear()
+        self._checked[digest] = (caller, float(claims["exp"]))
+        return caller
+
+    async def claims(self, token: str, audience: str) -> dict[str, Any]:
+        """What a token says that the issuer made for this audience, such as an ID token. Raises as `caller` does."""
+        kid = key_id(token)
+        await self._freshen(kid)
+        return self._opened(token, kid, audience)
+
+    def _opened(self, token: str, kid: str | None, audience: str) -> dict[str, Any]:
+        from joserfc import jwt  # with cryptography 10 MB, which a service that nobody has asked yet does not need
+        from joserfc.errors import JoseError
+
         key = self._keys.get(kid)
         if key is None:
             if not self._keys:
@@ -91,7 +105,7 @@ class Keys:
             rules = jwt.JWTClaimsRegistry(
                 leeway=LEEWAY_S,
                 iss={"essential": True, "value": self._settings.issuer},
-                aud={"essential": True, "value": self._settings.audience},
+                aud={"essential": True, "value": audience},
                 exp={"essential": True},
                 sub={"essential": True},
             )
@@ -100,11 +114,7 @@ class Keys:
             raise Refused(str(getattr(error, "error", type(error).__name__))) from None
         if str(opened.header.get("typ", "jwt")).lower() not in TYPES:
             raise Refused("wrong_typ")
-        caller = speaks_for(opened.claims, self._settings.trust_role_claims)
-        if len(self._checked) >= MOST_CHECKED:
-            self._checked.clear()
-        self._checked[digest] = (caller, float(opened.claims["exp"]))
-        return caller
+        return opened.claims
 
     async def _freshen(self, kid: str | None) -> None:
         """Fetch the keys when they are old or this one is not among them, but not more often than every 10 s."""

@@ -13,7 +13,15 @@ from kit.problems import Problem, answer
 
 log = logs.get(__name__)
 
-ONCE = (b"authorization", b"content-type", b"content-length", b"idempotency-key", b"if-match", b"x-request-id")
+ONCE = (
+    b"authorization",
+    b"content-type",
+    b"content-length",
+    b"idempotency-key",
+    b"if-match",
+    b"x-request-id",
+    b"kursnett-pass",
+)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds by machines
 SAFE_HEADERS = {

@@ -16,6 +16,7 @@ import contracts
 from kit import edge, logs, metrics, openapi, problems
 from kit.auth import Keys
 from kit.database import Busy, Database, Unknown
+from kit.pages import errors, static
 from kit.problems import Problem
 from kit.running import Running
 
@@ -68,6 +69,7 @@ def routed(name: str, routers: Sequence[APIRouter]) -> Application:
     )
     for router in routers:
         app.include_router(router, dependencies=[Depends(only_known_queries)])
+    app.include_router(static.router)
     app.include_router(common)
     return app
 
@@ -79,31 +81,32 @@ def build(running: Running, routers: Sequence[APIRouter]) -> Application:
     app.state.keys = Keys(running.settings)
     public_url = running.settings.public_url
 
-    def told(problem: Problem) -> Response:
-        return problems.answer(problem, public_url)
+    def told(request: Request, problem: Problem) -> Response:
+        return errors.answer(request, problem) if errors.wanted(request) else problems.answer(problem, public_url)
 
-    async def on_problem(_: Request, error: Any) -> Response:
-        return told(error)
+    async def on_problem(request: Request, error: Any) -> Response:
+        return told(request, error)
 
     async def on_invalid(request: Request, error: Any) -> Response:
-        return told(wrong_content_type(request, error) or problems.invalid(error.errors()))
+        return told(request, wrong_content_type(request, error) or problems.invalid(error.errors()))
 
-    async def on_http(_: Request, error: Any) -> Response:
-        return told(of_http(error))
+    async def on_http(request: Request, error: Any) -> Response:
+        return told(request, of_http(error))
 
-    async def on_busy(_: Request, error: Any) -> Response:
+    async def on_busy(request: Request, error: Any) -> Response:
         log.warning("busy", reason=type(error).__name__)
-        return told(edge.busy(Busy.retry_after_s))
+        return told(request, edge.busy(Busy.retry_after_s))
 
-    async def on_unknown(_: Request, __: Any) -> Response:
+    async def on_unknown(request: Request, _: Any) -> Response:
         log.warning("outcome_unknown")
-        return told(edge.unknown())
+        return told(request, edge.unknown())
 
-    async def on_unstorable(_: Request, __: Any) -> Response:
-        return told(Problem("invalid", "The request is not valid", 422, "A text holds a character we cannot keep."))
+    async def on_unstorable(request: Request, _: Any) -> Response:
+        words = "A text holds a character we cannot keep."
+        return told(request, Problem("invalid", "The request is not valid", 422, words))
 
-    async def on_any(_: Request, error: Any) -> Response:
-        return told(edge.unforeseen(error))
+    async def on_any(request: Request, error: Any) -> Response:
+        return told(request, edge.unforeseen(error))
 
     for kinds, answer in (
         ([Problem], on_problem),

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     trust_role_claims: bool = Field(
         False, description="whether the issuer's role claims are believed; true only where the issuer is ours alone"
     )
+    pass_public_key: str = Field(
+        "", description="by which a page knows who is logged in (a JWK); empty: nobody is, and no page asks"
+    )
     public_url: str = Field(
         "http://localhost:8080", pattern=r"^https?://[^/]+$", description="the gateway's origin, for links we write"
     )

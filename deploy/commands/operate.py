@@ -19,6 +19,7 @@ Rest = Annotated[str, Parameter(allow_leading_hyphen=True)]
 partners = App(name="partners", help="Providers of courses: `partners list`, `partners add SLUG --name … --arena …`")
 parked = App(name="parked", help="Records that could not be handled, of one service: read, run again, give up.")
 consumer = App(name="consumer", help="Pause and resume what a service listens with.")
+people = App(name="people", help="Who acts for a partner or an employer, or runs the system.")
 mail = App(name="mail", help="Addresses that mail servers refuse for good: list them, write to them again.")
 
 
@@ -84,6 +85,17 @@ _group(
     "A new key and a new Kafka password for one, shown once. Example: `kursnett partners rotate-key nesna`",
     "catalogue",
 )
+
+
+_group(
+    people,
+    "add",
+    "Let a person act for a partner (--partner SLUG) or run the system (--role operator). "
+    "Example: `kursnett people add tor --partner torgar`",
+    "enrolment",
+)
+_group(people, "list", "List them. Example: `kursnett people list --json`", "enrolment")
+_group(people, "remove", "Let a person be a learner again. Example: `kursnett people remove tor`", "enrolment")
 
 
 @partners.command(name="sync")

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import httpx2
 
-from deploy.local.issuer import Login, tokens
+from deploy.local.issuer import LOGINS, Login, tokens
 from deploy.local.places import Places
 from deploy.local.service import command
 from deploy.trouble import Trouble
@@ -27,6 +27,10 @@ async def load(places: Places, say: Callable[[str], None]) -> None:
     """Put the demonstration data into a running stack; what is not part of it stays. Raises Trouble."""
     await command(places, "catalogue", "partners", "sync", str(PARTNERS))
     partners = tomllib.loads(PARTNERS.read_text(encoding="utf-8"))
+    for login in LOGINS.values():
+        if login.role == "operator" or login.partner:
+            role = ["--role", login.role] + (["--partner", login.partner] if login.partner else [])
+            await command(places, "enrolment", "people", "add", login.username, *role)
     say(f"{len(partners)} partners")
     with COURSES.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter=";"))

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from kit.service import Service
 from kit.settings import read
-from services.enrolment import api, clock, desk, events, links, partners, rush
+from services.enrolment import api, clock, desk, events, links, login, mine, partners, rush
 from services.enrolment.settings import EnrolmentSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"offering_id"})  # who got which seat is told by events and the timeline, not by log lines
-ROUTERS = (api.router, rush.router, partners.router, links.router)
+ROUTERS = (api.router, rush.router, partners.router, links.router, login.router, mine.router)
 
 
 def build() -> Service:
@@ -22,6 +22,6 @@ def build() -> Service:
         routers=ROUTERS,
         log_fields=LOG_FIELDS,
         consumers=(events.courses(settings),),
-        workers={"clock": clock.run},
+        workers={"clock": clock.run, "sessions": login.forget},
         decide=desk.deciding(settings),
     )

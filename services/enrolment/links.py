@@ -3,21 +3,20 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from babel.dates import format_datetime
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from contracts.arenas import place_name
-from kit import pages
 from kit.database import Database
 from kit.http import Db
+from kit.pages import languages
+from kit.pages import link as page
 from kit.problems import Problem
 from services.enrolment import desk as desks
 from services.enrolment import refusals
 from services.enrolment.commands import Act
 from services.enrolment.desk import Desk
 from services.enrolment.domain import Enrolment
-from services.enrolment.offers import OSLO
 from services.enrolment.store import seats, times
 from services.enrolment.store.enrolments import Owner
 from services.enrolment.store.times import Link
@@ -29,32 +28,29 @@ WORDS = Path(__file__).parent / "pages" / "offer.toml"
 LONGEST = 64  # a token of ours has 32 characters
 VERBS = ("godta", "avslaa")
 
-LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
-MOMENTS = {"nb": "EEEE d. MMMM y 'kl.' HH.mm", "nn": "EEEE d. MMMM y 'kl.' HH.mm", "en": "EEEE d MMMM y 'at' HH:mm"}
-
 
 def words() -> Mapping[str, Mapping[str, str]]:
     """Language -> name -> text."""
-    return pages.words(WORDS)
+    return page.words(WORDS)
 
 
 @router.get("/{token}/{verb}")
 async def show(token: str, verb: str, request: Request, database: Db) -> Response:
     """What the link does, with a button that does it: programs that look at mails open links, and press nothing."""
-    language = pages.spoken(request)
+    language = languages.written(request)
     link, problem = await _valid(database, token, verb)
     if link is None:
         return _told(request, language, problem)
-    until = format_datetime(link.expires_at.astimezone(OSLO), MOMENTS[language], locale=LOCALES[language])
+    until = languages.moment(link.expires_at, language)
     said = words()[language]
     lines = [said["place"].format(place=place_name(link.place, language)), said["until"].format(until=until)]
-    return _page(200, language, said[verb], lines, said[f"{verb}_button"], verb)
+    return _page(request, 200, language, said[verb], lines, said[f"{verb}_button"], verb)
 
 
 @router.post("/{token}/{verb}")
 async def act(token: str, verb: str, request: Request, database: Db, desk: Desk) -> Response:
     """Do it, once."""
-    language = pages.spoken(request)
+    language = languages.written(request)
     link, problem = await _valid(database, token, verb)
     if link is None:
         return _told(request, language, problem)
@@ -73,7 +69,7 @@ async def act(token: str, verb: str, request: Request, database: Db, desk: Desk)
     except Problem as refused:
         return _told(request, language, refused)
     done = "accepted" if link.accepts else "declined"
-    return _page(200, language, words()[language][done], [words()[language][f"{done}_words"]])
+    return _page(request, 200, language, words()[language][done], [words()[language][f"{done}_words"]])
 
 
 async def _valid(database: Database, token: str, verb: str) -> tuple[Link | None, Problem]:
@@ -102,8 +98,10 @@ def _told(request: Request, language: str, problem: Problem) -> Response:
         raise problem
     kind = _KINDS.get(problem.slug, "closed")
     said = words()[language]
-    return _page(problem.status, language, said[kind], [said[f"{kind}_words"]])
+    return _page(request, problem.status, language, said[kind], [said[f"{kind}_words"]])
 
 
-def _page(status: int, language: str, title: str, lines: list[str], button: str = "", act: str = "") -> Response:
-    return pages.page(status, language, title, lines, button=button, act=act)
+def _page(
+    request: Request, status: int, language: str, title: str, lines: list[str], button: str = "", act: str = ""
+) -> Response:
+    return page.page(request, status, language, title, lines, button=button, act=act)

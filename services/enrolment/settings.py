@@ -1,8 +1,10 @@
 """What enrolment needs to know beside what every service does."""
 
-from pydantic import Field, field_validator
+from typing import Self
 
-from kit import sealing
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from kit import passes, sealing
 from kit.settings import Settings
 
 
@@ -11,6 +13,29 @@ class EnrolmentSettings(Settings):
     database_user: str = Field("enrolment", description="the role that owns it")
     contact_public_key: str = Field(
         description="the notifier's public keys (a JWK set): contacts are sealed for the first"
+    )
+
+    pass_private_key: SecretStr = Field(
+        SecretStr(""),
+        description="what the passes of people who are logged in are signed with (a JWK); empty: no log-in",
+    )
+    login_client_id: str = Field("kursnett", description="what the issuer calls us; it is the `aud` of its ID tokens")
+    login_client_secret: SecretStr = Field(
+        SecretStr(""),
+        description="what we show the issuer for a code; empty: nothing, as the code's own proof suffices",
+    )
+    login_scope: str = Field(
+        "openid profile", pattern=r"(^|\s)openid(\s|$)", description="what we ask the issuer to tell of a person"
+    )
+    login_acr: str = Field(
+        "",
+        pattern=r"^\S*(,\S+)*$",
+        description="how a person must have logged in (`acr`), with commas between; empty: as the issuer likes",
+    )
+    issuer_inside: str = Field(
+        "",
+        pattern=r"^(https?://[^/]+)?$",
+        description="the origin at which this service reaches the issuer; empty: its own address",
     )
 
     most_live_enrolments: int = Field(
@@ -29,3 +54,10 @@ class EnrolmentSettings(Settings):
         except sealing.Unsealable:
             raise ValueError("must be a JWK set with a public EC key, as `kit.sealing.generate` makes") from None
         return value
+
+    @model_validator(mode="after")
+    def can_sign(self) -> Self:
+        """A key that will not do is found at start, not at the first log-in."""
+        if self.pass_private_key.get_secret_value():
+            passes.check(self.pass_private_key.get_secret_value())
+        return self

@@ -8,9 +8,10 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from kit import pages
 from kit.database import Connection
 from kit.http import Db
+from kit.pages import languages
+from kit.pages import link as page
 from services.notifier.letters import LOCALES
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import preferences as store
@@ -40,7 +41,7 @@ def address(settings: NotifierSettings, link: Link) -> str:
 
 def words() -> Mapping[str, Mapping[str, str]]:
     """Language -> name -> text."""
-    return pages.words(WORDS)
+    return page.words(WORDS)
 
 
 @router.get("/{token}")
@@ -77,7 +78,7 @@ async def _answer(
     try:
         link = signer(settings).opened(purpose, token)
     except Invalid:
-        return _page(404, _spoken(request, None), "unknown")
+        return _page(request, 404, _spoken(request, None), "unknown")
 
     async def work(conn: Connection) -> tuple[datetime, str | None, bool]:
         now, language = await store.reader(conn, link.person)
@@ -92,15 +93,15 @@ async def _answer(
     now, known, late = await database.run(work)
     language = _spoken(request, known)
     if late:
-        return _page(410, language, "expired")
+        return _page(request, 410, language, "expired")
     said = words()[language]
     about = ", ".join(said[category] for category in link.categories)
     if not acts:
-        return _page(200, language, purpose, about, f"{purpose}_button", f"{PLACE}/{token}{_TAIL[purpose]}")
+        return _page(request, 200, language, purpose, about, f"{purpose}_button", f"{PLACE}/{token}{_TAIL[purpose]}")
     if purpose == "undo":
-        return _page(200, language, "undone", about)
+        return _page(request, 200, language, "undone", about)
     back = signer(settings).token("undo", Link(link.person, link.categories, now + UNDO_LASTS))
-    return _page(200, language, "stopped", about, "stopped_button", f"{PLACE}/{back}/undo")
+    return _page(request, 200, language, "stopped", about, "stopped_button", f"{PLACE}/{back}/undo")
 
 
 _TAIL: Mapping[Purpose, str] = {"unsubscribe": "", "undo": "/undo"}
@@ -109,11 +110,13 @@ _TAIL: Mapping[Purpose, str] = {"unsubscribe": "", "undo": "/undo"}
 def _spoken(request: Request, known: str | None) -> str:
     """The person's own language; of somebody we do not know, the first of the browser's that we speak."""
     if known is None:
-        return pages.spoken(request)
+        return languages.written(request)
     return known if known in LOCALES else "nb"
 
 
-def _page(status: int, language: str, kind: str, about: str = "", button: str = "", action: str = "") -> Response:
+def _page(
+    request: Request, status: int, language: str, kind: str, about: str = "", button: str = "", action: str = ""
+) -> Response:
     said = words()[language]
     lines = [said[f"{kind}_words"].format(about=about)]
-    return pages.page(status, language, said[kind], lines, button=said[button] if button else "", action=action)
+    return page.page(request, status, language, said[kind], lines, button=said[button] if button else "", action=action)

@@ -171,6 +171,7 @@ def of_any_machine(path: str, text: str) -> Iterator[str]:
 
 def files(*patterns: str, but: tuple[str, ...] = ()) -> list[str]:
     found = {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
+    found = {path for path in found if "/node_modules/" not in path}  # fetched, not ours
     return sorted(
         path for path in found if Path(path).name not in but and path not in but and "__pycache__" not in path
     )
@@ -184,8 +185,8 @@ def tracked() -> list[str]:
 ALL = [f"{package}/**/*.py" for package in PACKAGES]
 RULES: list[tuple[Check, Callable[[], list[str]]]] = [
     (no_sql, lambda: files("services/**/*.py", but=("store.py",))),
-    (only_parameters, lambda: files("services/**/*.py", "kit/*.py")),
-    (no_listening, lambda: files("services/**/*.py", "kit/*.py", but=("kit/consumer.py",))),
+    (only_parameters, lambda: files("services/**/*.py", "kit/**/*.py")),
+    (no_listening, lambda: files("services/**/*.py", "kit/**/*.py", but=("kit/consumer.py",))),
     (no_course, lambda: files("kit/**/*.py", "kit/**/*.sql")),
     (short, lambda: files(*ALL)),
     (explained, lambda: files(*ALL)),
@@ -193,7 +194,7 @@ RULES: list[tuple[Check, Callable[[], list[str]]]] = [
     (given_time, lambda: files(*PURE)),
     (standard_library, lambda: files(*PURE)),
     (no_transaction, lambda: files("services/*/store/*.py", *(f"services/*/{name}.py" for name in UNDER_A_DOOR))),
-    (no_threads, lambda: files("services/**/*.py", "kit/*.py")),
+    (no_threads, lambda: files("services/**/*.py", "kit/**/*.py")),
     (of_any_machine, lambda: [path for path in tracked() if path != "tests/shape/test_shape.py"]),
 ]
 BREACHES: list[tuple[Check, str]] = [

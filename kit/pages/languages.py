@@ -1,0 +1,94 @@
+"""The languages of pages: which one a reader gets, the texts in it, and how it writes dates and numbers."""
+
+import io
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from babel.dates import format_date, format_datetime
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.support import NullTranslations, Translations
+from fastapi import Request
+
+HERE = Path(__file__).parent
+OSLO = ZoneInfo("Europe/Oslo")
+NAMES = {"nb": "Bokmål", "nn": "Nynorsk", "en": "English"}
+LANGUAGES = tuple(NAMES)
+SOURCE = "nb"  # the language that the templates are written in
+# Southern Sámi: the texts that a human has translated, by and by; the others are shown in Bokmål, and marked so.
+SLOT = "sma"
+COOKIE = "sprak"
+QUERY = "sprak"
+LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB", "sma": "nb_NO"}
+_MOMENTS = {"en": "EEEE d MMMM y 'at' HH:mm"}
+_NORWEGIAN = "EEEE d. MMMM y 'kl.' HH.mm"
+_DAYS = {"en": "d MMMM y"}
+
+
+def spoken(request: Request) -> str:
+    """What the reader has chosen, else the first of the browser's languages that we speak, else Bokmål."""
+    for chosen in (request.query_params.get(QUERY), request.cookies.get(COOKIE)):
+        if chosen in NAMES or chosen == SLOT:
+            return str(chosen)
+    for part in request.headers.get("accept-language", "").lower().split(","):
+        tongue = part.split(";")[0].strip().split("-")[0]
+        if tongue in NAMES:
+            return tongue
+        if tongue == "no":
+            return SOURCE
+    return SOURCE
+
+
+def written(request: Request) -> str:
+    """As `spoken`, for texts that stand whole in each language: never the slot."""
+    language = spoken(request)
+    return language if language in NAMES else SOURCE
+
+
+@cache
+def texts(folder: Path, language: str) -> NullTranslations:
+    """The texts of a folder with pages, and behind them those that all pages share. The source needs no file."""
+    found = _texts(HERE, language)
+    if folder != HERE and found is not None:
+        found = _texts(folder, language) or NullTranslations()
+        found.add_fallback(_texts(HERE, language) or NullTranslations())
+    return found or NullTranslations()
+
+
+def _texts(folder: Path, language: str) -> NullTranslations | None:
+    path = folder / "locale" / f"{language}.po"
+    if not path.is_file():
+        return None if language == SLOT else NullTranslations()
+    with path.open("rb") as file:
+        catalogue = read_po(file, locale=LOCALES[language], abort_invalid=True)
+    compiled = io.BytesIO()
+    write_mo(compiled, catalogue)
+    compiled.seek(0)
+    return Translations(compiled)
+
+
+def moment(at: datetime, language: str) -> str:
+    """`torsdag 26. november 2026 kl. 14.48`, on Oslo's clock."""
+    return format_datetime(at.astimezone(OSLO), _MOMENTS.get(language, _NORWEGIAN), locale=LOCALES[language])
+
+
+def day(at: datetime | date, language: str) -> str:
+    """`26. november 2026`, in Oslo."""
+    local = at.astimezone(OSLO) if isinstance(at, datetime) else at
+    return format_date(local, _DAYS.get(language, "d. MMMM y"), locale=LOCALES[language])
+
+
+def clock(at: datetime, language: str) -> str:
+    """`14.48`, in Oslo."""
+    return format_datetime(at.astimezone(OSLO), "HH:mm" if language == "en" else "HH.mm", locale=LOCALES[language])
+
+
+def pick(by_language: Mapping[str, str], language: str) -> tuple[str, str]:
+    """(text, its language): the reader's own, else the nearest that there is; ("", language) when there is none."""
+    for one in (language, "nb", "nn", "en", *by_language):
+        if by_language.get(one):
+            return by_language[one], one
+    return "", language

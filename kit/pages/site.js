@@ -1,0 +1,60 @@
+// What a browser with JavaScript adds to pages that work without it. No page needs it.
+"use strict";
+
+// A part that changes by itself: data-live is a stream of events, data-part the address that gives the part anew. The
+// server writes the words; whoever is typing or choosing inside the part is not disturbed.
+const POLL_MS = 15000;
+
+async function renew(part) {
+  if (part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
+  const answer = await fetch(part.dataset.part, { headers: { accept: "text/html" }, credentials: "same-origin" });
+  if (!answer.ok || answer.redirected) return;
+  const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+  const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
+  part.innerHTML = await answer.text();
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  if (focused) document.getElementById(focused)?.focus();
+}
+
+function follow(part) {
+  let last = 0;
+  const now = () => { last = Date.now(); renew(part).catch(() => {}); };
+  if (part.dataset.live && "EventSource" in window) {
+    let first = true;
+    const stream = new EventSource(part.dataset.live);
+    const told = () => { if (!first) now(); first = false; };
+    for (const kind of (part.dataset.events || "message").split(" ")) stream.addEventListener(kind, told);
+    addEventListener("pagehide", () => stream.close());
+    setInterval(() => { if (stream.readyState === EventSource.CLOSED && Date.now() - last > POLL_MS) now(); }, POLL_MS);
+  } else {
+    setInterval(now, POLL_MS);
+  }
+}
+
+document.querySelectorAll("[data-part]").forEach(follow);
+
+// A form is sent once, however often its button is pressed; and not at all without a network.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || event.defaultPrevented) return;
+  if (!navigator.onLine) {
+    event.preventDefault();
+    let told = form.querySelector(".offline");
+    if (!told) {
+      told = document.createElement("p");
+      told.className = "offline error";
+      told.setAttribute("role", "alert");
+      form.append(told);
+    }
+    told.textContent = document.body.dataset.offline;
+    return;
+  }
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = "1";
+}, true);
+addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
+
+document.querySelectorAll("[data-print]").forEach((button) => {
+  button.hidden = false;
+  button.addEventListener("click", () => print());
+});

@@ -1,0 +1,129 @@
+"""Renders a service's pages: its own templates inside the layout that all share, in the reader's language."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, Response
+
+from kit.pages import languages, static
+from kit.passes import Visitor
+
+HERE = Path(__file__).parent
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; font-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+A_YEAR_S = 365 * 24 * 3600
+HEADERS = {
+    "content-security-policy": POLICY,
+    "vary": "accept, accept-language, cookie",
+    # A form's own address may be told to us, no address to anybody else.
+    "referrer-policy": "same-origin",
+}
+
+
+class Site:
+    """The pages of one folder: templates beside `locale/<language>.po`. `filters` are the service's own."""
+
+    def __init__(self, folder: Path = HERE, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        """A filter gets the value and the language."""
+        self.folder = folder
+        self._filters = {
+            "moment": languages.moment,
+            "day": languages.day,
+            "clock": languages.clock,
+            **(filters or {}),
+        }
+
+    @cached_property
+    def _environments(self) -> dict[str, Environment]:
+        return {language: self._environment(language) for language in (*languages.LANGUAGES, languages.SLOT)}
+
+    def _environment(self, language: str) -> Environment:
+        made = Environment(
+            loader=FileSystemLoader([self.folder, HERE]),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.i18n"],
+        )
+        made.install_gettext_translations(languages.texts(self.folder, language), newstyle=True)  # type: ignore[attr-defined]  # the extension adds it
+        made.filters |= {name: partial(_in, language, of) for name, of in self._filters.items()}
+        made.globals |= {
+            "static": static.address,
+            "language": language,
+            "html_language": languages.SOURCE if language == languages.SLOT else language,
+            "languages": {**languages.NAMES, languages.SLOT: "Åarjelsaemien"},
+            "slot": languages.SLOT,
+        }
+        return made
+
+    def text(self, request: Request) -> Callable[[str], str]:
+        """The text in the reader's language: `_ = site.text(request)`, then `_("…")`, as in a template."""
+        return languages.texts(self.folder, languages.spoken(request)).gettext
+
+    def page(
+        self,
+        request: Request,
+        name: str,
+        status: int = 200,
+        *,
+        visitor: Visitor | None = None,
+        headers: Mapping[str, str] | None = None,
+        language: str = "",
+        **context: Any,
+    ) -> Response:
+        """The template `name` as a whole page, or as a part of one. `visitor` is who is logged in.
+
+        `language`: what is known of the reader; else what the browser says.
+        """
+        language = language or languages.spoken(request)
+        text = (
+            self._environments[language]
+            .get_template(name)
+            .render(
+                context
+                | {
+                    "visitor": visitor,
+                    "csrf": _csrf(visitor),
+                    "path": request.url.path,
+                    "here": here(request),
+                    "in_language": partial(_in_language, request),
+                }
+            )
+        )
+        answer = HTMLResponse(text, status, {**HEADERS, "content-language": language, **(headers or {})})
+        if request.query_params.get(languages.QUERY) == language:
+            answer.set_cookie(languages.COOKIE, language, A_YEAR_S, httponly=True, samesite="lax")
+        return answer
+
+
+def _in(language: str, of: Callable[..., Any], value: Any, *more: Any) -> Any:
+    return of(value, language, *more)
+
+
+def _csrf(visitor: Visitor | None) -> Markup:
+    """The hidden field of every form of somebody who is logged in."""
+    return Markup('<input type="hidden" name="csrf" value="{}">').format(visitor.csrf if visitor else "")
+
+
+def _in_language(request: Request, language: str) -> str:
+    url = request.url.include_query_params(**{languages.QUERY: language})
+    return f"{url.path}?{url.query}"
+
+
+def here(request: Request) -> str:
+    """The address of this page, to come back to."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def login_address(back_to: str) -> str:
+    """Where one logs in and then comes back."""
+    return f"/logg-inn?neste={quote(back_to, safe='/')}"

@@ -1,0 +1,83 @@
+"""Who looks at a page, and whether a form that comes back is one that we gave them."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.datastructures import FormData
+
+from kit import logs, passes
+from kit.auth import forbidden, unauthenticated
+from kit.passes import Visitor
+from kit.problems import Problem, explain
+from kit.running import Running
+
+log = logs.get(__name__)
+
+HEADER = "kursnett-pass"
+CHALLENGE = 'Session realm="kursnett"'
+
+explain(
+    "form-not-ours",
+    "This form is not from here",
+    "The form is too old, or came from another page. Load its page again and send it once more. Nothing was done.",
+)
+
+
+async def perhaps_visitor(request: Request) -> Visitor | None:
+    """Who is logged in, or none. A pass that will not do counts as none: it can only be an old one, or forged."""
+    given = request.headers.get(HEADER)
+    running: Running = request.app.state.running
+    if not given or not running.settings.pass_public_key:
+        return None
+    try:
+        return passes.read(running.settings.pass_public_key, given)
+    except passes.NotValid as refused:
+        log.warning("pass_refused", reason=str(refused))
+        return None
+
+
+PerhapsVisitor = Annotated[Visitor | None, Depends(perhaps_visitor)]
+
+
+async def visiting(visitor: PerhapsVisitor) -> Visitor:
+    """Who is logged in. Nobody: 401, which a page answers by leading to the log-in."""
+    if visitor is None:
+        raise unauthenticated("Log in first.", CHALLENGE)
+    return visitor
+
+
+Visiting = Annotated[Visitor, Depends(visiting)]
+
+
+async def acting(request: Request, visitor: Visiting) -> Visitor:
+    """Who sends a form that we gave them; 403 for a form from anywhere else. The page reads it by `form(request)`."""
+    if not same(visitor, (await form(request)).get("csrf")):
+        log.info("form_refused", route=str(getattr(request.scope.get("route"), "path", "")))
+        raise Problem("form-not-ours", "This form is not from here", 403, "Load the page again, and send its form.")
+    return visitor
+
+
+Acting = Annotated[Visitor, Depends(acting)]
+
+
+def same(visitor: Visitor, sent: object) -> bool:
+    """Whether this is the token of the visitor's forms."""
+    return isinstance(sent, str) and hmac.compare_digest(visitor.csrf.encode(), sent.encode())
+
+
+async def form(request: Request) -> FormData:
+    """The fields that were sent; read once, and the same each time."""
+    return await request.form(max_files=2, max_fields=100)
+
+
+def visiting_as(role: str) -> Callable[[Visitor], Awaitable[Visitor]]:
+    """A dependency for pages of one role: `Annotated[Visitor, Depends(visiting_as("operator"))]`. 403 for others."""
+
+    async def check(visitor: Visiting) -> Visitor:
+        if visitor.caller.role != role:
+            raise forbidden(f"This is for the role {role}.")
+        return visitor
+
+    return check

@@ -1,0 +1,87 @@
+"""A pass: who is logged in, signed by the service that keeps sessions, for one request, from the gateway to a page.
+
+The gateway asks for it with the session cookie and hands it on. A page believes it as it believes a bearer token: by
+its signature. It never leaves the house, and lasts a minute.
+"""
+
+import functools
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from kit.auth import Caller
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey
+
+ALGORITHM = "ES256"
+AUDIENCE = "kursnett-pages"
+LASTS_S = 60
+LEEWAY_S = 10  # clocks of two machines differ by less
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who is logged in. `csrf` stands in every form of theirs, and nowhere else."""
+
+    caller: Caller
+    csrf: str
+
+
+class NotValid(Exception):
+    """This pass is none of ours, or is over."""
+
+
+def generate() -> tuple[str, str]:
+    """A new key pair as (private JWK, public JWK), in JSON."""
+    from joserfc.jwk import ECKey
+
+    key = ECKey.generate_key("P-256", {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
+    return json.dumps(key.as_dict(private=True)), json.dumps(key.as_dict(private=False))
+
+
+def check(private_json: str) -> None:
+    """Raises ValueError, with words, when the key will not do."""
+    _key(private_json)
+
+
+def sign(private_json: str, visitor: Visitor) -> str:
+    """The pass for this visitor. Raises ValueError when the key will not do."""
+    from joserfc import jwt
+
+    claims = {
+        "aud": AUDIENCE,
+        "exp": int(time.time()) + LASTS_S,
+        "caller": asdict(visitor.caller),
+        "csrf": visitor.csrf,
+    }
+    return jwt.encode({"alg": ALGORITHM}, claims, _key(private_json), algorithms=[ALGORITHM])
+
+
+def read(public_json: str, text: str) -> Visitor:
+    """Whom a pass is for. Raises NotValid."""
+    from joserfc import jwt
+    from joserfc.errors import JoseError
+
+    try:
+        opened = jwt.decode(text, _key(public_json), algorithms=[ALGORITHM])
+        rules = jwt.JWTClaimsRegistry(
+            leeway=LEEWAY_S, aud={"essential": True, "value": AUDIENCE}, exp={"essential": True}
+        )
+        rules.validate(opened.claims)
+        return Visitor(Caller(**opened.claims["caller"]), opened.claims["csrf"])
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise NotValid(type(error).__name__) from None
+
+
+@functools.lru_cache(maxsize=4)
+def _key(text: str) -> "ECKey":
+    from joserfc.errors import JoseError
+    from joserfc.jwk import ECKey
+
+    try:
+        entry: dict[str, Any] = json.loads(text)
+        return ECKey.import_key(entry)
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise ValueError("must be a JWK with an EC key, as `kit.passes.generate` makes") from error

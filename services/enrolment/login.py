@@ -1,0 +1,180 @@
+"""Logging in and out: the code flow with PKCE, and the session that comes of it."""
+
+import base64
+import functools
+import hashlib
+import re
+import secrets
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Request
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.responses import RedirectResponse, Response
+
+from kit import logs, passes
+from kit.auth import Refused, speaks_for
+from kit.database import Connection
+from kit.http import Db, ThisService
+from kit.pages.site import login_address
+from kit.pages.visitors import HEADER, PerhapsVisitor, form, same
+from kit.problems import Problem
+from kit.running import Running
+from services.enrolment.issuer import CALLBACK, Issuer, LoginRefused
+from services.enrolment.settings import EnrolmentSettings
+from services.enrolment.site import site
+from services.enrolment.store import sessions
+
+log = logs.get(__name__)
+
+# `__Host-`: only over https (or to this machine), for this host alone, whatever else answers under its domain.
+COOKIE = "__Host-kursnett"
+UNDER_WAY = "__Host-kursnett-inn-"  # one for each log-in, by its state: a person has more than one tab
+UNDER_WAY_S = 600
+HOME = "/min-side"
+LOCAL = re.compile(r"/(?![/\\])[\x21-\x7e]{0,500}")
+FRESH = {"cache-control": "no-store"}
+
+router = APIRouter(include_in_schema=False)  # pages for people, not an interface for programs
+
+
+async def the_issuer(request: Request, running: ThisService) -> Issuer:
+    state = request.app.state
+    if not hasattr(state, "issuer"):
+        state.issuer = Issuer(cast(EnrolmentSettings, running.settings), state.keys)
+    issuer: Issuer = state.issuer
+    return issuer
+
+
+TheIssuer = Annotated[Issuer, Depends(the_issuer)]
+
+
+@router.get("/logg-inn")
+async def log_in(request: Request, running: ThisService, issuer: TheIssuer) -> Response:
+    """Send the person to the issuer; `neste` is where to come back to, on this site."""
+    state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+    address = await issuer.login_address(state, nonce, verifier)
+    answer = RedirectResponse(address, 303, FRESH)
+    kept = _signer(running).dumps(
+        {"state": state, "nonce": nonce, "verifier": verifier, "neste": local(request.query_params.get("neste"))}
+    )
+    _set(answer, UNDER_WAY + state[:8], kept, UNDER_WAY_S)
+    return answer
+
+
+@router.get(CALLBACK)
+async def come_back(request: Request, running: ThisService, database: Db, issuer: TheIssuer) -> Response:
+    """The issuer's answer: begin a session, or say in a sentence why there is none."""
+    asked = request.query_params
+    name = UNDER_WAY + asked.get("state", "")[:8]
+    try:
+        begun = _signer(running).loads(request.cookies.get(name, ""), max_age=UNDER_WAY_S)
+    except BadSignature:
+        begun = {}
+    if not begun or not secrets.compare_digest(str(begun["state"]).encode(), asked.get("state", "").encode()):
+        return _not_logged_in(request, "unknown_state", HOME)
+    if "error" in asked:
+        return _not_logged_in(request, "refused_by_issuer", begun["neste"])
+    trusts = running.settings.trust_role_claims
+    try:
+        claims = await issuer.claims(asked.get("code", ""), begun["nonce"], begun["verifier"])
+        caller = speaks_for(claims, trusts)
+    except (LoginRefused, Refused) as refused:
+        return _not_logged_in(request, str(refused), begun["neste"])
+    said = {"role": caller.role, "partner": caller.partner, "employer": caller.employer}
+    key, old = secrets.token_urlsafe(32), request.cookies.get(COOKIE)
+
+    async def work(conn: Connection) -> None:
+        if old:  # whoever knew the key from before is not logged in by it
+            await sessions.end(conn, digest_of(old))
+        told = {name: value for name, value in said.items() if value and trusts}
+        await sessions.begin(conn, digest_of(key), caller, secrets.token_urlsafe(32), told)
+
+    await database.run(work)
+    log.info("logged_in")
+    answer = RedirectResponse(begun["neste"], 303, FRESH)
+    _set(answer, COOKIE, key, int(sessions.LASTS.total_seconds()))
+    _drop(answer, name)
+    return answer
+
+
+@router.get("/logg-ut")
+async def show_log_out(visitor: PerhapsVisitor) -> Response:
+    """There is nothing to see here: one logs out by a button."""
+    return RedirectResponse(HOME if visitor else "/", 303, FRESH)
+
+
+@router.post("/logg-ut")
+async def log_out(request: Request, database: Db, issuer: TheIssuer, visitor: PerhapsVisitor) -> Response:
+    """End the session here, and lead to where the issuer's own is ended."""
+    key = request.cookies.get(COOKIE)
+    if visitor is not None and not same(visitor, (await form(request)).get("csrf")):
+        raise Problem("form-not-ours", "This form is not from here", 403, "Load the page again, and send its form.")
+    if key and visitor is not None:
+
+        async def work(conn: Connection) -> bool:
+            return await sessions.end(conn, digest_of(key))
+
+        if await database.run(work):
+            log.info("logged_out")
+    answer = site().page(request, "logged_out.html", issuer=await issuer.logout_address())
+    _drop(answer, COOKIE)
+    return answer
+
+
+@router.get("/sesjon")
+async def session(request: Request, running: ThisService, database: Db) -> Response:
+    """For the gateway alone: the pass of whoever is logged in by this cookie, or none. Never reached from outside."""
+    key, headers = request.cookies.get(COOKIE), {}
+    signing = cast(EnrolmentSettings, running.settings).pass_private_key.get_secret_value()
+    if key and signing:
+
+        async def work(conn: Connection) -> passes.Visitor | None:
+            return await sessions.visitor(conn, digest_of(key))
+
+        visitor = await database.run(work)
+        if visitor is not None:
+            headers[HEADER] = passes.sign(signing, visitor)
+    return Response(status_code=204, headers=headers)
+
+
+async def forget(running: Running) -> None:
+    """Drop the sessions that are over, now and then."""
+    while await running.pause(600):
+        await running.database.run(sessions.forget)
+
+
+def digest_of(key: str) -> bytes:
+    """A key has 256 random bits, so that a plain digest cannot be guessed back."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def local(wanted: str | None) -> str:
+    """An address on this site, and nowhere else; one's own page when it is none."""
+    return wanted if wanted and LOCAL.fullmatch(wanted) else HOME
+
+
+def _not_logged_in(request: Request, reason: str, back_to: str) -> Response:
+    log.info("login_refused", reason=reason)
+    return site().page(request, "not_logged_in.html", 400, again=login_address(back_to))
+
+
+def _signer(running: Running) -> URLSafeTimedSerializer:
+    settings = cast(EnrolmentSettings, running.settings)
+    if not settings.pass_private_key.get_secret_value():
+        raise Problem("busy", "Busy at the moment", 503, "Nobody can log in: the service has no key for it.")
+    return _signed_by(settings.pass_private_key.get_secret_value())
+
+
+@functools.lru_cache(maxsize=4)
+def _signed_by(key: str) -> URLSafeTimedSerializer:
+    """Signs what a log-in under way needs to remember; with a key of its own, made from the one that there is."""
+    derived = hashlib.sha256(b"kursnett log-in under way" + key.encode()).digest()
+    return URLSafeTimedSerializer(base64.b64encode(derived), salt="log-in")
+
+
+def _set(answer: Response, name: str, value: str, seconds: int) -> None:
+    answer.set_cookie(name, value, seconds, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def _drop(answer: Response, name: str) -> None:
+    answer.delete_cookie(name, path="/", secure=True, httponly=True, samesite="lax")

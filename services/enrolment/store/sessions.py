@@ -1,0 +1,105 @@
+"""SQL of sessions, and of the people who may do more than others."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from kit.auth import Caller
+from kit.database import Connection
+from kit.passes import Visitor
+
+IDLE = timedelta(minutes=30)
+LASTS = timedelta(hours=8)
+NOTED = timedelta(minutes=1)  # how exactly it is known when a session was last used: not a write for each page
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody with a role, or who acts for a partner or an employer."""
+
+    issuer: str
+    subject: str
+    role: str
+    partner: str | None
+    employer: str | None
+
+
+async def begin(conn: Connection, digest: bytes, caller: Caller, csrf: str, said: Mapping[str, str]) -> None:
+    await conn.execute(
+        "INSERT INTO sessions (digest, issuer, subject, name, csrf, said) VALUES ($1, $2, $3, $4, $5, $6)",
+        digest,
+        caller.issuer,
+        caller.subject,
+        caller.name,
+        csrf,
+        json.dumps(said),
+    )
+
+
+async def visitor(conn: Connection, digest: bytes) -> Visitor | None:
+    """Whose session this is, with the roles of this moment, and note that it was used; none when there is none."""
+    row = await conn.fetchrow(
+        """
+        SELECT s.id, s.issuer, s.subject, s.name, s.csrf, s.said, s.seen_at < app_now() - $4::interval AS note,
+               m.role, m.partner, m.employer
+        FROM sessions AS s LEFT JOIN members AS m USING (issuer, subject)
+        WHERE s.digest = $1 AND s.seen_at > app_now() - $2::interval AND s.created_at > app_now() - $3::interval
+        """,
+        digest,
+        IDLE,
+        LASTS,
+        NOTED,
+    )
+    if row is None:
+        return None
+    if row["note"]:
+        await conn.execute("UPDATE sessions SET seen_at = app_now() WHERE id = $1", row["id"])
+    said = {name: row[name] for name in ("role", "partner", "employer")} if row["role"] else json.loads(row["said"])
+    return Visitor(Caller(row["issuer"], row["subject"], name=row["name"], **said), row["csrf"])
+
+
+async def end(conn: Connection, digest: bytes) -> bool:
+    """End one session. False when there was none."""
+    return bool(await conn.execute("DELETE FROM sessions WHERE digest = $1", digest) == "DELETE 1")
+
+
+async def end_of(conn: Connection, issuer: str, subject: str) -> None:
+    """End all sessions of a person."""
+    await conn.execute("DELETE FROM sessions WHERE issuer = $1 AND subject = $2", issuer, subject)
+
+
+async def forget(conn: Connection) -> int:
+    """Drop the sessions that are over; how many."""
+    done: str = await conn.execute(
+        "DELETE FROM sessions WHERE created_at < app_now() - $1::interval OR seen_at < app_now() - $2::interval",
+        LASTS,
+        IDLE,
+    )
+    return int(done.split()[-1])
+
+
+async def members(conn: Connection) -> list[Member]:
+    rows = await conn.fetch("SELECT issuer, subject, role, partner, employer FROM members ORDER BY issuer, subject")
+    return [Member(**row) for row in rows]
+
+
+async def keep_member(conn: Connection, one: Member) -> None:
+    await conn.execute(
+        """
+        INSERT INTO members (issuer, subject, role, partner, employer) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (issuer, subject) DO UPDATE
+        SET role = excluded.role, partner = excluded.partner, employer = excluded.employer, since = app_now()
+        """,
+        one.issuer,
+        one.subject,
+        one.role,
+        one.partner,
+        one.employer,
+    )
+
+
+async def drop_member(conn: Connection, issuer: str, subject: str) -> bool:
+    """False when there was none."""
+    done = await conn.execute("DELETE FROM members WHERE issuer = $1 AND subject = $2", issuer, subject)
+    return bool(done == "DELETE 1")
