@@ -23,11 +23,12 @@ class Person:
     cookies: dict[str, dict[str, str]] = field(default_factory=dict)
 
     async def ask(self, method: str, address: str, fields: dict[str, str] | None = None, **headers: str) -> Response:
-        """One request, without following where it leads."""
+        """One request, without following where it leads. A header's name is written with `_` for `-`."""
         url = urljoin(f"{self.gateway}/", address)
         origin = urlsplit(url).netloc
         jar = self.cookies.setdefault(origin, {})
-        sent = {"accept": HTML, "accept-language": self.language, **headers}
+        sent = {"accept": HTML, "accept-language": self.language}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         if jar:
             sent["cookie"] = "; ".join(f"{name}={value}" for name, value in jar.items())
         answer = await self.web.request(method, url, data=fields, headers=sent, follow_redirects=False)

@@ -81,7 +81,7 @@ async def test_one_is_led_back_to_this_site_only(person: Person, strange: str) -
 
 
 async def test_a_pass_that_a_client_sends_counts_for_nothing(person: Person) -> None:
-    answer = await person.ask("GET", "/min-side", **{"kursnett-pass": "made.up.by-me"})
+    answer = await person.ask("GET", "/min-side", kursnett_pass="made.up.by-me")
     assert answer.status_code == 303
 
 
