@@ -15,6 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from openapi_schema_validator import OAS31Validator
 from pydantic import SecretStr
+from starlette.types import ASGIApp
 
 from kit import http
 from kit.auth import Keys, usable
@@ -51,7 +52,7 @@ async def client(app: http.Application) -> AsyncIterator[AsyncClient]:
 
 
 @asynccontextmanager
-async def served(app: http.Application) -> AsyncIterator[str]:
+async def served(app: ASGIApp) -> AsyncIterator[str]:
     """The application behind a real socket; where it is."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:

@@ -15,6 +15,7 @@ CALLBACK = "/logg-inn/svar"
 ASKING_S = 5.0
 KNOWN_S = 3600.0  # an issuer moves its addresses seldom, and then announces it
 MAX_BYTES = 256 * 1024
+NEEDED = ("authorization_endpoint", "token_endpoint")
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -74,7 +75,7 @@ class Issuer:
             claims = await self._keys.claims(str(tokens.get("id_token", "")), self._settings.login_client_id)
         except OAuthError as error:
             raise LoginRefused(str(error.error)) from None
-        except HTTPError as error:
+        except (HTTPError, ValueError) as error:  # ValueError: what it said is no answer
             log.warning("issuer_away", error=type(error).__name__)
             raise away() from None
         except Refused as error:
@@ -122,6 +123,8 @@ class Issuer:
             document = answer.json() if len(answer.content) <= MAX_BYTES else {}
             if document.get("issuer") != self._settings.issuer:
                 raise ValueError("it is another issuer's document")
+            if not all(isinstance(document.get(name), str) for name in NEEDED):
+                raise ValueError("it does not say where one logs in")
         except (HTTPError, ValueError, AttributeError) as error:
             if not self._known:
                 log.warning("issuer_away", error=type(error).__name__)

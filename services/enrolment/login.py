@@ -117,7 +117,8 @@ async def log_out(request: Request, database: Db, issuer: TheIssuer, visitor: Pe
         if await database.run(work):
             log.info("logged_out")
     answer = site().page(request, "logged_out.html", issuer=await issuer.logout_address())
-    _drop(answer, COOKIE)
+    if key:  # another site's form comes without the cookie: its answer must not take the cookie away
+        _drop(answer, COOKIE)
     return answer
 
 

@@ -1,9 +1,11 @@
 """Who may do more than a learner: the commands by which operators give people a role or a partner to act for."""
 
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 import cyclopts
 
@@ -17,6 +19,7 @@ from services.enrolment.store.sessions import Member
 T = TypeVar("T")
 
 ORGNR = 9  # digits
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
 def operators(app: cyclopts.App) -> None:
@@ -60,8 +63,12 @@ def operators(app: cyclopts.App) -> None:
         """
         if role != "operator" and not partner and not employer:
             sys.exit("Say what the person may do: --role operator, --partner SLUG or --employer ORGNR.")
-        if employer is not None and not (employer.isdecimal() and len(employer) == ORGNR):
+        if employer is not None and not (employer.isascii() and employer.isdecimal() and len(employer) == ORGNR):
             sys.exit(f"An organisation number has {ORGNR} digits.")
+        if partner and not SLUG.fullmatch(partner):
+            sys.exit("A partner is named by its slug, such as torgar: a-z, 0-9 and hyphens. See: partners list")
+        if issuer is not None and not urlsplit(issuer).netloc:
+            sys.exit("An issuer is an address, such as https://login.example.no: exactly the `iss` of its tokens.")
         if not subject or len(subject) > 255 or not subject.isprintable():
             sys.exit("The subject must be 1 to 255 printable characters, as in the issuer's `sub`.")
         settings = read(EnrolmentSettings)
@@ -77,13 +84,14 @@ def operators(app: cyclopts.App) -> None:
         """
         whose = issuer or read(EnrolmentSettings).issuer
 
-        async def work(conn: Connection) -> bool:
-            await sessions.end_of(conn, whose, subject)
-            return await sessions.drop_member(conn, whose, subject)
+        async def work(conn: Connection) -> tuple[bool, int]:
+            ended = await sessions.end_of(conn, whose, subject)
+            return await sessions.drop_member(conn, whose, subject), ended
 
-        if not _ask(work):
-            sys.exit(f"{subject} has no role. See: people list")
-        print(f"{subject} is a learner again, and is logged out.")
+        had_role, ended = _ask(work)
+        if not had_role and not ended:
+            sys.exit(f"{subject} has no role, and is not logged in. See: people list")
+        print(f"{subject} is {'a learner again' if had_role else 'a learner'}, and is logged out.")
 
 
 async def _listed(conn: Connection) -> list[dict[str, str | None]]:

@@ -64,9 +64,10 @@ async def end(conn: Connection, digest: bytes) -> bool:
     return bool(await conn.execute("DELETE FROM sessions WHERE digest = $1", digest) == "DELETE 1")
 
 
-async def end_of(conn: Connection, issuer: str, subject: str) -> None:
-    """End all sessions of a person."""
-    await conn.execute("DELETE FROM sessions WHERE issuer = $1 AND subject = $2", issuer, subject)
+async def end_of(conn: Connection, issuer: str, subject: str) -> int:
+    """End all sessions of a person; how many."""
+    done: str = await conn.execute("DELETE FROM sessions WHERE issuer = $1 AND subject = $2", issuer, subject)
+    return int(done.split()[-1])
 
 
 async def forget(conn: Connection) -> int:

@@ -1,0 +1,311 @@
+"""Logging in, with an issuer that tells the truth, and with one whose every answer is spoiled in turn."""
+
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from joserfc.jwk import RSAKey
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+
+from services.enrolment import login
+from services.enrolment.issuer import MAX_BYTES
+from tests.delivery import Servers
+from tests.issuing import GATEWAY, Here, logging_in, parameters
+from tests.visiting import Person
+
+pytestmark = pytest.mark.anyio
+
+LOGGED_IN = "/min-side"
+AWAY = Response(status_code=503)
+
+
+async def begun(person: Person, back_to: str = "/min-side") -> str:
+    """Where the issuer leads the person who has logged in there: the address that ends the log-in here."""
+    to_issuer = await person.ask("GET", f"/logg-inn?neste={back_to}")
+    assert to_issuer.status_code == 303, to_issuer.text
+    at_issuer = await person.ask("GET", to_issuer.headers["location"])
+    assert at_issuer.status_code == 302
+    return str(at_issuer.headers["location"])
+
+
+async def refused(here: Here, person: Person, address: str, status: int = 400) -> str:
+    """The page that says so; nobody is logged in by it."""
+    answer = await person.ask("GET", address)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["cache-control"] == "no-store"
+    assert person.session is None
+    assert await here.rows("SELECT FROM sessions") == []
+    return answer.text
+
+
+async def test_who_comes_back_with_all_that_is_right_is_logged_in(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        here.issuer.claims = {"name": "Kari Åsnes"}
+        person = here.person()
+        page = await person.go("/logg-inn?neste=/min-side")
+        assert (page.status_code, page.url.path) == (200, LOGGED_IN)
+        caller = await here.caller(person.session)
+        assert caller is not None
+        assert (caller.issuer, caller.subject, caller.name) == (here.issuer.url, "kari", "Kari Åsnes")
+        assert here.issuer.asked_for == ["discovery", "authorize", "token", "jwks"]
+
+
+async def test_what_the_issuer_is_asked_with(servers: Servers) -> None:
+    async with logging_in(servers, login_acr="high,higher", login_scope="openid email") as here:
+        address = (await here.person().ask("GET", "/logg-inn")).headers["location"]
+        again = (await here.person().ask("GET", "/logg-inn")).headers["location"]
+    asked, second = parameters(address), parameters(again)
+    assert asked["client_id"] == "kursnett"
+    assert asked["redirect_uri"] == f"{GATEWAY}/logg-inn/svar"
+    assert (asked["scope"], asked["acr_values"]) == ("openid email", "high higher")
+    assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
+    for name in ("state", "nonce", "code_challenge"):
+        assert len(asked[name]) >= 43
+        assert asked[name] != second[name]
+    assert len({asked[name] for name in ("state", "nonce", "code_challenge")}) == 3
+
+
+SPOILT: dict[str, dict[str, Any]] = {
+    "another nonce": {"nonce": "guessed"},
+    "no nonce": {"nonce": None},
+    "for another client": {"aud": "another"},
+    "for others": {"aud": ["another", "third"]},
+    "for nobody": {"aud": None},
+    "got by another client": {"aud": ["kursnett", "another"], "azp": "another"},
+    "of another issuer": {"iss": "http://rogue.test"},
+    "of no issuer": {"iss": None},
+    "over": {"exp": int(time.time()) - 60},
+    "never over": {"exp": None},
+    "not yet": {"nbf": int(time.time()) + 86_400},
+    "about nobody": {"sub": None},
+    "about a line break": {"sub": "kari\nola"},
+    "a logout token": {"header": {"typ": "logout+jwt"}},
+    "signed by another": {"key": RSAKey.generate_key(2048)},
+    "with a secret that all know": {"header": {"alg": "HS256"}, "key": "known to all, and long enough"},
+    "with a key of its own": {
+        "header": {"kid": "mine", "jku": "http://rogue.test/jwks"},
+        "key": RSAKey.generate_key(2048),
+    },
+}
+
+
+async def test_an_id_token_with_one_thing_wrong_logs_nobody_in(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        for kind, claims in SPOILT.items():
+            person = here.person()
+            here.issuer.claims = _with_key(claims)
+            text = await refused(here, person, await begun(person, "/min-side"))
+            assert "/logg-inn?neste=/min-side" in text, kind
+        here.issuer.claims = {"aud": ["another", "kursnett"], "azp": "kursnett", "exp": int(time.time()) - 5}
+        assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN, "the control"
+
+
+def _with_key(claims: dict[str, Any]) -> dict[str, Any]:
+    """A shared secret as joserfc wants it."""
+    if not isinstance(claims.get("key"), str):
+        return claims
+    from joserfc.jwk import OctKey
+
+    return claims | {"key": OctKey.import_key(claims["key"])}
+
+
+async def test_who_has_logged_in_too_lightly_is_not_let_in(servers: Servers) -> None:
+    async with logging_in(servers, login_acr="high,higher") as here:
+        for acr in (None, "low", "high,higher", ["high"]):
+            here.issuer.claims = {"acr": acr}
+            person = here.person()
+            await refused(here, person, await begun(person))
+        here.issuer.claims = {"acr": "higher"}
+        assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN, "the control"
+
+
+async def test_a_code_is_worth_nothing_in_another_log_in(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        for careful in (True, False):  # the proof stops it at the issuer, and the nonce here when the issuer is not so
+            here.issuer.checks_proof = careful
+            thief, victim = here.person(), here.person()
+            stolen = parameters(await begun(victim))["code"]
+            own = parameters(await begun(thief))["state"]
+            await refused(here, thief, f"/logg-inn/svar?code={stolen}&state={own}")
+
+
+async def test_an_answer_counts_once_and_where_it_was_asked_for(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        address = await begun(person)
+        state = parameters(address)["state"]
+        stranger = here.person()
+        await refused(here, stranger, address)
+        for forged in (
+            "/logg-inn/svar",
+            f"/logg-inn/svar?code={parameters(address)['code']}",
+            address.replace(state, state[:8] + "x" * (len(state) - 8)),
+            address.replace(state, "y" * len(state)),
+            address.replace(state, "%00%ff"),
+        ):
+            answer = await person.ask("GET", forged)
+            assert answer.status_code == 400
+            assert person.session is None
+        kept = {origin: dict(jar) for origin, jar in person.cookies.items()}
+        done = await person.ask("GET", address)
+        assert (done.status_code, done.headers["location"]) == (303, "/min-side"), "the control"
+        again = await person.ask("GET", address)
+        assert again.status_code == 400, "the browser has forgotten that log-in"
+        person.cookies = kept
+        assert (await person.ask("GET", address)).status_code == 400, "and the issuer its code"
+        assert len(await here.rows("SELECT FROM sessions")) == 1
+
+
+async def test_what_a_browser_keeps_of_a_log_in_cannot_be_changed_and_gets_old(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        address = await begun(person)
+        jar = person.cookies[urlsplit(GATEWAY).netloc]
+        [name] = [name for name in jar if name.startswith(login.UNDER_WAY)]
+        right = jar[name]
+        for wrong in ("", "x", right[:-2] + "xx", "x" + right, right.partition(".")[0]):
+            jar[name] = wrong
+            await refused(here, person, address)
+        jar[name] = right
+        with monkeypatch.context() as later:
+            later.setattr(login, "UNDER_WAY_S", -1)
+            await refused(here, person, address)
+        assert (await person.ask("GET", address)).status_code == 303, "the control"
+
+
+async def test_two_tabs_each_finish_what_they_began(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        first, second = await begun(person, "/min-side"), await begun(person, "/min-side%3Fvis%3Dalle")
+        for address, back_to in ((second, "/min-side?vis=alle"), (first, "/min-side")):
+            done = await person.ask("GET", address)
+            assert (done.status_code, done.headers["location"]) == (303, back_to)
+        assert await here.caller(person.session) is not None
+        assert len(await here.rows("SELECT FROM sessions")) == 1, "the first of the two was ended by the second"
+
+
+async def test_who_says_no_at_the_issuer_is_told_so_and_can_begin_again(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        state = parameters(await begun(person, "/min-side"))["state"]
+        text = await refused(here, person, f"/logg-inn/svar?error=access_denied&state={state}")
+        assert 'href="/logg-inn?neste=/min-side"' in text
+        await refused(here, here.person(), "/logg-inn/svar?error=<script>alert(1)</script>&state=x")
+
+
+NO_DISCOVERY: dict[str, Response | dict[str, Any]] = {
+    "away": AWAY,
+    "not found": Response(status_code=404),
+    "a page": HTMLResponse("<html>"),
+    "a list": JSONResponse([]),
+    "too large": PlainTextResponse("x" * (MAX_BYTES + 1), media_type="application/json"),
+    "a redirect": Response(status_code=302, headers={"location": "http://rogue.test/"}),
+    "of another issuer": {"issuer": "http://rogue.test"},
+    "without where to log in": {"authorization_endpoint": None},
+    "without where codes are worth something": {"token_endpoint": None},
+}
+
+
+async def test_an_issuer_that_does_not_say_where_to_log_in_is_away(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        for kind, said in NO_DISCOVERY.items():
+            here.issuer.answers = {"discovery": said} if isinstance(said, Response) else {}
+            here.issuer.says = said if isinstance(said, dict) else {}
+            answer = await here.person().ask("GET", "/logg-inn")
+            assert (answer.status_code, answer.headers.get("retry-after")) == (503, "5"), kind
+            assert answer.headers["content-type"].startswith("text/html")
+        here.issuer.answers, here.issuer.says = {}, {}
+        assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN, "the control"
+
+
+NO_TOKENS: dict[str, tuple[Response, int]] = {
+    "away": (AWAY, 503),
+    "too busy": (PlainTextResponse("slow down", 429), 503),
+    "a page": (HTMLResponse("<html>"), 503),
+    "a list": (JSONResponse([]), 503),
+    "empty": (Response(), 503),
+    "a redirect": (Response(status_code=302, headers={"location": "http://rogue.test/"}), 503),
+    "rubbish for a time": (JSONResponse({"access_token": "x", "expires_in": "soon"}), 503),
+    "no": (JSONResponse({"error": "invalid_client"}, 401), 400),
+    "no, strangely": (JSONResponse({"error": {"code": 1}}, 400), 400),
+    "no ID token": (JSONResponse({"access_token": "x", "token_type": "Bearer"}), 400),
+    "a number for one": (JSONResponse({"access_token": "x", "id_token": 7}), 400),
+    "a large one": (JSONResponse({"access_token": "x", "id_token": "x" * 100_000}), 400),
+}
+
+
+async def test_what_the_issuer_says_of_a_code_may_be_anything(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        for said, status in NO_TOKENS.values():
+            here.issuer.answers = {"token": said}
+            person = here.person()
+            await refused(here, person, await begun(person), status)
+        here.issuer.answers = {}
+        assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN, "the control"
+
+
+async def test_while_the_issuer_is_away_those_who_are_logged_in_stay_so(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person, late = here.person(), here.person()
+        await person.go("/logg-inn")
+        address = await begun(late)
+        here.issuer.answers = dict.fromkeys(("discovery", "authorize", "token", "jwks"), AWAY)
+        assert (await person.go("/min-side")).url.path == LOGGED_IN
+        answer = await late.ask("GET", address)
+        assert answer.status_code == 503
+        assert (await person.send("/logg-ut")).status_code == 200, "one can log out, too"
+        here.restarted()
+        assert (await here.person().ask("GET", "/logg-inn")).status_code == 503
+        here.issuer.answers = {}
+        done = await late.ask("GET", address)
+        assert done.status_code == 303, "the log-in that was under way goes on"
+
+
+async def test_a_key_that_the_issuer_has_changed_is_fetched(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        await person.go("/logg-inn")
+        here.issuer.key = RSAKey.generate_key(2048, {"use": "sig"}, auto_kid=True)
+        here.app.state.keys._asked = float("-inf")  # it is long ago that the keys were asked for
+        assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN
+        assert (await person.go("/min-side")).url.path == LOGGED_IN, "who was logged in by the old one stays so"
+
+
+@pytest.mark.parametrize("trusts", [False, True])
+async def test_what_the_issuer_says_of_roles_counts_where_it_is_believed(servers: Servers, trusts: bool) -> None:
+    async with logging_in(servers, trust_role_claims=trusts) as here:
+        here.issuer.claims = {"kursnett_role": "operator", "kursnett_partner": "torgar"}
+        person = here.person()
+        await person.go("/logg-inn")
+        caller = await here.caller(person.session)
+        assert caller is not None
+        assert (caller.role, caller.partner) == (("operator", "torgar") if trusts else ("learner", None))
+
+
+STRANGE = [
+    None,
+    "",
+    "min-side",
+    "//evil.example",
+    "/\\evil.example",
+    "\\/evil.example",
+    "///evil.example",
+    "https://evil.example",
+    "javascript:alert(1)",
+    "/a\nb",
+    "/a\r\nset-cookie: x=y",
+    "/\t/evil.example",
+    " /min-side",
+    "/å",
+    "/" + "x" * 501,
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+async def test_one_is_led_back_to_this_site_only(strange: str | None) -> None:
+    assert login.local(strange) == login.HOME
+    assert login.local("/kurs?q=sveis&sted=mosjoen#b") == "/kurs?q=sveis&sted=mosjoen#b", "the control"

@@ -1,0 +1,217 @@
+"""What a session is: how it begins and ends, what is kept of it, and the roles that it has."""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from kit.settings import PREFIX
+from services.enrolment.login import COOKIE
+from services.enrolment.store import sessions
+from tests.delivery import Servers
+from tests.issuing import GATEWAY, Here, logging_in
+from tests.visiting import Person
+
+pytestmark = pytest.mark.anyio
+
+
+async def logged_in(here: Here, subject: str = "kari") -> Person:
+    here.issuer.subject = subject
+    person = here.person()
+    await person.go("/logg-inn")
+    assert person.session
+    return person
+
+
+async def works(person: Person) -> bool:
+    answer = await person.ask("GET", "/min-side")
+    assert answer.status_code in (200, 303)
+    return answer.status_code == 200
+
+
+async def test_logging_in_again_ends_the_session_before(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        old = Person(here.web, GATEWAY, cookies={place: dict(jar) for place, jar in person.cookies.items()})
+        assert await works(old), "the control"
+        await person.go("/logg-inn")
+        assert person.session != old.session
+        assert (await works(person), await works(old)) == (True, False)
+
+
+async def test_a_key_that_was_known_before_the_log_in_is_not_the_key_after(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        person.cookies = {"kursnett.test": {COOKIE: "known-to-the-thief"}}
+        await person.go("/logg-inn")
+        assert person.session not in (None, "known-to-the-thief")
+        assert await here.caller("known-to-the-thief") is None
+
+
+async def test_a_session_ends_when_it_is_not_used_and_when_it_is_old(servers: Servers) -> None:
+    """By the database's clock: nothing here waits, and no clock of a process counts."""
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        await here.change("UPDATE sessions SET seen_at = app_now() - interval '29 minutes'")
+        assert await works(person)
+        [row] = await here.rows("SELECT seen_at > app_now() - interval '1 minute' AS noted FROM sessions")
+        assert row["noted"], "it was used just now"
+        await here.change("UPDATE sessions SET seen_at = app_now() - interval '31 minutes'")
+        assert not await works(person)
+        await here.change("UPDATE sessions SET seen_at = app_now()")
+        assert await works(person), "the control: the row is there still"
+        await here.change("UPDATE sessions SET created_at = app_now() - interval '8 hours'")
+        assert not await works(person), "however much it was used"
+        assert await here.world.database.run(sessions.forget) == 1
+        assert await here.rows("SELECT FROM sessions") == []
+
+
+async def test_only_what_is_over_is_forgotten(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        fresh, idle = await logged_in(here), await logged_in(here, "ola")
+        await here.change("UPDATE sessions SET seen_at = app_now() - interval '31 minutes' WHERE subject = 'ola'")
+        assert await here.world.database.run(sessions.forget) == 1
+        assert (await works(fresh), await works(idle)) == (True, False)
+
+
+async def test_one_who_logs_out_is_out_whoever_has_the_key(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        await person.go("/min-side")
+        thief = Person(here.web, GATEWAY, cookies={place: dict(jar) for place, jar in person.cookies.items()})
+        assert await works(thief), "the control"
+        out = await person.send("/logg-ut")
+        assert (out.status_code, person.session) == (200, None)
+        assert f"{here.issuer.url}/ended?client_id=kursnett&amp;post_logout_redirect_uri=https" in out.text
+        assert not await works(thief)
+        assert await here.rows("SELECT FROM sessions") == []
+        again = await person.ask("POST", "/logg-ut", {})
+        assert again.status_code == 200, "a second press is no error"
+
+
+async def test_another_site_logs_nobody_out(servers: Servers) -> None:
+    """Its form comes without the cookie (SameSite), so the answer must not take the cookie away."""
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        blind = Person(here.web, GATEWAY)
+        answer = await blind.ask("POST", "/logg-ut", {}, origin="https://evil.example")
+        assert not [line for line in answer.headers.get_list("set-cookie") if line.startswith(COOKIE)]
+        assert await works(person)
+        for token in ("forged", ""):
+            assert (await person.ask("POST", "/logg-ut", {"csrf": token})).status_code == 403
+        assert await works(person)
+
+
+async def test_the_database_keeps_no_key(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        assert person.session
+        assert len(person.session) >= 43, "256 random bits"
+        [row] = await here.rows("SELECT * FROM sessions")
+        assert row["digest"] == hashlib.sha256(person.session.encode()).digest()
+        assert person.session not in str({name: value for name, value in row.items() if name != "digest"})
+        assert await here.caller(row["digest"].hex()) is None
+        assert await here.caller("") is None
+
+
+async def test_each_session_has_forms_of_its_own(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        kari, ola = await logged_in(here), await logged_in(here, "ola")
+        await kari.go("/min-side")
+        await ola.go("/min-side")
+        assert kari.csrf != ola.csrf
+        assert (await ola.ask("POST", "/logg-ut", {"csrf": kari.csrf})).status_code == 403
+
+
+async def command(here: Here, *arguments: str) -> tuple[int, str]:
+    """(code, what it printed) of the service's own command line."""
+    known = {name: value for name, value in here.world.settings.model_dump().items() if value not in (None, "")}
+    environment = {
+        f"{PREFIX}{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in known.items()
+        if name != "test_clock_offset"
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.enrolment", *arguments),
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, out.decode()
+
+
+async def test_a_role_counts_from_the_next_page_and_ends_with_its_sessions(servers: Servers) -> None:
+    async with logging_in(servers, trust_role_claims=False) as here:
+        person, other = await logged_in(here, "tor"), await logged_in(here, "kari")
+
+        async def role() -> Any:
+            caller = await here.caller(person.session)
+            return caller and (caller.role, caller.partner, caller.employer)
+
+        assert await role() == ("learner", None, None)
+        assert (await command(here, "people", "add", "tor", "--partner", "torgar"))[0] == 0
+        assert await role() == ("learner", "torgar", None)
+        assert (await command(here, "people", "add", "tor", "--role", "operator"))[0] == 0
+        assert await role() == ("operator", None, None), "in place of what they had"
+        code, listed = await command(here, "people", "list", "--json")
+        assert [(one["subject"], one["issuer"], one["role"]) for one in json.loads(listed)] == [
+            ("tor", here.issuer.url, "operator")
+        ]
+        assert (await command(here, "people", "remove", "tor"))[0] == 0
+        assert await role() is None
+        assert (await works(person), await works(other)) == (False, True)
+        again = await logged_in(here, "tor")
+        caller = await here.caller(again.session)
+        assert caller is not None
+        assert caller.role == "learner"
+
+
+async def test_anybody_can_be_logged_out_by_the_operators(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        code, said = await command(here, "people", "remove", "kari")
+        assert (code, "logged out" in said) == (0, True), said
+        assert not await works(person)
+        code, said = await command(here, "people", "remove", "kari")
+        assert (code, "See: people list" in said) == (1, True)
+
+
+async def test_a_role_is_that_of_one_person_at_one_issuer(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = await logged_in(here, "tor")
+        added = await command(here, "people", "add", "tor", "--role", "operator", "--issuer", "https://another.example")
+        assert added[0] == 0, added[1]
+        caller = await here.caller(person.session)
+        assert caller is not None
+        assert caller.role == "learner"
+
+
+BAD: list[tuple[tuple[str, ...], str]] = [
+    (("add", "tor"), "Say what the person may do"),
+    (("add", "tor", "--role", "learner"), "Say what the person may do"),
+    (("add", "tor", "--role", "admin"), "role"),
+    (("add", "tor", "--employer", "12345678"), "9 digits"),
+    (("add", "tor", "--employer", "١٢٣٤٥٦٧٨٩"), "9 digits"),
+    (("add", "", "--partner", "torgar"), "1 to 255 printable"),
+    (("add", "x" * 256, "--partner", "torgar"), "1 to 255 printable"),
+    (("add", "a\nb", "--partner", "torgar"), "1 to 255 printable"),
+    (("add", "tor", "--partner", "Torgar AS"), "slug"),
+    (("add", "tor", "--partner", ""), "Say what the person may do"),
+    (("add", "tor", "--partner", "torgar", "--issuer", "torgar"), "https://"),
+    (("remove", "nobody"), "See: people list"),
+]
+
+
+async def test_what_will_not_do_is_told_in_a_sentence_and_changes_nothing(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        for arguments, words in BAD:
+            code, said = await command(here, "people", *arguments)
+            assert (code != 0, words in said, "Traceback" in said) == (True, True, False), (arguments, said)
+        assert await here.rows("SELECT FROM members") == []
+        assert (await command(here, "people", "add", "tor", "--employer", "974760673"))[0] == 0, "the control"
