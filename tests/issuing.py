@@ -1,4 +1,4 @@
-"""An issuer with a log-in, whose every answer a test can spoil, and the gateway as pages see it: for tests of log-in."""
+"""An issuer with a log-in, whose every answer a test can spoil, and the gateway as pages see it."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ class LoginIssuer(Issuer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.url = ""
+        self.url = self.inside = ""
         self.subject = "kari"
         self.claims: dict[str, Any] = {}  # beside, or in place of, what a right ID token has
         self.says: dict[str, Any] = {}  # the same for the discovery document
@@ -49,7 +49,7 @@ class LoginIssuer(Issuer):
             ("/token", "POST", self._token),
             ("/jwks", "GET", self._jwks),
         ):
-            self.app.add_api_route(path, route, methods=[method], response_model=None)
+            self.app.add_api_route(f"/kursnett{path}", route, methods=[method], response_model=None)
 
     def _spoilt(self, name: str) -> Response | None:
         self.asked_for.append(name)
@@ -93,7 +93,7 @@ class LoginIssuer(Issuer):
 async def issuing() -> AsyncIterator[LoginIssuer]:
     issuer = LoginIssuer()
     async with served(issuer.app) as address:
-        issuer.url = address
+        issuer.inside, issuer.url = address, f"{address}/kursnett"
         yield issuer
 
 

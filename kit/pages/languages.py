@@ -20,7 +20,7 @@ LANGUAGES = tuple(NAMES)
 SOURCE = "nb"  # the language that the templates are written in
 # Southern Sámi: the texts that a human has translated, by and by; the others are shown in Bokmål, and marked so.
 SLOT = "sma"
-COOKIE = "sprak"
+COOKIE = "__Host-sprak"
 QUERY = "sprak"
 LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB", "sma": "nb_NO"}
 _MOMENTS = {"en": "EEEE d MMMM y 'at' HH:mm"}

@@ -101,7 +101,7 @@ class Site:
         )
         answer = HTMLResponse(text, status, {**HEADERS, "content-language": language, **(headers or {})})
         if request.query_params.get(languages.QUERY) == language:
-            answer.set_cookie(languages.COOKIE, language, A_YEAR_S, httponly=True, samesite="lax")
+            answer.set_cookie(languages.COOKIE, language, A_YEAR_S, secure=True, httponly=True, samesite="lax")
         return answer
 
 

@@ -159,7 +159,7 @@ async def test_a_role_counts_from_the_next_page_and_ends_with_its_sessions(serve
         assert await role() == ("learner", "torgar", None)
         assert (await command(here, "people", "add", "tor", "--role", "operator"))[0] == 0
         assert await role() == ("operator", None, None), "in place of what they had"
-        code, listed = await command(here, "people", "list", "--json")
+        _, listed = await command(here, "people", "list", "--json")
         assert [(one["subject"], one["issuer"], one["role"]) for one in json.loads(listed)] == [
             ("tor", here.issuer.url, "operator")
         ]
