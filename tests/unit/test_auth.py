@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from fastapi import APIRouter, Depends
 from httpx2 import AsyncClient
-from joserfc import jwt
+from joserfc import jwe, jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from kit import auth
@@ -169,6 +169,13 @@ def changed(issuer: Issuer) -> str:
     return f"{head}.{other}.{signature}"
 
 
+def encrypted(issuer: Issuer) -> str:
+    """Anybody can encrypt for a public key: that is no signature."""
+    public: Any = RSAKey.import_key(issuer.key.as_pem(private=False))
+    inner = json.dumps({"iss": web.ISSUER, "aud": "kursnett", "sub": "kari", "exp": int(time.time()) + 300})
+    return jwe.encrypt_compact({"alg": "RSA-OAEP", "enc": "A128GCM", "kid": issuer.key.kid}, inner, public)
+
+
 def other_key(issuer: Issuer) -> str:
     return issuer.token(key=RSAKey.generate_key(2048))
 
@@ -180,6 +187,22 @@ FORGED: dict[str, Callable[[Issuer], str]] = {
     "other_key": other_key,
     "unknown_kid": lambda issuer: issuer.token({"kid": "another"}, key=RSAKey.generate_key(2048)),
     "kid_path": lambda issuer: issuer.token({"kid": "../../etc/passwd"}, key=RSAKey.generate_key(2048)),
+    "kid_sql": lambda issuer: issuer.token({"kid": "' OR 1=1; --"}, key=RSAKey.generate_key(2048)),
+    "kid_list": lambda issuer: by_hand({"alg": "RS256", "kid": [issuer.key.kid]}, rs256(issuer)),
+    "none_in_other_letters": lambda issuer: by_hand({"alg": "nOnE", "kid": issuer.key.kid}, lambda _: b""),
+    "alg_in_other_letters": lambda issuer: by_hand({"alg": "rs256", "kid": issuer.key.kid}, rs256(issuer)),
+    "alg_of_another_kind": lambda issuer: by_hand({"alg": "ES256", "kid": issuer.key.kid}, rs256(issuer)),
+    "no_alg": lambda issuer: by_hand({"kid": issuer.key.kid}, rs256(issuer)),
+    "detached": lambda issuer: by_hand(
+        {"alg": "RS256", "kid": issuer.key.kid, "b64": False, "crit": ["b64"]}, rs256(issuer)
+    ),
+    "encrypted": encrypted,
+    "pss": lambda issuer: jwt.encode(
+        {"alg": "PS256", "kid": issuer.key.kid},
+        {"iss": web.ISSUER, "aud": "kursnett", "sub": "kari", "exp": int(time.time()) + 300},
+        issuer.key,
+        algorithms=["PS256"],
+    ),
     "kid_number": lambda issuer: issuer.token().replace(
         issuer.token().split(".")[0], "eyJhbGciOiJSUzI1NiIsImtpZCI6N30"
     ),

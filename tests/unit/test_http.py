@@ -250,7 +250,8 @@ async def test_every_answer_has_safe_headers_and_a_page_keeps_its_own(asking: As
         headers = (await asking.get(path)).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
-        assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        policy = headers["content-security-policy"]
+        assert policy == "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         assert headers["cache-control"] == "no-store"
         assert "strict-transport-security" not in headers
     page = (await asking.get("/api/demo/v1/page")).headers
