@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote
 
 from fastapi.routing import iter_route_contexts
 from httpx2 import AsyncBaseTransport, AsyncClient, Request, Response
@@ -57,6 +57,10 @@ class Row:
     told: tuple[str, ...]
     object: str
     body: str
+
+    @property
+    def route(self) -> tuple[str, str]:
+        return self.method, self.path.partition("?")[0]
 
     @property
     def of_people(self) -> bool:
@@ -171,7 +175,7 @@ class Here:
         if who == "nobody":
             return {}
         caller = self.caller(who)
-        claims = {"sub": caller.subject, "kursnett_partner": caller.partner, "kursnett_role": caller.role}
+        claims: dict[str, Any] = {"sub": caller.subject, "kursnett_partner": caller.partner, "kursnett_role": caller.role}
         return {"authorization": f"Bearer {self.issuer.token(**claims)}"}
 
     def visit(self, who: str) -> dict[str, str]:
@@ -187,21 +191,24 @@ class Here:
         self, row: Row, named: dict[str, str], proof: dict[str, str], csrf: str = CSRF, accept: str = ""
     ) -> Response:
         """The answer to one row, about the object of these names."""
-        address = re.sub(r"\{(\w+)\}", lambda found: quote(named[found[1]], safe=""), row.path)
+        address = re.sub(r"\{(\w+)(:\w+)?\}", lambda found: quote(named[found[1]], safe=""), row.path)
         body: Any = json.loads(row.body) if row.body else None
         headers = {"accept": accept or (HTML if row.of_people else "application/json")} | proof
-        content = None
+        content, fields, files = None, None, None
         if row.of_people and row.method == "POST":
-            headers["content-type"] = "application/x-www-form-urlencoded"
-            content = urlencode({"csrf": csrf, **(body or {})}, doseq=True).encode()
+            fields = {"csrf": csrf} | {name: _filled(value, named) for name, value in (body or {}).items()}
+            files = {
+                name[1:]: ("f.csv", fields.pop(name), "text/csv") for name in list(fields) if name[0] == "@"
+            } or None
         elif isinstance(body, str):
             headers["content-type"], content = "text/csv", body.encode()
         elif body is not None:
             headers["content-type"] = "application/json"
-            filled = {k: named.get(v[1:-1], v) if isinstance(v, str) else v for k, v in body.items()}
-            content = json.dumps(filled).encode()
+            content = json.dumps({name: _filled(value, named) for name, value in body.items()}).encode()
         async with AsyncClient(transport=Briefly(self.app), base_url="http://kursnett.test") as asking:
-            answer = await asking.request(row.method, address, headers=headers, content=content)
+            answer = await asking.request(
+                row.method, address, headers=headers, content=content, data=fields, files=files
+            )
         if not row.of_people:
             wrong = beside_the_document(self.app.openapi(), answer)
             assert not wrong, f"{row.method} {row.path}: {wrong}"
@@ -217,6 +224,11 @@ class Here:
                 query = f"SELECT count(*) || md5(string_agg(r, '|' ORDER BY r)) FROM (SELECT ({shown})::text AS r FROM {name} AS t) AS s"  # noqa: E501
                 found[name] = str(await conn.fetchval(query))
             return found
+
+
+def _filled(value: Any, named: dict[str, str]) -> Any:
+    """A field of a body; `{name}` is one of the object's."""
+    return named.get(value[1:-1], value) if isinstance(value, str) else value
 
 
 def told(answer: Response) -> str:

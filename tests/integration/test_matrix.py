@@ -24,7 +24,7 @@ async def here(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterato
 def test_the_table_has_every_route_and_nothing_else(service: str) -> None:
     listed = [(row.method, row.path) for row in rows(service)]
     assert len(listed) == len(set(listed))
-    assert set(listed) == routes(service), "mend tests/matrix.txt: who may do what?"
+    assert {row.route for row in rows(service)} == routes(service), "mend tests/matrix.txt: who may do what?"
 
 
 async def test_each_is_told_what_the_table_says(here: Here) -> None:
