@@ -175,7 +175,11 @@ class Here:
         if who == "nobody":
             return {}
         caller = self.caller(who)
-        claims: dict[str, Any] = {"sub": caller.subject, "kursnett_partner": caller.partner, "kursnett_role": caller.role}
+        claims: dict[str, Any] = {
+            "sub": caller.subject,
+            "kursnett_partner": caller.partner,
+            "kursnett_role": caller.role,
+        }
         return {"authorization": f"Bearer {self.issuer.token(**claims)}"}
 
     def visit(self, who: str) -> dict[str, str]:

@@ -202,7 +202,7 @@ NO_DISCOVERY: dict[str, Response | dict[str, Any]] = {
     "not found": Response(status_code=404),
     "a page": HTMLResponse("<html>"),
     "a list": JSONResponse([]),
-    "too large": PlainTextResponse("x" * (MAX_BYTES + 1), media_type="application/json"),
+    "too large": {"pad": "x" * MAX_BYTES},
     "a redirect": Response(status_code=302, headers={"location": "http://rogue.test/"}),
     "of another issuer": {"issuer": "http://rogue.test"},
     "without where to log in": {"authorization_endpoint": None},
