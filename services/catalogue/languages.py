@@ -97,8 +97,8 @@ _SCRIPTS = ("LATIN", "GREEK", "CYRILLIC")  # whose letters look like one another
 
 def mixes_scripts(text: str) -> bool:
     """Whether a word has letters of two alphabets that look alike: `Kurs` may have a Cyrillic letter in it."""
-    for word in text.split():
-        names = {unicodedata.name(letter, "").partition(" ")[0] for letter in word if letter.isalpha()}
+    for word in "".join(letter if letter.isalpha() else " " for letter in text).split():
+        names = {unicodedata.name(letter, "").partition(" ")[0] for letter in word}
         if len(names.intersection(_SCRIPTS)) > 1:
             return True
     return False
