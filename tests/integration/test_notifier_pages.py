@@ -1,6 +1,7 @@
 """The pages where people read their notices and choose what to be told: theirs alone, as the interface does it."""
 
 import asyncio
+import json
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -259,6 +260,18 @@ async def test_an_offer_leads_to_where_it_is_answered(world: Calling, kari: Brow
     await kari.get()
     assert 'href="/min-side">Se tilbudet på Min side' in kari.text
     assert "SECRET" not in kari.text
+
+
+async def test_each_day_of_a_course_is_told_here_too(world: Calling, kari: Browser) -> None:
+    await enrolled(world, await person(world, "kari"))
+    days = [f"2027-01-{day}T17:00:00Z" for day in (14, 21)]
+    await world.rows(
+        "UPDATE offerings SET sessions = $1",
+        json.dumps([{"starts_at": day, "ends_at": day.replace("17:", "19:"), "room": "Rom 2"} for day in days]),
+    )
+    await kari.get()
+    assert "- torsdag 14. januar 2027 kl. 18.00–20.00, Rom 2" in kari.text
+    assert "- torsdag 21. januar 2027 kl. 18.00–20.00, Rom 2" in kari.text
 
 
 async def test_the_part_is_the_list_alone(world: Calling, kari: Browser) -> None:
