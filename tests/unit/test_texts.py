@@ -1,0 +1,75 @@
+"""Every text of every page is in every language; the slot for Southern Sámi falls back and says so."""
+
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+
+from deploy import texts
+from kit.pages import languages
+from kit.pages.site import Site
+
+
+def asked(query: str = "", **headers: str) -> Request:
+    sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "GET", "path": "/x", "query_string": query.encode(), "headers": sent}
+    return Request({**scope, "scheme": "http", "server": ("test", 80)})
+
+
+def test_every_text_is_translated_and_every_translation_is_used() -> None:
+    assert all(len(texts.used(folder)) for folder in texts.FOLDERS[:1]), "the control: texts are found"
+    assert not list(texts.missing())
+
+
+def test_a_text_that_nobody_has_translated_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = tmp_path / "demo" / "pages"
+    (pages / "locale").mkdir(parents=True)
+    (pages / "a.html").write_text('{{ _("Ny tekst") }} {% trans n=2 %}ett{% pluralize %}{{ n }} kurs{% endtrans %}')
+    (pages / "locale" / "nn.po").write_text('msgid "Ny tekst"\nmsgstr "Ny tekst"\n\nmsgid "Gammel"\nmsgstr "Gammal"\n')
+    monkeypatch.setattr(texts, "FOLDERS", (pages,))
+    monkeypatch.setattr(texts, "ROOT", tmp_path)
+    told = list(texts.missing())
+    assert any("nn" in line and "Gammel" in line and "nowhere" in line for line in told)
+    assert any("nn" in line and "kurs" in line and "not translated" in line for line in told)
+    assert any("en" in line and "Ny tekst" in line for line in told)
+    assert not any("nn" in line and "Ny tekst" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "language"),
+    [
+        ("", {}, "nb"),
+        ("", {"accept_language": "fr,nn;q=0.8,en"}, "nn"),
+        ("", {"accept_language": "no"}, "nb"),
+        ("", {"accept_language": "nn", "cookie": "sprak=en"}, "en"),
+        ("sprak=nn", {"cookie": "sprak=en"}, "nn"),
+        ("sprak=klingon", {"cookie": "sprak=<script>"}, "nb"),
+        ("sprak=sma", {}, "sma"),
+    ],
+)
+def test_what_the_reader_has_chosen_counts_before_what_the_browser_says(
+    query: str, headers: dict[str, str], language: str
+) -> None:
+    assert languages.spoken(asked(query, **headers)) == language
+
+
+def test_a_page_in_southern_sami_is_shown_in_bokmal_and_says_so() -> None:
+    page = Site().page(asked("sprak=sma"), "error.html", title="T", words="W", login="")
+    text = bytes(page.body).decode()
+    assert '<html lang="nb">' in text
+    assert "sørsamisk" in text
+    assert "sørsamisk" not in bytes(Site().page(asked(), "error.html", title="T", words="W", login="").body).decode()
+
+
+def test_a_choice_of_language_is_kept_and_nothing_else_is() -> None:
+    kept = Site().page(asked("sprak=en"), "error.html", title="T", words="W", login="")
+    assert "sprak=en" in kept.headers["set-cookie"]
+    strange = Site().page(asked("sprak=xx"), "error.html", title="T", words="W", login="")
+    assert "set-cookie" not in strange.headers
+
+
+def test_a_text_without_the_readers_language_is_marked_with_its_own() -> None:
+    assert languages.pick({"nb": "Kurs", "en": "Course"}, "en") == ("Course", "en")
+    assert languages.pick({"nb": "Kurs", "se": "Gursa"}, "en") == ("Kurs", "nb")
+    assert languages.pick({"se": "Gursa"}, "nn") == ("Gursa", "se")
+    assert languages.pick({}, "nn") == ("", "nn")
