@@ -13,10 +13,12 @@ from kit.service import Service
 from kit.settings import read
 from services.notifier import (
     calendar,
+    choosing,
     deliveries,
     digests,
     events,
     feed,
+    letterbox,
     partner_feed,
     partners,
     preferences,
@@ -40,6 +42,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     unsubscribe.router,
     feed.router,
     calendar.router,
+    letterbox.router,
+    choosing.router,
     console.mounted("notifier"),
 )
 PLOTS = (
