@@ -1,5 +1,6 @@
 """Who may do what: reads `matrix.txt`, and asks the real applications, on their own databases, as each of the six."""
 
+import itertools
 import json
 import re
 import uuid
@@ -22,7 +23,7 @@ from kit.auth import Caller
 from kit.pages import static
 from kit.pages.visitors import HEADER
 from kit.passes import Visitor
-from kit.running import Running
+from kit.running import Running, Shown
 from services.catalogue import __main__ as catalogue_commands
 from services.catalogue import app as catalogue
 from services.catalogue.exchange import organisation_id
@@ -252,6 +253,34 @@ async def _file() -> dict[str, str]:
 COMMON: dict[str, Given] = {"slug": _slug, "file": _file}
 
 
+def _operated(here: Here, consumer: str) -> Here:
+    """With what operators have in their hands: a consumer, and a record that is parked."""
+    here.running.shown = Shown([consumer])
+    database, count = here.running.database, itertools.count(1)
+
+    async def parked() -> dict[str, str]:
+        number = await database.run(
+            lambda conn: conn.fetchval(
+                """
+                INSERT INTO parked (consumer, topic, partition, "offset", headers, value, reason, detail, state)
+                VALUES ($1, 'any', 0, $2, '[]', '{}', 'failed', 'a test', 'parked') RETURNING id
+                """,
+                f"{here.service}.{consumer}",
+                next(count),
+            )
+        )
+        return {"number": str(number), "act": "discard", "about": str(uuid.uuid4())}
+
+    async def listener() -> dict[str, str]:
+        return {"name": consumer, "act": "pause"}
+
+    async def held() -> dict[str, str]:
+        return {"slug": here.partners[0], "act": "release"}
+
+    here.makes |= {"parked": parked, "consumer": listener, "held": held}
+    return here
+
+
 @asynccontextmanager
 async def _catalogue(servers: Servers) -> AsyncIterator[Here]:
     async with test_catalogue.world(servers, pass_public_key=KEYS[1]) as there:
@@ -274,7 +303,7 @@ async def _catalogue(servers: Servers) -> AsyncIterator[Here]:
 
         app = http.build(there.here, catalogue.ROUTERS)
         there.issuer.serve(app.state.keys)
-        yield Here(
+        here = Here(
             "catalogue",
             there.here,
             app,
@@ -283,6 +312,7 @@ async def _catalogue(servers: Servers) -> AsyncIterator[Here]:
             (there.partner, other),
             {"partner A": there.key, "partner B": made["key"]},
         )
+        yield _operated(here, "partners")
 
 
 @asynccontextmanager
@@ -323,7 +353,7 @@ async def _enrolment(servers: Servers) -> AsyncIterator[Here]:
                 "offer": offer,
                 "link": link,
             }
-            yield Here("enrolment", there.running, app, there.issuer, makes | COMMON)
+            yield _operated(Here("enrolment", there.running, app, there.issuer, makes | COMMON), "courses")
 
 
 @asynccontextmanager
@@ -369,7 +399,7 @@ async def _notifier(servers: Servers) -> AsyncIterator[Here]:
         }
         app = http.build(there.here, notifier.ROUTERS)
         there.issuer.serve(app.state.keys)
-        yield Here("notifier", there.here, app, there.issuer, makes | COMMON)
+        yield _operated(Here("notifier", there.here, app, there.issuer, makes | COMMON), "courses")
 
 
 OPENED = {"catalogue": _catalogue, "enrolment": _enrolment, "notifier": _notifier}

@@ -2,14 +2,25 @@
 
 from pathlib import Path
 
+from kit import console
 from kit.service import Service
 from kit.settings import read
-from services.catalogue import api, current, events, feeds, imports, intake, ooapi, search
+from services.catalogue import api, current, events, feeds, holding, imports, intake, ooapi, search
 from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"partner", "owner", "offering_id"})  # slugs of organisations, and an id
-ROUTERS = (search.router, feeds.router, api.router, imports.router, intake.router, ooapi.router)
+ROUTERS = (
+    search.router,
+    feeds.router,
+    api.router,
+    imports.router,
+    intake.router,
+    ooapi.router,
+    holding.router,
+    console.shared,
+    console.mounted("catalogue"),
+)
 
 
 def build() -> Service:
@@ -21,5 +32,6 @@ def build() -> Service:
         routers=ROUTERS,
         consumers=(events.partners(), events.enrolments()),
         workers={"search": current.warm},
+        links=holding.LINKS,
         log_fields=LOG_FIELDS,
     )

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import cyclopts
 
+from kit import acts
 from kit.database import Connection
-from kit.operating import Json, asked, ended, shown, whole
+from kit.operating import Json, asked, ended, me, shown, whole
 from kit.settings import read
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import sessions
@@ -73,7 +74,12 @@ def operators(app: cyclopts.App) -> None:
             sys.exit("The subject must be 1 to 255 printable characters, as in the issuer's `sub`.")
         settings = read(EnrolmentSettings)
         one = Member(issuer or settings.issuer, subject, role, partner, employer)
-        _ask(lambda conn: sessions.keep_member(conn, one))
+
+        async def work(conn: Connection) -> None:
+            await sessions.keep_member(conn, one)
+            await acts.add(conn, me(), "people add", [subject], role if not partner else f"{role} of {partner}")
+
+        _ask(work)
         print(f"{subject} is kept as {role}{f' of {partner or employer}' if partner or employer else ''}.")
 
     @people.command(name="remove")
@@ -86,7 +92,9 @@ def operators(app: cyclopts.App) -> None:
 
         async def work(conn: Connection) -> tuple[bool, int]:
             ended = await sessions.end_of(conn, whose, subject)
-            return await sessions.drop_member(conn, whose, subject), ended
+            dropped = await sessions.drop_member(conn, whose, subject)
+            await acts.add(conn, me(), "people remove", [subject] if dropped or ended else [])
+            return dropped, ended
 
         had_role, ended = _ask(work)
         if not had_role and not ended:

@@ -6,15 +6,19 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from kit import console
 from kit.database import Connection
+from kit.plots import MINUTES, Plot, published
 from kit.service import Service
 from kit.settings import read
 from services.notifier import (
     calendar,
+    choosing,
     deliveries,
     digests,
     events,
     feed,
+    letterbox,
     partner_feed,
     partners,
     preferences,
@@ -38,6 +42,16 @@ ROUTERS: tuple[APIRouter, ...] = (
     unsubscribe.router,
     feed.router,
     calendar.router,
+    letterbox.router,
+    choosing.router,
+    console.mounted("notifier"),
+)
+PLOTS = (
+    Plot(
+        {"nb": "E-poster per minutt", "nn": "E-postar per minutt", "en": "Mails per minute"},
+        MINUTES,
+        published("no.kursnett.notifier.NoticeSent."),
+    ),
 )
 
 
@@ -59,6 +73,7 @@ def build() -> Service:
             "webhook_log": deliveries.forget,
         },
         timeline=timeline,
+        plots=PLOTS,
     )
 
 

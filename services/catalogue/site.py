@@ -1,0 +1,12 @@
+"""The pages of the catalogue: where their templates and texts are."""
+
+from functools import cache
+from pathlib import Path
+
+from kit import console
+from kit.pages.site import Site
+
+
+@cache
+def site() -> Site:
+    return Site(Path(__file__).parent / "pages", console.FILTERS)
