@@ -4,12 +4,26 @@ from pathlib import Path
 
 from kit.service import Service
 from kit.settings import read
-from services.catalogue import api, current, events, feeds, imports, intake, ooapi, search
+from services.catalogue import (
+    api,
+    browse,
+    current,
+    details,
+    events,
+    feeds,
+    imports,
+    intake,
+    ooapi,
+    provider,
+    search,
+    upload,
+)
 from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"partner", "owner", "offering_id"})  # slugs of organisations, and an id
-ROUTERS = (search.router, feeds.router, api.router, imports.router, intake.router, ooapi.router)
+PAGES = (browse.router, details.router, provider.router, upload.router)
+ROUTERS = (search.router, feeds.router, api.router, imports.router, intake.router, ooapi.router, *PAGES)
 
 
 def build() -> Service:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from kit.pages import languages
+from kit.pages.languages import SLOT, SOURCE
 from services.catalogue.details import Shown
 from services.catalogue.words import FOLDER
 
@@ -23,7 +24,7 @@ def in_words(detail: str, language: str) -> Shown:
     """A mistake as `sheet`, `commands` and the models tell it, in the reader's language, or as it is in English."""
     for rule in _rules(language):
         if found := rule.pattern.fullmatch(detail):
-            return Shown(rule.words.format(*found.groups()), language)
+            return Shown(rule.words.format(*found.groups()), SOURCE if language == SLOT else language)
     return Shown(detail, "en")
 
 

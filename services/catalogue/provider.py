@@ -128,7 +128,7 @@ def line(one: IntakeItem, language: str) -> Line:
     if one.outcome == "taken":
         return Line(one, "", [])
     rules = [part.partition(": ")[2] for part in (one.detail or "").split("; ") if ": " in part]
-    mend = [said for rule in rules if (said := in_words(rule, language)).language == language]
+    mend = [said for rule in rules if (said := in_words(rule, language)).language != "en" or language == "en"]
     return Line(one, because(one.reason, language), mend)
 
 

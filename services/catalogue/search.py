@@ -202,7 +202,7 @@ def page_of(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One page of a search, all of it of the same moment. `after` is where the next begins, none when it is the last."""
+    """One page of a search, all of it of one moment. `after` is where the next begins, none when it is the last."""
 
     index: Index
     wanted: Wanted

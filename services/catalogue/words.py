@@ -1,7 +1,7 @@
 """What codes and numbers are called on the catalogue's pages, in the reader's language."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -127,7 +127,7 @@ def paragraphs(text: str, _: str = "") -> list[str]:
     return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
-FILTERS = {
+FILTERS: Mapping[str, Callable[..., object]] = {
     "subject": subject,
     "level": level,
     "whole_level": whole_level,
