@@ -27,6 +27,7 @@ from services.catalogue.site import site
 from services.catalogue.store import Row, partners, views
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+NEXT_FIELD = re.compile(r"; (?=[^\s:]{1,80}: )")
 MOST_COURSES = 50
 MOST_ITEMS = 50
 NEWEST = 5  # of what was not taken, on the first page
@@ -127,7 +128,7 @@ async def own_courses(conn: Connection, partner: str, after: str, language: str)
 def line(one: IntakeItem, language: str) -> Line:
     if one.outcome == "taken":
         return Line(one, "", [])
-    rules = [part.partition(": ")[2] for part in (one.detail or "").split("; ") if ": " in part]
+    rules = [part.partition(": ")[2] for part in NEXT_FIELD.split(one.detail or "")]
     mend = [said for rule in rules if (said := in_words(rule, language)).language != "en" or language == "en"]
     return Line(one, because(one.reason, language), mend)
 
