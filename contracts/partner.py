@@ -1,9 +1,11 @@
 """What a partner may say of its courses, over Kafka, HTTP or a file; checked at the catalogue's door."""
 
+import re
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from stdnum.no import fodselsnummer
 
 from contracts.envelope import Event
 from contracts.fields import (
@@ -23,6 +25,20 @@ from contracts.fields import (
     Summary,
 )
 
+_ELEVEN_DIGITS = re.compile(r"(?<![0-9])[0-9]{6} ?[0-9]{5}(?![0-9])")
+
+
+def names_nobody(text: str) -> str:
+    """Refuses a text with somebody's national identity number in it: what a partner writes here, everybody reads."""
+    if any(fodselsnummer.is_valid(found[0]) for found in _ELEVEN_DIGITS.finditer(text)):
+        raise ValueError("must not hold a national identity number: take it out")
+    return text
+
+
+_Line = Annotated[Line, AfterValidator(names_nobody)]
+_Summary = Annotated[Summary, AfterValidator(names_nobody)]
+_Prose = Annotated[Prose, AfterValidator(names_nobody)]
+
 
 def wrong(words: str, *field: str | int) -> ValidationError:
     """What is wrong between two fields, told at the one that the partner will change, as for a field alone."""
@@ -37,16 +53,16 @@ class PartnerEvent(Event, topic="partners.{partner}.courses", aggregate="partner
 class CourseText(PartnerEvent, key="code"):
     """A course as a partner describes it; `code` is told by the address over HTTP and by the event over Kafka."""
 
-    title: dict[Language, Line] = Field(min_length=1)
-    summary: dict[Language, Summary] = {}
-    description: dict[Language, Prose] = {}
+    title: dict[Language, _Line] = Field(min_length=1)
+    summary: dict[Language, _Summary] = {}
+    description: dict[Language, _Prose] = {}
     subjects: Annotated[list[Slug], Field(max_length=10)] = []
     language: Language = "nb"
     delivery_mode: DeliveryMode = "onsite"
     studiepoeng: StudyPoints | None = None
     level: NkrLevel | None = None
     price_ore: Annotated[int, Field(ge=0, le=100_000_000, strict=True, description="what the learner pays")] = 0
-    funded_by: Annotated[Line, Field(description="who pays the rest")] | None = None
+    funded_by: Annotated[_Line, Field(description="who pays the rest")] | None = None
 
 
 class OfferingDates(OfferingRules, PartnerEvent, key="course_code"):
@@ -115,5 +131,5 @@ class OfferingRetracted(PartnerEvent, key="course_code"):
 
     course_code: Code
     key: Code
-    reason: Prose = ""
+    reason: _Prose = ""
     seq: PartnerSeq | None = None

@@ -45,6 +45,9 @@ SERVER_SETTINGS = {
 # hand took 8 ms, and 3 with a kept one. What people ask is of many kinds, and PostgreSQL goes on choosing there.
 KEPT_PLANS = {"plan_cache_mode": "force_generic_plan"}
 BY_ITSELF = ("consumer", "relay", "worker")
+# The relay alone does not wait until its marks are on the disk: one that is lost with the server's memory means that an
+# event is published again, which every listener knows how to take. Whatever an event or a mail rests on is waited for.
+UNWAITED = {"synchronous_commit": "off"}
 
 # The database cannot be reached or is not ready. Nothing about the work itself is wrong.
 AWAY = (
@@ -202,6 +205,8 @@ def arguments(settings: Settings, purpose: str) -> dict[str, Any]:
     server_settings = {**SERVER_SETTINGS, "application_name": f"{settings.database_user}/{purpose}"}
     if purpose in BY_ITSELF:
         server_settings |= KEPT_PLANS
+    if purpose == "relay":
+        server_settings |= UNWAITED
     if settings.test_clock_offset:
         server_settings["kursnett.clock_offset"] = f"{settings.test_clock_offset.total_seconds()} seconds"
     return {

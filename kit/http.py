@@ -13,12 +13,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
 import contracts
-from kit import edge, logs, metrics, openapi, problems
+from kit import edge, logs, metrics, openapi, problems, shortway
 from kit.auth import Keys
 from kit.database import Busy, Database, Unknown
 from kit.pages import errors, static
 from kit.problems import Problem
 from kit.running import Running
+from kit.shortway import ShortWays
 
 log = logs.get(__name__)
 
@@ -39,11 +40,12 @@ SLUGS = {
 
 
 class Application(FastAPI):
-    """FastAPI inside our edge."""
+    """FastAPI inside our edge, with short ways to what is asked most."""
 
     def build_middleware_stack(self) -> ASGIApp:
         running: Running = self.state.running
-        return edge.Edge(super().build_middleware_stack(), running.metrics, running.settings.public_url)
+        inside = ShortWays(super().build_middleware_stack(), self, self.state.short_ways, BODY_BYTES)
+        return edge.Edge(inside, running.metrics, running.settings.public_url)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -79,6 +81,7 @@ def build(running: Running, routers: Sequence[APIRouter]) -> Application:
     app = routed(running.name, routers)
     app.state.running = running
     app.state.keys = Keys(running.settings)
+    app.state.short_ways = list(shortway.among(routers))
     public_url = running.settings.public_url
 
     def told(request: Request, problem: Problem) -> Response:

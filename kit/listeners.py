@@ -1,5 +1,6 @@
 """Which function listens to which event, and how a Kafka record becomes an event or a reason why not."""
 
+import functools
 import hashlib
 import json
 import re
@@ -20,6 +21,13 @@ from kit.trail import Trail, trail
 MOST_KEY_BYTES = 1000
 _PARTNER_TOPIC = re.compile(r"^partners\.([a-z0-9-]+)\.")
 _MAJOR = re.compile(r"\.v\d+$")
+
+
+@functools.lru_cache(maxsize=1000)
+def _speaker(topic: str) -> tuple[str | None, str]:
+    """(the partner whose topic it is, or none for one of ours; what the `source` of its events must be)."""
+    owner = _PARTNER_TOPIC.match(topic)
+    return (owner[1], f"/partners/{owner[1]}") if owner else (None, f"/{topic.partition('.')[0]}")
 
 
 def can_be_kept(record: Record) -> bool:
@@ -82,16 +90,15 @@ class Listeners:
         """The record as an event. Raises Refused with the reason, whatever the bytes and headers are."""
         if not can_be_kept(record):
             raise Refused("too_large", f"key: is {len(record.key or b'')} bytes; a key may have {MOST_KEY_BYTES}")
-        owner = _PARTNER_TOPIC.match(record.topic)
+        owner, expected = _speaker(record.topic)
         try:
             envelope = decode(record.value, record.headers, ours=owner is None)
         except Undecodable as error:
             raise Refused(error.reason, error.detail) from None
-        expected = f"/partners/{owner[1]}" if owner else f"/{record.topic.partition('.')[0]}"
         if envelope.source != expected:
             raise Refused("foreign_source", f"source: must be {expected} on this topic")
         if owner:  # a partner chooses its own ids: they are unique within the partner only
-            event_id = f"{owner[1]}/{envelope.id}"
+            event_id = f"{owner}/{envelope.id}"
             # … and its numbering says nothing: a made-up aggregate would make another partner's events look old.
             envelope = envelope.model_copy(update={"aggregate": None, "epoch": None, "seq": None})
             digest = hashlib.sha256(f"{envelope.type}\n{json.dumps(envelope.data, sort_keys=True)}".encode()).digest()

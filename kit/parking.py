@@ -5,7 +5,7 @@ import json
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from contracts import topics
 from kit import outbox
@@ -74,8 +74,7 @@ _OPEN = "SELECT count(*) FROM parked WHERE consumer = $1 AND state IN ('parked',
 HELD = "held"  # the reason of what waits behind a record with its key
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):  # a thousand are made at a time, and a dataclass takes three times as long
     """One Kafka record as it came."""
 
     topic: str

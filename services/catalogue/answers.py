@@ -76,7 +76,10 @@ class OfferingOfCourse(OfferingShown):
 
 
 class CourseShown(BaseModel):
-    """One course, and its runs. Texts stand by language; `text` has them in the one asked for, or the next best."""
+    """One course, and its runs. Texts stand by language; `text` has them in the one asked for, or the next best.
+
+    `mixed_scripts` are the languages whose title has a word of two alphabets: it may not be what it looks like.
+    """
 
     course_id: UUID
     partner: str
@@ -95,4 +98,5 @@ class CourseShown(BaseModel):
     price_ore: int = 0
     funded_by: str | None = None
     text: Texts
+    mixed_scripts: list[str] = []
     offerings: list[OfferingShown]

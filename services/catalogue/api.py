@@ -7,10 +7,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from contracts.fields import Code, Prose, Slug
-from contracts.partner import CourseText, OfferingDates
+from contracts.partner import CourseText, OfferingDates, names_nobody
 from kit import auth, idempotency, logs, openapi, problems, tags
 from kit.bodies import Whole
 from kit.database import Connection, Database
@@ -28,7 +28,14 @@ from services.catalogue.answers import (
 )
 from services.catalogue.commands import Published, Wanted
 from services.catalogue.domain import Rule, eqf
-from services.catalogue.languages import AcceptLanguage, TextLanguage, languages_of, texts_in, wanted
+from services.catalogue.languages import (
+    AcceptLanguage,
+    TextLanguage,
+    languages_of,
+    mixes_scripts,
+    texts_in,
+    wanted,
+)
 from services.catalogue.store import Row, courses, intake, partners, views
 
 log = logs.get(__name__)
@@ -201,7 +208,7 @@ async def put_offering(
 class Cancelling(BaseModel, extra="forbid"):
     """Why a run is cancelled, in words for those who have a seat."""
 
-    reason: Prose = ""
+    reason: Annotated[Prose, AfterValidator(names_nobody)] = ""
 
 
 @router.post(
@@ -270,6 +277,7 @@ async def read_course(
         "withdrawn": row["withdrawn"],
         **content,
         "eqf": eqf(content.get("level")),
+        "mixed_scripts": [language for language, text in content["title"].items() if mixes_scripts(text)],
         "text": texts,
         "offerings": [shown(run, counted.get(run["id"])) for run in runs],
     }

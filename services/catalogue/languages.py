@@ -1,5 +1,6 @@
 """Which language a text is shown in: the one that was asked for, or the next best that the partner has written."""
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, get_args
 
@@ -89,3 +90,15 @@ def languages_of(*shown: Texts) -> str:
     """The Content-Language of an answer that shows these."""
     used = (text.language for one in shown for text in (one.title, one.summary, one.description) if text)
     return ", ".join(dict.fromkeys(used))
+
+
+_SCRIPTS = ("LATIN", "GREEK", "CYRILLIC")  # whose letters look like one another's
+
+
+def mixes_scripts(text: str) -> bool:
+    """Whether a word has letters of two alphabets that look alike: `Kurs` may have a Cyrillic letter in it."""
+    for word in "".join(letter if letter.isalpha() else " " for letter in text).split():
+        names = {unicodedata.name(letter, "").partition(" ")[0] for letter in word}
+        if len(names.intersection(_SCRIPTS)) > 1:
+            return True
+    return False

@@ -40,6 +40,7 @@ LINE = "must be one line"
 CONTROL = "must not hold control characters"
 READABLE = "must hold a letter or a digit"
 LONG = "must be at most 200 characters"
+NUMBER = "must not hold a national identity number"
 TIME = "must be a time"
 YEARS = "must be between 2000 and 2100"
 
@@ -70,6 +71,9 @@ COURSES: dict[str, Bad] = {
     "a terminal's colour": titled("\x1b[31mSveis", CONTROL),
     "a bell": titled("Sveis\x07", CONTROL),
     "what XML may not hold": titled("Sveis\uffff", CONTROL),
+    "somebody's number": titled("Kurs for 15108695088", NUMBER),
+    "somebody's number as it is written": titled("Kurs for 151086 95088, oppmøte", NUMBER),
+    "a number in the description": Bad({"description": {"nb": "Ring 15108695088"}}, "description.nb", NUMBER),
     "2,001 letters in short": Bad(
         {"summary": {"nb": "x" * 2001}}, "summary.nb", "at most 2000", {"summary_nb": "x" * 2001}, "summary_nb"
     ),
@@ -286,6 +290,7 @@ TITLES: dict[str, str] = {
     "Cyrillic that looks Latin": "Kurs \u0430\u0435\u043e",
     "an emoji of several": "Kurs 👩🏽‍🔧",
     "quotes": 'Å si "nei"; og «ja»',
+    "eleven digits that are nobody's": "Kontonummer 12345678901",
     "a backslash": "C:\\kurs\\n",
 }
 

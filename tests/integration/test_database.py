@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from kit.database import Database, Unknown
+from kit.database import POOLS, Database, Unknown
 from tests.delivery import Servers
 
 pytestmark = pytest.mark.anyio
@@ -85,3 +85,14 @@ async def test_a_connection_lost_at_commit_is_unknown(database: Database) -> Non
 
     with pytest.raises(Unknown):
         await database.run(work)
+
+
+async def test_the_disk_is_waited_for_wherever_something_rests_on_it(servers: Servers) -> None:
+    database = Database(await servers.database())
+    await database.open()
+    found = {}
+    for purpose in POOLS:
+        async with database.reading(purpose) as conn:
+            found[purpose] = await conn.fetchval("SHOW synchronous_commit")
+    await database.close()
+    assert found == {"web": "on", "consumer": "on", "worker": "on", "relay": "off"}

@@ -1,12 +1,16 @@
+"""A letter is opened by whom it is for, as it was, and by nobody else."""
+
 import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwe
-from joserfc.jwk import OctKey
+from joserfc.jwk import ECKey, OctKey
 
+from kit import sealing
 from kit.sealing import Unsealable, generate, seal, unseal
 
 LETTER = {"email": "kari@example.no", "name": "Kari Åsnes", "language": "nb"}
@@ -78,3 +82,60 @@ def test_a_bad_key_file_is_told() -> None:
     for text in ("", "{}", "[]", '{"keys": []}', '{"keys": [{"kty": "oct", "k": "eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"}]}'):
         with pytest.raises(Unsealable, match="bad_key_set"):
             seal(text, LETTER)
+
+
+ALGORITHMS = ["ECDH-ES+A256KW", "A256GCM"]
+
+
+def key_of(text: str) -> ECKey:
+    return ECKey.import_key(json.loads(text)["keys"][0])
+
+
+def header_of(sealed: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(sealed.split(".")[0] + "=="))
+    return found
+
+
+def test_another_library_opens_what_is_sealed_here_and_the_other_way_about() -> None:
+    private, public = generate()
+    opened = jwe.decrypt_compact(seal(public, LETTER), key_of(private), algorithms=ALGORITHMS)
+    assert json.loads(opened.plaintext or b"") == LETTER
+    header = {"alg": "ECDH-ES+A256KW", "enc": "A256GCM", "kid": key_of(public).kid}
+    theirs = jwe.encrypt_compact(header, json.dumps(LETTER).encode(), key_of(public), algorithms=ALGORITHMS)
+    assert unseal(private, theirs) == LETTER
+
+
+def test_letters_of_one_minute_share_a_half_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    private, public = generate()
+    now = 1000.0
+    monkeypatch.setattr("kit.sealing.time.monotonic", lambda: now)
+    first, second = seal(public, LETTER), seal(public, LETTER)
+    assert header_of(first) == header_of(second)
+    assert all(a != b for a, b in zip(first.split(".")[1:], second.split(".")[1:], strict=True))
+    now += sealing.SENDER_S + 1
+    third = seal(public, LETTER)
+    assert header_of(third)["epk"] != header_of(first)["epk"]
+    assert [unseal(private, one) for one in (first, second, third)] == [LETTER] * 3
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"crit": ["exp"], "exp": 0},
+        {"zip": "DEF"},
+        {"apu": "eA"},
+        {"enc": "A128GCM"},
+        {"alg": "ECDH-ES"},
+        {"epk": {"kty": "EC", "crv": "P-256", "x": "AQ", "y": "AQ"}},
+        {"epk": {"kty": "oct", "k": "AQ"}},
+        {"epk": None},
+        {"kid": None},
+    ],
+    ids=str,
+)
+def test_a_header_that_says_anything_else_is_refused(changed: dict[str, Any]) -> None:
+    private, public = generate()
+    head, *rest = seal(public, LETTER).split(".")
+    said = base64.urlsafe_b64encode(json.dumps(header_of(head + ".") | changed).encode()).rstrip(b"=").decode()
+    with pytest.raises(Unsealable):
+        unseal(private, ".".join([said, *rest]))
