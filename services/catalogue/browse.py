@@ -1,27 +1,31 @@
 """The front page, and the page where courses are found: by the same search as `GET courses`, for people."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
+from markupsafe import Markup
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from contracts.arenas import place_name
 from kit.http import ThisService
 from kit.pages.languages import spoken
 from kit.problems import Problem
 from kit.running import Running
+from services.catalogue import words
 from services.catalogue.index import Wanted
 from services.catalogue.postings import EVERYWHERE
 from services.catalogue.search import Asked, Found, find
 from services.catalogue.site import for_everybody, names, site
 
 SOON = 6  # courses on the front page
-KINDS = ("arena", "subject", "level", "language", "partner")
+MOST_CARDS = 5_000  # of 1 KB
 
 router = APIRouter(include_in_schema=False)
 
@@ -54,22 +58,44 @@ class Search:
         return "/kurs" + (f"?{urlencode(asked)}" if asked else "")
 
 
-def items(found: Found, language: str) -> list[dict[str, Any]]:
-    """The courses of a page, as `GET courses` gives them."""
-    shown = [json.loads(found.index.json(slot, language, found.wanted)) for slot in found.slots]
-    for one in shown:
-        one["starts_at"] = one["starts_at"] and datetime.fromisoformat(one["starts_at"])
-    return shown
+def cards(found: Found, language: str, providers: Mapping[str, str]) -> list[Markup]:
+    """The courses of a page, each as it stands in lists."""
+    index = found.index
+    owners = (index.partner(slot) for slot in found.slots)
+    return [
+        card(index.json(slot, language, found.wanted), providers.get(owner, owner), language)
+        for slot, owner in zip(found.slots, owners, strict=True)
+    ]
 
 
-def choices(counts: Mapping[str, Sequence[Mapping[str, Any]]], given: Mapping[str, str]) -> dict[str, list[Any]]:
-    """Kind -> (value, how many courses) of each that can be chosen; what is chosen stands there, be there none."""
-    found: dict[str, list[Any]] = {}
-    for kind in KINDS:
+@lru_cache(maxsize=MOST_CARDS)
+def card(text: str, provider: str, language: str) -> Markup:
+    """A course as `GET courses` gives it, for people. Making one takes ten times as long as finding it."""
+    course = json.loads(text)
+    course["starts_at"] = course["starts_at"] and datetime.fromisoformat(course["starts_at"])
+    return site().part("card.html", language, course=course, provider=provider)
+
+
+def choices(
+    counts: Mapping[str, Sequence[Mapping[str, Any]]],
+    given: Mapping[str, str],
+    language: str,
+    providers: Mapping[str, str],
+) -> dict[str, list[tuple[str, str, int]]]:
+    """Kind -> (value, its name, how many courses) of what can be chosen; what is chosen stands there, be there none."""
+    names: dict[str, Callable[[str], str]] = {
+        "arena": lambda value: place_name(value, language),
+        "subject": lambda value: words.subject(value, language),
+        "level": lambda value: words.level(value, language),
+        "language": lambda value: words.tongue(value, language),
+        "partner": lambda value: providers.get(value, value),
+    }
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for kind, name in names.items():
         there = {one["value"]: one["courses"] for one in counts.get(kind, ())}
         if kind in given:
             there.setdefault(given[kind], 0)
-        found[kind] = list(there.items())
+        found[kind] = [(value, name(value), count) for value, count in there.items()]
     found["level"].sort()
     return found
 
@@ -82,9 +108,7 @@ async def read_front(request: Request, running: ThisService) -> Response:
         providers = await names(running)
         found = await find(running, Asked(sort="start", free=True, limit=SOON))
         arenas = found.index.counts(Wanted(), EVERYWHERE.all)["arena"]
-        return site().page(
-            request, "front.html", courses=items(found, spoken(request)), arenas=arenas, providers=providers
-        )
+        return site().page(request, "front.html", cards=cards(found, spoken(request), providers), arenas=arenas)
 
     return await for_everybody(request, running, make)
 
@@ -96,7 +120,7 @@ async def read_courses(request: Request, running: ThisService) -> Response:
 
 
 async def _courses(request: Request, running: Running) -> Response:
-    search = Search.of(request.query_params)
+    search, language = Search.of(request.query_params), spoken(request)
     providers = await names(running)
     try:
         found = await find(running, Asked() if search.wrong else search.asked)
@@ -113,9 +137,8 @@ async def _courses(request: Request, running: Running) -> Response:
         search=search,
         given=search.given,
         sort=found.sort,
-        courses=[] if search.wrong else items(found, spoken(request)),
+        cards=[] if search.wrong else cards(found, language, providers),
         total=0 if search.wrong else found.total,
         further=search.page(found.after) if found.after and not search.wrong else "",
-        choices=choices(counts, search.given),
-        providers=providers,
+        choices=choices(counts, search.given, language, providers),
     )

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from contracts.fields import OfferingRules
-from contracts.partner import OfferingDates
+from contracts.partner import CourseText, OfferingDates
 from kit.database import Connection
 from kit.http import Db, ThisService
 from kit.pages.languages import pick, spoken
@@ -20,10 +20,15 @@ from kit.problems import Problem
 from services.catalogue import linked
 from services.catalogue.answers import Seats
 from services.catalogue.api import BASE
+from services.catalogue.languages import mixes_scripts
 from services.catalogue.site import for_everybody, site
 from services.catalogue.store import Row, courses, intake, partners, views
 
 MOST_LIVE = 3  # runs whose seats are followed: a browser opens six connections to one host, and a page needs some
+# What was stored before a course could say it, means the same as when it is left out.
+UNSAID: Mapping[str, Any] = {
+    name: one.get_default(call_default_factory=True) for name, one in CourseText.model_fields.items()
+}
 
 router = APIRouter(include_in_schema=False)
 
@@ -130,7 +135,7 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> Re
         rows = await courses.offerings(conn, course_id)
         now = await views.now(conn)
         runs = await runs_of(conn, rows, now)
-    content = json.loads(row["content"])
+    content = UNSAID | json.loads(row["content"])
     title = shown(content, "title", language)
     if title is None:
         raise no_such_course()
@@ -142,6 +147,7 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> Re
         row=row,
         content=content,
         title=title,
+        mixed=mixes_scripts(title.text),
         summary=shown(content, "summary", language),
         description=shown(content, "description", language),
         provider=owner["name"],

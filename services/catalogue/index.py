@@ -258,6 +258,10 @@ class Index:
     def _entry(self, slot: int, key: Any) -> Entry:
         return key, self._courses[slot].id, slot
 
+    def partner(self, slot: int) -> str:
+        """Whose course it is."""
+        return self._courses[slot].kinds["partner"][0]
+
     def json(self, slot: int, language: str, wanted: Wanted) -> str:
         """A course as it stands in a list, with its runs that fit."""
         return self._courses[slot].json(language, wanted.since or self.now, wanted.arena, wanted.free)

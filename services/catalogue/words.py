@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from babel.dates import format_date
@@ -116,6 +116,7 @@ def points(studiepoeng: str, language: str) -> str:
     return studiepoeng if language == "en" else studiepoeng.replace(".", ",")
 
 
+@lru_cache(maxsize=5_000)
 def short_day(at: datetime, language: str) -> str:
     """`tirsdag 2. mars 2027`, in Oslo."""
     pattern = "EEEE d MMMM y" if language == "en" else "EEEE d. MMMM y"
