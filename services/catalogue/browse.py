@@ -1,7 +1,7 @@
 """The front page, and the page where courses are found: by the same search as `GET courses`, for people."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -18,6 +18,7 @@ from kit.http import ThisService
 from kit.pages.languages import spoken
 from kit.problems import Problem
 from kit.running import Running
+from kit.shortway import route_class
 from services.catalogue import words
 from services.catalogue.index import Wanted
 from services.catalogue.postings import EVERYWHERE
@@ -27,7 +28,14 @@ from services.catalogue.site import for_everybody, names, site
 SOON = 6  # courses on the front page
 MOST_CARDS = 5_000  # of 1 KB
 
-router = APIRouter(include_in_schema=False)
+
+async def plainly(request: Request) -> Awaitable[Response]:
+    """The page of a request; there is none that has to go the whole way."""
+    page = read_front if request.url.path == "/" else read_courses
+    return page(request, request.app.state.running)
+
+
+router = APIRouter(include_in_schema=False, route_class=route_class(plainly))
 
 
 @dataclass(slots=True)

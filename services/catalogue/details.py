@@ -1,7 +1,7 @@
 """The page of one course: what it is, its runs in words, and how many seats are known to be free."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from kit.database import Connection
 from kit.http import Db, ThisService
 from kit.pages.languages import pick, spoken
 from kit.problems import Problem
+from kit.shortway import route_class
 from services.catalogue import linked
 from services.catalogue.answers import Seats
 from services.catalogue.api import BASE
@@ -30,7 +31,16 @@ UNSAID: Mapping[str, Any] = {
     name: one.get_default(call_default_factory=True) for name, one in CourseText.model_fields.items()
 }
 
-router = APIRouter(include_in_schema=False)
+
+async def plainly(request: Request) -> Awaitable[Response]:
+    """The page of a request; there is none that has to go the whole way."""
+    running, parts = request.app.state.running, request.path_params
+    if "offering_id" in parts:
+        return read_seats_part(parts["course_id"], parts["offering_id"], request, running.database)
+    return read_course_page(parts["course_id"], request, running)
+
+
+router = APIRouter(include_in_schema=False, route_class=route_class(plainly))
 
 
 @dataclass(frozen=True, slots=True)

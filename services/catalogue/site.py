@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Generic, TypeVar
 
 from fastapi import Request
 from starlette.responses import Response
@@ -20,6 +21,8 @@ from services.catalogue.search import CACHING
 from services.catalogue.store import views
 from services.catalogue.store.search import Words
 
+T = TypeVar("T")
+
 MOST_PAGES = 500  # of 10 to 40 KB: what people look at is the same again and again
 LONGEST_S = 60.0  # a page tells what the index does not hold: names of providers, what has ended meanwhile
 _LEFT_BEHIND = ("content-length", "content-type", "cache-control")
@@ -30,50 +33,57 @@ def site() -> Site:
     return Site(words.FOLDER, {"place": place_name, **words.FILTERS})
 
 
+Version = tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    version: tuple[int, int]  # which index, and what stood in it
+class _Kept(Generic[T]):
+    what: T
+    version: Version
     made_s: float
-    page: Response
+
+    def holds(self, version: Version) -> bool:
+        return self.version == version and time.monotonic() - self.made_s < LONGEST_S
 
 
-class Pages:
-    """The pages for everybody of one process, as they were last made."""
+class _Pages:
+    """What one process has made for everybody: pages by the reader's language and the address, the last used last."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self.pages: OrderedDict[tuple[str, str], _Kept[Response]] = OrderedDict()
+        self.names: _Kept[Mapping[str, str]] | None = None
 
-    def find(self, key: tuple[str, str], version: tuple[int, int]) -> Response | None:
-        found = self._kept.get(key)
-        if found is None or found.version != version or time.monotonic() - found.made_s > LONGEST_S:
-            return None
-        self._kept.move_to_end(key)
-        return found.page
+    def keep(self, key: tuple[str, str], version: Version, page: Response) -> None:
+        self.pages[key] = _Kept(page, version, time.monotonic())
+        self.pages.move_to_end(key)
+        if len(self.pages) > MOST_PAGES:
+            self.pages.popitem(last=False)
 
-    def keep(self, key: tuple[str, str], version: tuple[int, int], page: Response) -> None:
-        self._kept[key] = _Kept(version, time.monotonic(), page)
-        self._kept.move_to_end(key)
-        if len(self._kept) > MOST_PAGES:
-            self._kept.popitem(last=False)
+
+def _pages(running: Running) -> _Pages:
+    found: _Pages = running.kept.setdefault(_Pages, _Pages())
+    return found
 
 
 async def for_everybody(request: Request, running: Running, make: Callable[[], Awaitable[Response]]) -> Response:
     """The page at this address, or 304 for whoever has it. It knows no visitor.
 
     Made anew when a course, a run or its seats have changed since, and after a minute. Whether they have is asked of
-    the database each time, once for all who ask at that time.
+    the database each time, once for all who ask at that time. `make` looks for itself.
     """
-    pages = running.kept.setdefault(Pages, Pages())
-    index, _ = await current(running).index(Words())
-    version = (id(index), index.version)
-    key = (spoken(request), request.url.path + "?" + request.url.query)
-    page: Response | None = pages.find(key, version)
+    pages, now = _pages(running), current(running)
+    key = (spoken(request), f"{request.url.path}?{request.url.query}")
+    kept, page = pages.pages.get(key), None
+    if kept is not None:
+        await now.index(Words())
+        page = kept.what if kept.holds(now.version) else None
     if page is None:
+        version = now.version  # before it is made: what changes meanwhile makes it old
         page = await make()
-        if page.status_code == 200 and "set-cookie" not in page.headers:
+        if page.status_code != 200:
+            return page
+        if "set-cookie" not in page.headers:
             pages.keep(key, version, page)
-    if page.status_code != 200:
-        return page
     known = request.headers.get("if-none-match")
     answer = tags.unless_known(bytes(page.body), known, CACHING, "text/html; charset=utf-8")
     answer.headers.update({name: value for name, value in page.headers.items() if name not in _LEFT_BEHIND})
@@ -81,6 +91,10 @@ async def for_everybody(request: Request, running: Running, make: Callable[[], A
 
 
 async def names(running: Running) -> Mapping[str, str]:
-    """Slug -> name of every provider."""
-    async with running.database.reading() as conn:
-        return {row["slug"]: row["name"] for row in await views.providers(conn)}
+    """Slug -> name of every provider; one that is new is there with its first course."""
+    pages, version = _pages(running), current(running).version
+    if pages.names is None or not pages.names.holds(version):
+        async with running.database.reading() as conn:
+            rows = await views.providers(conn)
+        pages.names = _Kept({row["slug"]: row["name"] for row in rows}, version, time.monotonic())
+    return pages.names.what
