@@ -20,7 +20,6 @@ from kit.problems import Problem
 from kit.shortway import route_class
 from services.catalogue import linked
 from services.catalogue.answers import Seats
-from services.catalogue.api import BASE
 from services.catalogue.languages import mixes_scripts
 from services.catalogue.site import for_everybody, site
 from services.catalogue.store import Row, courses, intake, partners, views
@@ -149,8 +148,7 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> Re
     title = shown(content, "title", language)
     if title is None:
         raise no_such_course()
-    catalogue = f"{running.settings.public_url}{BASE}"
-    data, _ = linked.course(row, rows, owner["name"], language, catalogue, now)
+    data, _ = linked.course(row, rows, owner["name"], language, running.settings.public_url, now)
     return site().page(
         request,
         "course.html",

@@ -299,6 +299,7 @@ async def test_a_course_is_told_whole(servers: Servers) -> None:
         [data] = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page.text)
         linked = await here.asking.get(f"{BASE}/courses/{course}", headers={"accept": "application/ld+json"})
         assert json.loads(data) == linked.json()
+        assert json.loads(data)["url"].endswith(f"/kurs/{course}"), "where a reader who has found it is led"
         assert "Enrol" in words(await look(here, f"/kurs/{course}", "en"))
         assert "to alfabeter" not in read
         await publish(here, "SV-1", "Sv\u0435ising")
