@@ -50,6 +50,7 @@ class Site:
             loader=FileSystemLoader([self.folder, HERE]),
             autoescape=True,
             undefined=StrictUndefined,
+            auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=["jinja2.ext.i18n"],
