@@ -36,5 +36,14 @@ def page(
 ) -> Response:
     """The page; its button, if it has one, posts `act` to `action`, or to the page's own address."""
     return _site().page(
-        request, "link.html", status, language=language, title=title, lines=lines, button=button, action=action, act=act
+        request,
+        "link.html",
+        status,
+        language=language,
+        headers={"referrer-policy": "no-referrer"},  # its address acts for whoever has it, and is told to nobody
+        title=title,
+        lines=lines,
+        button=button,
+        action=action,
+        act=act,
     )

@@ -11,10 +11,12 @@ from kit.service import Service
 from kit.settings import read
 from services.notifier import (
     calendar,
+    choosing,
     deliveries,
     digests,
     events,
     feed,
+    letterbox,
     partner_feed,
     partners,
     preferences,
@@ -38,6 +40,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     unsubscribe.router,
     feed.router,
     calendar.router,
+    letterbox.router,
+    choosing.router,
 )
 
 

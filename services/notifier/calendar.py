@@ -51,6 +51,17 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
+def new_secret() -> str:
+    """The secret of a new address."""
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def addresses(public_url: str, secret: str) -> tuple[str, str]:
+    """(https, webcal) where the calendar with this secret is."""
+    url = f"{public_url}{BASE}/calendar/{secret}.ics"
+    return url, urlsplit(url)._replace(scheme="webcal").geturl()
+
+
 @router.get("/me/calendar", responses=openapi.problems(401))
 async def read_calendar_address(caller: Signed, database: Db) -> CalendarKnown:
     """Whether one's calendar has an address."""
@@ -63,15 +74,15 @@ async def renew_calendar_address(
     caller: Signed, database: Db, running: ThisService, response: Response
 ) -> CalendarMade:
     """Make a new address for one's calendar. The one before it is no more; so is this one when it is asked again."""
-    secret = secrets.token_urlsafe(SECRET_BYTES)
+    secret = new_secret()
 
     async def work(conn: Connection) -> datetime:
         return await store.renew(conn, caller.key, digest(secret))
 
     made = await database.run(work)
-    url = f"{running.settings.public_url}{BASE}/calendar/{secret}.ics"
+    url, webcal = addresses(running.settings.public_url, secret)
     response.headers["cache-control"] = "no-store"
-    return CalendarMade(made_at=made, url=url, webcal=urlsplit(url)._replace(scheme="webcal").geturl())
+    return CalendarMade(made_at=made, url=url, webcal=webcal)
 
 
 @router.delete("/me/calendar", status_code=204, responses=openapi.problems(401))

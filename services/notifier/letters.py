@@ -51,6 +51,8 @@ class Told(Protocol):
     @property
     def alternatives(self) -> Sequence[Mapping[str, Any]]: ...
     @property
+    def sessions(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
     def facts(self) -> Mapping[str, Any]: ...
 
 
@@ -107,6 +109,7 @@ def words(notice: Told, links: Links | None = None, unsubscribe: str | None = No
         "title": title,
         "title_language": title_language,
         "when": spelled(notice.starts_at, notice.ends_at, language),
+        "meetings": _each(notice.sessions, language) if len(notice.sessions) > 1 else [],
         "place": place_name(notice.place, language),
         "place_in_line": notice.place_in_line,
         "links": links,
@@ -143,11 +146,17 @@ def change(facts: Mapping[str, Any], language: str) -> dict[str, Any]:
 
 
 def _meetings(run: Mapping[str, Any], whole: bool, each: bool, language: str) -> list[str]:
-    spans = [(run, "")] if whole else []
-    spans += [(meeting, one_line(meeting["room"] or "")) for meeting in run["sessions"]] if each else []
+    return (_each([{**run, "room": ""}], language) if whole else []) + (
+        _each(run["sessions"], language) if each else []
+    )
+
+
+def _each(meetings: Sequence[Mapping[str, Any]], language: str) -> list[str]:
+    """A line for each: when, and in which room."""
     lines = []
-    for span, room in spans:
-        starts_at, ends_at = (datetime.fromisoformat(span[end]) for end in ("starts_at", "ends_at"))
+    for one in meetings:
+        starts_at, ends_at = (datetime.fromisoformat(one[end]) for end in ("starts_at", "ends_at"))
+        room = one_line(one["room"] or "")
         lines.append(", ".join(filter(None, (spelled(starts_at, ends_at, language), room))))
     return lines
 

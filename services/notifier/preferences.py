@@ -126,9 +126,28 @@ def chosen(categories: Categories) -> list[Choice]:
     ]
 
 
-async def _here(conn: Connection, who: str, usual: Hours | None) -> bytes:
+def quiet_of(wanted: Preferences) -> Quiet | None:
+    """The quiet hours that are wanted; none when nothing is said of them."""
+    if "quiet_hours" not in wanted.model_fields_set:
+        return None
+    hours = wanted.quiet_hours
+    return Quiet(None, None) if hours is None else Quiet(*map(time.fromisoformat, (hours.since, hours.until)))
+
+
+async def here(conn: Connection, who: str, usual: Hours | None) -> bytes:
+    """What a person has chosen, as it is shown."""
     found = shown(await store.choices(conn, who), await store.quiet(conn, who), usual)
     return found.model_dump_json(by_alias=True).encode()
+
+
+async def replace(conn: Connection, who: str, wanted: Preferences, usual: Hours | None, if_match: str | None) -> bytes:
+    """Let this be all that the person has chosen; as it is shown then. Raises Problem (412) when it had changed."""
+    await store.lock(conn, who)
+    tags.must_match(if_match, tags.tag(await here(conn, who, usual)))
+    await store.forget(conn, who)
+    await store.keep(conn, who, chosen(wanted.categories))
+    await store.keep_quiet(conn, who, quiet_of(wanted))
+    return await here(conn, who, usual)
 
 
 @router.get(
@@ -141,7 +160,7 @@ async def read_preferences(
 ) -> Response:
     """What one is told, how often, and when one is not disturbed."""
     async with database.reading() as conn:
-        body = await _here(conn, caller.key, settings.quiet)
+        body = await here(conn, caller.key, settings.quiet)
     return tags.unless_known(body, if_none_match, "private, no-cache")
 
 
@@ -150,20 +169,10 @@ async def write_preferences(
     body: Preferences, caller: Signed, database: Db, asked: Repeatable, settings: Settings, if_match: IfMatch = None
 ) -> Response:
     """Choose anew, as a whole: what is left out is as usual again. Seats and offers are always told."""
-    who = caller.key
-    quiet = None
-    if "quiet_hours" in body.model_fields_set:
-        hours = body.quiet_hours
-        quiet = Quiet(None, None) if hours is None else Quiet(*map(time.fromisoformat, (hours.since, hours.until)))
 
     async def work(conn: Connection) -> Response:
         async def effect() -> Answer:
-            await store.lock(conn, who)
-            tags.must_match(if_match, tags.tag(await _here(conn, who, settings.quiet)))
-            await store.forget(conn, who)
-            await store.keep(conn, who, chosen(body.categories))
-            await store.keep_quiet(conn, who, quiet)
-            kept = await _here(conn, who, settings.quiet)
+            kept = await replace(conn, caller.key, body, settings.quiet, if_match)
             return Answer(PreferencesShown.model_validate_json(kept), 200, {"etag": tags.tag(kept)})
 
         return await once(conn, asked, effect)

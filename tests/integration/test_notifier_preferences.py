@@ -244,7 +244,7 @@ async def test_the_answer_does_not_tell_whether_there_is_such_a_person(here: Peo
     for person in (Caller(ISSUER, "kari").key, "f" * 32, str(uuid.uuid4())):
         token = Signer(PRIVATE).token("unsubscribe", Link(person, ("news",), until_then))
         answer = await here.asking.post(f"{unsubscribe.PLACE}/{token}")
-        bodies.append((answer.status_code, re.sub(r"/[\w-]+/undo", "", answer.text)))
+        bodies.append((answer.status_code, re.sub(r"/[\w-]+/undo", "", answer.text.replace(token, ""))))
     assert bodies[0] == bodies[1] == bodies[2]
 
 

@@ -478,3 +478,39 @@ def test_what_others_typed_is_only_ever_shown_in_a_digest_too(ugly: str, languag
     assert "1337" not in letter.text + letter.html
     assert "<script>" not in letter.html
     assert len(read_back(letter).get_all("Subject")) == 1
+
+
+TWO_DAYS: list[dict[str, Any]] = [
+    {"starts_at": "2026-12-03T17:00:00Z", "ends_at": "2026-12-03T19:30:00Z", "room": "Rom 2"},
+    {"starts_at": "2026-12-10T17:00:00Z", "ends_at": "2026-12-10T19:30:00Z", "room": None},
+]
+
+
+@pytest.mark.parametrize("template", ["enrolled", "seat_from_line"])
+@pytest.mark.parametrize(
+    ("language", "lines"),
+    [
+        ("nb", ["torsdag 3. desember 2026 kl. 18.00–20.30, Rom 2", "torsdag 10. desember 2026 kl. 18.00–20.30"]),
+        ("nn", ["torsdag 3. desember 2026 kl. 18.00–20.30, Rom 2", "torsdag 10. desember 2026 kl. 18.00–20.30"]),
+        ("en", ["Thursday 3 December 2026, at 18:00–20:30, Rom 2", "Thursday 10 December 2026, at 18:00–20:30"]),
+    ],
+)
+def test_who_has_a_seat_reads_each_day_when_there_is_more_than_one(
+    template: str, language: str, lines: list[str]
+) -> None:
+    letter = written(template=template, language=language, sessions=TWO_DAYS)
+    assert ":\n- {}\n- {}\n\n".format(*lines) in letter.text
+    for line in lines:
+        assert f"<li>{line}</li>" in letter.html
+    for sessions in ([], TWO_DAYS[:1]):
+        once = written(template=template, language=language, sessions=sessions)
+        assert "\n- " not in once.text
+        assert "<li>" not in once.html
+        assert "\n\n\n" not in once.text + letter.text
+
+
+def test_a_room_is_words_and_nothing_else() -> None:
+    hostile = [{**TWO_DAYS[0], "room": "a\r\nb <script>{{ 7 * 191 }}"}, TWO_DAYS[1]]
+    letter = written(sessions=hostile)
+    assert "20.30, a b <script>{{ 7 * 191 }}\n" in letter.text
+    assert "a b &lt;script&gt;{{ 7 * 191 }}</li>" in letter.html

@@ -17,7 +17,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_template_has_a_page_in_each_language_and_the_index_links_them_all(folder: Path) -> None:
-    words = {path.stem.partition(".")[0] for path in letters.MESSAGES.glob("*.nb.txt")} - {"facts", "goodbye"}
+    words = {path.stem.partition(".")[0] for path in letters.MESSAGES.glob("*.nb.txt")} - {
+        "facts",
+        "goodbye",
+        "meetings",
+    }
     assert words == {*KINDS, "digest"}  # a new one has its page, too
     assert {path.name for path in folder.iterdir()} == PAGES | {"index.html"}
     assert sorted(re.findall(r'href="([^"]+)"', (folder / "index.html").read_text())) == sorted(PAGES)

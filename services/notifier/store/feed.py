@@ -31,6 +31,7 @@ class Shown:
     starts_at: datetime
     ends_at: datetime
     alternatives: list[dict[str, Any]]
+    sessions: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -42,28 +43,38 @@ class Count:
     newest: UUID | None = None
 
 
+# None of what its person has turned off here; $2 and $3 are what `_kinds` gives.
+_WANTED = """
+    NOT EXISTS (
+        SELECT FROM preferences AS chosen
+        JOIN unnest($2::text[], $3::text[]) AS kind (template, category) ON kind.category = chosen.category
+        WHERE chosen.person = seen.login AND chosen.channel = 'inapp' AND chosen.cadence = 'off'
+          AND kind.template = seen.template
+    )
+"""
+
+
+def _kinds() -> tuple[list[str], list[str]]:
+    return list(KINDS), [kind.category for kind in KINDS.values()]
+
+
 async def page(conn: Connection, login: str, before: UUID | None, limit: int) -> list[Shown]:
     """A person's notices, newest first; `before` is the last id of the page before."""
     rows = await conn.fetch(
-        """
+        f"""
         SELECT id, template, about, offering_id, created_at, read_at, place, place_in_line, facts, expires_at, name,
-               language, title, starts_at, ends_at, alternatives
-        FROM seen WHERE login = $1 AND ($2::uuid IS NULL OR id < $2)
-          AND NOT EXISTS (
-                  SELECT FROM preferences AS chosen
-                  JOIN unnest($4::text[], $5::text[]) AS kind (template, category) ON kind.category = chosen.category
-                  WHERE chosen.person = seen.login AND chosen.channel = 'inapp' AND chosen.cadence = 'off'
-                    AND kind.template = seen.template
-              )
-        ORDER BY id DESC LIMIT $3
-        """,
+               language, title, starts_at, ends_at, alternatives,
+               (SELECT coalesce(run.sessions, '[]') FROM offerings AS run WHERE run.offering_id = seen.offering_id)
+                   AS sessions
+        FROM seen WHERE login = $1 AND {_WANTED} AND ($4::uuid IS NULL OR id < $4)
+        ORDER BY id DESC LIMIT $5
+        """,  # noqa: S608 - constants alone
         login,
+        *_kinds(),
         before,
         limit,
-        list(KINDS),
-        [kind.category for kind in KINDS.values()],
     )
-    spelled = ("title", "facts", "alternatives")
+    spelled = ("title", "facts", "alternatives", "sessions")
     return [Shown(**{**dict(row), **{name: json.loads(row[name]) for name in spelled}}) for row in rows]
 
 
@@ -81,23 +92,30 @@ async def read(conn: Connection, login: str, notice_id: UUID) -> bool:
     return bool(found)
 
 
+async def read_all(conn: Connection, login: str, newest: UUID) -> None:
+    """Note that a person has read all that they are shown up to this notice; what came later was not seen yet."""
+    await conn.execute(
+        f"""
+        UPDATE notices SET read_at = app_now()
+        FROM seen WHERE seen.id = notices.id AND seen.login = $1 AND {_WANTED} AND notices.id <= $4
+          AND notices.read_at IS NULL
+        """,  # noqa: S608 - constants alone
+        login,
+        *_kinds(),
+        newest,
+    )
+
+
 async def counts(conn: Connection, logins: Sequence[str]) -> dict[str, Count]:
     """Log-in -> what they have, of these who have any."""
     rows = await conn.fetch(
-        """
+        f"""
         SELECT login, count(*) AS total, count(*) FILTER (WHERE read_at IS NULL) AS unread,
                (array_agg(id ORDER BY id DESC))[1] AS newest
-        FROM seen WHERE login = ANY($1)
-          AND NOT EXISTS (
-                  SELECT FROM preferences AS chosen
-                  JOIN unnest($2::text[], $3::text[]) AS kind (template, category) ON kind.category = chosen.category
-                  WHERE chosen.person = seen.login AND chosen.channel = 'inapp' AND chosen.cadence = 'off'
-                    AND kind.template = seen.template
-              )
+        FROM seen WHERE login = ANY($1) AND {_WANTED}
         GROUP BY login
-        """,
+        """,  # noqa: S608 - constants alone
         logins,
-        list(KINDS),
-        [kind.category for kind in KINDS.values()],
+        *_kinds(),
     )
     return {row["login"]: Count(row["total"], row["unread"], row["newest"]) for row in rows}
