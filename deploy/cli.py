@@ -25,9 +25,9 @@ KURSNETT_BASE_PORT (all else counts from it; 18000) for each command.""",
 )
 for command in (stack.up, stack.status, stack.logs, stack.down, stack.reset, token.token, doctor.doctor, audit.audit):
     app.command(command)
-for group in (operate.partners, operate.parked, operate.consumer, operate.mail):
+for group in (operate.partners, operate.parked, operate.consumer, operate.people, operate.mail):
     app.command(group)
-for operating in (operate.replay, operate.republish, operate.timeline, operate.demo):
+for operating in (operate.replay, operate.republish, operate.timeline, operate.acts, operate.demo):
     app.command(operating)
 app.command(operate.bring_in, name="import")
 

@@ -39,13 +39,15 @@ def _passes(directory: Path) -> list[str]:
     """The key of the passes of people who are logged in: enrolment signs them, all three read them."""
     private_key = directory / "enrolment" / "pass_private_key"
     public_keys = [directory / service / "pass_public_key" for service in SERVICES]
+    made = []
     if not private_key.exists():
-        for public_key in public_keys:
-            public_key.unlink(missing_ok=True)
+        for one in public_keys:
+            one.unlink(missing_ok=True)
         private, _ = passes.generate()
         _write(private_key, private)
+        made.append("enrolment/pass_private_key")
     public = {name: value for name, value in json.loads(private_key.read_text()).items() if name != "d"}
-    return [f"{path.parent.name}/{path.name}" for path in public_keys if _write(path, json.dumps(public))]
+    return made + [f"{path.parent.name}/{path.name}" for path in public_keys if _write(path, json.dumps(public))]
 
 
 def public_half(private_json: str) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import asyncpg
 import cyclopts
 
-from kit import audit, lag, parking, switch
+from kit import acts, audit, lag, parking, standing
+from kit.acts import Operator
 from kit.database import Connection, connect
 from kit.settings import Settings
 from kit.timeline import timeline
@@ -90,7 +91,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
 
         Example: parked redrive 17 18
         """
-        done = ask(whole(lambda conn: parking.redrive(conn, numbers, by or _me())))
+        done = ask(whole(lambda conn: acts.redrive(conn, me(by), numbers)))
         _tell(numbers, done, ask(lambda conn: parking.states(conn, numbers)), "runs again within two seconds")
 
     @parked.command(name="discard")
@@ -101,7 +102,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         """
         if not reason.strip():
             sys.exit('Say why with --reason "…": a discarded record is gone for good.')
-        done = ask(whole(lambda conn: parking.discard(conn, numbers, by or _me(), reason)))
+        done = ask(whole(lambda conn: acts.discard(conn, me(by), numbers, reason)))
         _tell(numbers, done, ask(lambda conn: parking.states(conn, numbers)), "is discarded")
 
     @consumer.command(name="pause")
@@ -110,8 +111,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
 
         Example: consumer pause courses --reason "the catalogue is being restored"
         """
-        why = reason.strip() or f"by {_me()}"
-        for group in switched(names, lambda conn, group: switch.pause(conn, group, why)):
+        for group in switched(names, lambda conn, group: acts.pause(conn, me(), group, reason.strip())):
             print(f"{group} is paused until it is resumed.")
 
     @consumer.command(name="resume")
@@ -120,7 +120,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
 
         Example: consumer resume courses
         """
-        for group in switched(names, switch.resume):
+        for group in switched(names, lambda conn, group: acts.resume(conn, me(), group)):
             print(f"{group} goes on.")
 
     @consumer.command(name="status")
@@ -130,8 +130,9 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         Example: consumer status --json
         """
         service = build()
-        rows = ask(lambda conn: _status_of(conn, service.settings.kafka_bootstrap, _groups(service, ())))
-        shown(rows, as_json, "this service listens to nothing")
+        groups = _groups(service, ())
+        waiting = ended(standing.behind(service.settings.kafka_bootstrap, groups, lag.ASKING_S + 5))
+        shown(ask(lambda conn: standing.consumers(conn, groups, waiting)), as_json, "this service listens to nothing")
 
     @app.command(name="replay")
     def _replay(*names: str, since: From, dry_run: bool = False) -> None:
@@ -149,7 +150,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
             return
         if service.consumers and not ask(lambda conn: conn.fetchval(_RUNS)):
             sys.exit(f"{service.name} does not run, and only a running one reads again: start it first.")
-        for group in switched(names, lambda conn, group: switch.replay(conn, group, instant)):
+        for group in switched(names, lambda conn, group: acts.replay(conn, me(), group, instant)):
             print(f"{group} reads again from {instant.isoformat()}; what had its effect has none again.")
 
     @app.command(name="republish")
@@ -173,6 +174,14 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         more = build().timeline
         shown(ask(lambda conn: timeline(conn, ids, more)), as_json, "nothing here has this id")
 
+    @app.command(name="acts")
+    def _acts(*, as_json: Json = False) -> None:
+        """List what operators have done to this service, on the console and here, newest first.
+
+        Example: acts --json
+        """
+        shown(ask(_acts_of), as_json, "no operator has done anything")
+
     @app.command(name="audit")
     def _audit(*, as_json: Json = False) -> None:
         """Check in the database what must always be so, and change nothing; exits with 1 when something is not.
@@ -195,23 +204,6 @@ def _groups(service: "Service", names: Sequence[str]) -> list[str]:
     return [f"{service.name}.{name}" for name in names or known]
 
 
-async def _status_of(conn: Connection, kafka: str, groups: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a consumer. `lag` is none when the broker does not say, or the consumer has never taken anything."""
-    try:
-        behind = await lag.behind(kafka, groups)
-    except lag.NoAnswer:
-        behind = {}
-    return [
-        {
-            "consumer": group,
-            **await switch.shown(conn, group),
-            "lag": behind.get(group),
-            "parked": await parking.count_open(conn, group),
-        }
-        for group in groups
-    ]
-
-
 async def _all(conn: Connection, closed: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     while more := await parking.listing(conn, closed=closed, after=rows[-1]["id"] if rows else 0):
@@ -219,7 +211,16 @@ async def _all(conn: Connection, closed: bool) -> list[dict[str, Any]]:
     return rows
 
 
+async def _acts_of(conn: Connection) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    while more := await acts.listing(conn, rows[-1]["id"] if rows else acts.NEWEST):
+        rows += more
+    return rows
+
+
 async def _again(conn: Connection, since: datetime) -> int:
+    async with conn.transaction():
+        await acts.add(conn, me(), "republish", ["outbox"], f"since {since.isoformat()}")
     count, last = 0, 0
     while rows := await conn.fetch(_REPUBLISH, since, last):  # in parts, so that no statement holds thousands of rows
         count += len(rows)
@@ -277,11 +278,12 @@ def _instant(given: str) -> datetime:
     return instant.astimezone(UTC)
 
 
-def _me() -> str:
+def me(name: str | None = None) -> Operator:
+    """Who is at this command line: the machine's user, and what they call themselves."""
     try:
-        return getpass.getuser()
+        return Operator("command", getpass.getuser(), name)
     except (KeyError, OSError):  # a container's user has no name
-        return "operator"
+        return Operator("command", "operator", name)
 
 
 def _tell(asked: Sequence[int], done: Sequence[int], states: dict[int, str], yes: str) -> None:

@@ -33,6 +33,11 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[]
                      $8::bytea[], $9::text[], $10::text[])
 """
 
+_WAITING = """
+SELECT count(*) AS backlog, coalesce(extract(epoch FROM app_now() - min(created_at)), 0)::float8 AS age_s
+FROM outbox WHERE published_at IS NULL
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -144,6 +149,12 @@ async def pass_on(conn: Connection, copies: Sequence[Copy]) -> None:
         for one, (epoch, seq) in zip(copies, numbers, strict=True)
     ]
     await conn.execute(_WRITE, *zip(*rows, strict=True))
+
+
+async def waiting(conn: Connection) -> tuple[int, float]:
+    """How many events are not on their topic yet, and the age of the oldest in seconds."""
+    row = await conn.fetchrow(_WAITING)
+    return (row["backlog"], row["age_s"]) if row else (0, 0.0)
 
 
 async def _number(conn: Connection, aggregates: Sequence[str]) -> tuple[list[tuple[int, int]], datetime]:

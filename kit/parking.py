@@ -69,7 +69,10 @@ FROM parked WHERE ($1 OR state IN ('parked', 'held', 'refused', 'redrive')) AND 
 _SHOW = "SELECT * FROM parked WHERE id = $1"
 _STATES = "SELECT id, state FROM parked WHERE id = ANY($1::bigint[])"
 _OPEN = "SELECT count(*) FROM parked WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive')"
-
+_COUNTS = """
+SELECT count(*) FILTER (WHERE state IN ('parked', 'held', 'redrive')), count(*) FILTER (WHERE state = 'refused')
+FROM parked WHERE state IN ('parked', 'held', 'redrive', 'refused')
+"""
 
 HELD = "held"  # the reason of what waits behind a record with its key
 
@@ -241,6 +244,12 @@ async def states(conn: Connection, ids: Sequence[int]) -> dict[int, str]:
 async def count_open(conn: Connection, consumer: str) -> int:
     found: int = await conn.fetchval(_OPEN, consumer)
     return found
+
+
+async def count_all(conn: Connection) -> tuple[int, int]:
+    """Of all consumers: how many records wait for an operator or behind one that does, and how many are refused."""
+    row = await conn.fetchrow(_COUNTS)
+    return (row[0], row[1]) if row else (0, 0)
 
 
 def _headers(record: Record) -> str:

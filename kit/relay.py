@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from contracts.topics import KEPT_DAYS
-from kit import logs
+from kit import logs, outbox
 from kit.database import Busy, Connection, Database
 from kit.metrics import Metrics
 from kit.producer import Flight, Producer
@@ -58,10 +58,6 @@ _MARK = """
 WITH marked AS (UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY($1::bigint[]))
 UPDATE lease SET expires_at = clock_timestamp() + make_interval(secs => $4)
 WHERE name = 'relay' AND holder = $2 AND term = $3
-"""
-_WAITING = """
-SELECT count(*) AS backlog, coalesce(extract(epoch FROM app_now() - min(created_at)), 0)::float8 AS age_s
-FROM outbox WHERE published_at IS NULL
 """
 _PRUNES = {
     "outbox": """
@@ -211,10 +207,9 @@ class Relay:
         wake.cancel()
 
     async def _measure(self, conn: Connection) -> None:
-        row = await conn.fetchrow(_WAITING)
-        if row is not None:
-            self._metrics.outbox_backlog.set(row["backlog"])
-            self._metrics.outbox_age_s.set(row["age_s"])
+        backlog, age_s = await outbox.waiting(conn)
+        self._metrics.outbox_backlog.set(backlog)
+        self._metrics.outbox_age_s.set(age_s)
 
     async def _prune(self, conn: Connection) -> None:
         """Delete what is old enough, some rows at a time, when there is nothing else to do."""

@@ -1,6 +1,7 @@
 """What a service has in its hands while it runs; given to its routes, consumers and workers."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,19 @@ from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.pace import Pace
+from kit.plots import Plot
 from kit.settings import Settings
+from kit.timeline import More, nothing_more
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What operators see of one service on its console. `links`: {language: text} by address, of pages of its own."""
+
+    consumers: Sequence[str] = ()
+    timeline: More = nothing_more
+    plots: Sequence[Plot] = ()
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -23,6 +36,7 @@ class Running:
     health: Health
     desk: GroupCommit[Any, Any] | None = None  # where requests that are committed together are handed in
     kept: dict[type[Any], Any] = field(default_factory=dict)  # what a part of the service holds in memory, by its class
+    shown: Shown = field(default_factory=Shown)
     pace: Pace = field(default_factory=Pace)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -24,8 +24,9 @@ from kit.consumer import Consumer
 from kit.database import Connection, Database, connect
 from kit.groupcommit import Commit, GroupCommit
 from kit.metrics import Metrics
+from kit.plots import Plot
 from kit.relay import Relay
-from kit.running import Running
+from kit.running import Running, Shown
 from kit.settings import Settings
 from kit.timeline import More, nothing_more
 
@@ -54,7 +55,14 @@ class Service:
     workers: Mapping[str, Worker] = field(default_factory=dict)
     decide: Commit[Any, Any] | None = None  # decides a batch of commands that are committed together
     timeline: More = nothing_more  # what it knows of one thing beside what it said and heard
+    plots: Sequence[Plot] = ()  # for the operators' console
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # from there: {language: text} by address
     log_fields: frozenset[str] = frozenset()  # what its own log lines may hold beside the kit's fields: ids, never text
+
+
+def shown(service: Service) -> Shown:
+    """What the console shows of it."""
+    return Shown([one.name for one in service.consumers], service.timeline, service.plots, service.links)
 
 
 class Unready(Exception):
@@ -138,6 +146,7 @@ async def serve(service: Service) -> None:
     running = Running(service.name, service.settings, database, Metrics(), health.Health(service.name))
     if service.decide is not None:
         running.desk = GroupCommit(database, service.decide)
+    running.shown = shown(service)
     relay = Relay(database, service.settings, running.metrics)
     running.health.register("database", health.database_answers(database))
     running.health.register("broker", health.broker_answers(service.settings.kafka_bootstrap))

@@ -159,6 +159,14 @@ def republish(service: Rest = "", *arguments: Rest) -> None:
     _pass_on(service, "republish", *arguments)
 
 
+def acts(service: Rest = "", *arguments: Rest) -> None:
+    """List what operators have done to a service, on its console and at the command line; `--json`.
+
+    Example: `kursnett acts catalogue --json`
+    """
+    _pass_on(service, "acts", *arguments)
+
+
 def timeline(id: str, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
     """Follow one thing through all services, by enrolment, event or correlation id.
 

@@ -2,13 +2,20 @@
 "use strict";
 
 // A part that changes by itself: data-live is a stream of events, data-part the address that gives the part anew. The
-// server writes the words; whoever is typing or choosing inside the part is not disturbed.
+// server writes the words; whoever is typing or choosing inside the part is not disturbed. data-load: fetched at once,
+// too. data-away: what is said when nobody answers there.
 const POLL_MS = 15000;
 
 async function renew(part) {
   if (part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
-  const answer = await fetch(part.dataset.part, { headers: { accept: "text/html" }, credentials: "same-origin" });
-  if (!answer.ok || answer.redirected) return;
+  const answer = await fetch(part.dataset.part, {
+    headers: { accept: "text/html" }, credentials: "same-origin", redirect: "manual", signal: AbortSignal.timeout(10000),
+  }).catch(() => null);
+  if (answer?.type === "opaqueredirect") return; // to the log-in
+  if (!answer?.ok) {
+    if (part.dataset.away) { part.textContent = part.dataset.away; part.words = ""; }
+    return;
+  }
   const text = await answer.text();
   if (text === part.words) return; // the same words are not read aloud twice
   part.words = text;
@@ -22,6 +29,7 @@ async function renew(part) {
 function follow(part) {
   let last = 0;
   const now = () => { last = Date.now(); renew(part).catch(() => {}); };
+  if ("load" in part.dataset) now();
   if (part.dataset.live && "EventSource" in window) {
     let first = true;
     const stream = new EventSource(part.dataset.live);

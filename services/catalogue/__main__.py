@@ -13,12 +13,13 @@ import cyclopts
 
 from contracts.fields import clean
 from contracts.topics import partner_courses
-from kit import topics
+from kit import acts, topics
 from kit.access import AccessError
 from kit.database import Connection, connect
+from kit.operating import me
 from kit.service import main
 from kit.settings import read
-from services.catalogue import joining, logins, members, sheet
+from services.catalogue import holding, joining, logins, members, sheet
 from services.catalogue.app import build
 from services.catalogue.domain import Rule
 from services.catalogue.imports import Imported, bring_in
@@ -85,13 +86,13 @@ def operators(app: cyclopts.App) -> None:
 
         Example: partners suspend nesna --reason "the contract has ended"
         """
-        _end(_changed(lambda conn: joining.suspend(conn, slug, reason)), f"{slug} was not suspended")
+        _end(_changed(lambda conn: holding.suspend(conn, me(), slug, reason)), f"{slug} was not suspended")
         print(f"{slug} is suspended. Its courses stay; let it go on with: partners release {slug}")
 
     @partners.command(name="release")
     def _release(slug: str) -> None:
         """Take from a provider again; what was kept meanwhile runs on in its order. Example: partners release nesna"""
-        count = _end(_changed(lambda conn: joining.release(conn, slug)), f"{slug} was not released")
+        count = _end(_changed(lambda conn: holding.release(conn, me(), slug)), f"{slug} was not released")
         print(f"{slug} may publish; {count} records that were kept run on now.")
 
     @partners.command(name="rotate-key")
@@ -242,6 +243,7 @@ async def add(
     try:
         async with conn.transaction():
             key = await joining.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
+            await acts.add(conn, me(), "partners add", [slug])
             # In the transaction: a slug that is taken must not cost its partner the password that it has.
             return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
     finally:
@@ -262,6 +264,7 @@ async def synced(settings: CatalogueSettings, wanted: list[Member], dry_run: boo
                 if new:
                     await topics.declare(settings.kafka_bootstrap, new)  # an empty topic harms nobody
                 await members.bring_about(conn, settings, wanted, steps)
+                await acts.add(conn, me(), "partners sync", [one.slug for one in steps if one.outcome != "unchanged"])
                 await logins.allow(settings, [*(one.slug for one in steps if one.outcome != "added"), *absent])
         return steps, absent
     finally:
@@ -274,6 +277,7 @@ async def rotate(settings: CatalogueSettings, slug: str, at_once: bool) -> dict[
     try:
         async with conn.transaction():
             key = await joining.rotate_key(conn, slug, at_once)
+            await acts.add(conn, me(), "partners rotate-key", [slug], "at once" if at_once else "")
             return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
     finally:
         await conn.close()
@@ -290,6 +294,7 @@ async def brought_in(settings: CatalogueSettings, partner: str, content: bytes, 
             if await partners.known(conn, partner) is None:
                 raise Rule("unknown_partner", "partner", f"{partner} is not a partner; see: partners list")
             found = await bring_in(conn, partner, whole, dry_run)
+            await acts.add(conn, me(), "import", [partner])  # goes with the rest when this is a dry run
         except BaseException:
             await transaction.rollback()
             raise

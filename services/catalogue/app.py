@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kit import console
 from kit.service import Service
 from kit.settings import read
 from services.catalogue import (
@@ -11,6 +12,7 @@ from services.catalogue import (
     details,
     events,
     feeds,
+    holding,
     imports,
     intake,
     ooapi,
@@ -22,8 +24,18 @@ from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"partner", "owner", "offering_id"})  # slugs of organisations, and an id
-PAGES = (browse.router, details.router, provider.router, upload.router)
-ROUTERS = (search.router, feeds.router, api.router, imports.router, intake.router, ooapi.router, *PAGES)
+PAGES = (browse.router, details.router, provider.router, upload.router, holding.router)
+ROUTERS = (
+    search.router,
+    feeds.router,
+    api.router,
+    imports.router,
+    intake.router,
+    ooapi.router,
+    *PAGES,
+    console.shared,
+    console.mounted("catalogue"),
+)
 
 
 def build() -> Service:
@@ -35,5 +47,6 @@ def build() -> Service:
         routers=ROUTERS,
         consumers=(events.partners(), events.enrolments()),
         workers={"search": current.warm},
+        links=holding.LINKS,
         log_fields=LOG_FIELDS,
     )

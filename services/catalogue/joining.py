@@ -42,11 +42,16 @@ async def suspend(conn: Connection, slug: str, because: str) -> None:
         await _say(conn, PartnerSuspended, changed)
 
 
-async def quarantine(conn: Connection, slug: str, because: str) -> None:
-    """Keep what a partner sends over Kafka until it is let go on; over HTTP and in files it is told at once anyway."""
+async def quarantine(conn: Connection, slug: str, because: str) -> bool:
+    """Keep what a partner sends over Kafka until it is let go on; over HTTP and in files it is told at once anyway.
+
+    False when it is held up already. Raises Rule when there is none.
+    """
     row = await _locked(conn, slug)
-    if row["state"] == "active":
-        await _say(conn, PartnerChanged, await partners.set_state(conn, slug, "quarantined", because))
+    if row["state"] != "active":
+        return False
+    await _say(conn, PartnerChanged, await partners.set_state(conn, slug, "quarantined", because))
+    return True
 
 
 async def release(conn: Connection, slug: str) -> int:

@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from contracts.arenas import place_name
-from kit import tags
+from kit import console, tags
 from kit.pages.languages import spoken
 from kit.pages.site import Site
 from kit.running import Running
@@ -30,7 +30,7 @@ _LEFT_BEHIND = ("content-length", "content-type", "cache-control")
 
 @cache
 def site() -> Site:
-    return Site(words.FOLDER, {"place": place_name, **words.FILTERS})
+    return Site(words.FOLDER, {"place": place_name, **words.FILTERS, **console.FILTERS})
 
 
 Version = tuple[int, int]

@@ -2,14 +2,32 @@
 
 from pathlib import Path
 
+from kit import console
+from kit.plots import MINUTES, Plot
 from kit.service import Service
 from kit.settings import read
 from services.enrolment import api, clock, desk, events, links, login, mine, partners, rush
 from services.enrolment.settings import EnrolmentSettings
+from services.enrolment.store import enrolments
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"offering_id"})  # who got which seat is told by events and the timeline, not by log lines
-ROUTERS = (api.router, rush.router, partners.router, links.router, login.router, mine.router)
+ROUTERS = (
+    api.router,
+    rush.router,
+    partners.router,
+    links.router,
+    login.router,
+    mine.router,
+    console.mounted("enrolment"),
+)
+PLOTS = (
+    Plot(
+        {"nb": "Påmeldinger per minutt", "nn": "Påmeldingar per minutt", "en": "Enrolments per minute"},
+        MINUTES,
+        enrolments.asked_per,
+    ),
+)
 
 
 def build() -> Service:
@@ -23,5 +41,6 @@ def build() -> Service:
         log_fields=LOG_FIELDS,
         consumers=(events.courses(settings),),
         workers={"clock": clock.run, "sessions": login.forget},
+        plots=PLOTS,
         decide=desk.deciding(settings),
     )

@@ -7,8 +7,9 @@ from typing import Literal, TypeVar
 
 import cyclopts
 
+from kit import acts
 from kit.database import Connection
-from kit.operating import Json, asked, ended, shown, whole
+from kit.operating import Json, asked, ended, me, shown, whole
 from kit.settings import read
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import sessions
@@ -66,7 +67,12 @@ def operators(app: cyclopts.App) -> None:
             sys.exit("The subject must be 1 to 255 printable characters, as in the issuer's `sub`.")
         settings = read(EnrolmentSettings)
         one = Member(issuer or settings.issuer, subject, role, partner, employer)
-        _ask(lambda conn: sessions.keep_member(conn, one))
+
+        async def work(conn: Connection) -> None:
+            await sessions.keep_member(conn, one)
+            await acts.add(conn, me(), "people add", [subject], role if not partner else f"{role} of {partner}")
+
+        _ask(work)
         print(f"{subject} is kept as {role}{f' of {partner or employer}' if partner or employer else ''}.")
 
     @people.command(name="remove")
@@ -79,7 +85,9 @@ def operators(app: cyclopts.App) -> None:
 
         async def work(conn: Connection) -> bool:
             await sessions.end_of(conn, whose, subject)
-            return await sessions.drop_member(conn, whose, subject)
+            dropped = await sessions.drop_member(conn, whose, subject)
+            await acts.add(conn, me(), "people remove", [subject] if dropped else [])
+            return dropped
 
         if not _ask(work):
             sys.exit(f"{subject} has no role. See: people list")

@@ -8,8 +8,9 @@ from uuid import UUID
 
 import cyclopts
 
+from kit import acts
 from kit.database import Connection
-from kit.operating import Json, asked, ended, shown, whole
+from kit.operating import Json, asked, ended, me, shown, whole
 from kit.service import main
 from kit.settings import read
 from services.notifier import bounces, preview
@@ -71,6 +72,8 @@ async def release(conn: Connection, settings: NotifierSettings, learner_id: UUID
         return False, False
     addresses = bounces.digests(settings.contact_private_key.get_secret_value(), email)
     listed = await (store.among if dry_run else store.remove)(conn, addresses)
+    if listed and not dry_run:
+        await acts.add(conn, me(), "mail release", [str(learner_id)])
     return True, bool(listed)
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from kit import console
 from kit.database import Connection
+from kit.plots import MINUTES, Plot, published
 from kit.service import Service
 from kit.settings import read
 from services.notifier import (
@@ -42,6 +44,14 @@ ROUTERS: tuple[APIRouter, ...] = (
     calendar.router,
     letterbox.router,
     choosing.router,
+    console.mounted("notifier"),
+)
+PLOTS = (
+    Plot(
+        {"nb": "E-poster per minutt", "nn": "E-postar per minutt", "en": "Mails per minute"},
+        MINUTES,
+        published("no.kursnett.notifier.NoticeSent."),
+    ),
 )
 
 
@@ -63,6 +73,7 @@ def build() -> Service:
             "webhook_log": deliveries.forget,
         },
         timeline=timeline,
+        plots=PLOTS,
     )
 
 

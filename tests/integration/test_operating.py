@@ -1,6 +1,8 @@
 """Operators' commands refuse in a sentence: unknown numbers, names and times, nothing named, no server."""
 
 import asyncio
+import getpass
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,3 +154,32 @@ def test_a_database_without_tables_says_what_is_missing(desk: Desk, servers: Ser
         desk.ask("parked list", settings=empty)[1]
         == "The database lacks what this version needs. Run its migrate first."
     )
+
+
+def test_what_was_done_is_written_down_and_what_was_refused_is_not(desk: Desk, servers: Servers) -> None:
+    settings = asyncio.run(servers.database())
+    asyncio.run(records(settings))
+    for line in (
+        "parked redrive 1 99 --by kari",
+        "parked discard 3 6 --reason anew",
+        "parked discard 3 --reason again",
+        "consumer pause one --reason testing",
+        "consumer resume",
+        "replay --from 2026-11-24T08:00:00Z --dry-run",
+        "republish --since 2026-11-24T08:00:00Z",
+        "parked show 1",
+    ):
+        desk.ask(line, settings=settings)
+    code, told = desk.ask("acts --json", settings=settings)
+    rows = json.loads(told)
+    assert [(row["act"], row["about"], row["reason"]) for row in reversed(rows)] == [
+        ("parked redrive", "1", ""),
+        ("parked discard", "3", "anew"),
+        ("consumer pause", "probe.one", "testing"),
+        ("consumer resume", "probe.one", ""),
+        ("consumer resume", "probe.two", ""),
+        ("republish", "outbox", "since 2026-11-24T08:00:00+00:00"),
+    ]
+    assert {(row["way"], row["by"]) for row in rows} == {("command", getpass.getuser())}
+    assert [row["name"] for row in rows if row["name"]] == ["kari"]
+    assert code == 0

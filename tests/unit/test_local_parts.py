@@ -24,6 +24,8 @@ from deploy.local.places import Places
 from deploy.local.postgres import Postgres
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble, refused
+from kit import passes
+from kit.auth import Caller
 from kit.sealing import seal, unseal
 
 
@@ -206,7 +208,7 @@ def test_every_archive_is_listed_once_with_its_hash() -> None:
 
 
 def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:
-    assert len(secrets.make(tmp_path)) == 9
+    assert len(secrets.make(tmp_path)) == 13
     before = {path: path.read_text() for path in tmp_path.glob("*/*")}
     assert secrets.make(tmp_path) == []
     assert {path: path.read_text() for path in tmp_path.glob("*/*")} == before
@@ -217,6 +219,12 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -
     assert "d" not in json.loads(public)["keys"][0]
     passwords = [text for path, text in before.items() if path.parent.name == "postgres"]
     assert len(set(passwords)) == 4
+    visitor = passes.Visitor(Caller("https://issuer.example", "kari"), "token")
+    signed = passes.sign((tmp_path / "enrolment" / "pass_private_key").read_text(), visitor)
+    for service in secrets.SERVICES:
+        public = (tmp_path / service / "pass_public_key").read_text()
+        assert "d" not in json.loads(public)
+        assert passes.read(public, signed) == visitor
 
 
 def test_a_lost_public_key_comes_back_and_a_lost_private_one_takes_it_along(tmp_path: Path) -> None:
