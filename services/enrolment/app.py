@@ -39,7 +39,7 @@ def build() -> Service:
         migrations=MIGRATIONS,
         routers=ROUTERS,
         log_fields=LOG_FIELDS,
-        consumers=(events.courses(settings),),
+        consumers=(events.courses(settings), events.titles()),
         workers={"clock": clock.run, "sessions": login.forget},
         plots=PLOTS,
         decide=desk.deciding(settings),
