@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contracts.strict import Undecodable, read
 from kit import database, logs, tracing, trail
 from kit.metrics import Metrics
+from kit.pages import errors
 from kit.problems import Problem, answer
 
 log = logs.get(__name__)
@@ -65,9 +66,11 @@ class Edge:
                 return
             if message["type"] == "http.response.start" and not status:
                 status = message["status"]
-                if status == 413 and not is_problem(message):  # Starlette's own words, in plain text
+                if status == 413 and is_plain(message):  # Starlette's own words
                     replaced = True
-                    await answer(too_large(), self.public_url)(scope, receive, finishing)
+                    request, problem = Request(scope), too_large()
+                    page = errors.answer(request, problem) if errors.wanted(request) else None
+                    await (page or answer(problem, self.public_url))(scope, receive, finishing)
                     return
                 self._add_headers(message, request_id)
             await send(message)
@@ -122,8 +125,8 @@ def is_json(content_type: str) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-def is_problem(message: Message) -> bool:
-    return any(name == b"content-type" and b"problem+json" in value for name, value in message["headers"])
+def is_plain(message: Message) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/plain") for name, value in message["headers"])
 
 
 def too_large() -> Problem:

@@ -41,7 +41,8 @@ class Hub(Generic[K]):
     def __init__(self, running: Running) -> None:
         self._running = running
         self._watched: dict[K, _Watched] = {}
-        self._asked: dict[K, asyncio.Task[_Watched | None]] = {}  # first looks under way
+        self._asked: dict[K, asyncio.Future[_Watched | None]] = {}  # who waits for a first look
+        self._asking: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
 
     async def look(self, keys: Sequence[K]) -> Mapping[K, tuple[str, bytes]]:
@@ -62,17 +63,23 @@ class Hub(Generic[K]):
 
     async def _first(self, key: K) -> _Watched | None:
         """One look for all who come at the same time: after a restart every browser comes back at once."""
-
-        async def first() -> _Watched | None:
-            try:
-                found = await self.look([key])
-                return _Watched(*found[key]) if found else None
-            finally:
-                del self._asked[key]
-
         if key not in self._asked:
-            self._asked[key] = asyncio.create_task(first())
+            self._asked[key] = asyncio.get_running_loop().create_future()
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
         return await asyncio.shield(self._asked[key])
+
+    async def _ask(self) -> None:
+        while self._asked:  # who comes in the same turn of the loop shares the first of these, the rest the next
+            asked, self._asked = self._asked, {}
+            try:
+                found = await self.look(list(asked))
+            except Exception as error:  # each of them is told of it
+                for waiting in asked.values():
+                    waiting.set_exception(error)
+                continue
+            for key, waiting in asked.items():
+                waiting.set_result(_Watched(*found[key]) if key in found else None)
 
     async def _stream(self, key: K, seen: _Watched, last_id: str | None) -> AsyncIterator[bytes]:
         # Only who has begun to listen is counted, and all of one thing by one: a stream may never be begun.

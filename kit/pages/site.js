@@ -13,12 +13,15 @@ async function renew(part) {
   }).catch(() => null);
   if (answer?.type === "opaqueredirect") return; // to the log-in
   if (!answer?.ok) {
-    if (part.dataset.away) part.textContent = part.dataset.away;
+    if (part.dataset.away) { part.textContent = part.dataset.away; part.words = ""; }
     return;
   }
+  const text = await answer.text();
+  if (text === part.words) return; // the same words are not read aloud twice
+  part.words = text;
   const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
   const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
-  part.innerHTML = await answer.text();
+  part.innerHTML = text;
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   if (focused) document.getElementById(focused)?.focus();
 }
@@ -30,7 +33,11 @@ function follow(part) {
   if (part.dataset.live && "EventSource" in window) {
     let first = true;
     const stream = new EventSource(part.dataset.live);
-    const told = () => { if (!first) now(); first = false; };
+    // A part of another service than the stream's hears of it a moment later: data-again-ms asks once more then.
+    const told = () => {
+      if (!first) { now(); if (part.dataset.againMs) setTimeout(now, Number(part.dataset.againMs)); }
+      first = false;
+    };
     for (const kind of (part.dataset.events || "message").split(" ")) stream.addEventListener(kind, told);
     addEventListener("pagehide", () => stream.close());
     setInterval(() => { if (stream.readyState === EventSource.CLOSED && Date.now() - last > POLL_MS) now(); }, POLL_MS);
@@ -65,4 +72,18 @@ addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").
 document.querySelectorAll("[data-print]").forEach((button) => {
   button.hidden = false;
   button.addEventListener("click", () => print());
+});
+
+// The address of a search says what was asked for, and nothing else.
+document.addEventListener("formdata", (event) => {
+  if (event.target.method !== "get") return;
+  for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name);
+});
+
+// A search while typing that gets no answer says so; what stands there is the answer before it.
+function unanswered(is) { const told = document.getElementById("uten-svar"); if (told) told.hidden = !is; }
+document.addEventListener("htmx:error", () => unanswered(true));
+document.addEventListener("htmx:after:swap", (event) => {
+  const status = event.detail.ctx.response?.status ?? 200;
+  unanswered(status >= 400 && status !== 422);
 });

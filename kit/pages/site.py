@@ -50,6 +50,7 @@ class Site:
             loader=FileSystemLoader([self.folder, HERE]),
             autoescape=True,
             undefined=StrictUndefined,
+            auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=["jinja2.ext.i18n"],
@@ -68,6 +69,10 @@ class Site:
     def text(self, request: Request) -> Callable[[str], str]:
         """The text in the reader's language: `_ = site.text(request)`, then `_("…")`, as in a template."""
         return languages.texts(self.folder, languages.spoken(request)).gettext
+
+    def part(self, name: str, language: str, **context: Any) -> Markup:
+        """A piece of pages, which may be kept and shown in many: it knows neither the request nor who asks."""
+        return Markup(self._environments[language].get_template(name).render(context))  # noqa: S704 - it escapes itself
 
     def page(
         self,

@@ -261,8 +261,7 @@ async def read_course(
     shown_in = wanted(language, accept_language)
     response.headers["vary"] = "accept, accept-language"
     if linked.KIND in accept.lower():
-        catalogue = f"{running.settings.public_url}{BASE}"
-        body, texts = linked.course(row, runs, owner["name"], shown_in, catalogue, now)
+        body, texts = linked.course(row, runs, owner["name"], shown_in, running.settings.public_url, now)
         headers = {"vary": "accept, accept-language", "content-language": languages_of(texts), "etag": tags.tag(body)}
         return Response(body, headers=headers, media_type=linked.KIND)
     content = json.loads(row["content"])

@@ -5,11 +5,26 @@ from pathlib import Path
 from kit import console
 from kit.service import Service
 from kit.settings import read
-from services.catalogue import api, current, events, feeds, holding, imports, intake, ooapi, search
+from services.catalogue import (
+    api,
+    browse,
+    current,
+    details,
+    events,
+    feeds,
+    holding,
+    imports,
+    intake,
+    ooapi,
+    provider,
+    search,
+    upload,
+)
 from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"partner", "owner", "offering_id"})  # slugs of organisations, and an id
+PAGES = (browse.router, details.router, provider.router, upload.router, holding.router)
 ROUTERS = (
     search.router,
     feeds.router,
@@ -17,7 +32,7 @@ ROUTERS = (
     imports.router,
     intake.router,
     ooapi.router,
-    holding.router,
+    *PAGES,
     console.shared,
     console.mounted("catalogue"),
 )

@@ -36,6 +36,11 @@ class Current:
         self._seen = ""
         self._epoch = 0
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Which index, and how often it has changed, as of the last look: what was made of it since is as it was."""
+        return (0, 0) if self._index is None else (id(self._index), self._index.version)
+
     async def index(self, words: Words) -> tuple[Index, str | None]:
         """The courses as they are now, and the words as a tsquery: none where nothing can be found by them.
 

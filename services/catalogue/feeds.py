@@ -23,7 +23,7 @@ from services.catalogue import appointments
 from services.catalogue.api import BASE, Partner
 from services.catalogue.languages import AcceptLanguage, TextLanguage, Texts, languages_of, texts_in, wanted
 from services.catalogue.search import CACHING, NOT_SENT
-from services.catalogue.store import views
+from services.catalogue.store import Row, views
 
 NEWEST = 50
 TITLE = "Kursnett: nye kurs"
@@ -198,6 +198,15 @@ async def read_calendar(
     return response
 
 
+TEXTS = ("title", "summary", "description")
+
+
+def lacking(row: Row, languages: Sequence[str]) -> dict[str, list[str]]:
+    """Text of a course -> in which of these languages it is not, though it is in some language."""
+    by_text = {name: json.loads(row[name] or "{}") for name in TEXTS}
+    return {name: [one for one in languages if not by.get(one)] for name, by in by_text.items() if any(by.values())}
+
+
 class Missing(BaseModel):
     """A course whose readers in some language get another. `title` lacks these languages, and so on."""
 
@@ -227,12 +236,7 @@ async def read_missing(partner: Partner, database: Db, language: Languages = [])
     """Which of the partner's courses lack a text that they have in another language, and in which."""
     async with database.reading() as conn:
         rows = await views.texts(conn, partner)
-    known = [{name: json.loads(row[name] or "{}") for name in ("title", "summary", "description")} for row in rows]
-    used = {one for texts in known for one in texts["title"]}
+    used = {one for row in rows for one in json.loads(row["title"])}
     looked_for = [one for one in get_args(Language) if one in (language or used)]
-    found = []
-    for row, texts in zip(rows, known, strict=True):
-        lacks = {name: [one for one in looked_for if not by.get(one)] for name, by in texts.items() if any(by.values())}
-        if any(lacks.values()):
-            found.append({"course_id": row["id"], "code": row["code"], **lacks})
-    return {"items": found}
+    found = [{"course_id": row["id"], "code": row["code"], **lacking(row, looked_for)} for row in rows]
+    return {"items": [one for one in found if any(one.get(name) for name in TEXTS)]}

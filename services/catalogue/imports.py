@@ -48,7 +48,7 @@ class Imported(BaseModel):
     items: list[Item]
 
 
-class _Rehearsed(Exception):
+class Rehearsed(Exception):
     """Carries what a dry run has found out of the transaction that it undoes."""
 
     def __init__(self, found: Imported) -> None:
@@ -124,7 +124,7 @@ async def import_file(
         async def effect() -> Answer:
             found = await bring_in(conn, partner, sheet.read(content, charset), dry_run)
             if dry_run:
-                raise _Rehearsed(found)
+                raise Rehearsed(found)
             return Answer(found)
 
         return await idempotency.once(conn, None if dry_run else asked, effect)
@@ -133,5 +133,5 @@ async def import_file(
         return await database.run(work)
     except Unreadable as error:
         raise refused(error) from None
-    except _Rehearsed as rehearsed:
+    except Rehearsed as rehearsed:
         return Response(rehearsed.found.model_dump_json(), media_type="application/json")

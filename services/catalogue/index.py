@@ -189,6 +189,13 @@ class Index:
             found &= self._with_a_run(wanted.since).get((wanted.arena, wanted.free), 0)
         return found
 
+    def count(self, wanted: Wanted, by_words: Bits, with_a_run: bool) -> int:
+        """How many there are; `with_a_run`, of those alone that `by_start` puts in order."""
+        found = self.fitting(wanted) & by_words
+        if with_a_run:
+            found &= self._with_a_run(wanted.since).get((wanted.arena, wanted.free), 0)
+        return found.bit_count()
+
     def counts(self, wanted: Wanted, by_words: Bits) -> dict[str, list[dict[str, Any]]]:
         """How many there are of each kind under all the other conditions, most first: {kind: [{value, courses}]}."""
         runs = self._with_a_run(wanted.since).items()
@@ -250,6 +257,10 @@ class Index:
 
     def _entry(self, slot: int, key: Any) -> Entry:
         return key, self._courses[slot].id, slot
+
+    def partner(self, slot: int) -> str:
+        """Whose course it is."""
+        return self._courses[slot].kinds["partner"][0]
 
     def json(self, slot: int, language: str, wanted: Wanted) -> str:
         """A course as it stands in a list, with its runs that fit."""

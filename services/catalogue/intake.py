@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from contracts.fields import Instant
 from contracts.topics import partner_courses
 from kit import lag, openapi, problems
+from kit.database import Connection
 from kit.http import Db, ThisService
 from kit.problems import Problem
 from services.catalogue.answers import Seats
@@ -30,6 +31,7 @@ CURSOR = re.compile(r"([0-9]{1,16})-([01])-([0-9]{1,18})")  # microseconds, tabl
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Outcome = Literal["taken", "refused", "parked"]
+WayIn = Literal["kafka", "http", "csv"]
 
 
 class IntakeItem(BaseModel):
@@ -40,7 +42,7 @@ class IntakeItem(BaseModel):
 
     at: datetime
     outcome: Outcome
-    way: Literal["http", "kafka", "csv"]
+    way: WayIn
     what: str | None
     code: str | None
     event_id: str | None
@@ -88,7 +90,7 @@ class Status(BaseModel):
     since: datetime | None
     waiting: int
     lag: int | None
-    ways: dict[Literal["kafka", "http", "csv"], Way]
+    ways: dict[WayIn, Way]
     last: IntakeItem | None
     offerings: list[RunStatus]
 
@@ -111,7 +113,10 @@ def item(row: Row) -> IntakeItem:
     )
 
 
-def _begin(cursor: str | None, before: datetime | None) -> tuple[datetime, int, int] | None:
+Begin = tuple[datetime, int, int]  # when, which table, which number
+
+
+def begin(cursor: str | None, before: datetime | None = None) -> Begin | None:
     """Where a page begins. Raises Problem (422) for a cursor that is none of ours."""
     if cursor is None:
         return None if before is None else (before, 0, 0)
@@ -120,6 +125,26 @@ def _begin(cursor: str | None, before: datetime | None) -> tuple[datetime, int, 
         raise problems.invalid([{"loc": ("query", "cursor"), "msg": "must be one that a Link of this address gave"}])
     micros, source, number = (int(part) for part in found.groups())
     return EPOCH + timedelta(microseconds=micros), source, number
+
+
+async def page(
+    conn: Connection, partner: str, outcome: Outcome | None, begin: Begin | None, limit: int
+) -> tuple[list[IntakeItem], str | None]:
+    """One page of what came from a partner, newest first, and the cursor of the next, none when it is the last."""
+    rows = await store.intake(conn, partner, partner_courses(partner).name, outcome, begin, limit + 1)
+    shown = rows[:limit]
+    further = None
+    if len(rows) > limit:
+        last = shown[-1]
+        further = f"{(last['at'] - EPOCH) // timedelta(microseconds=1)}-{last['source']}-{last['id']}"
+    return [item(row) for row in shown], further
+
+
+async def ways(conn: Connection, partner: str) -> dict[WayIn, Way]:
+    """How much of what a partner sent was taken and refused, by the way it came."""
+    taken = {row["way"]: row for row in await store.taken(conn, partner)}
+    kept = await store.not_taken(conn, partner_courses(partner).name)
+    return {way: _way(taken.get(way), kept if way == "kafka" else None) for way in get_args(WayIn)}
 
 
 @router.get("/partners/{partner}/intake", response_model=Intake, responses=openapi.problems(403))
@@ -133,17 +158,13 @@ async def read_intake(
     cursor: Annotated[str | None, Query(max_length=50, description="from `Link: rel=next`")] = None,
 ) -> Intake:
     """What came from this partner and what became of it, newest first."""
-    begin = _begin(cursor, before)
     async with database.reading() as conn:
-        rows = await store.intake(conn, partner, partner_courses(partner).name, outcome, begin, limit + 1)
-    page = rows[:limit]
-    if len(rows) > limit:
-        last = page[-1]
-        micros = (last["at"] - EPOCH) // timedelta(microseconds=1)
-        asked = {"outcome": outcome, "limit": limit, "cursor": f"{micros}-{last['source']}-{last['id']}"}
+        items, further = await page(conn, partner, outcome, begin(cursor, before), limit)
+    if further:
+        asked = {"outcome": outcome, "limit": limit, "cursor": further}
         query = urlencode({name: value for name, value in asked.items() if value})
         response.headers["link"] = f'<{BASE}/partners/{partner}/intake?{query}>; rel="next"'
-    return Intake(items=[item(row) for row in page])
+    return Intake(items=items)
 
 
 @router.get("/partners/{partner}/status", response_model=Status, responses=openapi.problems(403, 404))
@@ -154,8 +175,7 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         known = await partners.known(conn, partner)
         if known is None:
             raise Problem("not-found", "Not found", 404, f"{partner} is not a partner.")
-        taken = {row["way"]: row for row in await store.taken(conn, partner)}
-        kept = await store.not_taken(conn, topic)
+        by_way = await ways(conn, partner)
         newest = await store.intake(conn, partner, topic, None, None, 1)
         waiting = await partners.waiting(conn, topic)
         runs = await store.runs(conn, partner, MOST_RUNS)
@@ -168,7 +188,7 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         since=known["state_since"],
         waiting=waiting,
         lag=await lag.on_topic(running.settings.kafka_bootstrap, GROUP, topic) if may_look else None,
-        ways={way: _way(taken.get(way), kept if way == "kafka" else None) for way in ("kafka", "http", "csv")},
+        ways=by_way,
         last=item(newest[0]) if newest else None,
         offerings=[RunStatus(**{**row, "seats": Seats.of(row)}) for row in runs],
     )

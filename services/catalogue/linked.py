@@ -8,6 +8,7 @@ from typing import Any
 from contracts.arenas import ONLINE, place_name
 from services.catalogue.domain import eqf
 from services.catalogue.languages import Texts, texts_in
+from services.catalogue.search import BASE
 from services.catalogue.store import Row
 
 KIND = "application/ld+json"
@@ -16,18 +17,18 @@ STATUS = {"scheduled": "https://schema.org/EventScheduled", "cancelled": "https:
 
 
 def course(
-    row: Row, runs: Sequence[Row], provider: str, language: str, catalogue: str, now: datetime
+    row: Row, runs: Sequence[Row], provider: str, language: str, public_url: str, now: datetime
 ) -> tuple[bytes, Texts]:
     """The course with its runs that have not ended, and the texts in it. `<` is escaped, for pages that embed it."""
     content = json.loads(row["content"])
     texts = texts_in(content, language)
-    address = f"{catalogue}/courses/{row['id']}"
+    catalogue = f"{public_url}{BASE}"
     level = content.get("level")
     about = {
         "@context": "https://schema.org",
         "@type": "Course",
-        "@id": address,
-        "url": address,
+        "@id": f"{catalogue}/courses/{row['id']}",
+        "url": f"{public_url}/kurs/{row['id']}",
         "courseCode": row["code"],
         "name": texts.title.text,
         "description": next(

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -18,13 +19,14 @@ from contracts.fields import Language, NkrLevel, Slug, in_utc, is_written_out
 from kit import tags
 from kit.http import ThisService
 from kit.problems import Problem
+from kit.running import Running
 from kit.shortway import route_class
 from kit.tags import IfNoneMatch
 from services.catalogue.current import current
 from services.catalogue.index import Index, Wanted
 from services.catalogue.languages import MOST_LANGUAGES, AcceptLanguage, Text
 from services.catalogue.languages import wanted as in_which
-from services.catalogue.postings import EVERYWHERE, Places
+from services.catalogue.postings import EVERYWHERE, Bits, Places
 from services.catalogue.store.search import Words
 
 BASE = "/api/catalogue/v1"
@@ -198,6 +200,47 @@ def page_of(
     return slots[:limit], cursor(sort, key, course_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One page of a search, all of it of one moment. `after` is where the next begins, none when it is the last."""
+
+    index: Index
+    wanted: Wanted
+    by_words: Bits
+    sort: Sort
+    slots: list[int]
+    after: str | None
+
+    @property
+    def total(self) -> int:
+        """How many there are on all pages."""
+        return self.index.count(self.wanted, self.by_words, with_a_run=self.sort == "start")
+
+
+async def find(running: Running, asked: Asked) -> Found:
+    """What is asked for. Raises Problem (400) for an `after` that is none of ours."""
+    words = words_of(asked.q)
+    wanted = Wanted(
+        asked.partner,
+        asked.subject,
+        asked.level,
+        asked.language,
+        asked.withdrawn,
+        asked.arena,
+        asked.starts_after,
+        asked.free,
+    )
+    order: Sort = asked.sort or ("relevance" if words else "title")
+    if order == "relevance" and not words:
+        order = "title"
+    kept = current(running)
+    index, query = await kept.index(words)
+    where = await kept.where(query, index) if words else EVERYWHERE
+    # From here on nothing is waited for, so that all of an answer is of the same moment.
+    slots, after = page_of(index, wanted, where, bool(words.without), order, asked.after, asked.limit)
+    return Found(index, wanted, where.all, order, slots, after)
+
+
 async def plainly(request: Request) -> Awaitable[Response] | None:
     """`list_courses` called with what a request that is plainly in order asks; none for any other request."""
     query, languages = request.query_params, request.headers.get("accept-language")
@@ -225,32 +268,15 @@ async def list_courses(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Courses that are offered, a page at a time; `Link` with rel="next" leads to the next."""
-    words = words_of(asked.q)
-    wanted = Wanted(
-        asked.partner,
-        asked.subject,
-        asked.level,
-        asked.language,
-        asked.withdrawn,
-        asked.arena,
-        asked.starts_after,
-        asked.free,
-    )
-    order: Sort = asked.sort or ("relevance" if words else "title")
-    if order == "relevance" and not words:
-        order = "title"
-    kept = current(running)
-    index, query = await kept.index(words)
-    where = await kept.where(query, index) if words else EVERYWHERE
-    # From here on nothing is waited for, so that all of an answer is of the same moment.
-    slots, next_page = page_of(index, wanted, where, bool(words.without), order, asked.after, asked.limit)
+    found = await find(running, asked)
+    index, wanted = found.index, found.wanted
     shown_in = in_which(None, accept_language)
-    items = ", ".join(index.json(slot, shown_in, wanted) for slot in slots)
-    counted = f', "facets": {json.dumps(index.counts(wanted, where.all))}' if asked.facets else ""
+    items = ", ".join(index.json(slot, shown_in, wanted) for slot in found.slots)
+    counted = f', "facets": {json.dumps(index.counts(wanted, found.by_words))}' if asked.facets else ""
     answer = f'{{"items": [{items}]{counted}}}'.encode()
     response = tags.unless_known(answer, if_none_match, CACHING)
     response.headers["vary"] = "accept-language"
-    if next_page:
-        following = {**request.query_params, "after": next_page}
+    if found.after:
+        following = {**request.query_params, "after": found.after}
         response.headers["link"] = f'<{BASE}/courses?{urlencode(following)}>; rel="next"'
     return response

@@ -6,21 +6,14 @@ from kit import console
 from kit.plots import MINUTES, Plot
 from kit.service import Service
 from kit.settings import read
-from services.enrolment import api, clock, desk, events, links, login, mine, partners, rush
+from services.enrolment import api, clock, desk, events, join, links, login, mine, own, partners, roster, rush
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"offering_id"})  # who got which seat is told by events and the timeline, not by log lines
-ROUTERS = (
-    api.router,
-    rush.router,
-    partners.router,
-    links.router,
-    login.router,
-    mine.router,
-    console.mounted("enrolment"),
-)
+PAGES = (links.router, login.router, join.router, mine.router, own.router, roster.router, console.mounted("enrolment"))
+ROUTERS = (api.router, rush.router, partners.router, *PAGES)
 PLOTS = (
     Plot(
         {"nb": "Påmeldinger per minutt", "nn": "Påmeldingar per minutt", "en": "Enrolments per minute"},
@@ -39,7 +32,7 @@ def build() -> Service:
         migrations=MIGRATIONS,
         routers=ROUTERS,
         log_fields=LOG_FIELDS,
-        consumers=(events.courses(settings),),
+        consumers=(events.courses(settings), events.titles()),
         workers={"clock": clock.run, "sessions": login.forget},
         plots=PLOTS,
         decide=desk.deciding(settings),

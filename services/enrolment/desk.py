@@ -13,7 +13,10 @@ from kit.database import Connection
 from kit.groupcommit import Commit, GroupCommit
 from kit.http import ThisService
 from kit.idempotency import Asked
+from kit.pages.visitors import Acting
+from kit.passes import Visitor
 from kit.problems import Problem
+from kit.running import Running
 from services.enrolment import commands
 from services.enrolment.commands import Command, Enrol
 from services.enrolment.settings import EnrolmentSettings
@@ -35,13 +38,24 @@ async def the_desk(running: ThisService) -> GroupCommit[Request, Response]:
 
 
 async def paced(caller: Signed, running: ThisService) -> Caller:
-    """The caller, unless they ask too often: 429 then, told when to come again. By person, never by address."""
+    """The caller, unless they ask too often."""
+    at_pace(caller, running)
+    return caller
+
+
+async def paced_visitor(visitor: Acting, running: ThisService) -> Visitor:
+    """Who sends a form of ours, unless they ask too often, over the pages and the interface together."""
+    at_pace(visitor.caller, running)
+    return visitor
+
+
+def at_pace(caller: Caller, running: Running) -> None:
+    """Raises a 429, told when to come again, for one who asks too often. By person, never by address."""
     most = cast(EnrolmentSettings, running.settings).requests_per_minute
     wait_s = running.pace.wait_s(caller.key, most)
     if wait_s:
         words = f"You may change something {most} times a minute. Wait {wait_s} s."
         raise Problem("too-many-requests", "Too many requests", 429, words, headers={"retry-after": str(wait_s)})
-    return caller
 
 
 def login(caller: Caller) -> tuple[str, str]:
@@ -50,6 +64,7 @@ def login(caller: Caller) -> tuple[str, str]:
 
 Desk = Annotated[GroupCommit[Request, Response], Depends(the_desk)]
 Paced = Annotated[Caller, Depends(paced)]
+PacedVisitor = Annotated[Visitor, Depends(paced_visitor)]
 
 
 def deciding(settings: EnrolmentSettings) -> Commit[Request, Response]:

@@ -1,14 +1,25 @@
-"""What enrolment hears: the catalogue's offerings."""
+"""What enrolment hears: the catalogue's offerings, and what its courses are called."""
 
 from collections.abc import Sequence
+from typing import cast
+from uuid import UUID
 
-from contracts.catalogue import OfferingCancelled, OfferingChanged, OfferingScheduled, OfferingState
+from contracts.catalogue import (
+    CourseChanged,
+    CourseCreated,
+    CourseState,
+    OfferingCancelled,
+    OfferingChanged,
+    OfferingScheduled,
+    OfferingState,
+)
 from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received
 from services.enrolment import offerings
 from services.enrolment.settings import EnrolmentSettings
+from services.enrolment.store import courses as named
 from services.enrolment.store import seats
 
 
@@ -28,3 +39,24 @@ def courses(settings: EnrolmentSettings) -> Consumer:
                     await offerings.keep(conn, event, settings)
 
     return Consumer(name="courses", listeners=listeners, topics=("catalogue.courses",))
+
+
+def titles() -> Consumer:
+    """Keeps what courses are called, for the pages.
+
+    A group of its own: no seat waits for it, and where it is new it begins at the topic's beginning, while `courses`
+    has passed all of that.
+    """
+    listeners = Listeners()
+
+    @listeners.on(CourseCreated, CourseChanged)
+    async def keep_titles(conn: Connection, received: Sequence[Received]) -> None:
+        newest: dict[UUID, CourseState] = {}  # one statement may write a row once
+        for one in received:
+            event = cast(CourseState, one.event)
+            known = newest.get(event.course_id)
+            if known is None or event.version > known.version:
+                newest[event.course_id] = event
+        await named.keep(conn, list(newest.values()))
+
+    return Consumer(name="titles", listeners=listeners, topics=("catalogue.courses",))

@@ -1,4 +1,4 @@
-"""Tells listeners how the seats of an offering change: one text for all who look at it."""
+"""Tells listeners how the seats of an offering change, one text for all; and each person that their own have."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated
@@ -13,7 +13,7 @@ from kit.database import Database
 from kit.http import ThisService
 from services.enrolment import refusals
 from services.enrolment.shown import SeatsAt, seats_at
-from services.enrolment.store import seats
+from services.enrolment.store import seats, steps
 
 LOOK_S = 0.25
 
@@ -58,3 +58,16 @@ async def the_hub(request: Request, running: ThisService) -> Hub:
 
 
 TheHub = Annotated[Hub, Depends(the_hub)]
+
+
+class Own(live.Hub[tuple[str, str]]):
+    """Who listens to their own enrolments, by log-in. They are told that something has changed, and nothing of what."""
+
+    every_s = 1.0
+    most_each = 10  # of one person: browsers that were left open
+
+    async def look(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], tuple[str, bytes]]:
+        async with self._running.database.reading() as conn:
+            marks = await steps.marks(conn, keys)
+        named = {login: marks.get(login, "none") for login in keys}
+        return {login: (mark, format_sse_event(data_str="", event="own", id=mark)) for login, mark in named.items()}

@@ -1,23 +1,68 @@
 """The page where a person sees their own courses: /min-side."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
-from kit.http import Db
+from kit.database import Database
+from kit.http import Db, ThisService
+from kit.live import LastEventId
 from kit.pages.visitors import Visiting
+from kit.passes import Visitor
 from services.enrolment.desk import login
-from services.enrolment.shown import shown
+from services.enrolment.domain import LIVE
+from services.enrolment.live import Own
 from services.enrolment.site import site
-from services.enrolment.store import enrolments
+from services.enrolment.store import courses, enrolments, seats
 
-MOST_SHOWN = 100
+MOST_SHOWN = 50
 
-router = APIRouter(include_in_schema=False)  # pages for people, not an interface for programs
+router = APIRouter(prefix="/min-side", include_in_schema=False)  # pages for people, not an interface for programs
+
+After = Annotated[UUID | None, Query()]
 
 
-@router.get("/min-side")
-async def mine(request: Request, visitor: Visiting, database: Db) -> Response:
-    """One's own enrolments, newest first."""
+async def the_hub(request: Request, running: ThisService) -> Own:
+    state = request.app.state
+    if not hasattr(state, "own"):
+        state.own = Own(running)
+    hub: Own = state.own
+    return hub
+
+
+@router.get("")
+async def mine(request: Request, visitor: Visiting, database: Db, etter: After = None) -> Response:
+    """One's own enrolments, newest first, those that live before those that are over."""
+    return site().page(request, "mine.html", visitor=visitor, **await _mine(database, visitor, etter))
+
+
+@router.get("/kurs")
+async def part(request: Request, visitor: Visiting, database: Db, etter: After = None) -> Response:
+    """The list anew, for a page that is open."""
+    return site().page(request, "list.html", visitor=visitor, **await _mine(database, visitor, etter))
+
+
+@router.get("/live")
+async def live(visitor: Visiting, hub: Annotated[Own, Depends(the_hub)], last_event_id: LastEventId = None) -> Response:
+    """Says that something of one's own enrolments has changed, and nothing of what."""
+    stream = await hub.listen(login(visitor.caller), last_event_id)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+
+
+async def _mine(database: Database, visitor: Visitor, after: UUID | None) -> dict[str, Any]:
     async with database.reading() as conn:
-        found = await enrolments.own_enrolments(conn, *login(visitor.caller), None, MOST_SHOWN)
-    return site().page(request, "mine.html", visitor=visitor, enrolments=[shown(one) for one in found])
+        found = await enrolments.own_enrolments(conn, *login(visitor.caller), after, MOST_SHOWN + 1)
+        runs = await courses.runs(conn, [one.offering_id for one in found])
+        now = await seats.now(conn)
+    shown = found[:MOST_SHOWN]
+    return {
+        "alive": [one for one in shown if one.state in LIVE],
+        "over": [one for one in shown if one.state not in LIVE],
+        "runs": runs,
+        "now": now,
+        "after": after,
+        "more": shown[-1].id if len(found) > MOST_SHOWN else None,
+    }

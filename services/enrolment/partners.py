@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Annotated
 from uuid import UUID
 
@@ -72,16 +73,25 @@ async def read_roster(
         must_act_for(caller, offering.partner)
         found = await enrolments.roster(conn, offering_id, after, limit + 1)
     page = found[:limit]
-    rows = [Attending(enrolment_id=e.id, state=e.state, name=e.name, place=e.place, group=e.group) for e in page]
+    rows = [attending(one) for one in page]
     headers = {"cache-control": "no-store"}
     if len(found) > limit:
         also = "&format=csv" if format == "csv" else ""
         next_page = f"{BASE}/offerings/{offering_id}/roster?limit={limit}&after={page[-1].id}{also}"
         headers["link"] = f'<{next_page}>; rel="next"'
     if format == "csv":
-        headers["content-disposition"] = f'attachment; filename="roster-{offering_id}.csv"'
-        return Response(spreadsheet(rows), headers=headers, media_type="text/csv")
+        return file(offering_id, rows, headers)
     return Response(Roster(items=rows).model_dump_json(), headers=headers, media_type="application/json")
+
+
+def attending(one: Enrolment) -> Attending:
+    return Attending(enrolment_id=one.id, state=one.state, name=one.name, place=one.place, group=one.group)
+
+
+def file(offering_id: UUID, rows: list[Attending], headers: Mapping[str, str] | None = None) -> Response:
+    """The roster as a file to keep."""
+    named = {"content-disposition": f'attachment; filename="roster-{offering_id}.csv"', "cache-control": "no-store"}
+    return Response(spreadsheet(rows), headers={**named, **(headers or {})}, media_type="text/csv")
 
 
 def spreadsheet(rows: list[Attending]) -> bytes:

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from contracts.fields import Language, Line, Slug
 from kit import auth, idempotency, openapi, sealing
+from kit.auth import Caller
 from kit.http import ThisService
 from kit.idempotency import Repeatable
 from kit.shortway import route_class
@@ -101,19 +102,22 @@ async def enrol(
     offering_id: UUID, body: Asking, caller: Paced, repeatable: Repeatable, running: ThisService, desk: Desk
 ) -> Response:
     """Ask for a seat: `associated` with a `place`, `queued` with a `place_in_line`, or `pending` till approved."""
+    command = command_of(offering_id, body, caller, cast(EnrolmentSettings, running.settings))
+    return await desk.submit(desks.Request(command, repeatable))
+
+
+def command_of(offering_id: UUID, body: Asking, caller: Caller, settings: EnrolmentSettings) -> commands.Enrol:
+    """What is asked, with the contact sealed before the transaction: nobody waits for our arithmetic.
+
+    Raises Problem (422) when a place is named twice.
+    """
     if len(set(body.places)) < len(body.places):
         raise refusals.place_twice()
     sealed = None
-    if body.contact is not None:  # sealed before the transaction: nobody waits for our arithmetic
-        settings = cast(EnrolmentSettings, running.settings)
-        letter = {
-            **body.contact.model_dump(),
-            "name": body.name,
-            "login": caller.key,
-        }  # by which they see what is theirs
+    if body.contact is not None:  # the login: by it they see what is theirs
+        letter = {**body.contact.model_dump(), "name": body.name, "login": caller.key}
         sealed = sealing.seal(settings.contact_public_key, letter)
-
-    command = commands.Enrol(
+    return commands.Enrol(
         offering_id,
         login(caller),
         tuple(body.places),
@@ -123,4 +127,3 @@ async def enrol(
         body.wait_for_earlier,
         body.on_lapse,
     )
-    return await desk.submit(desks.Request(command, repeatable))

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -126,13 +127,13 @@ async def fill(conn: Connection) -> None:
 PLAIN = str.maketrans("ÆØÅ", "EOA")
 
 
-def searches(chance: random.Random) -> Iterator[str]:
-    """What people ask: words whole and half typed, some that most courses have, filters, orders, further conditions."""
+def searches(chance: random.Random, at: str = f"{BASE}/courses") -> Iterator[str]:
+    """Addresses that people ask: words whole and half typed, some that most courses have, filters, orders, and more."""
     while True:
         word = chance.choice([subject_of(chance), chance.choice(ROOTS), chance.choice(WORDS), chance.choice(ENDINGS)])
         typed = word[: chance.randint(3, len(word))] if len(word) > 3 else word
         subject, arena = chance.choice(SUBJECTS), chance.choice(ARENAS)
-        yield chance.choices(
+        [query] = chance.choices(
             [
                 f"q={quote(word)}",
                 f"q={quote(typed)}",
@@ -147,7 +148,8 @@ def searches(chance: random.Random) -> Iterator[str]:
                 f"q={quote(chance.choice(ROOTS)[:3].upper().translate(PLAIN))}-{chance.randint(0, COURSES)}",
             ],
             weights=[20, 20, 10, 2, 8, 10, 8, 7, 5, 5, 5],
-        )[0]
+        )
+        yield f"{at}?{query}"
 
 
 def serve(settings: CatalogueSettings, listening: socket.socket) -> None:
@@ -162,7 +164,7 @@ def serve(settings: CatalogueSettings, listening: socket.socket) -> None:
     uvloop.run(serving())
 
 
-async def asked(port: int, queries: Iterator[str], seconds: float, clients: int) -> list[float]:
+async def asked(port: int, addresses: Iterator[str], seconds: float, clients: int) -> list[float]:
     """How long each answer took, in ms."""
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -170,9 +172,9 @@ async def asked(port: int, queries: Iterator[str], seconds: float, clients: int)
     async def client() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while time.perf_counter() < end:
-            query = next(queries)
+            address = next(addresses)
             began = time.perf_counter()
-            writer.write(f"GET {BASE}/courses?{query} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            writer.write(f"GET {address} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
             await reader.readexactly(length)
@@ -181,7 +183,7 @@ async def asked(port: int, queries: Iterator[str], seconds: float, clients: int)
                 await asyncio.sleep(1)  # as it was told to
                 continue
             if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"{query}: {head.decode()}")
+                raise RuntimeError(f"{address}: {head.decode()}")
             times.append((time.perf_counter() - began) * 1000)
         writer.close()
 
@@ -198,11 +200,18 @@ def tell(table: Table, name: str, times: list[float], seconds: float, **wanted: 
     table.add("  p99", [cuts[98]], "ms", **wanted)
 
 
+def courses_read(chance: random.Random, ids: list[str]) -> Iterator[str]:
+    """What people read: some courses over and over, and now and then any."""
+    while True:
+        yield f"/kurs/{chance.choice(ids[:50] if chance.random() < 0.8 else ids)}"
+
+
 async def main(servers: Servers, folder: Path) -> None:
     settings = CatalogueSettings(**(await servers.database()).model_dump())
     conn = await connect(settings, "bench")
     await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
     await fill(conn)
+    ids = [str(row["id"]) for row in await conn.fetch("SELECT id FROM courses LIMIT 5000")]
     await conn.close()
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
         port = listening.getsockname()[1]
@@ -218,6 +227,13 @@ async def main(servers: Servers, folder: Path) -> None:
             tell(table, "one at a time", await asked(port, searches(random.Random(4)), 5, 1), 5)
             counts = (f"{one}&facets=true" for one in searches(random.Random(5)))
             tell(table, "with counts, one at a time", await asked(port, counts, 5, 1), 5)
+            for name, page in (
+                ("the front page", repeat("/")),
+                ("pages of searches", searches(random.Random(6), "/kurs")),
+                ("pages of courses", courses_read(random.Random(7), ids)),
+            ):
+                times = await asked(port, page, 5, CLIENTS)
+                tell(table, f"{name}, {CLIENTS} at a time", times, 5, at_most=50)
             table.draw()
         finally:
             server.terminate()

@@ -23,6 +23,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "catalogue.partners": ("partners.*",),
     "catalogue.enrolments": ("enrolment.enrolments",),
     "enrolment.courses": ("catalogue.courses",),
+    "enrolment.titles": ("catalogue.courses",),
     "notifier.courses": ("catalogue.courses",),
     "notifier.enrolments": ("enrolment.enrolments",),
     "notifier.contacts": ("enrolment.contacts",),

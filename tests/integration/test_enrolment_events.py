@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from contracts.catalogue import OfferingCancelled, OfferingChanged, OfferingScheduled
+from contracts.catalogue import CourseChanged, CourseCreated, OfferingCancelled, OfferingChanged, OfferingScheduled
 from contracts.envelope import Event, decode, encode, wrap
 from contracts.fields import Place
 from contracts.topics import owned_by
@@ -91,3 +91,50 @@ async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: S
             ("no.kursnett.enrolment.LearnerWithdrew.v1", "the-end"),
         ]
         assert all(one.causationid for one in said)
+
+
+async def test_titles_are_heard_from_the_beginning_on_a_stack_that_has_passed_them(servers: Servers) -> None:
+    await topics.declare(servers.kafka, owned_by("catalogue"))
+    settings = EnrolmentSettings(**(await servers.database()).model_dump() | {"contact_public_key": PUBLIC})
+    conn = await connect(settings, "migrate")
+    try:
+        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
+    finally:
+        await conn.close()
+    about: dict[str, Any] = {"course_id": uuid.uuid4(), "partner": "torgar", "code": "BYG-1"}
+    starts_at = datetime.now(UTC) + timedelta(days=9)
+    run = OfferingScheduled(
+        offering_id=uuid.uuid4(),
+        course_id=about["course_id"],
+        partner="torgar",
+        key="h26",
+        version=1,
+        starts_at=starts_at,
+        ends_at=starts_at + timedelta(hours=2),
+        places=[Place(arena="online", capacity=1)],
+    )
+
+    async def titles() -> list[Any]:
+        async with here.database.reading() as conn:
+            return [tuple(row) for row in await conn.fetch("SELECT code, title->>'nb', version FROM courses")]
+
+    async with running(settings) as here:
+
+        async def the_run_is_known() -> bool:
+            async with here.database.reading() as conn:
+                return await seats.offering(conn, run.offering_id) is not None
+
+        async with listening(here, events.courses(settings)):
+            await say(servers.kafka, [CourseCreated(**about, version=1, title={"nb": "Sveis"}), run], "planning")
+            await until(the_run_is_known)
+        assert await titles() == []
+        async with listening(here, events.titles()):
+            await until(titles)
+            assert await titles() == [("BYG-1", "Sveis", 1)]
+            newer = [CourseChanged(**about, version=n, title={"nb": f"Sveising {n}"}) for n in (2, 4, 3)]
+            await say(servers.kafka, newer, "renaming", first=3)
+
+            async def renamed() -> bool:
+                return await titles() == [("BYG-1", "Sveising 4", 4)]
+
+            await until(renamed)

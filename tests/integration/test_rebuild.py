@@ -1,5 +1,7 @@
 """Enrolment's copy of the catalogue made anew from what the catalogue says again: `republish`, and what it takes."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,7 +29,17 @@ async def copy_of(there: Running, here: World) -> dict[str, Any]:
         places = await conn.fetch(
             "SELECT * FROM places WHERE offering_id = ANY($1) ORDER BY offering_id, arena", [run["id"] for run in runs]
         )
-    return {"runs": [dict(run) for run in runs], "places": [dict(place) for place in places]}
+        titles = await conn.fetch(
+            "SELECT id, code, title, version FROM courses WHERE id = ANY($1) ORDER BY id",
+            list(
+                await conn.fetchval("SELECT array_agg(course_id) FROM offerings WHERE partner = $1", here.partner) or ()
+            ),
+        )
+    return {
+        "runs": [dict(run) for run in runs],
+        "places": [dict(place) for place in places],
+        "titles": [dict(title) for title in titles],
+    }
 
 
 async def said_again(here: World) -> None:
@@ -41,6 +53,13 @@ async def said_again(here: World) -> None:
 async def test_enrolments_copy_of_the_catalogue_is_made_anew_from_nothing(servers: Servers) -> None:
     known = (await servers.database()).model_dump() | {"contact_public_key": PUBLIC}
     settings = EnrolmentSettings(**known)
+
+    @asynccontextmanager
+    async def both_listening() -> AsyncIterator[None]:
+        hearing = (events.courses(settings), events.titles())
+        async with listening(there, hearing[0]), listening(there, hearing[1]):
+            yield
+
     conn = await connect(settings, "migrate")
     await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
     await conn.close()
@@ -65,37 +84,41 @@ async def test_enrolments_copy_of_the_catalogue_is_made_anew_from_nothing(server
 
         async def all_told() -> bool:
             copy = await copy_of(there, here)
-            return len(copy["runs"]) == 3 and len(copy["places"]) == 4 and any(run["cancelled"] for run in copy["runs"])
+            told = len(copy["runs"]) == 3 and len(copy["places"]) == 4 and copy["titles"]
+            return bool(told) and any(run["cancelled"] for run in copy["runs"])
 
-        async with relaying(here.here), listening(there, events.courses(settings)):
+        async with relaying(here.here), both_listening():
             await until(all_told, within_s=60)
             before = await copy_of(there, here)
 
         # What was heard has no effect again: the copy stays lost while the inbox remembers it.
         async with there.database.reading() as conn:
-            await conn.execute("TRUNCATE offerings CASCADE")
+            await conn.execute("TRUNCATE offerings, courses CASCADE")
         await said_again(here)
         await here.put("A/offerings/four", dates)  # comes after what is said again
 
         async def the_newest_is_told() -> bool:
             return bool((await copy_of(there, here))["runs"])
 
-        async with relaying(here.here), listening(there, events.courses(settings)):
+        async with relaying(here.here), both_listening():
             await until(the_newest_is_told, within_s=60)
         newest = await copy_of(there, here)
         assert len(newest["runs"]) == 1
 
         async with there.database.reading() as conn:
-            await conn.execute("DELETE FROM inbox WHERE consumer LIKE '%courses'")
-            await conn.execute("DELETE FROM inbox_position WHERE consumer LIKE '%courses'")
+            await conn.execute("DELETE FROM inbox WHERE consumer LIKE ANY(ARRAY['%courses', '%titles'])")
+            await conn.execute("DELETE FROM inbox_position WHERE consumer LIKE ANY(ARRAY['%courses', '%titles'])")
         await said_again(here)
 
         async def all_are_told_again() -> bool:
             copy = await copy_of(there, here)
-            return len(copy["runs"]) == 4 and any(run["cancelled"] for run in copy["runs"])
+            told = len(copy["runs"]) == 4 and copy["titles"]
+            return bool(told) and any(run["cancelled"] for run in copy["runs"])
 
-        async with relaying(here.here), listening(there, events.courses(settings)):
+        async with relaying(here.here), both_listening():
             await until(all_are_told_again, within_s=60)
         again = await copy_of(there, here)
-        for kind in ("runs", "places"):
-            assert [one for one in again[kind] if one not in newest[kind]] == before[kind]
+        assert newest["titles"] == []
+    assert [one["code"] for one in before["titles"]] == ["A"]
+    for kind in ("runs", "places", "titles"):
+        assert [one for one in again[kind] if one not in newest[kind]] == before[kind]

@@ -1,5 +1,6 @@
 """SQL of what other systems read: courses, their runs and their providers in lists by page number; what is new."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -119,6 +120,42 @@ async def texts(conn: Connection, partner: str) -> list[Row]:
         FROM courses WHERE partner = $1 AND NOT withdrawn ORDER BY code
         """,
         partner,
+    )
+
+
+async def own(conn: Connection, partner: str, after: str, limit: int) -> list[Row]:
+    """One page of a partner's courses by code, those behind `after`, also what is no longer on offer."""
+    return await conn.fetch(
+        """
+        SELECT id, code, withdrawn, content->>'title' AS title, content->>'summary' AS summary,
+               content->>'description' AS description
+        FROM courses WHERE partner = $1 AND code > $2 ORDER BY code LIMIT $3
+        """,
+        partner,
+        after,
+        limit,
+    )
+
+
+async def languages(conn: Connection, partner: str) -> list[str]:
+    """The languages that one of a partner's courses on offer has a title in."""
+    rows = await conn.fetch(
+        "SELECT DISTINCT jsonb_object_keys(content->'title') AS language FROM courses "
+        "WHERE partner = $1 AND NOT withdrawn",
+        partner,
+    )
+    return [row["language"] for row in rows]
+
+
+async def runs_of(conn: Connection, course_ids: Sequence[UUID]) -> list[Row]:
+    """The runs of these courses that are not over, the soonest first, as `courses.offerings` has them."""
+    return await conn.fetch(
+        """
+        SELECT id, course_id, key, version, content, state, decision, enrolled, minimum, decided_at
+        FROM offerings LEFT JOIN judgements ON offering_id = id
+        WHERE course_id = ANY($1) AND (content->>'ends_at')::timestamptz > app_now() ORDER BY starts_at, id
+        """,
+        course_ids,
     )
 
 

@@ -280,6 +280,21 @@ async def own_enrolment(conn: Connection, enrolment_id: UUID, issuer: str, subje
     return _enrolment(row) if row else None
 
 
+async def own_in(conn: Connection, offering_id: UUID, issuer: str, subject: str) -> Enrolment | None:
+    """This login's enrolment that lives in this offering, of which there is one at most."""
+    row = await conn.fetchrow(
+        f"""
+        {_SHOWN} JOIN learners l ON l.id = e.learner_id
+        WHERE l.issuer = $2 AND l.subject = $3 AND e.offering_id = $1
+          AND e.state NOT IN ('denied', 'cancelled', 'finished')
+        """,
+        offering_id,
+        issuer,
+        subject,
+    )
+    return _enrolment(row) if row else None
+
+
 async def own_enrolments(
     conn: Connection, issuer: str, subject: str, before: UUID | None, most: int
 ) -> list[Enrolment]:
@@ -307,6 +322,16 @@ async def roster(conn: Connection, offering_id: UUID, after: UUID | None, most: 
         """,
         offering_id,
         after,
+        most,
+    )
+    return [_enrolment(row) for row in rows]
+
+
+async def pending(conn: Connection, offering_id: UUID, most: int) -> list[Enrolment]:
+    """At most so many who wait for approval, those first who asked first."""
+    rows = await conn.fetch(
+        f"{_COLUMNS} {_FROM} WHERE e.offering_id = $1 AND e.state = 'pending' ORDER BY e.queue_number LIMIT $2",
+        offering_id,
         most,
     )
     return [_enrolment(row) for row in rows]

@@ -1,0 +1,186 @@
+"""The page of one course: what it is, its runs in words, and how many seats are known to be free."""
+
+import json
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from markupsafe import Markup
+from starlette.responses import Response
+
+from contracts.fields import OfferingRules
+from contracts.partner import CourseText, OfferingDates
+from kit.database import Connection
+from kit.http import Db, ThisService
+from kit.pages.languages import pick, spoken
+from kit.problems import Problem
+from kit.shortway import route_class
+from services.catalogue import linked
+from services.catalogue.answers import Seats
+from services.catalogue.languages import mixes_scripts
+from services.catalogue.site import for_everybody, site
+from services.catalogue.store import Row, courses, intake, partners, views
+
+MOST_LIVE = 3  # runs whose seats are followed: a browser opens six connections to one host, and a page needs some
+# What was stored before a course could say it, means the same as when it is left out.
+UNSAID: Mapping[str, Any] = {
+    name: one.get_default(call_default_factory=True) for name, one in CourseText.model_fields.items()
+}
+
+
+async def plainly(request: Request) -> Awaitable[Response]:
+    """The page of a request; there is none that has to go the whole way."""
+    running, parts = request.app.state.running, request.path_params
+    if "offering_id" in parts:
+        return read_seats_part(parts["course_id"], parts["offering_id"], request, running.database)
+    return read_course_page(parts["course_id"], request, running)
+
+
+router = APIRouter(include_in_schema=False, route_class=route_class(plainly))
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A text, and the language that it is in."""
+
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """One place of a run. `free` and `queued` are none until enrolment has spoken of them."""
+
+    arena: str
+    capacity: int
+    free: int | None
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as its page tells it. `state`: cancelled, begun, full or open, as far as is known; `until`: one may still
+    ask for a seat of what has begun."""
+
+    id: UUID
+    course_id: UUID
+    dates: OfferingDates
+    decision: str | None
+    enrolled: int | None
+    places: list[At]
+    as_of: datetime | None
+    state: str
+    until: datetime | None
+
+    @property
+    def can_ask(self) -> bool:
+        return self.state in ("open", "full") or (self.state == "begun" and self.until is not None)
+
+    @property
+    def in_line(self) -> int:
+        return sum(one.queued for one in self.places)
+
+    @classmethod
+    def of(cls, row: Row, counted: Row | None, now: datetime) -> "Run | None":
+        """None when it is over."""
+        # What was stored before there were rules lacks them, which means that they are as when left out.
+        content = OfferingRules().model_dump(mode="json") | json.loads(row["content"])
+        dates = OfferingDates.model_validate(content)
+        if dates.ends_at <= now:
+            return None
+        seats = Seats.of(counted)
+        known = {one.arena: one for one in seats.places} if seats else {}
+        places = []
+        for place in dates.places:
+            one = known.get(place.arena)
+            free = max(place.capacity - one.taken, 0) if one else None
+            places.append(At(place.arena, place.capacity, free, one.queued if one else 0))
+        late = dates.late_enrolment_until
+        until = late if late is not None and late > now else None
+        if row["state"] == "cancelled":
+            state = "cancelled"
+        elif dates.starts_at <= now:
+            state = "begun"
+        else:
+            state = "full" if all(one.free == 0 for one in places) else "open"
+        as_of = seats.as_of if seats else None
+        return cls(row["id"], row["course_id"], dates, row["decision"], row["enrolled"], places, as_of, state, until)
+
+
+async def runs_of(conn: Connection, rows: list[Row], now: datetime) -> list[Run]:
+    """Those that are not over, the soonest first; what is cancelled comes last."""
+    counted = await intake.seats(conn, [row["id"] for row in rows])
+    found = [run for row in rows if (run := Run.of(row, counted.get(row["id"]), now))]
+    return sorted(found, key=lambda run: (run.state == "cancelled", run.dates.starts_at, run.id))
+
+
+def shown(content: Mapping[str, Any], name: str, language: str) -> Shown | None:
+    """One of a course's texts in the reader's language, or the nearest that there is."""
+    text, its = pick(content.get(name) or {}, language)
+    return Shown(text, its) if text else None
+
+
+def no_such_course() -> Problem:
+    return Problem("not-found", "Not found", 404, "There is no such course.")
+
+
+@router.get("/kurs/{course_id}")
+async def read_course_page(course_id: str, request: Request, running: ThisService) -> Response:
+    """One course with the runs that are not over."""
+    wanted = _id(course_id)
+    return await for_everybody(request, running, lambda: _course(request, running, wanted))
+
+
+async def _course(request: Request, running: ThisService, course_id: UUID) -> Response:
+    language = spoken(request)
+    async with running.database.reading() as conn:
+        row = await courses.course(conn, course_id)
+        owner = await partners.known(conn, row["partner"]) if row else None
+        if row is None or owner is None:
+            raise no_such_course()
+        rows = await courses.offerings(conn, course_id)
+        now = await views.now(conn)
+        runs = await runs_of(conn, rows, now)
+    content = UNSAID | json.loads(row["content"])
+    title = shown(content, "title", language)
+    if title is None:
+        raise no_such_course()
+    data, _ = linked.course(row, rows, owner["name"], language, running.settings.public_url, now)
+    return site().page(
+        request,
+        "course.html",
+        row=row,
+        content=content,
+        title=title,
+        mixed=mixes_scripts(title.text),
+        summary=shown(content, "summary", language),
+        description=shown(content, "description", language),
+        provider=owner["name"],
+        runs=runs,
+        most_live=MOST_LIVE,
+        data=Markup(data.decode()),  # noqa: S704 - `linked` escapes each `<`
+    )
+
+
+@router.get("/kurs/{course_id}/plasser/{offering_id}")
+async def read_seats_part(course_id: str, offering_id: str, request: Request, database: Db) -> Response:
+    """The part of the page that tells of one run's seats; the page fetches it anew when they have changed."""
+    of_course, of_run = _id(course_id), _id(offering_id)
+    async with database.reading() as conn:
+        row = await courses.offering(conn, of_run)
+        found = await runs_of(conn, [row], await views.now(conn)) if row else []
+    if row is None or row["course_id"] != of_course:
+        raise no_such_course()
+    # A run that is over meanwhile is told of on the whole page alone.
+    return site().page(request, "seats.html", 200 if found else 404, run=found[0] if found else None)
+
+
+def _id(text: str) -> UUID:
+    """Raises Problem (404) for an address that can be no course's."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise no_such_course() from None

@@ -1,0 +1,179 @@
+"""A provider's own pages: how it goes with what it sends, its courses, and what was refused and why."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Annotated, get_args
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from contracts.fields import Language
+from contracts.topics import partner_courses
+from kit.auth import forbidden
+from kit.database import Connection
+from kit.http import Db, ThisService
+from kit.pages.languages import spoken
+from kit.pages.visitors import Visiting
+from kit.passes import Visitor
+from kit.problems import Problem
+from services.catalogue.details import Run, Shown, runs_of, shown
+from services.catalogue.feeds import lacking
+from services.catalogue.intake import IntakeItem, Outcome, begin, page, ways
+from services.catalogue.mending import because, in_words
+from services.catalogue.site import site
+from services.catalogue.store import Row, partners, views
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+NEXT_FIELD = re.compile(r"; (?=[^\s:]{1,80}: )")
+MOST_COURSES = 50
+MOST_ITEMS = 50
+NEWEST = 5  # of what was not taken, on the first page
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """The provider whose pages these are, and who looks at them: somebody of its own, or an operator."""
+
+    visitor: Visitor
+    row: Row
+    by_operator: bool
+
+    @property
+    def slug(self) -> str:
+        return str(self.row["slug"])
+
+    def address(self, path: str = "", **query: object) -> str:
+        """An address of these pages. Only an operator has to say whose."""
+        asked = ({"tilbyder": self.slug} if self.by_operator else {}) | query
+        known = {name: value for name, value in asked.items() if value not in (None, "")}
+        return f"/partner{path}" + (f"?{urlencode(known)}" if known else "")
+
+
+async def provider_of(visitor: Visitor, request: Request, conn: Connection) -> Provider | None:
+    """Whose pages the visitor may see; none for an operator who has not chosen yet.
+
+    Raises Problem: 403 for whoever belongs to no provider or asks for another's, 404 when there is no such provider.
+    """
+    own, asked = visitor.caller.partner, request.query_params.get("tilbyder") or None
+    is_operator = visitor.caller.role == "operator"
+    slug = asked or own
+    if slug is None:
+        if is_operator:
+            return None
+        raise forbidden("This is for providers.")
+    if slug != own and not is_operator:
+        raise forbidden("This belongs to another partner.")
+    row = await partners.known(conn, slug) if SLUG.fullmatch(slug) else None
+    if row is None:
+        raise Problem("not-found", "Not found", 404, "There is no such partner.")
+    return Provider(visitor, row, by_operator=slug != own)
+
+
+async def the_provider(request: Request, visitor: Visiting, database: Db) -> Provider:
+    """As `provider_of`, for pages that are of one provider. Raises Problem (404) for an operator who has not chosen."""
+    async with database.reading() as conn:
+        found = await provider_of(visitor, request, conn)
+    if found is None:
+        raise Problem("not-found", "Not found", 404, "Say whose page it is, by ?tilbyder=SLUG.")
+    return found
+
+
+TheProvider = Annotated[Provider, Depends(the_provider)]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """One of a provider's courses, its runs that are not over, and the texts that readers of a language miss."""
+
+    id: UUID
+    code: str
+    title: Shown | None
+    withdrawn: bool
+    runs: list[Run]
+    lacks: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that came. `why` says in plain words what is wrong, `mend` how the field has to be."""
+
+    item: IntakeItem
+    why: str
+    mend: list[Shown]
+
+
+async def own_courses(conn: Connection, partner: str, after: str, language: str) -> tuple[list[Own], str | None]:
+    """One page of a provider's courses by code, and the code that the next begins behind."""
+    rows = await views.own(conn, partner, after, MOST_COURSES + 1)
+    page = rows[:MOST_COURSES]
+    used = set(await views.languages(conn, partner))
+    looked_for = [one for one in get_args(Language) if one in used]
+    by_course: dict[UUID, list[Run]] = {}
+    runs = await runs_of(conn, await views.runs_of(conn, [row["id"] for row in page]), await views.now(conn))
+    for run in runs:
+        by_course.setdefault(run.course_id, []).append(run)
+    found = []
+    for row in page:
+        lacks = {} if row["withdrawn"] else {name: some for name, some in lacking(row, looked_for).items() if some}
+        title = shown({"title": json.loads(row["title"])}, "title", language)
+        found.append(Own(row["id"], row["code"], title, row["withdrawn"], by_course.get(row["id"], []), lacks))
+    return found, page[-1]["code"] if len(rows) > MOST_COURSES else None
+
+
+def line(one: IntakeItem, language: str) -> Line:
+    if one.outcome == "taken":
+        return Line(one, "", [])
+    rules = [part.partition(": ")[2] for part in NEXT_FIELD.split(one.detail or "")]
+    mend = [said for rule in rules if (said := in_words(rule, language)).language != "en" or language == "en"]
+    return Line(one, because(one.reason, language), mend)
+
+
+@router.get("/partner")
+async def read_provider(request: Request, visitor: Visiting, running: ThisService, etter: str = "") -> Response:
+    """How it goes: the provider's state, what came in, and its courses. An operator chooses a provider first."""
+    language = spoken(request)
+    async with running.database.reading() as conn:
+        found = await provider_of(visitor, request, conn)
+        if found is None:
+            listed = await partners.partners(conn)
+            return site().page(request, "providers.html", visitor=visitor, providers=listed)
+        courses, further = await own_courses(conn, found.slug, etter[:60], language)
+        refused, _ = await page(conn, found.slug, "refused", None, NEWEST)
+        return site().page(
+            request,
+            "provider.html",
+            visitor=visitor,
+            provider=found,
+            contact=running.settings.contact_email,  # type: ignore[attr-defined]  # the catalogue's own
+            ways=await ways(conn, found.slug),
+            waiting=await partners.waiting(conn, partner_courses(found.slug).name),
+            refused=[line(one, language) for one in refused],
+            courses=courses,
+            further=found.address(etter=further) if further else "",
+            after=etter,
+        )
+
+
+@router.get("/partner/mottak")
+async def read_intake_page(
+    request: Request, provider: TheProvider, database: Db, vis: str = "", fra: str = ""
+) -> Response:
+    """Everything that came from the provider and what became of it, newest first, a page at a time."""
+    outcome: Outcome | None = next((one for one in get_args(Outcome) if one == vis), None)
+    async with database.reading() as conn:
+        items, further = await page(conn, provider.slug, outcome, begin(fra or None), MOST_ITEMS)
+    return site().page(
+        request,
+        "intake.html",
+        visitor=provider.visitor,
+        provider=provider,
+        outcome=outcome,
+        lines=[line(one, spoken(request)) for one in items],
+        further=provider.address("/mottak", vis=outcome, fra=further) if further else "",
+        first=provider.address("/mottak", vis=outcome) if fra else "",
+    )

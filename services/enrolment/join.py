@@ -1,0 +1,189 @@
+"""The page where one asks for a seat: /delta/{offering}. What is done is what `rush.py` does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from starlette.responses import RedirectResponse, Response
+
+from kit.database import Database
+from kit.http import Db, ThisService
+from kit.pages import languages
+from kit.pages.visitors import Visiting, form
+from kit.passes import Visitor
+from kit.problems import Problem
+from services.enrolment import asking, desk, domain, refusals, rush, sentences
+from services.enrolment.asking import Closed
+from services.enrolment.desk import Desk, PacedVisitor, login
+from services.enrolment.domain import Enrolment, Offering, Place
+from services.enrolment.settings import EnrolmentSettings
+from services.enrolment.shown import EnrolmentShown
+from services.enrolment.site import sent_text, site
+from services.enrolment.store import courses, enrolments, seats
+from services.enrolment.store.courses import Run
+
+PLACES = ("place1", "place2", "place3")
+FIELDS = (*PLACES, "name", "email", "language", "group", "wait_for_earlier", "on_lapse")
+
+router = APIRouter(prefix="/delta", include_in_schema=False)  # pages for people, not an interface for programs
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An offering as its visitor meets it; `own` is the enrolment they have here already."""
+
+    offering: Offering
+    run: Run
+    places: list[Place]
+    own: Enrolment | None
+    now: datetime
+
+    @property
+    def closed(self) -> Closed | None:
+        """Why nobody can ask now, none when somebody can."""
+        over = domain.closed(self.offering, self.now)
+        if over is not None:
+            return Closed(over)
+        groups = (None, *asking.groups_of(self.offering))
+        why = [asking.not_open(self.offering, group, self.now) for group in groups]
+        return why[0] if all(why) else None
+
+    @property
+    def open_to_own(self) -> bool:
+        """Whether one who stands in line may take a seat: offers are over, and one is free."""
+        return (
+            self.own is not None
+            and self.own.state == "queued"
+            and self.offering.open_to_all(self.now)
+            and any(place.free > 0 for place in self.places if place.arena in self.own.choices)
+        )
+
+
+@router.get("/{offering_id:uuid}")
+async def show(offering_id: UUID, request: Request, visitor: Visiting, database: Db) -> Response:
+    """The form; for one who is enrolled already, how that stands."""
+    seen = await _look(database, offering_id, visitor)
+    only = [place.arena for place in seen.places if place.open]
+    language = languages.written(request)
+    blank = dict.fromkeys(FIELDS, "") | {
+        "place1": only[0] if len(only) == 1 else "",
+        "name": visitor.caller.name or "",
+        "language": language,
+        "wait_for_earlier": "yes",
+        "on_lapse": seen.offering.rules.on_lapse,
+    }
+    return _page(request, visitor, seen, blank)
+
+
+@router.get("/{offering_id:uuid}/plasser")
+async def part(offering_id: UUID, request: Request, visitor: Visiting, database: Db) -> Response:
+    """The seats anew, for a page that is open."""
+    async with database.reading() as conn:
+        places = (await seats.places(conn, [offering_id]))[offering_id]
+    if not places:
+        raise refusals.unknown_offering()
+    return site().page(request, "seats.html", visitor=visitor, places=_shown(places))
+
+
+@router.post("/{offering_id:uuid}")
+async def enrol(
+    offering_id: UUID, request: Request, visitor: PacedVisitor, database: Db, running: ThisService, desk_: Desk
+) -> Response:
+    """Ask for a seat, and be led to the page that says what came of it; or see the form again, and why."""
+    sent = await form(request)
+    values = {name: sent_text(sent, name).strip() for name in FIELDS}
+    chosen = {name: values[name] for name in PLACES if values[name]}
+    refused: Problem | ValidationError
+    try:
+        body = _asking(values, list(chosen.values()))
+        command = rush.command_of(offering_id, body, visitor.caller, cast(EnrolmentSettings, running.settings))
+        answer = await desk_.submit(desk.Request(command, None))
+        made = EnrolmentShown.model_validate_json(bytes(answer.body))
+        return RedirectResponse(f"/min-side/{made.enrolment_id}", 303)
+    except ValidationError as error:
+        refused = error
+    except Problem as problem:
+        refused = problem
+    if isinstance(refused, Problem) and refused.slug == "already-enrolled":  # a second click, or another tab
+        return RedirectResponse(f"/delta/{offering_id}", 303)
+    if isinstance(refused, Problem) and refused.status not in (409, 422):
+        raise refused
+    seen = await _look(database, offering_id, visitor)
+    errors = sentences.fields(request, chosen, refused)
+    values["wait_for_earlier"] = values["wait_for_earlier"] or "yes"
+    values["on_lapse"] = values["on_lapse"] or seen.offering.rules.on_lapse
+    if not isinstance(refused, Problem):
+        return _page(request, visitor, seen, values, errors, status=422)
+    said = "" if errors else sentences.refusal(request, refused)
+    return _page(request, visitor, seen, values, errors, said, refused.status)
+
+
+def _asking(values: Mapping[str, str], places: list[str]) -> rush.Asking:
+    """The form as the interface would be sent it. Raises ValidationError."""
+    return rush.Asking.model_validate(
+        {
+            "places": places if values["place1"] else [],
+            "name": values["name"],
+            "contact": {"email": values["email"], "language": values["language"]},
+            "group": values["group"] or None,
+            "wait_for_earlier": values["wait_for_earlier"] != "no",
+            "on_lapse": values["on_lapse"] or None,
+        }
+    )
+
+
+async def _look(database: Database, offering_id: UUID, visitor: Visitor) -> Seen:
+    """Raises Problem (404) for an unknown offering."""
+    async with database.reading() as conn:
+        offering = await seats.offering(conn, offering_id)
+        if offering is None:
+            raise refusals.unknown_offering()
+        run = (await courses.runs(conn, [offering_id]))[offering_id]
+        places = (await seats.places(conn, [offering_id]))[offering_id]
+        own = await enrolments.own_in(conn, offering_id, *login(visitor.caller))
+        return Seen(offering, run, _shown(places), own, await seats.now(conn))
+
+
+def _shown(places: Mapping[str, Place]) -> list[Place]:
+    return [place for place in places.values() if place.open or place.taken]
+
+
+def _page(
+    request: Request,
+    visitor: Visitor,
+    seen: Seen,
+    values: Mapping[str, str],
+    errors: Mapping[str, str] | None = None,
+    said: str = "",
+    status: int = 200,
+) -> Response:
+    shut = seen.closed
+    if seen.own is not None and not seen.open_to_own:
+        return site().page(
+            request, "already.html", visitor=visitor, run=seen.run, one=seen.own, now=seen.now, shut=shut
+        )
+    context: dict[str, Any] = {
+        "run": seen.run,
+        "places": seen.places,
+        "choices": [place.arena for place in seen.places if place.open],
+        "groups": asking.groups_of(seen.offering),
+        "only_for": _only_for(seen),
+        "approval": seen.offering.rules.requires_approval,
+        "open_to_all": seen.offering.open_to_all(seen.now),
+        "in_line": seen.own is not None,
+        "shut": sentences.closed(request, shut) if shut else "",
+        "values": values,
+        "errors": errors or {},
+        "said": "" if shut else said,
+    }
+    return site().page(request, "join.html", status, visitor=visitor, **context)
+
+
+def _only_for(seen: Seen) -> list[str]:
+    """The groups for whom it is open, when it is not open for everybody."""
+    why = asking.not_open(seen.offering, None, seen.now)
+    return list(why.groups) if why is not None else []

@@ -1,0 +1,90 @@
+"""SQL of what people look back on and wait for: an enrolment's steps, its changes live, and a run's list of names."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from kit.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an enrolment. `place` is the seat after it, `from_place` the seat before."""
+
+    changed_at: datetime
+    from_state: str | None
+    to_state: str
+    from_place: str | None
+    place: str | None
+    by_whom: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seated:
+    name: str
+    place: str
+
+
+async def steps(conn: Connection, enrolment_id: UUID) -> list[Step]:
+    """What has happened to an enrolment, the last first."""
+    rows = await conn.fetch(
+        """
+        SELECT changed_at, from_state, to_state, from_place, place, by_whom, why FROM enrolment_changes
+        WHERE enrolment_id = $1 ORDER BY id DESC
+        """,
+        enrolment_id,
+    )
+    return [Step(**row) for row in rows]
+
+
+async def marks(conn: Connection, logins: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """(issuer, subject) -> a mark that is another when one of their live enrolments is not as it was.
+
+    Where one stands in line is counted once for each line and not for each person: it changes whenever somebody in
+    front comes or goes, also one who waits for other places.
+    """
+    rows = await conn.fetch(
+        """
+        WITH mine AS (
+            SELECT l.issuer, l.subject, e.id, e.offering_id, e.state, e.place, e.queue_number
+            FROM unnest($1::text[], $2::text[]) AS asked (issuer, subject)
+            JOIN learners l USING (issuer, subject)
+            JOIN enrolments e ON e.learner_id = l.id AND e.state NOT IN ('denied', 'cancelled', 'finished')
+        ), line AS (
+            SELECT id, row_number() OVER (PARTITION BY offering_id ORDER BY rank, queue_number) AS number
+            FROM enrolments
+            WHERE waiting_for <> '{}' AND offering_id IN (SELECT offering_id FROM mine WHERE state = 'queued')
+        )
+        SELECT issuer, subject, md5(string_agg(
+            concat_ws(' ', mine.id, state, place, queue_number, CASE WHEN state = 'queued' THEN line.number END), ','
+            ORDER BY mine.id)) AS mark
+        FROM mine LEFT JOIN line USING (id) GROUP BY issuer, subject
+        """,
+        [issuer for issuer, _ in logins],
+        [subject for _, subject in logins],
+    )
+    return {(row["issuer"], row["subject"]): row["mark"] for row in rows}
+
+
+async def counts(conn: Connection, offering_id: UUID) -> Counter[str]:
+    """State -> how many of this run's enrolments are so."""
+    rows = await conn.fetch(
+        "SELECT state, count(*) AS many FROM enrolments WHERE offering_id = $1 GROUP BY state", offering_id
+    )
+    return Counter({row["state"]: row["many"] for row in rows})
+
+
+async def seated(conn: Connection, offering_id: UUID) -> list[Seated]:
+    """Everybody who has a seat, or had one to the end, by place and then in the order of asking."""
+    rows = await conn.fetch(
+        """
+        SELECT e.name, e.place FROM enrolments e JOIN places p USING (offering_id)
+        WHERE e.offering_id = $1 AND e.state IN ('associated', 'finished') AND p.arena = e.place
+        ORDER BY p.number, p.arena, e.id
+        """,
+        offering_id,
+    )
+    return [Seated(**row) for row in rows]
