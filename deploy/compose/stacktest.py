@@ -216,6 +216,30 @@ def enrol(stack: Stack, http: httpx2.Client, offering_id: str) -> None:
     until("the learner's mail is caught", mailed)
 
 
+def person(stack: Stack) -> None:
+    """Log in with a browser's requests, through the gateway and the issuer's form, and see one's own page."""
+    cookies: dict[str, dict[str, str]] = {}
+    with httpx2.Client(timeout=10, trust_env=False, headers={"accept": "text/html"}) as browser:
+
+        def ask(address: str, form: dict[str, str] | None = None) -> httpx2.Response:
+            mine = cookies.setdefault(httpx2.URL(address).netloc.decode(), {})
+            sent = {"cookie": "; ".join(f"{name}={value}" for name, value in mine.items())} if mine else {}
+            got = browser.request("POST" if form else "GET", address, data=form, headers=sent)
+            for line in got.headers.get_list("set-cookie"):
+                name, _, value = line.partition(";")[0].partition("=")
+                mine[name] = value
+            return ask(str(got.url.join(got.headers["location"]))) if got.is_redirect else got
+
+        gateway = stack.address("KURSNETT_PORT")
+        form = ask(f"{gateway}/min-side")
+        page = ask(str(form.url), {"username": "kari"})
+        where = (page.status_code, page.url.path)
+        holds("a person logs in and sees her own page", where == (200, "/min-side") and "Mine kurs" in page.text, where)
+        styled = re.search(r'href="(/felles/[^"]+/site\.css)"', page.text)
+        style = ask(f"{gateway}{styled[1]}") if styled else page
+        holds("with the design system's style", "ds-button" in style.text and len(style.text) > 100_000)
+
+
 def report(stack: Stack) -> None:
     """What an operator would look at first, without secrets: none is in a log or in the environment."""
     print(stack.compose("ps", "--all", check=False))
@@ -236,6 +260,7 @@ def main() -> None:
             stack.compose(*up, seconds=UP_SECONDS * 3, show=True)
             containers_keep_to_themselves(stack)
             chain(stack)
+            person(stack)
         except Exception:
             report(stack)
             raise

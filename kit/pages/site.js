@@ -33,11 +33,7 @@ function follow(part) {
   if (part.dataset.live && "EventSource" in window) {
     let first = true;
     const stream = new EventSource(part.dataset.live);
-    // A part of another service than the stream's hears of it a moment later: data-again-ms asks once more then.
-    const told = () => {
-      if (!first) { now(); if (part.dataset.againMs) setTimeout(now, Number(part.dataset.againMs)); }
-      first = false;
-    };
+    const told = () => { if (!first) now(); first = false; };
     for (const kind of (part.dataset.events || "message").split(" ")) stream.addEventListener(kind, told);
     addEventListener("pagehide", () => stream.close());
     setInterval(() => { if (stream.readyState === EventSource.CLOSED && Date.now() - last > POLL_MS) now(); }, POLL_MS);

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from contracts.fields import OfferingRules
 from contracts.partner import CourseText, OfferingDates
 from kit.database import Connection
-from kit.http import Db, ThisService
+from kit.http import ThisService
 from kit.pages.languages import pick, spoken
 from kit.problems import Problem
 from kit.shortway import route_class
@@ -33,10 +33,7 @@ UNSAID: Mapping[str, Any] = {
 
 async def plainly(request: Request) -> Awaitable[Response]:
     """The page of a request; there is none that has to go the whole way."""
-    running, parts = request.app.state.running, request.path_params
-    if "offering_id" in parts:
-        return read_seats_part(parts["course_id"], parts["offering_id"], request, running.database)
-    return read_course_page(parts["course_id"], request, running)
+    return read_course_page(request.path_params["course_id"], request, request.app.state.running)
 
 
 router = APIRouter(include_in_schema=False, route_class=route_class(plainly))
@@ -163,19 +160,6 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> Re
         most_live=MOST_LIVE,
         data=Markup(data.decode()),  # noqa: S704 - `linked` escapes each `<`
     )
-
-
-@router.get("/kurs/{course_id}/plasser/{offering_id}")
-async def read_seats_part(course_id: str, offering_id: str, request: Request, database: Db) -> Response:
-    """The part of the page that tells of one run's seats; the page fetches it anew when they have changed."""
-    of_course, of_run = _id(course_id), _id(offering_id)
-    async with database.reading() as conn:
-        row = await courses.offering(conn, of_run)
-        found = await runs_of(conn, [row], await views.now(conn)) if row else []
-    if row is None or row["course_id"] != of_course:
-        raise no_such_course()
-    # A run that is over meanwhile is told of on the whole page alone.
-    return site().page(request, "seats.html", 200 if found else 404, run=found[0] if found else None)
 
 
 def _id(text: str) -> UUID:

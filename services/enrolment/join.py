@@ -29,7 +29,7 @@ from services.enrolment.store.courses import Run
 PLACES = ("place1", "place2", "place3")
 FIELDS = (*PLACES, "name", "email", "language", "group", "wait_for_earlier", "on_lapse")
 
-router = APIRouter(prefix="/delta", include_in_schema=False)  # pages for people, not an interface for programs
+router = APIRouter(include_in_schema=False)  # pages for people, not an interface for programs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Seen:
         )
 
 
-@router.get("/{offering_id:uuid}")
+@router.get("/delta/{offering_id:uuid}")
 async def show(offering_id: UUID, request: Request, visitor: Visiting, database: Db) -> Response:
     """The form; for one who is enrolled already, how that stands."""
     seen = await _look(database, offering_id, visitor)
@@ -79,17 +79,17 @@ async def show(offering_id: UUID, request: Request, visitor: Visiting, database:
     return _page(request, visitor, seen, blank)
 
 
-@router.get("/{offering_id:uuid}/plasser")
-async def part(offering_id: UUID, request: Request, visitor: Visiting, database: Db) -> Response:
-    """The seats anew, for a page that is open."""
+@router.get("/plasser/{offering_id:uuid}")
+async def part(offering_id: UUID, request: Request, database: Db) -> Response:
+    """The seats as they are, for anybody's page that is open."""
     async with database.reading() as conn:
         places = (await seats.places(conn, [offering_id]))[offering_id]
     if not places:
         raise refusals.unknown_offering()
-    return site().page(request, "seats.html", visitor=visitor, places=_shown(places))
+    return site().page(request, "seats.html", places=_shown(places))
 
 
-@router.post("/{offering_id:uuid}")
+@router.post("/delta/{offering_id:uuid}")
 async def enrol(
     offering_id: UUID, request: Request, visitor: PacedVisitor, database: Db, running: ThisService, desk_: Desk
 ) -> Response:

@@ -293,7 +293,7 @@ async def test_a_course_is_told_whole(servers: Servers) -> None:
             assert part in read, part
         assert f'href="/delta/{offering}"' in page.text
         assert f'data-live="/api/enrolment/v1/offerings/{offering}/live"' in page.text
-        assert f'data-part="/kurs/{course}/plasser/{offering}"' in page.text
+        assert f'data-part="/plasser/{offering}"' in page.text, "which enrolment answers"
         assert "Først dette." in page.text
         assert page.text.count("<h1") == 1
         [data] = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page.text)
@@ -314,8 +314,7 @@ async def test_the_state_of_a_run_is_told_in_words_with_the_age_of_what_is_known
         await run(here, "A", "a", 5)
         async with here.here.database.reading() as conn:
             offering = await conn.fetchval("SELECT id FROM offerings")
-        part = f"{address}/plasser/{offering}"
-        assert "Ledige plasser" in words(await look(here, part))
+        assert "Ledige plasser" in words(await look(here, address))
         for taken, queued, told in (
             (4, 0, "Ledige plasser"),
             (10, 0, "Du kan stille deg i kø"),
@@ -323,17 +322,14 @@ async def test_the_state_of_a_run_is_told_in_words_with_the_age_of_what_is_known
         ):
             async with here.here.database.reading() as conn:
                 await count(conn, offering, taken, queued)
-            for place in (address, part):
-                read = words(await look(here, place))
-                assert told in read, (place, read)
-                assert "slik de var" in read, "how fresh the number is"
-        assert "6" in re.findall(r"<td>(\d+)</td>", (await look(here, part)).text) or taken == 10
+            read = words(await look(here, address))
+            assert told in read, read
+            assert "slik de var" in read, "how fresh the number is"
         assert "Still deg i kø" in words(await look(here, address))
         await here.cancel("A/offerings/a")
         page = await look(here, address)
         assert "Avlyst" in words(page)
         assert f"/delta/{offering}" not in page.text
-        assert "Avlyst" in words(await look(here, part))
 
 
 async def test_one_can_ask_for_a_seat_of_what_has_begun_only_when_its_rules_say_so(servers: Servers) -> None:
@@ -420,18 +416,7 @@ async def test_a_text_in_another_language_than_the_readers_says_so(servers: Serv
 async def test_an_address_that_leads_nowhere_is_a_page_that_leads_on(servers: Servers) -> None:
     async with pages(servers) as here:
         course = await publish(here, "A", "Kurs")
-        await run(here, "A", "a", 5)
-        other = await publish(here, "B", "Et annet")
-        async with here.here.database.reading() as conn:
-            offering = await conn.fetchval("SELECT id FROM offerings")
-        nothing = UUID(int=7)
-        for address in (
-            f"/kurs/{nothing}",
-            "/kurs/ikke-et-kurs",
-            f"/kurs/{course}/plasser/{nothing}",
-            f"/kurs/{other}/plasser/{offering}",
-            "/kurs/%3Cscript%3E",
-        ):
+        for address in (f"/kurs/{UUID(int=7)}", "/kurs/ikke-et-kurs", "/kurs/%3Cscript%3E"):
             page = await look(here, address, "nn")
             assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8"), address
             assert 'href="/kurs"' in page.text

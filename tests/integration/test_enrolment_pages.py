@@ -249,7 +249,7 @@ async def test_who_cannot_enrol_is_told_why_and_when(servers: Servers) -> None:
         await here.database.run(lambda conn: offerings.cancel(conn, said, here.settings))
         await kari.enrol(offering_id)
         assert (kari.status, "Kurset er avlyst" in kari.words) == (409, True)
-        for address in (f"/delta/{uuid.uuid4()}", "/delta/x", f"/delta/{uuid.uuid4()}/plasser"):
+        for address in (f"/delta/{uuid.uuid4()}", "/delta/x", f"/plasser/{uuid.uuid4()}"):
             await kari.go(address)
             assert (kari.status, "Siden finnes ikke" in kari.words) == (404, True)
 
@@ -544,7 +544,7 @@ async def test_every_page_is_there_in_every_language(servers: Servers, language:
             (person(here, "per"), "/min-side"),
             (person(here, "per"), f"/delta/{asked}"),
             (person(here, "eva"), f"/delta/{asked}"),
-            (person(here, "eva"), f"/delta/{offering_id}/plasser"),
+            (person(here, "eva"), f"/plasser/{offering_id}"),
             (person(here, "eva"), "/min-side"),
             (person(here, "tor", partner="torgar"), f"/deltakere/{asked}"),
             (person(here, "tor", partner="torgar"), f"/deltakere/{asked}/ark"),
