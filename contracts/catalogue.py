@@ -1,11 +1,15 @@
 """What the catalogue says: partners, courses and offerings, each with its whole state and a version that only grows."""
 
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from contracts.envelope import Event
 from contracts.fields import Instant, OfferingRules, Place, Session
+
+# SHA-256 of a partner's key over HTTP. A key has 256 random bits, so that its digest gives it to nobody.
+KeyDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class PartnerState(Event, topic="catalogue.partners", aggregate="partner", key="partner"):
@@ -14,6 +18,7 @@ class PartnerState(Event, topic="catalogue.partners", aggregate="partner", key="
     orgnr: str | None = None
     arenas: list[str]
     version: int
+    keys: list[KeyDigest] = []
 
 
 class PartnerJoined(PartnerState):
@@ -21,11 +26,11 @@ class PartnerJoined(PartnerState):
 
 
 class PartnerChanged(PartnerState):
-    """A provider's name or arenas have changed, or it may publish again."""
+    """A provider's name, arenas or keys have changed, or it may publish again."""
 
 
 class PartnerSuspended(PartnerState):
-    """A provider may not publish for now. Its courses stay as they are."""
+    """A provider may not publish for now, or is changed while it may not. Its courses stay as they are."""
 
 
 class CourseState(Event, topic="catalogue.courses", aggregate="course", key="course_id"):

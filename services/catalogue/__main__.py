@@ -122,7 +122,8 @@ def operators(app: cyclopts.App) -> None:
         """Let in and change providers as a file says; what it did is shown, with the keys of those let in, this once.
 
         Run again, it changes nothing. Who is not in the file stays as he is: nobody is taken out or suspended by it.
-        Each who has joined may do at Kafka what partners may by now; the password there stays.
+        Each who has joined may do at Kafka what partners may by now; the password there stays. Every service is told
+        of the keys of those who joined before services were.
 
         Example: partners sync deploy/partners.toml --dry-run
         """
@@ -264,6 +265,7 @@ async def synced(settings: CatalogueSettings, wanted: list[Member], dry_run: boo
                 if new:
                     await topics.declare(settings.kafka_bootstrap, new)  # an empty topic harms nobody
                 await members.bring_about(conn, settings, wanted, steps)
+                await joining.tell_keys(conn)
                 await acts.add(conn, me(), "partners sync", [one.slug for one in steps if one.outcome != "unchanged"])
                 await logins.allow(settings, [*(one.slug for one in steps if one.outcome != "added"), *absent])
         return steps, absent

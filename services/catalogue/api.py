@@ -5,20 +5,20 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import AfterValidator, BaseModel
 
-from contracts.fields import Code, Prose, Slug
+from contracts.fields import Code, Prose
 from contracts.partner import CourseText, OfferingDates, names_nobody
-from kit import auth, idempotency, logs, openapi, problems, tags
+from kit import idempotency, openapi, tags
 from kit.bodies import Whole
 from kit.database import Connection, Database
 from kit.http import Db, ThisService
-from kit.idempotency import Answer, Asked, IdempotencyKey
+from kit.idempotency import Answer, Asked
+from kit.partners import Partner, Repeatable
 from kit.problems import Problem
 from kit.tags import IfMatch
-from services.catalogue import commands, joining, linked
+from services.catalogue import commands, linked
 from services.catalogue.answers import (
     CourseShown,
     CourseTaken,
@@ -38,61 +38,12 @@ from services.catalogue.languages import (
 )
 from services.catalogue.store import Row, courses, intake, partners, views
 
-log = logs.get(__name__)
-
 BASE = "/api/catalogue/v1"
 MOST_LISTED = 100
 
 router = APIRouter(prefix=BASE, tags=["catalogue"])
 
-problems.explain(
-    "not-this-partner", "Not allowed", "A partner writes its own courses only: use your own address and key."
-)
-
-problems.explain(
-    "partner-suspended",
-    "The partner is suspended",
-    "An operator has suspended it, and `detail` says why. What it has published stays. Ask the operators.",
-)
-
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
-Key = Annotated[
-    HTTPAuthorizationCredentials | None,
-    Depends(
-        HTTPBearer(
-            auto_error=False,
-            scheme_name="PartnerKey",
-            description="The partner's own key, or an access token of a person who may act for it.",
-        )
-    ),
-]
-
-
-async def acting_for(request: Request, partner: Slug, database: Db, key: Key) -> str:
-    """The partner whose address this is; 401 without a key or token, 403 with another's."""
-    if key is not None and key.credentials.startswith("kn_"):
-        async with database.reading() as conn:
-            owner = await partners.partner_of_key(conn, joining.digest_of(key.credentials))
-        if owner is None:
-            log.info("partner_key_refused", partner=partner)
-            raise auth.unauthenticated("This partner key is not valid, or no longer.", 'Bearer realm="kursnett"')
-        if owner != partner:
-            log.info("partner_key_of_another", partner=partner, owner=owner)
-            raise Problem("not-this-partner", "Not allowed", 403, "This key belongs to another partner.")
-    else:
-        auth.must_act_for(await auth.signed(await auth.perhaps_signed(request, key)), partner)
-    if request.method != "GET":
-        async with database.reading() as conn:
-            row = await partners.known(conn, partner)
-        if row is not None and row["state"] == "suspended":
-            words = f"{partner} may not publish for now: {row['state_because']}"
-            raise Problem("partner-suspended", "The partner is suspended", 403, words)
-    return partner
-
-
-Partner = Annotated[str, Depends(acting_for)]
-
-
 STATUSES = {
     "unknown_partner": 404,
     "unknown_course": 404,
@@ -119,14 +70,6 @@ def version_of(tag: str | None) -> Wanted:
         return None if tag is None else "*"
     number = tag.strip().removeprefix("W/").strip('"')
     return int(number) if number.isdecimal() and len(number) < 10 and number[0] != "0" else -1
-
-
-async def repeatable(request: Request, partner: Partner, idempotency_key: IdempotencyKey = None) -> Asked | None:
-    """The kit's dependency for whoever acts for this partner, by its key or by a token."""
-    return await idempotency.asked(request, auth.Caller(issuer="partners", subject=partner), idempotency_key)
-
-
-Repeatable = Annotated[Asked | None, Depends(repeatable)]
 
 
 async def done(

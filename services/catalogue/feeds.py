@@ -16,11 +16,12 @@ from contracts.fields import Language
 from kit import openapi, tags
 from kit.database import Database
 from kit.http import Db, ThisService
+from kit.partners import Partner
 from kit.problems import Problem
 from kit.running import Running
 from kit.tags import IfNoneMatch
 from services.catalogue import appointments
-from services.catalogue.api import BASE, Partner
+from services.catalogue.api import BASE
 from services.catalogue.languages import AcceptLanguage, TextLanguage, Texts, languages_of, texts_in, wanted
 from services.catalogue.search import CACHING, NOT_SENT
 from services.catalogue.store import Row, views

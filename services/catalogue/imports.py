@@ -10,9 +10,10 @@ from kit import idempotency, openapi, problems
 from kit.database import Connection
 from kit.http import Db
 from kit.idempotency import Answer
+from kit.partners import Partner, Repeatable
 from kit.problems import Problem
 from services.catalogue import commands, sheet
-from services.catalogue.api import BASE, Partner, Repeatable
+from services.catalogue.api import BASE
 from services.catalogue.domain import Rule
 from services.catalogue.sheet import Mistake, Sheet, Unreadable
 from services.catalogue.store import intake

@@ -14,9 +14,10 @@ from contracts.topics import partner_courses
 from kit import lag, openapi, problems
 from kit.database import Connection
 from kit.http import Db, ThisService
+from kit.partners import Partner
 from kit.problems import Problem
 from services.catalogue.answers import Seats
-from services.catalogue.api import BASE, MOST_LISTED, Limit, Partner
+from services.catalogue.api import BASE, MOST_LISTED, Limit
 from services.catalogue.store import Row, partners
 from services.catalogue.store import intake as store
 

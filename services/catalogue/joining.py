@@ -1,28 +1,26 @@
 """How partners come, change, are held up and go on; and their keys, which are shown once."""
 
-import hashlib
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from contracts.catalogue import PartnerChanged, PartnerJoined, PartnerState, PartnerSuspended
 from contracts.topics import partner_courses
 from kit import outbox
 from kit.database import Connection
+from kit.partners import PREFIX, digest_of
 from services.catalogue.domain import Rule
 from services.catalogue.store import Row, partners
-
-
-def digest_of(key: str) -> bytes:
-    """A key has 256 random bits, so that a plain digest cannot be guessed back."""
-    return hashlib.sha256(key.encode()).digest()
 
 
 async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> str:
     """Let a partner in; returns its key, which is shown this once. Raises Rule when the slug is taken."""
     if not await partners.add_partner(conn, slug, name, orgnr, arenas):
         raise Rule("partner_exists", "slug", f"{slug} is a partner already; see: partners list")
-    await outbox.add(conn, PartnerJoined(partner=slug, name=name, orgnr=orgnr, arenas=arenas, version=1))
-    return await _new_key(conn, slug)
+    key = await _new_key(conn, slug)  # before it is spoken of: its digest is told with the rest
+    row = {"slug": slug, "name": name, "orgnr": orgnr, "arenas": arenas, "version": 1}
+    await _say(conn, PartnerJoined, row)
+    return key
 
 
 async def change_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> bool:
@@ -30,7 +28,7 @@ async def change_partner(conn: Connection, slug: str, name: str, orgnr: str | No
     row = await _locked(conn, slug)
     if (row["name"], row["orgnr"], sorted(row["arenas"])) == (name, orgnr, sorted(arenas)):
         return False
-    await _say(conn, PartnerChanged, await partners.change(conn, slug, name, orgnr, arenas))
+    await _say_changed(conn, await partners.change(conn, slug, name, orgnr, arenas))
     return True
 
 
@@ -39,7 +37,7 @@ async def suspend(conn: Connection, slug: str, because: str) -> None:
     row = await _locked(conn, slug)
     changed = await partners.set_state(conn, slug, "suspended", because)
     if row["state"] != "suspended":
-        await _say(conn, PartnerSuspended, changed)
+        await _say_changed(conn, changed)
 
 
 async def quarantine(conn: Connection, slug: str, because: str) -> bool:
@@ -50,7 +48,7 @@ async def quarantine(conn: Connection, slug: str, because: str) -> bool:
     row = await _locked(conn, slug)
     if row["state"] != "active":
         return False
-    await _say(conn, PartnerChanged, await partners.set_state(conn, slug, "quarantined", because))
+    await _say_changed(conn, await partners.set_state(conn, slug, "quarantined", because))
     return True
 
 
@@ -62,20 +60,33 @@ async def release(conn: Connection, slug: str) -> int:
     row = await _locked(conn, slug)
     topic = partner_courses(slug).name
     if row["state"] != "active":
-        await _say(conn, PartnerChanged, await partners.set_state(conn, slug, "active", ""))
+        await _say_changed(conn, await partners.set_state(conn, slug, "active", ""))
         await partners.count_anew(conn, slug, topic)
     return await partners.waiting(conn, topic)
 
 
 async def rotate_key(conn: Connection, slug: str, at_once: bool) -> str:
-    """A new key, shown this once. The one before it works until the next rotation, or not at all when `at_once`."""
+    """A new key, shown this once. The one before it works until the next rotation, or not at all when `at_once`.
+
+    The other services are told with the same transaction, and know it a moment later.
+    """
     await _locked(conn, slug)
     await partners.drop_keys(conn, slug, 0 if at_once else 1)
-    return await _new_key(conn, slug)
+    key = await _new_key(conn, slug)
+    await _say_changed(conn, await partners.keys_changed(conn, slug))
+    return key
+
+
+async def tell_keys(conn: Connection) -> list[str]:
+    """Tell of the keys of those who joined before the other services were told of any; who they are."""
+    untold = await partners.keys_untold(conn)
+    for slug in untold:
+        await _say_changed(conn, await partners.keys_changed(conn, slug))
+    return untold
 
 
 async def _new_key(conn: Connection, slug: str) -> str:
-    key = f"kn_{slug}_{secrets.token_urlsafe(32)}"
+    key = f"{PREFIX}{slug}_{secrets.token_urlsafe(32)}"
     await partners.add_key(conn, slug, digest_of(key))
     return key
 
@@ -87,6 +98,13 @@ async def _locked(conn: Connection, slug: str) -> Row:
     return row
 
 
-async def _say(conn: Connection, kind: type[PartnerState], row: Row) -> None:
+async def _say_changed(conn: Connection, row: Row) -> None:
+    """Say how a partner is now. One that is suspended stays so for whoever hears of its new name or key."""
+    await _say(conn, PartnerSuspended if row["state"] == "suspended" else PartnerChanged, dict(row))
+
+
+async def _say(conn: Connection, kind: type[PartnerState], row: Mapping[str, Any]) -> None:
     about: dict[str, Any] = {name: row[name] for name in ("name", "orgnr", "arenas", "version")}
-    await outbox.add(conn, kind(partner=row["slug"], **about))
+    keys = [digest.hex() for digest in await partners.keys(conn, row["slug"])]
+    await outbox.add(conn, kind(partner=row["slug"], keys=keys, **about))
+    await partners.keys_are_told(conn, row["slug"])

@@ -32,7 +32,7 @@ def build() -> Service:
         migrations=MIGRATIONS,
         routers=ROUTERS,
         log_fields=LOG_FIELDS,
-        consumers=(events.courses(settings), events.titles()),
+        consumers=(events.courses(settings), events.titles(), events.partners()),
         workers={"clock": clock.run, "sessions": login.forget},
         plots=PLOTS,
         decide=desk.deciding(settings),

@@ -1,4 +1,4 @@
-"""What enrolment hears: the catalogue's offerings, and what its courses are called."""
+"""What enrolment hears: the catalogue's offerings, what its courses are called, and its partners."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -12,11 +12,17 @@ from contracts.catalogue import (
     OfferingChanged,
     OfferingScheduled,
     OfferingState,
+    PartnerChanged,
+    PartnerJoined,
+    PartnerState,
+    PartnerSuspended,
 )
+from kit import partners as kept_partners
 from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received
+from kit.partners import Told
 from services.enrolment import offerings
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import courses as named
@@ -60,3 +66,16 @@ def titles() -> Consumer:
         await named.keep(conn, list(newest.values()))
 
     return Consumer(name="titles", listeners=listeners, topics=("catalogue.courses",))
+
+
+def partners() -> Consumer:
+    """Keeps whose key is whose, and who is suspended."""
+    listeners = Listeners()
+
+    @listeners.on(PartnerJoined, PartnerChanged, PartnerSuspended)
+    async def keep_partners(conn: Connection, received: Sequence[Received]) -> None:
+        states = [cast(PartnerState, one.event) for one in received]
+        told = [Told(one.partner, isinstance(one, PartnerSuspended), one.version, one.keys) for one in states]
+        await kept_partners.keep(conn, told)
+
+    return Consumer(name="partners", listeners=listeners, topics=("catalogue.partners",))

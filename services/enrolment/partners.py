@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.fields import Line
 from kit import openapi, tags
-from kit.auth import Caller, Signed, must_act_for
+from kit.auth import Caller
 from kit.http import Db
-from kit.idempotency import Repeatable
+from kit.partners import RepeatableBy, Speaking, Writing, must_act_for
 from kit.tags import IfMatch
 from services.enrolment import refusals
 from services.enrolment.acts import Kind
@@ -27,7 +27,7 @@ from services.enrolment.store.enrolments import Owner
 router = APIRouter(prefix=BASE, tags=["partners"])
 
 MOST_LISTED = 500
-ACT = openapi.problems(404, 409, 412)
+ACT = openapi.problems(403, 404, 409, 412)
 
 
 class Attending(BaseModel):
@@ -59,7 +59,7 @@ class Denying(BaseModel):
 )
 async def read_roster(
     offering_id: UUID,
-    caller: Signed,
+    caller: Speaking,
     database: Db,
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
     after: UUID | None = None,
@@ -125,7 +125,7 @@ def partners_own(kind: Kind, enrolment_id: UUID, caller: Caller, if_match: str |
 
 @router.post("/enrolments/{enrolment_id}/approve", response_model=EnrolmentShown, responses=ACT)
 async def approve(
-    enrolment_id: UUID, caller: Signed, repeatable: Repeatable, desk: Desk, if_match: IfMatch = None
+    enrolment_id: UUID, caller: Writing, repeatable: RepeatableBy, desk: Desk, if_match: IfMatch = None
 ) -> Response:
     """Let a learner in who waits for it: a seat, or the place in line that the time of asking gives."""
     return await desk.submit(Request(partners_own("approve", enrolment_id, caller, if_match), repeatable))
@@ -133,7 +133,7 @@ async def approve(
 
 @router.post("/enrolments/{enrolment_id}/deny", response_model=EnrolmentShown, responses=ACT)
 async def deny(
-    enrolment_id: UUID, body: Denying, caller: Signed, repeatable: Repeatable, desk: Desk, if_match: IfMatch = None
+    enrolment_id: UUID, body: Denying, caller: Writing, repeatable: RepeatableBy, desk: Desk, if_match: IfMatch = None
 ) -> Response:
     """Turn a learner away who waits for approval, with a reason that is shown to them."""
     return await desk.submit(Request(partners_own("deny", enrolment_id, caller, if_match, body.reason), repeatable))

@@ -1,4 +1,4 @@
-"""What the notifier hears: courses and contacts it keeps, and what happened to a learner, which it owes a notice."""
+"""What the notifier hears: courses, partners and contacts it keeps, and what it owes a notice of."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated, TypeVar, cast
@@ -16,14 +16,20 @@ from contracts.catalogue import (
     OfferingConfirmed,
     OfferingScheduled,
     OfferingState,
+    PartnerChanged,
+    PartnerJoined,
+    PartnerState,
+    PartnerSuspended,
 )
 from contracts.enrolment import ContactGiven, EnrolmentEvent
 from contracts.envelope import explain
 from contracts.fields import Language, Line
+from kit import partners as kept_partners
 from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
+from kit.partners import Told
 from kit.sealing import Unsealable, unseal
 from kit.trail import here
 from services.notifier import bounces, notices
@@ -34,6 +40,7 @@ from services.notifier.store import changes, known, outgoing, preferences
 T = TypeVar("T")
 
 courses = Listeners()
+partners = Listeners()
 enrolments = Listeners()
 
 
@@ -137,6 +144,14 @@ async def confirm_offerings(conn: Connection, received: Sequence[Received]) -> N
     await outgoing.owe_confirmations(conn, confirmed, notices.CHANNEL)
 
 
+@partners.on(PartnerJoined, PartnerChanged, PartnerSuspended)
+async def keep_partners(conn: Connection, received: Sequence[Received]) -> None:
+    """Keep whose key is whose, and who is suspended."""
+    states = [cast(PartnerState, one.event) for one in received]
+    told = [Told(one.partner, isinstance(one, PartnerSuspended), one.version, one.keys) for one in states]
+    await kept_partners.keep(conn, told)
+
+
 @enrolments.on(*notices.EVENTS)
 async def owe_notices(conn: Connection, received: Sequence[Received]) -> None:
     owed = []
@@ -207,6 +222,7 @@ def consumers(private_key: str) -> list[Consumer]:
     """One for each topic: a rush of enrolments does not delay courses."""
     return [
         Consumer("courses", courses, topics=("catalogue.courses",)),
+        Consumer("partners", partners, topics=("catalogue.partners",)),
         Consumer("enrolments", enrolments, topics=("enrolment.enrolments",)),
         Consumer("contacts", contact_listeners(private_key), topics=("enrolment.contacts",)),
     ]

@@ -11,10 +11,11 @@ from contracts.topics import partner_feed
 from kit import openapi, topics
 from kit.database import Connection
 from kit.http import Db
-from kit.idempotency import Answer, Repeatable, once
+from kit.idempotency import Answer, once
+from kit.partners import Partner, Repeatable
 from kit.problems import Problem
 from services.notifier.store import partner_feeds as store
-from services.notifier.webhooks import BASE, Partner, Settings
+from services.notifier.webhooks import BASE, Settings
 
 MAKING_S = 5.0  # for the broker to make the topic; a partner waits for it
 

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from contracts.envelope import TYPE_PREFIX, Envelope, source_of
-from contracts.fields import Instant, Slug
+from contracts.fields import Instant
 from kit import openapi, problems, trail
-from kit.auth import Signed, must_act_for
 from kit.database import Connection
 from kit.http import Db, ThisService
-from kit.idempotency import Answer, Repeatable, once, written
+from kit.idempotency import Answer, once, written
+from kit.partners import Partner, Repeatable
 from kit.problems import Problem
 from kit.sealing import seal, unseal
 from services.notifier import partners
@@ -115,14 +115,6 @@ class Replayed(BaseModel):
     """How many are sent anew, with the webhook-id that each had."""
 
     count: int
-
-
-async def acting_for(partner: Slug, caller: Signed) -> str:
-    must_act_for(caller, partner)
-    return partner
-
-
-Partner = Annotated[str, Depends(acting_for)]
 
 
 @functools.lru_cache(maxsize=4)

@@ -64,7 +64,7 @@ async def test_a_file_lets_in_changes_and_leaves_alone_and_run_again_does_nothin
         assert (mine["name"], mine["orgnr"], mine["arenas"]) == ("Sveiseskolen i Mosjøen", "100000601", ["mosjoen"])
         assert mine["state"] == "suspended", "the file lets nobody go on"
         assert (now[left]["state"], now[left]["name"]) == ("active", "Står ikke der")
-        assert (await here.said())[len(said) :] == [("PartnerChanged", 3), ("PartnerJoined", 1)]
+        assert (await here.said())[len(said) :] == [("PartnerSuspended", 3), ("PartnerJoined", 1)]
 
         here.partner, here.key = new, str(done[1].key)
         assert (await here.put("SV-1", COURSE)).status_code == 201

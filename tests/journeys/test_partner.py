@@ -61,6 +61,15 @@ async def test_what_a_fifth_partner_sends_is_told_to_it_alone(stack: Stack, tmp_
         await until(lambda: taken(slug, mine["key"], 1), within_s=60)
         assert time.monotonic() - began < 60
 
+        async def reads_its_feed(key: str) -> int:
+            answer = await web.http.get(f"/api/notifier/v1/partners/{slug}/feed", headers=bearer(key))
+            return answer.status_code
+
+        async def opens_its_own_alone() -> bool:
+            return [await reads_its_feed(one["key"]) for one in (mine, theirs)] == [200, 403]
+
+        await until(opens_its_own_alone)
+
         wrong = list(records(slug))
         async with AIOKafkaProducer(**who, max_request_size=1_000_000) as producer:
             for one in wrong:

@@ -33,9 +33,30 @@ async def drop_keys(conn: Connection, partner: str, keep: int) -> None:
     )
 
 
-async def partner_of_key(conn: Connection, digest: bytes) -> str | None:
-    found: str | None = await conn.fetchval("SELECT partner FROM partner_keys WHERE digest = $1", digest)
-    return found
+async def keys(conn: Connection, partner: str) -> list[bytes]:
+    """The digests of the keys that work, oldest first."""
+    rows = await conn.fetch("SELECT digest FROM partner_keys WHERE partner = $1 ORDER BY made_at, digest", partner)
+    return [row["digest"] for row in rows]
+
+
+async def keys_changed(conn: Connection, slug: str) -> Row:
+    row = await conn.fetchrow(
+        "UPDATE partners SET version = version + 1 WHERE slug = $1 RETURNING slug, name, orgnr, arenas, state, version",
+        slug,
+    )
+    if row is None:
+        raise LookupError("a partner that was there is gone")
+    return row
+
+
+async def keys_are_told(conn: Connection, slug: str) -> None:
+    await conn.execute("UPDATE partners SET keys_told = true WHERE slug = $1 AND NOT keys_told", slug)
+
+
+async def keys_untold(conn: Connection) -> list[str]:
+    """Those who joined before their keys were told to the other services, who so do not know them."""
+    rows = await conn.fetch("SELECT slug FROM partners WHERE NOT keys_told ORDER BY slug FOR UPDATE")
+    return [row["slug"] for row in rows]
 
 
 async def known(conn: Connection, slug: str) -> Row | None:
@@ -56,7 +77,7 @@ async def change(conn: Connection, slug: str, name: str, orgnr: str | None, aren
     row = await conn.fetchrow(
         """
         UPDATE partners SET name = $2, orgnr = $3, arenas = $4, version = version + 1 WHERE slug = $1
-        RETURNING slug, name, orgnr, arenas, version
+        RETURNING slug, name, orgnr, arenas, state, version
         """,
         slug,
         name,
@@ -74,7 +95,7 @@ async def set_state(conn: Connection, slug: str, state: str, because: str) -> Ro
         UPDATE partners SET state = $2, state_because = $3, version = version + (state <> $2)::int,
                state_since = CASE WHEN state = $2 THEN state_since ELSE app_now() END
         WHERE slug = $1
-        RETURNING slug, name, orgnr, arenas, version
+        RETURNING slug, name, orgnr, arenas, state, version
         """,
         slug,
         state,
