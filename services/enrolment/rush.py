@@ -4,15 +4,15 @@ from collections.abc import Awaitable
 from typing import Annotated, Literal, cast
 from uuid import UUID
 
-from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from contracts.fields import Language, Line, Slug
 from kit import auth, idempotency, openapi, sealing
+from kit.addresses import Address
 from kit.auth import Caller
 from kit.http import ThisService
 from kit.idempotency import Repeatable
@@ -24,20 +24,12 @@ from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.shown import BASE, EnrolmentShown
 
 
-def an_address(text: str) -> str:
-    """A mail address in its usual form. DNS is not asked: it may be away, and the mail tells in the end."""
-    try:
-        return validate_email(text, check_deliverability=False).normalized
-    except EmailNotValidError:
-        raise ValueError("must be a mail address such as kari@example.no") from None
-
-
 class Contact(BaseModel):
     """How to reach the learner. It is sealed for the notifier at once and not kept here."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    email: Annotated[str, Field(max_length=320), AfterValidator(an_address)]
+    email: Address
     language: Language = "nb"
 
 

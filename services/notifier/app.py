@@ -14,6 +14,7 @@ from kit.settings import read
 from services.notifier import (
     calendar,
     choosing,
+    contact,
     deliveries,
     digests,
     events,
@@ -38,6 +39,7 @@ LOG_FIELDS = frozenset({"notice_id", "template", "webhook_id", "delivery_id"})  
 ROUTERS: tuple[APIRouter, ...] = (
     webhooks.router,
     partner_feed.router,
+    contact.router,
     preferences.router,
     unsubscribe.router,
     feed.router,

@@ -1,14 +1,13 @@
 """The page where a person chooses what to be told, when, and in which language, and shares their calendar."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
-from contracts.fields import Language
 from kit import tags
 from kit.database import Connection
 from kit.http import Db, ThisService
@@ -16,7 +15,7 @@ from kit.pages.languages import NAMES
 from kit.pages.visitors import Acting, Visiting, form
 from kit.passes import Visitor
 from kit.problems import Problem
-from services.notifier import calendar, preferences
+from services.notifier import calendar, contact, preferences
 from services.notifier.decisions import Hours
 from services.notifier.kinds import TRANSACTIONAL, Category
 from services.notifier.letterbox import PLACE as LETTERBOX
@@ -84,18 +83,22 @@ async def choose(request: Request, visitor: Acting, database: Db, running: ThisS
 
 
 @router.post("/sprak")
-async def speak(request: Request, visitor: Acting, database: Db) -> Response:
-    """In which language one is written to."""
-    language = (await form(request)).get("language")
-    if language not in get_args(Language):
-        raise Problem("invalid", "The request is not valid", 422, "Choose one of the languages.")
+async def reach(request: Request, visitor: Acting, database: Db, running: ThisService, settings: Settings) -> Response:
+    """To which address, and in which language, one is written to."""
+    sent = await form(request)
+    typed = {name: str(sent.get(name) or "").strip() for name in contact.Contact.model_fields}
 
-    async def work(conn: Connection) -> bool:
-        return await contacts.speak(conn, visitor.caller.key, str(language))
+    async def work(conn: Connection) -> Response:
+        try:
+            wanted = contact.Contact.model_validate(typed)
+        except ValidationError as refused:
+            told, public_url = _unreachable(request, refused), running.settings.public_url
+            return await _page(request, conn, visitor, settings.quiet, public_url, 422, typed=typed, errors=told)
+        private_json = settings.contact_private_key.get_secret_value()
+        await contact.replace(conn, visitor.caller.key, wanted, private_json, None)
+        return RedirectResponse(f"{PLACE}?gjort=sprak", 303)
 
-    if not await database.run(work):
-        raise Problem("conflict", "Conflict", 409, "We do not know how to reach you yet.")
-    return RedirectResponse(f"{PLACE}?gjort=sprak#sprak", 303)
+    return await database.run(work)
 
 
 @router.post("/kalender")
@@ -144,6 +147,8 @@ async def _page(
     is_mine = bool(secret) and await calendars.owner(conn, calendar.digest(secret)) == who
     made_at = await calendars.made_at(conn, who)
     hours = now.quiet_hours
+    reached = await contacts.reached(conn, who)
+    is_reached = {} if reached is None else {"email": reached[0], "language": reached[1]}
     return site().page(
         request,
         "choosing.html",
@@ -153,10 +158,10 @@ async def _page(
         errors=errors or {},
         version=tags.tag(await preferences.here(conn, who, usual)),
         categories=choosable(visitor),
-        fields=_fields(now.categories.model_dump(), quiet, hours) | dict(typed or {}),
+        fields=_fields(now.categories.model_dump(), quiet, hours) | is_reached | dict(typed or {}),
         hours=hours,
         usual=None if usual is None else [at.strftime("%H:%M") for at in usual],
-        reached=await contacts.reached(conn, who),
+        reached=reached,
         tongues=LANGUAGES,
         made_at=made_at,
         addresses=calendar.addresses(public_url, secret) if is_mine else None,
@@ -189,6 +194,13 @@ def _clock(sent: object) -> str:
     """`9.30`, as people here write it where the browser has no field for times, as `09:30`."""
     text = str(sent or "").strip().replace(".", ":")
     return text.zfill(5) if ":" in text else text
+
+
+def _unreachable(request: Request, refused: ValidationError) -> dict[str, str]:
+    """Field of the form about the address -> what is wrong with it, in the reader's language."""
+    _ = site().text(request)
+    words = {"email": _("Skriv en e-postadresse, for eksempel kari@example.no."), "language": _("Velg et av språkene.")}
+    return {str(error["loc"][0]): words[str(error["loc"][0])] for error in refused.errors()}
 
 
 def _told(request: Request, refused: ValidationError) -> dict[str, str]:

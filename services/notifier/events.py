@@ -201,6 +201,7 @@ def opened(received: Received, private_key: str) -> known.Contact:
         login=contact.login,
         epoch=received.envelope.epoch or 0,
         seq=received.envelope.seq or 0,
+        said_at=received.envelope.time,
     )
 
 

@@ -402,23 +402,32 @@ async def test_two_tabs_a_double_click_and_a_page_that_is_sent_again(world: Call
         assert (await kari.choose_on_this_page(reminders_email="off")).status_code == 303
 
 
-async def test_the_language_of_letters_is_chosen_here(world: Calling, kari: Browser) -> None:
+async def test_the_address_and_the_language_of_letters_are_chosen_here(world: Calling, kari: Browser) -> None:
     await enrolled(world, await person(world, "kari"))
     await person(world, "ola")
     await kari.get("/varsler/valg")
-    assert "Vi skriver til kari@example.no" in kari.text
-    done = await kari.send("/varsler/valg/sprak", language="en")
-    assert (done.status_code, done.headers["location"]) == (303, "/varsler/valg?gjort=sprak#sprak")
+    assert (
+        'name="email" type="email" autocomplete="email" required maxlength="320" value="kari@example.no"' in kari.text
+    )
+    done = await kari.send("/varsler/valg/sprak", email=" kari@example.com ", language="en")
+    assert (done.status_code, done.headers["location"]) == (303, "/varsler/valg?gjort=sprak")
     await kari.get("/varsler/valg?gjort=sprak")
-    assert "Språket er lagret." in kari.text
+    assert "Fra nå av skriver vi til kari@example.com" in kari.text
     assert "You have a place on Leadership" in (await kari.get()).text
     assert 'class="words" lang="en"' in kari.text
-    spoken = await world.rows("SELECT language FROM contacts ORDER BY email")
-    assert [row["language"] for row in spoken] == ["en", "nb"]
-    assert (await kari.send("/varsler/valg/sprak", language="xx")).status_code == 422
+    kept = [tuple(row) for row in await world.rows("SELECT email, language FROM contacts ORDER BY email")]
+    assert kept == [("kari@example.com", "en"), ("ola@example.no", "nb")]
+    for field, typed, words in (("email", "kari", "Skriv en e-postadresse"), ("language", "xx", "Velg et av språkene")):
+        form = {"email": "kari@example.org", "language": "nn"} | {field: typed}
+        assert (await kari.send("/varsler/valg/sprak", **form)).status_code == 422
+        assert re.search(f'id="{field}-error">[^<]*{words}', kari.text)
+        assert f'<a class="ds-link" href="#{field}">' in kari.text
+        assert "selected>Nynorsk" in kari.text if field == "email" else 'value="kari@example.org"' in kari.text
+    assert [tuple(row) for row in await world.rows("SELECT email, language FROM contacts ORDER BY email")] == kept
     nobody = Browser(world.asking, "nobody")
     assert "Vi har ingen adresse til deg." in (await nobody.get("/varsler/valg")).text
-    assert (await nobody.send("/varsler/valg/sprak", language="en")).status_code == 409
+    form = {"email": "nobody@example.no", "language": "en"}
+    assert (await nobody.send("/varsler/valg/sprak", **form)).status_code == 404
 
 
 async def test_a_calendar_address_is_shown_once_to_its_own_person(world: Calling, kari: Browser) -> None:

@@ -1,5 +1,8 @@
 """SQL of what a person sees and chooses of how they are reached, by log-in."""
 
+from collections.abc import Sequence
+from uuid import UUID
+
 from kit.database import Connection
 
 
@@ -11,10 +14,17 @@ async def reached(conn: Connection, login: str) -> tuple[str, str] | None:
     return None if row is None else (row["email"], row["language"])
 
 
-async def speak(conn: Connection, login: str, language: str) -> bool:
-    """Write to this person in this language from now on, until they give another. False when nothing is known of them.
+async def change(conn: Connection, login: str, email: str, language: str) -> Sequence[UUID]:
+    """Write to this person there and so from now on, about everything, until they say otherwise: as whom we know them.
 
-    When each contact was given stays as it is: which of two is the newest is not changed by its language.
+    What they said before, and is heard late or again, does not undo it (`known.keep_contacts`).
     """
-    done = await conn.fetch("UPDATE contacts SET language = $2 WHERE login = $1 RETURNING learner_id", login, language)
-    return bool(done)
+    rows = await conn.fetch(
+        """
+        UPDATE contacts SET email = $2, language = $3, own_at = app_now() WHERE login = $1 RETURNING learner_id
+        """,
+        login,
+        email,
+        language,
+    )
+    return [row["learner_id"] for row in rows]

@@ -25,6 +25,7 @@ class Contact:
     login: str | None
     epoch: int
     seq: int
+    said_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,23 @@ class Confirmation:
 
 
 async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
-    """Keep each learner's newest contact; one row per learner at most."""
+    """Keep each learner's newest contact; one row per learner at most.
+
+    What a person has changed here since it was said stays: it is heard late, or again.
+    """
     await conn.execute(
         """
-        INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[])
+        INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq, said_at)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[],
+                             $8::timestamptz[])
         ON CONFLICT (learner_id) DO UPDATE SET
-            email = excluded.email, name = excluded.name, language = excluded.language,
-            login = coalesce(excluded.login, old.login), epoch = excluded.epoch, seq = excluded.seq,
-            updated_at = app_now()
+            email = CASE WHEN old.own_at > excluded.said_at THEN old.email ELSE excluded.email END,
+            language = CASE WHEN old.own_at > excluded.said_at THEN old.language ELSE excluded.language END,
+            name = excluded.name, login = coalesce(excluded.login, old.login),
+            epoch = excluded.epoch, seq = excluded.seq, said_at = excluded.said_at, updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
         """,
-        *columns(contacts, "learner_id email name language login epoch seq"),
+        *columns(contacts, "learner_id email name language login epoch seq said_at"),
     )
 
 
