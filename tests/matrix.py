@@ -20,8 +20,10 @@ from contracts.enrolment import LearnerEnrolled
 from contracts.topics import SERVICES
 from kit import http, passes
 from kit.auth import Caller
+from kit.database import Database
 from kit.pages import static
 from kit.pages.visitors import HEADER
+from kit.partners import Told, digest_of, keep
 from kit.passes import Visitor
 from kit.running import Running, Shown
 from services.catalogue import __main__ as catalogue_commands
@@ -189,6 +191,11 @@ class Here:
     def proof(self, row: Row, who: str) -> dict[str, str]:
         return self.visit(who) if row.of_people else self.bearer(who)
 
+    def takes_key(self, row: Row) -> bool:
+        """Whether a partner may send its own key here, as the document says."""
+        route = self.app.openapi()["paths"].get(row.path.partition("?")[0], {}).get(row.method.lower(), {})
+        return {"PartnerKey": []} in route.get("security", [])
+
     async def given(self, row: Row) -> dict[str, str]:
         return await self.makes[row.object]() if row.object else {}
 
@@ -251,6 +258,14 @@ async def _file() -> dict[str, str]:
 
 
 COMMON: dict[str, Given] = {"slug": _slug, "file": _file}
+
+
+async def _keys(database: Database) -> dict[str, str]:
+    """Keys of the two partners, as the catalogue tells of them."""
+    keys = {A: "kn_a", B: "kn_b"}
+    told = [Told(slug, False, 1, [digest_of(key).hex()]) for slug, key in keys.items()]
+    await database.run(lambda conn: keep(conn, told))
+    return {"partner A": keys[A], "partner B": keys[B]}
 
 
 def _operated(here: Here, consumer: str) -> Here:
@@ -353,7 +368,9 @@ async def _enrolment(servers: Servers) -> AsyncIterator[Here]:
                 "offer": offer,
                 "link": link,
             }
-            yield _operated(Here("enrolment", there.running, app, there.issuer, makes | COMMON), "courses")
+            known = await _keys(there.database)
+            here = Here("enrolment", there.running, app, there.issuer, makes | COMMON, keys=known)
+            yield _operated(here, "courses")
 
 
 @asynccontextmanager
@@ -378,6 +395,10 @@ async def _notifier(servers: Servers) -> AsyncIterator[Here]:
             [row] = await there.rows("SELECT id FROM notices ORDER BY created_at DESC LIMIT 1")
             return {"notice_id": str(row["id"])}
 
+        async def contact() -> dict[str, str]:
+            await there.contact_is_known(uuid.uuid4(), "kari@example.no", login=kari.key)
+            return {}
+
         async def calendar() -> dict[str, str]:
             token = {"authorization": f"Bearer {there.issuer.token(sub='kari')}"}
             made = await there.asking.post("/api/notifier/v1/me/calendar", headers=token)
@@ -393,13 +414,15 @@ async def _notifier(servers: Servers) -> AsyncIterator[Here]:
             "address": address,
             "webhook": webhook,
             "notice": notice,
+            "contact": contact,
             "calendar": calendar,
             "stop": stop,
             "undo": undo,
         }
         app = http.build(there.here, notifier.ROUTERS)
         there.issuer.serve(app.state.keys)
-        yield _operated(Here("notifier", there.here, app, there.issuer, makes | COMMON), "courses")
+        keys = await _keys(there.here.database)
+        yield _operated(Here("notifier", there.here, app, there.issuer, makes | COMMON, keys=keys), "courses")
 
 
 OPENED = {"catalogue": _catalogue, "enrolment": _enrolment, "notifier": _notifier}
