@@ -1,6 +1,7 @@
 """Server-sent events: what changes is told to all who listen, by one query for all that is watched."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Generic, TypeVar
@@ -16,6 +17,7 @@ log = logs.get(__name__)
 
 ALIVE_S = 15.0  # a comment now and then, so that nobody on the way takes the silence for an end
 MOST = 5_000  # listeners of one process, about 30 kB each
+WHILE_S = 300.0  # of a person's own stream: then the browser asks again, and who has logged out is told no more
 AGAIN_MS = 2_000  # when a browser that has lost the stream asks again
 
 K = TypeVar("K")
@@ -123,3 +125,12 @@ class Hub(Generic[K]):
 def _wake(watched: _Watched) -> None:
     watched.changed.set()
     watched.changed = asyncio.Event()
+
+
+async def for_a_while(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A stream that ends now and then, so that it does not outlive the session that began it by much."""
+    ends = time.monotonic() + WHILE_S
+    async for part in stream:  # at least a comment every quarter of a minute
+        yield part
+        if time.monotonic() > ends:
+            return

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from kit.database import Database
 from kit.http import Db, ThisService
-from kit.live import LastEventId
+from kit.live import LastEventId, for_a_while
 from kit.pages.visitors import Visiting
 from kit.passes import Visitor
 from services.enrolment.desk import login
@@ -48,7 +48,7 @@ async def part(request: Request, visitor: Visiting, database: Db, etter: After =
 @router.get("/live")
 async def live(visitor: Visiting, hub: Annotated[Own, Depends(the_hub)], last_event_id: LastEventId = None) -> Response:
     """Says that something of one's own enrolments has changed, and nothing of what."""
-    stream = await hub.listen(login(visitor.caller), last_event_id)
+    stream = for_a_while(await hub.listen(login(visitor.caller), last_event_id))
     return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 

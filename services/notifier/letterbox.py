@@ -1,7 +1,5 @@
 """The page where a person reads their own notices, /varsler: newest first, marked as read, renewed when one comes."""
 
-import time
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from kit.database import Connection, Database
 from kit.http import Db
-from kit.live import LastEventId
+from kit.live import LastEventId, for_a_while
 from kit.pages.visitors import Acting, Visiting, form
 from kit.problems import Problem
 from services.notifier.feed import shown
@@ -21,7 +19,6 @@ from services.notifier.store import feed as store
 
 PLACE = "/varsler"
 MOST_SHOWN = 20
-STREAM_S = 300.0  # then the browser asks again, and whoever has logged out meanwhile is told no more
 
 router = APIRouter(prefix=PLACE, include_in_schema=False)  # pages for people, not an interface for programs
 
@@ -45,7 +42,7 @@ async def read_list(request: Request, visitor: Visiting, database: Db) -> Respon
 @router.get("/live")
 async def follow(visitor: Visiting, hub: TheHub, last_event_id: LastEventId = None) -> Response:
     """As the feed's stream, for whoever is logged in; it ends now and then."""
-    stream = _for_a_while(await hub.listen(visitor.caller.key, last_event_id))
+    stream = for_a_while(await hub.listen(visitor.caller.key, last_event_id))
     return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
@@ -75,14 +72,6 @@ async def _listed(database: Database, who: str, before: UUID | None) -> dict[str
     notices = [shown(one) for one in found[:MOST_SHOWN]]
     older = notices[-1].id if len(found) > MOST_SHOWN else None
     return {"notices": notices, "unread": count.unread, "newest": count.newest, "older": older}
-
-
-async def _for_a_while(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    ends = time.monotonic() + STREAM_S
-    async for part in stream:  # at least a comment every quarter of a minute
-        yield part
-        if time.monotonic() > ends:
-            return
 
 
 def _id(sent: object) -> UUID:

@@ -17,7 +17,7 @@ from httpx2 import Response
 
 from contracts.catalogue import CourseChanged, OfferingCancelled
 from contracts.envelope import decode
-from kit import passes, sealing
+from kit import live, passes, sealing
 from kit.auth import Caller
 from kit.passes import Visitor
 from services.enrolment import offerings
@@ -592,6 +592,16 @@ async def test_ones_own_page_is_told_of_each_change_by_one_query_for_all(servers
         assert b"ola" not in heard["ola"][1]
         here.running.stopping.set()
         await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+
+async def test_ones_own_stream_does_not_outlive_a_session_for_long(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_pages(servers) as here:
+        await offered(here)
+        monkeypatch.setattr(live, "WHILE_S", 0.0)
+        answer = await asyncio.wait_for(person(here, "ola").ask("GET", "/min-side/live"), 10)
+        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
 
 
 async def test_who_stands_in_line_is_told_when_somebody_in_front_leaves(servers: Servers) -> None:

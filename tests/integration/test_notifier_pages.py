@@ -17,7 +17,7 @@ from httpx2 import AsyncClient, Response
 from contracts.catalogue import CourseChanged
 from contracts.enrolment import ContactGiven, LearnerEnrolled, SeatOffered
 from deploy import texts
-from kit import passes, sealing
+from kit import live, passes, sealing
 from kit.auth import Caller
 from kit.passes import Visitor
 from services.notifier import events, letterbox
@@ -294,7 +294,7 @@ async def test_who_looks_hears_of_a_new_notice_and_is_asked_to_come_again(
             assert (await anext(stream))[1] == 0
             await enrolled(world, learner)
             assert (await anext(stream))[1] == 1
-        monkeypatch.setattr(letterbox, "STREAM_S", 0.0)
+        monkeypatch.setattr(live, "WHILE_S", 0.0)
         async with asking.stream("GET", "/varsler/live", headers=sent) as answer:
             assert [line async for line in answer.aiter_lines()], "it ends by itself"
 
