@@ -26,6 +26,8 @@ from tests.seats import PUBLIC
 
 ROUNDS = 5  # each learner asks in two runs a round, and may have ten seats
 ASKS = 4_000
+LISTENERS = 2_000  # open pages that show the seats of one course
+AT_A_TIME = 100  # of them open their page at once
 BODY = json.dumps(
     {"places": ["online"], "name": "Kari Nordmann", "contact": {"email": "kari@example.no", "language": "nb"}}
 )
@@ -98,6 +100,33 @@ async def offering(url: str, capacity: int) -> uuid.UUID:
     return made
 
 
+async def told(client: Client, offering: uuid.UUID, ask: bytes) -> list[float]:
+    """Milliseconds from one who asks for a seat to each of so many who look at the course being told of it."""
+    page = f"GET /api/enrolment/v1/offerings/{offering}/live HTTP/1.1\r\nHost: enrolment\r\n\r\n".encode()
+    seats = b"event: seats"
+
+    async def opened() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        writer.write(page)
+        await reader.readuntil(seats)
+        return reader, writer
+
+    async def hear(reader: asyncio.StreamReader) -> float:
+        await reader.readuntil(seats)
+        return (time.perf_counter() - began) * 1000
+
+    pages: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    while len(pages) < LISTENERS:
+        pages += await asyncio.gather(*(opened() for _ in range(AT_A_TIME)))
+    began = time.perf_counter()
+    heard = [asyncio.create_task(hear(reader)) for reader, _ in pages]
+    await client.send([ask], 1)
+    ms = await asyncio.gather(*heard)
+    for _, writer in pages:
+        writer.close()
+    return sorted(ms)
+
+
 async def main(stack: Stack, folder: Path) -> None:
     places = stack.places
     plain = await Servers(admin=places.database("admin"), kafka="127.0.0.1:1").database()
@@ -110,6 +139,7 @@ async def main(stack: Stack, folder: Path) -> None:
     client = Client(places.port("enrolment"))
     table = Table("web", f"{ASKS} enrolments a round over HTTP, {ROUNDS} rounds alternated, medians", folder)
     best, hot, p99, alone = [], [], [], []
+    first, last = [], []
     for _ in range(ROUNDS):
         best.append(max([await asyncio.to_thread(bench.row_lock, clients) for clients in (1, 16, 64)]))
         course = await offering(url, ASKS // 2)
@@ -121,6 +151,10 @@ async def main(stack: Stack, folder: Path) -> None:
         alone.append(client.at(0.5))
         await client.send([asking(course, token) for token in given[200:2_200]], 64)
         p99.append(client.at(0.99))
+        course = await offering(url, ASKS)
+        ms = await told(client, course, asking(course, given[-1]))
+        first.append(ms[0])
+        last.append(ms[-1])
     await bench.database.close()
     table.add("pgbench row lock, best of 1/16/64", best, "a second")
     table.add("hot course over HTTP, 256 connections", hot, "a second")
@@ -128,6 +162,8 @@ async def main(stack: Stack, folder: Path) -> None:
     table.add("one client alone, p50", alone, "ms")
     table.add("64 connections, p99", p99, "ms")
     table.add("  / p50 of one alone", [p / a for p, a in zip(p99, alone, strict=True)], at_most=10)
+    table.add(f"one asks, {LISTENERS} look on: the first is told after", first, "ms")
+    table.add("  the last", last, "ms")
     table.draw()
 
 
