@@ -86,6 +86,11 @@ def clock(at: datetime, language: str) -> str:
     return format_datetime(at.astimezone(OSLO), "HH:mm" if language == "en" else "HH.mm", locale=LOCALES[language])
 
 
+def lang(language: str, _: str) -> str:
+    """As a `lang` attribute wants it: a language that has a code of two letters is not known by its three."""
+    return {"sme": "se"}.get(language, language)
+
+
 def pick(by_language: Mapping[str, str], language: str) -> tuple[str, str]:
     """(text, its language): the reader's own, else the nearest that there is; ("", language) when there is none."""
     for one in (language, "nb", "nn", "en", *by_language):

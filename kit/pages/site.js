@@ -19,11 +19,24 @@ async function renew(part) {
   const text = await answer.text();
   if (text === part.words) return; // the same words are not read aloud twice
   part.words = text;
-  const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+  const held = part.contains(document.activeElement);
+  const focused = held ? named(document.activeElement) : "";
   const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
   part.innerHTML = text;
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-  if (focused) document.getElementById(focused)?.focus();
+  if (held) ((focused && document.querySelector(focused)) || reachable(part)).focus();
+}
+
+// How to find again what has the focus: by its id, or that of what it folds.
+function named(one) {
+  if (one.id) return `#${CSS.escape(one.id)}`;
+  return one.matches("details[id] > summary") ? `#${CSS.escape(one.parentElement.id)} > summary` : "";
+}
+
+// What had the focus may be gone: whoever goes by keyboard goes on from the same part.
+function reachable(part) {
+  part.tabIndex = -1;
+  return part;
 }
 
 function follow(part) {

@@ -34,10 +34,11 @@ class Site:
     def __init__(self, folder: Path = HERE, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
         """A filter gets the value and the language."""
         self.folder = folder
-        self._filters = {
+        self._filters: dict[str, Callable[..., Any]] = {
             "moment": languages.moment,
             "day": languages.day,
             "clock": languages.clock,
+            "lang": languages.lang,
             **(filters or {}),
         }
 
