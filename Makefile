@@ -3,7 +3,8 @@ PYTHON ?= python3
 HAVE_PYTHON = command -v $(PYTHON) >/dev/null || \
 	{ echo "There is no $(PYTHON) here: install Python 3.11 or newer, or name one: make up PYTHON=python3.13" >&2; exit 1; }
 .DEFAULT_GOAL := help
-.PHONY: help install stack up down test fuzz lint bench contracts messages stack-test faults faults-controls
+.PHONY: help install stack up down test fuzz lint bench contracts messages stack-test faults faults-controls \
+	browser
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +25,9 @@ down: stack ## stop everything that `make up` started
 
 test: install ## run all tests but the slow ones, on real servers
 	@.venv/bin/python -m pytest -m "not slow and not faults and not stack and not browser"
+
+browser: install ## open every page in a real Chromium: by keyboard, on a phone, in three languages, with axe
+	@.venv/bin/python -m pytest -m browser tests/browser
 
 fuzz: install ## ask what nobody thought of, 90 s of each service, and take steps in any order for ten minutes
 	@.venv/bin/python -m pytest -m slow tests/integration/test_fuzz.py tests/integration/test_seats_stateful.py

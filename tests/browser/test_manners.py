@@ -1,0 +1,188 @@
+"""How pages behave when people do what people do: press twice, go back, lose the network, keep two tabs open."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.browsing import PHONE, People
+from tests.browser.scene import Scene
+
+LIVE_MS = 10_000
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</script><script>alert(1)</script>",
+    "</title><svg onload=alert(1)>",
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}${7*7}<%= 7*7 %>",
+    "'-alert(1)-'",
+    "<a href=javascript:alert(1)>klikk</a>",
+]
+
+
+def fill(page: Page, scene: Scene, who: str, name: str = "Siri Eksempel") -> None:
+    """Everything that the form of a course with one place asks for."""
+    page.get_by_label("Navnet ditt").fill(name)
+    page.get_by_label("E-postadresse").fill(f"{who}@example.org")
+
+
+def enrolled(people: People, scene: Scene, title: str, seats: int = 3, who: str = "") -> tuple[Page, str, str]:
+    """(the page of an enrolment just made, its person, the run)."""
+    who = who or scene.somebody("siri")
+    offering = scene.offering(title, seats)
+    page = people.window(who, name="Siri Eksempel")
+    page.goto(f"/delta/{offering}")
+    fill(page, scene, who)
+    page.get_by_role("button", name="Meld meg på").click()
+    page.wait_for_url("**/min-side/*")
+    return page, who, offering
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_a_partner_or_a_learner_writes_is_shown_and_never_run(people: People, scene: Scene, hostile: str) -> None:
+    code = scene.course(hostile, summary={"nb": hostile}, description={"nb": hostile}, funded_by=hostile)
+    offering = scene.run(code, {"bronnoysund": 2}, requires_approval=True)
+    who = scene.somebody("siri")
+    scene.enrol(offering, who, hostile)
+    course = scene.course_of(offering)
+    hers, theirs = people.window(who), people.window("torgar")
+    for page, address in [
+        (hers, f"/kurs?q={code}"),
+        (hers, course),
+        (hers, f"/delta/{offering}"),
+        (hers, "/min-side"),
+        (hers, f"/min-side/{scene.own(who)[0]['enrolment_id']}"),
+        (theirs, f"/deltakere/{offering}"),
+        (theirs, f"/deltakere/{offering}/ark"),
+        (theirs, "/partner"),
+    ]:
+        page.goto(address)
+        page.wait_for_load_state()
+        assert page.locator("[onerror], [onload], img[src=x], a[href^=javascript]").count() == 0, address
+    hers.goto(course)
+    expect(hers.get_by_role("heading", level=1)).to_have_text(hostile)
+    assert hers.locator("script:not([src]):not([type='application/ld+json'])").count() == 0
+
+
+def test_a_double_click_gives_one_enrolment(people: People, scene: Scene) -> None:
+    who, offering = scene.somebody("siri"), scene.offering("Dobbeltklikk", 3)
+    for javascript in (True, False):
+        page = people.window(who, javascript=javascript)
+        page.goto(f"/delta/{offering}")
+        fill(page, scene, who)
+        page.get_by_role("button", name="Meld meg på").dblclick(no_wait_after=True)
+        page.wait_for_url(re.compile("/(min-side|delta)/"))
+        expect(page.locator("main")).to_contain_text("Du har plass.")
+        [seat] = [one["enrolment_id"] for one in scene.own(who) if one["state"] != "cancelled"]
+        scene.withdraw(seat, who)
+
+
+def test_who_goes_back_after_withdrawing_is_told_so(people: People, scene: Scene) -> None:
+    page, _, _ = enrolled(people, scene, "Tilbakeknappen")
+    page.get_by_role("link", name="Meld meg av").click()
+    page.get_by_role("button", name="Ja, meld meg av").click()
+    expect(page.locator("main")).to_contain_text("Du er ikke påmeldt lenger.")
+    page.go_back()
+    again = page.get_by_role("button", name="Ja, meld meg av")
+    if again.count():  # the browser shows what it kept
+        again.click()
+    expect(page.locator("main")).to_contain_text("Du er ikke påmeldt lenger.")
+
+
+def test_without_a_network_nothing_is_sent_and_a_sentence_says_so(people: People, scene: Scene) -> None:
+    who, offering = scene.somebody("siri"), scene.offering("Uten nett", 3)
+    page = people.window(who, size=PHONE)
+    page.goto(f"/delta/{offering}")
+    fill(page, scene, who)
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Meld meg på").click()
+    expect(page.get_by_role("alert")).to_have_text("Du er uten nett. Ingenting er sendt. Prøv igjen når du er på nett.")
+    expect(page.get_by_label("E-postadresse")).to_have_value(f"{who}@example.org")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Meld meg på").click()
+    expect(page.locator("main")).to_contain_text("Du har plass.")
+
+
+def test_two_tabs_end_in_one_enrolment_and_a_plain_sentence(people: People, scene: Scene) -> None:
+    who, offering = scene.somebody("siri"), scene.offering("To faner", 3)
+    first = people.window(who)
+    second = first.context.new_page()
+    for page in (first, second):
+        page.goto(f"/delta/{offering}")
+        fill(page, scene, who)
+    first.get_by_role("button", name="Meld meg på").click()
+    expect(first.locator("main")).to_contain_text("Du har plass.")
+    second.get_by_role("button", name="Meld meg på").click()
+    expect(second.locator("main")).to_contain_text("Du er allerede påmeldt")
+    assert len(scene.own(who)) == 1
+
+
+def test_an_offer_that_was_answered_in_one_tab_is_not_answered_otherwise_in_another(
+    people: People, scene: Scene
+) -> None:
+    who = scene.somebody("siri")
+    _, enrolment = scene.offered("To svar", who, "Siri Eksempel")
+    first = people.window(who)
+    second = people.window(who, javascript=False)  # does not hear of what happens
+    for page in (first, second):
+        page.goto(f"/min-side/{enrolment}")
+    first.get_by_role("button", name="Ja, jeg tar plassen").click()
+    expect(first.locator("main")).to_contain_text("Du har plass.")
+    second.get_by_role("button", name="Nei, ta meg ut av køen").click()
+    expect(second.locator("main")).to_contain_text("Ingenting er endret")
+    assert scene.own(who)[0]["state"] == "associated"
+
+
+def test_the_focus_stays_where_it_is_when_the_page_changes_by_itself(people: People, scene: Scene) -> None:
+    offering, first, seat = scene.full("Fokus")
+    who = scene.somebody("siri")
+    enrolment = scene.enrol(offering, who, "Siri Eksempel")
+    own, listed = people.window(who), people.window(who)
+    own.goto(f"/min-side/{enrolment}")
+    listed.goto("/min-side")
+    kept = listed.get_by_role("link", name="Fokus").first
+    kept.focus()
+    own.get_by_role("link", name="Meld meg av").focus()  # one says no to an offer instead, so this link goes
+    scene.withdraw(seat, first)
+    for page in (own, listed):
+        expect(page.locator("main")).to_contain_text("Du har fått tilbud om plass.", timeout=LIVE_MS)
+    expect(kept).to_be_focused()
+    expect(own.locator("[data-part]")).to_be_focused()
+    own.keyboard.press("Tab")
+    expect(own.get_by_role("button", name="Ja, jeg tar plassen")).to_be_focused()
+
+
+def test_a_notice_that_is_being_read_stays_open_and_in_focus_when_another_comes(people: People, scene: Scene) -> None:
+    who = scene.somebody("siri")
+    scene.enrol(scene.offering("Første varsel", 3), who, "Siri Eksempel")
+    scene.mail(who, 1)
+    page = people.window(who)
+    page.goto("/varsler")
+    summary = page.locator("main details summary").filter(has_text="Første varsel")
+    summary.focus()
+    page.keyboard.press("Enter")
+    scene.enrol(scene.offering("Neste varsel", 3), who, "Siri Eksempel")
+    expect(page.locator("main")).to_contain_text("Neste varsel", timeout=LIVE_MS)
+    expect(page.locator("main details[open]")).to_contain_text("Første varsel")
+    expect(summary).to_be_focused()
+
+
+def test_a_course_tells_of_its_seats_by_itself(people: People, scene: Scene) -> None:
+    offering = scene.offering("Siste plass", 1)
+    page = people.window()
+    page.goto(scene.course_of(offering))
+    expect(page.locator("main .seats")).to_contain_text("én ledig plass")
+    scene.enrol(offering, scene.somebody("per"), "Per Prøve")
+    expect(page.locator("main .seats")).to_contain_text("fullt", timeout=LIVE_MS)
+
+
+def test_the_sheet_to_sign_is_printed_without_the_menus(people: People, scene: Scene) -> None:
+    page = people.window("torgar")
+    page.goto(f"/deltakere/{scene.busy}/ark")
+    expect(page.get_by_role("button", name="Skriv ut")).to_be_visible()
+    page.emulate_media(media="print")
+    for gone in ("header", "footer", ".actions"):
+        expect(page.locator(gone).first).to_be_hidden()
+    expect(page.get_by_role("table")).to_be_visible()
+    expect(page.get_by_role("rowheader", name="Anne Prøve")).to_be_visible()
