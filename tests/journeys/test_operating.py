@@ -226,7 +226,9 @@ async def test_a_day_that_is_replayed_or_republished_sends_no_mail_again(desk: D
     yesterday = (began - timedelta(days=1)).isoformat()
     told = await desk.do("replay", "notifier", "--from", yesterday, "--dry-run")
     counts = {name: int(count) for name, count in re.findall(r"^(\S+) would read (\d+) records again\.$", told, re.M)}
-    assert counts.keys() == {f"notifier.{name}" for name in ("courses", "enrolments", "contacts", "webhooks")}
+    assert counts.keys() == {
+        f"notifier.{name}" for name in ("courses", "enrolments", "contacts", "webhooks", "partners")
+    }
     assert counts["notifier.enrolments"] > 0
     assert await desk.numbers(events, consumer="notifier.enrolments") == before
     await desk.do("replay", "notifier", "--from", yesterday)
@@ -342,7 +344,12 @@ async def test_a_command_that_cannot_be_says_so_in_words(desk: Desk, tmp_path: P
     wrong = {
         ("parked", "list"): "Say which service.",
         ("parked", "list", "nobody"): "There is no service 'nobody'.",
-        ("consumer", "pause", "enrolment", "nonsense"): "enrolment has no consumer 'nonsense'. It has: courses.",
+        (
+            "consumer",
+            "pause",
+            "enrolment",
+            "nonsense",
+        ): "enrolment has no consumer 'nonsense'. It has: courses, titles, partners.",
     }
     for arguments, words in wrong.items():
         code, out, said = await desk.run(*arguments)
