@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,8 @@ ONCE = (
     b"kursnett-pass",
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+THROWN_BYTES = 11 * 1024 * 1024  # of a body that is too large; the gateway lets 10 MB through
+THROWN_S = 10.0
 QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds by machines
 SAFE_HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -32,6 +35,27 @@ SAFE_HEADERS = {
     b"content-security-policy": b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     b"cache-control": b"no-store",  # answers are about persons unless a route says otherwise
 }
+
+
+class _Body:
+    """The body of a request as it comes, which can be read to its end."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._ended = not message.get("more_body")
+        return message
+
+    async def finish(self) -> None:
+        """Throw the rest away, within reason: who is answered while still sending may see a broken line, no answer."""
+        thrown = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(THROWN_S):
+                while not self._ended and thrown <= THROWN_BYTES:
+                    thrown += len((await self.receive()).get("body", b""))
 
 
 class Edge:
@@ -59,6 +83,7 @@ class Edge:
         began = time.perf_counter()
         status = 0
         replaced = False
+        body = _Body(receive)
 
         async def sending(message: Message) -> None:
             nonlocal status, replaced
@@ -66,6 +91,8 @@ class Edge:
                 return
             if message["type"] == "http.response.start" and not status:
                 status = message["status"]
+                if status == 413:
+                    await body.finish()
                 if status == 413 and is_plain(message):  # Starlette's own words
                     replaced = True
                     request, problem = Request(scope), too_large()
@@ -85,7 +112,7 @@ class Edge:
             if problem is not None:
                 await answer(problem, self.public_url)(scope, receive, sending)
             else:
-                guarded = strict(receive) if is_json(content_type) else receive
+                guarded = strict(body.receive) if is_json(content_type) else body.receive
                 await self.app(scope, guarded, sending)
         except asyncio.CancelledError:  # the process has to stop before this request was done
             log.warning("request_cut_off", method=scope["method"], route=template(scope))

@@ -377,3 +377,34 @@ async def test_a_body_parameter_alone_is_named() -> None:
     assert problem(answer, 422, "invalid")["errors"] == [
         {"field": "body", "detail": "Input should be a valid integer, unable to parse string as an integer"}
     ]
+
+
+async def test_whoever_sends_too_much_is_heard_out_before_they_are_told() -> None:
+    app = web.build([router])
+    length = b"2000000"
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/demo/v1/unread",
+        "raw_path": b"/api/demo/v1/unread",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), (b"content-length", length)],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("demo.test", 80),
+        "client": ("127.0.0.1", 1),
+    }
+    heard: list[str] = []
+    left = [b"x" * 500_000] * 4
+
+    async def receive() -> dict[str, Any]:
+        assert left, "the body has an end, and what comes after it never does"
+        heard.append("part")
+        return {"type": "http.request", "body": left.pop(), "more_body": bool(left)}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            heard.append(str(message["status"]))
+
+    await app(scope, receive, send)
+    assert heard == ["part"] * 4 + ["413"]

@@ -41,9 +41,9 @@ def test_a_text_that_nobody_has_translated_is_named(tmp_path: Path, monkeypatch:
         ("", {}, "nb"),
         ("", {"accept_language": "fr,nn;q=0.8,en"}, "nn"),
         ("", {"accept_language": "no"}, "nb"),
-        ("", {"accept_language": "nn", "cookie": "sprak=en"}, "en"),
-        ("sprak=nn", {"cookie": "sprak=en"}, "nn"),
-        ("sprak=klingon", {"cookie": "sprak=<script>"}, "nb"),
+        ("", {"accept_language": "nn", "cookie": "__Host-sprak=en"}, "en"),
+        ("sprak=nn", {"cookie": "__Host-sprak=en"}, "nn"),
+        ("sprak=klingon", {"cookie": "__Host-sprak=<script>"}, "nb"),
         ("sprak=sma", {}, "sma"),
     ],
 )
