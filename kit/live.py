@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Generic, TypeVar
@@ -34,7 +35,7 @@ class _Watched:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Hub(Generic[K]):
+class Hub(ABC, Generic[K]):
     """The listeners of one process. Looks only while there are any, every `every_s`. A service says what it sees."""
 
     every_s = 0.5
@@ -47,9 +48,9 @@ class Hub(Generic[K]):
         self._asking: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
 
+    @abstractmethod
     async def look(self, keys: Sequence[K]) -> Mapping[K, tuple[str, bytes]]:
         """Thing -> the id of its present state, and the event that tells it; only of things that there are."""
-        raise NotImplementedError
 
     async def listen(self, key: K, last_id: str | None) -> AsyncIterator[bytes]:
         """The stream for one listener. Raises LookupError when there is no such thing, Busy when too many listen."""
