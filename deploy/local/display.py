@@ -84,8 +84,9 @@ def summary(places: Places, seconds: float | None) -> Table:
 def next_steps(places: Places) -> dict[str, str]:
     """What a person may want to do now, and how; in a second terminal when the first one holds the stack."""
     steps = {
-        "See the courses": f"{places.gateway}/api/catalogue/v1/courses",
-        "Enrol somebody": "README.md, under “A first enrolment”",
+        "Find a course": f"{places.gateway}/  (log in by any name)",
+        "See how it runs": f"{places.gateway}/drift  (log in as operator)",
+        "Enrol by program": "README.md, under “A first enrolment”",
         "Watch one seat's story": "kursnett demo",
         "Is all well?": "kursnett status, kursnett doctor",
         "Stop, start over": "kursnett down, kursnett reset",
