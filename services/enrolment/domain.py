@@ -140,8 +140,11 @@ class Change:
 
     @property
     def moves_line(self) -> bool:
-        """Whether somebody further back may stand further in front after it."""
-        return self.to_back or bool(set(self.before.waiting_for) - set(self.after.waiting_for))
+        """Whether others may stand further in front after it.
+
+        Who is put at the back has left a seat, and that goes to somebody in line, or to nobody and the line is over.
+        """
+        return not set(self.before.waiting_for) <= set(self.after.waiting_for)
 
 
 @dataclass(slots=True)

@@ -139,9 +139,7 @@ class Work:
             await seats.count(self.conn, counts)
         for offering_id in sorted(self._moved):
             book = self.books[offering_id]
-            if book.offering.tell_line_at is not None or domain.closed(book.offering, self.now) is not None:
-                continue
-            if any(place.queued for place in book.places.values()):
+            if book.offering.tell_line_at is None and any(place.queued for place in book.places.values()):
                 at = domain.next_hour(self.now, self.settings.line_told_at)
                 await lines.tell_at(self.conn, offering_id, at)
                 self.look_at(offering_id, at)

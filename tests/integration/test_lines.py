@@ -14,6 +14,7 @@ from kit.parking import Record
 from services.catalogue import events as catalogue
 from services.enrolment import domain, offerings
 from services.enrolment.domain import Enrolment
+from services.enrolment.store import times
 from tests.delivery import Servers
 from tests.integration.test_offers import full
 from tests.seats import World, world
@@ -32,9 +33,14 @@ async def told(here: World) -> Said:
     ]
 
 
-async def in_the_morning(here: World, days: int = 1, hours: float = 0) -> Said:
+def morning(here: World) -> datetime:
+    """When the line is told next."""
+    return domain.next_hour(datetime.now(UTC), here.settings.line_told_at)
+
+
+async def in_the_morning(here: World, days: int = 1) -> Said:
     """Let the clock look a little after the hour, so many days from now; what was said until then."""
-    at = domain.next_hour(datetime.now(UTC), here.settings.line_told_at) + timedelta(days=days - 1, hours=hours)
+    at = morning(here) + timedelta(days=days - 1)
     async with here.later(seconds=(at - datetime.now(UTC)).total_seconds() + 5) as then:
         await then.tick()
     return await told(here)
@@ -42,17 +48,20 @@ async def in_the_morning(here: World, days: int = 1, hours: float = 0) -> Said:
 
 async def test_who_has_come_further_up_is_told_in_the_morning_and_not_before(servers: Servers) -> None:
     async with world(servers) as here:
-        _, [kari], [ola, per, liv] = await full(here, "ola", "per", "liv", in_days=30)
+        offering_id, [kari], [ola, per, liv] = await full(here, "ola", "per", "liv", in_days=30)
         await here.act("withdraw", kari)  # ola is offered the seat
-        await here.tick()
+        async with here.database.reading() as conn:
+            await conn.execute("UPDATE timers SET due_at = app_now()")  # looked at for another reason
+        assert await here.tick()
         assert await told(here) == []
+        async with here.database.reading() as conn:
+            await times.add_timers(conn, [(offering_id, morning(here))])
         assert await in_the_morning(here) == [(str(per.id), 2, 1), (str(liv.id), 3, 2)]
         assert [(await here.now(one)).place_in_line for one in (per, liv)] == [1, 2]
         assert await here.stands(ola) == [("offered", "online")]
 
 
 async def test_several_steps_of_a_day_are_told_as_one(servers: Servers) -> None:
-    """Red control: without `_moved` being for a day, or `place_told` being kept, there are more."""
     async with world(servers) as here:
         offering_id, _, [ola, per, liv] = await full(here, "ola", "per", "liv", in_days=30)
         await here.act("withdraw", ola)
@@ -84,8 +93,7 @@ async def test_each_is_told_once_a_day_at_most(servers: Servers) -> None:
         await here.act("withdraw", ola)
         first = [(str(per.id), 2, 1), (str(liv.id), 3, 2)]
         assert await in_the_morning(here) == first
-        at = domain.next_hour(datetime.now(UTC), here.settings.line_told_at)
-        async with here.later(seconds=(at - datetime.now(UTC)).total_seconds() + 60) as then:
+        async with here.later(seconds=(morning(here) - datetime.now(UTC)).total_seconds() + 60) as then:
             await then.act("withdraw", per)
             async with then.database.reading() as conn:  # as if it were looked at again at once
                 await conn.execute("UPDATE offerings SET tell_line_at = app_now() WHERE id = $1", offering_id)
@@ -104,6 +112,19 @@ async def test_who_was_put_at_the_back_is_told_of_the_next_step(servers: Servers
         assert morning == [(str(liv.id), 3, 1)], "ola was told: at the back, and no number"
         await here.act("withdraw", liv)
         assert await in_the_morning(here, 2) == [*morning, (str(ola.id), 2, 1)]
+
+
+async def test_who_is_put_at_the_back_lets_others_up_who_wait_for_the_same(servers: Servers) -> None:
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1, mosjoen=1, in_days=30)
+        kari = await here.enrol(offering_id, "kari", "online")
+        await here.enrol(offering_id, "siri", "mosjoen")
+        ola = await here.enrol(offering_id, "ola", "mosjoen", "online")
+        per = await here.enrol(offering_id, "per", "mosjoen")
+        await here.act("withdraw", kari)  # ola is offered the seat online, and waits for the other
+        assert await in_the_morning(here) == []
+        await here.act("decline", ola, stay=True)
+        assert await in_the_morning(here, 2) == [(str(per.id), 2, 1)]
 
 
 async def test_places_are_counted_as_they_are_shown(servers: Servers) -> None:
@@ -133,12 +154,14 @@ async def test_places_are_counted_as_they_are_shown(servers: Servers) -> None:
 
 async def test_nothing_is_told_of_a_line_that_leads_nowhere_any_more(servers: Servers) -> None:
     async with world(servers) as here:
-        for in_days in (0.3, 2):
-            offering_id, _, [ola, _] = await full(here, "ola", "per", in_days=in_days)
+        for end in ("cancelled", "begun", "open to all"):
+            begins = morning(here) + timedelta(hours=-1 if end == "begun" else 6)
+            in_days = (begins - datetime.now(UTC)) / timedelta(days=1)
+            offering_id, _, [ola, _] = await full(here, "ola", "per", in_days=in_days, lasts_days=9)
             await here.act("withdraw", ola)
-            if in_days == 2:
+            if end == "cancelled":
                 await here.cancelled(offering_id)
-        assert await in_the_morning(here, 2) == []
+        assert await in_the_morning(here) == []
 
 
 async def test_groups_that_come_first_no_more_move_the_line(servers: Servers) -> None:
@@ -155,7 +178,23 @@ async def test_groups_that_come_first_no_more_move_the_line(servers: Servers) ->
         async with here.database.reading() as conn:
             await conn.execute("UPDATE enrolments SET place_told = 2 WHERE id = $1", ola.id)
         await here.scheduled(offering_id=offering_id, online=1, in_days=30)
-        assert (await in_the_morning(here, 2))[-1] == (str(ola.id), 2, 1)
+        before = await told(here)
+        assert await in_the_morning(here, 2) == [*before, (str(ola.id), 2, 1)]
+
+
+async def test_who_has_a_seat_and_waits_for_a_better_is_told_no_place(servers: Servers) -> None:
+    async with world(servers) as here:
+        offering_id = await here.scheduled(mosjoen=1, online=1, in_days=30)
+        await here.enrol(offering_id, "kari", "mosjoen")
+        ola, per = [await here.enrol(offering_id, who, "mosjoen") for who in ("ola", "per")]
+        siri = await here.enrol(offering_id, "siri", "mosjoen", "online")
+        assert await here.stands(siri) == [("associated", "online")]
+        await here.act("withdraw", ola)
+        first = await in_the_morning(here)
+        assert first == [(str(per.id), 2, 1)]
+        liv = await here.enrol(offering_id, "liv", "mosjoen")
+        await here.act("withdraw", per)  # siri and liv, who have come up by one
+        assert await in_the_morning(here, 2) == [*first, (str(liv.id), 3, 2)]
 
 
 LONG = 10_000
@@ -164,15 +203,13 @@ LONG = 10_000
 async def test_ten_thousand_in_line_are_told_by_transactions_that_hold_the_offering_for_a_moment(
     servers: Servers,
 ) -> None:
-    """Red control: with `most` left out all of them are told in one."""
     async with world(servers) as here:
         offering_id = await here.scheduled(online=1, in_days=30)
         [kari] = await here.together(offering_id, range(1))
         for first in range(1, LONG + 1, 1_000):
             await here.together(offering_id, range(first, first + 1_000))
         await here.act("withdraw", kari)  # one is offered the seat, 9,999 move up
-        at = domain.next_hour(datetime.now(UTC), here.settings.line_told_at)
-        async with here.later(seconds=(at - datetime.now(UTC)).total_seconds() + 5) as then:
+        async with here.later(seconds=(morning(here) - datetime.now(UTC)).total_seconds() + 5) as then:
             loop, longest, count = asyncio.get_running_loop(), 0.0, 0
             while True:
                 before, began = count, loop.time()
