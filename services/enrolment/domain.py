@@ -21,8 +21,8 @@ By = Literal["learner", "line", "catalogue", "partner", "clock"]
 class Offering:
     """One run of a course, as the catalogue last told it.
 
-    `warned_for` and `judged_for` are the `decide_at` that has been warned of and judged; at `tell_line_at` those in line
-    are told how far up they have come, none while nobody has.
+    `warned_for` and `judged_for` are the `decide_at` that has been warned of and judged. `tell_line_at` is when those
+    in line are told how far up they have come, none while nobody has.
     """
 
     id: UUID

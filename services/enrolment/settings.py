@@ -48,8 +48,8 @@ class EnrolmentSettings(Settings):
 
     line_told_at: time = Field(
         time(7),
-        description="when those in line are told how far up they have come, on Oslo's clock: when nobody is asleep, and "
-        "before the hour of digests",
+        description="when those in line are told how far up they have come, on Oslo's clock: after the usual quiet "
+        "hours, before digests go",
     )
 
     @field_validator("contact_public_key")

@@ -17,6 +17,8 @@ class Kind:
     method: Method | None = None
 
 
+ADVANCED = "advanced"  # how far up in line: worth telling while its person stands there, and only the newest
+
 # By template.
 KINDS: Mapping[str, Kind] = {
     "enrolled": Kind("seat", "REQUEST"),
@@ -32,6 +34,7 @@ KINDS: Mapping[str, Kind] = {
     "changed": Kind("changes", "REQUEST"),
     "confirmed": Kind("changes"),
     "reminder": Kind("reminders"),
+    ADVANCED: Kind("reminders"),
     "offering_cancelled": Kind("seat", "CANCEL"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
-from services.notifier.kinds import CATEGORY_OF
+from services.notifier.kinds import ADVANCED, CATEGORY_OF
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Held:
     template: str
     channel: str
     place: str | None
+    place_in_line: int | None
     facts: dict[str, Any]
     cadence: str
     concerned: bool
@@ -44,9 +45,11 @@ async def held(conn: Connection, most: int) -> list[Held]:
             FOR UPDATE OF contacts SKIP LOCKED
         )
         SELECT notice.id, notice.learner_id, notice.offering_id, notice.template, notice.channel,
-               coalesce(seat.place, notice.place) AS place, notice.facts,
+               coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
-               seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued') AS concerned,
+               CASE WHEN notice.template = $3 THEN seat.state IS NOT DISTINCT FROM 'queued'
+                    ELSE seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued')
+                    END AS concerned,
                course.title, offering.starts_at, offering.ends_at
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)
@@ -60,6 +63,7 @@ async def held(conn: Connection, most: int) -> list[Held]:
         """,
         most,
         json.dumps(CATEGORY_OF),
+        ADVANCED,
     )
     return [Held(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts")}}) for row in rows]
 
