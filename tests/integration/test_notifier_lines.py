@@ -132,3 +132,19 @@ async def test_a_place_in_a_digest_is_told_while_it_is_so(servers: Servers, leav
             text = here.sink.mails[-1].get_body(("plain",)).get_content()
             assert text.count("i køen") == 1
             assert "Du er nå nummer 4 i køen for Ledelse" in text
+
+
+async def test_a_place_that_may_have_been_told_is_not_told_twice(servers: Servers) -> None:
+    """Each other template is: `test_a_mail_that_was_taken_without_a_word_comes_again_under_the_same_id`."""
+    async with people(servers) as here:
+        about = await queued(here)
+        async with here.world.sending():
+            await reach(here.world, sent=1)
+            here.sink.data = ["taken, then gone"]
+            await up(here, about, 9, 4)
+            await reach(here.world, sent=1, deferred=1)
+            await here.world.hurry()
+            await reach(here.world, sent=1, suppressed=1)
+        assert await reasons(here) == ["may_have_gone"]
+        assert len(here.sink.mails) == 2
+        assert [tuple(row) for row in await here.world.rows("SELECT DISTINCT resends FROM notices")] == [(0,)]

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
-from services.notifier.kinds import ADVANCED, CATEGORY_OF
+from services.notifier.kinds import CATEGORY_OF
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ async def held(conn: Connection, most: int) -> list[Held]:
         SELECT notice.id, notice.learner_id, notice.offering_id, notice.template, notice.channel,
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
-               CASE WHEN notice.template = $3 THEN seat.state IS NOT DISTINCT FROM 'queued'
-                    ELSE seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued')
-                    END AS concerned,
+               (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
+                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned,
                course.title, offering.starts_at, offering.ends_at
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)
@@ -63,7 +62,6 @@ async def held(conn: Connection, most: int) -> list[Held]:
         """,
         most,
         json.dumps(CATEGORY_OF),
-        ADVANCED,
     )
     return [Held(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts")}}) for row in rows]
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from contracts.fields import Session
 from kit.database import Connection
 from services.notifier.channels.channel import UNANSWERED
-from services.notifier.kinds import ADVANCED, CATEGORY_OF, with_method
+from services.notifier.kinds import CATEGORY_OF, with_method
 from services.notifier.store import columns
 from services.notifier.store.known import Confirmation
 
@@ -174,9 +174,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    coalesce(contact.login, contact.learner_id::text) AS person,
                    coalesce(choice.cadence, 'at_once') AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
-                   CASE WHEN notice.template = $10 THEN seat.state IS NOT DISTINCT FROM 'queued'
-                        ELSE seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued')
-                        END AS concerned
+                   (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
+                       AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
@@ -229,7 +228,6 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         with_method("REQUEST"),
         with_method("CANCEL"),
         json.dumps(CATEGORY_OF),
-        ADVANCED,
     )
     return [_claimed(row) for row in rows]
 
