@@ -42,6 +42,14 @@ async def test_new_courses_are_fed_to_atom_readers_whatever_their_titles_hold(se
         assert [one.findtext(f"{ATOM}id") for one in entries] == [f"urn:uuid:{one}" for one in reversed(ids[1:])]
         links = {link.get("rel"): link.get("href") for link in feed.findall(f"{ATOM}link")}
         assert links["self"] == feed.findtext(f"{ATOM}id") == "http://localhost:8080/api/catalogue/v1/courses/feed.atom"
+        pages = [link.get("href") for link in feed.iter(f"{ATOM}link") if link.get("type") == "text/html"]
+        assert pages == [
+            "http://localhost:8080/kurs",
+            *(f"http://localhost:8080/kurs/{one}" for one in reversed(ids[1:])),
+        ]
+        assert all(one.find(f"{ATOM}link").get("type") == "text/html" for one in entries), "what readers open"
+        for program in ("", f"/{ids[-1]}"):
+            assert f"http://localhost:8080{BASE}/courses{program}" in answer.text
         await here.put("C", {"title": {"nb": ODD}, "summary": {"nb": "Kort & godt"}})
         newest = ElementTree.fromstring((await here.asking.get(f"{BASE}/courses/feed.atom")).content)[5:]
         entry = next(one for one in newest if one.tag == f"{ATOM}entry")
@@ -74,6 +82,11 @@ async def test_a_json_feed_says_the_same(servers: Servers) -> None:
         (item,) = feed["items"]
         assert (item["id"], item["title"], item["language"]) == (f"urn:uuid:{course_id}", "Nynorsk", "nn")
         assert (item["content_text"], item["tags"]) == ("Nynorsk", ["havbruk"])
+        assert (feed["home_page_url"], item["url"]) == (
+            "http://localhost:8080/kurs",
+            f"http://localhost:8080/kurs/{course_id}",
+        )
+        assert item["_kursnett"] == {"course": f"http://localhost:8080{BASE}/courses/{course_id}"}
 
 
 async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Servers) -> None:
