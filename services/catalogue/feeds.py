@@ -197,7 +197,7 @@ async def read_calendar(
         version=row["version"],
         changed_at=row["changed_at"],
         language=shown_in,
-        address=f"{running.settings.public_url}{BASE}/offerings/{row['id']}",
+        address=f"{running.settings.public_url}/kurs/{row['course_id']}",
     )
     response = tags.unless_known(body, if_none_match, CACHING, "text/calendar; charset=utf-8")
     response.headers["vary"] = "accept-language"

@@ -91,7 +91,7 @@ async def test_a_json_feed_says_the_same(servers: Servers) -> None:
 
 async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Servers) -> None:
     async with world(servers) as here:
-        await publish(here, "A", {"nb": "Sveising, del 1; øving", "en": "Welding"})
+        course_id = await publish(here, "A", {"nb": "Sveising, del 1; øving", "en": "Welding"})
         days = {
             "starts_at": "2027-03-27T10:00:00+01:00",
             "ends_at": "2027-03-29T12:00:00+02:00",
@@ -110,6 +110,7 @@ async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Serv
         first, second = parts(answer.content, "VEVENT")
         assert [str(one["uid"]) for one in (first, second)] == [f"{offering_id}-{n}@kursnett" for n in (1, 2)]
         assert str(first["summary"]) == "Sveising, del 1; øving"
+        assert str(first["url"]) == f"http://localhost:8080/kurs/{course_id}", "where a person reads of it"
         assert (str(first["location"]), str(second["location"])) == ("Mosjøen / På nett, Rom 2", "Mosjøen / På nett")
         for one, day in ((first, 27), (second, 29)):
             assert one["dtstart"].dt == datetime(2027, 3, day, 10, tzinfo=ZoneInfo("Europe/Oslo"))
