@@ -378,11 +378,12 @@ async def test_a_token_whose_key_cannot_be_asked_for_is_asked_for_again_later(mo
 
 
 @pytest.mark.parametrize("only", [{"nonce": "n"}, {"nonce": ""}, {"at_hash": "x"}, {"c_hash": "x"}, {"typ": "ID"}])
-async def test_an_id_token_is_no_access_token(asking: AsyncClient, issuer: Issuer, only: dict[str, str]) -> None:
+async def test_an_id_token_is_no_access_token(asking: AsyncClient, issuer: Issuer, only: dict[str, Any]) -> None:
     """It has all that an access token has where both are made for the same name, as by our defaults."""
     refused(await asking.get("/me", headers=bearer(issuer.token(**only))))
     refused(await asking.get("/me", headers=bearer(issuer.token({"typ": "at+jwt"}, **only))))
-    for right in ({}, {"typ": "Bearer"}, {"azp": "kursnett", "scope": "openid", "auth_time": 1}):
+    others: list[dict[str, Any]] = [{}, {"typ": "Bearer"}, {"azp": "kursnett", "scope": "openid", "auth_time": 1}]
+    for right in others:
         assert (await asking.get("/me", headers=bearer(issuer.token(**right)))).status_code == 200, "the control"
 
 

@@ -66,7 +66,9 @@ def test_the_settings_that_the_documents_give_for_an_issuer_are_taken(
     environment: pytest.MonkeyPatch, issuer: str
 ) -> None:
     """They are not tried at the issuers themselves; a misspelt name would be passed over without a word."""
-    found = re.search(rf"### {issuer} \(not tried\)\n\n```text\n(.*?)```", (ROOT / "docs/security.md").read_text(), re.S)
+    found = re.search(
+        rf"### {issuer} \(not tried\)\n\n```text\n(.*?)```", (ROOT / "docs/security.md").read_text(), re.S
+    )
     assert found
     given = dict(line.split("=", 1) for line in found[1].splitlines())
     assert {f"KURSNETT_{name}" for name in ("ISSUER", "ISSUER_KEYS_URL", "LOGIN_SCOPE", "LOGIN_ACR")} <= given.keys()
