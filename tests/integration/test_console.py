@@ -217,7 +217,10 @@ async def test_a_record_is_discarded_by_two(desk: Desk) -> None:
     await desk.post(address(desk, "redrive"), caller=ADA)
     assert (await desk.post(address(desk, "confirm"), caller=ADA)).status_code == 409, "it runs again instead"
     assert await desk.state() == "redrive"
-    await desk.post(address(desk, "discard"), WHY, ADA)
+    nameless = Caller("i", "eva", role="operator")  # the issuer says no name
+    await desk.post(address(desk, "discard"), WHY, nameless)
+    page = (await desk.get(LETTER)).text
+    assert ("En operatør ber om" in page, nameless.key in page) == (True, False)
     assert (await desk.post(address(desk, "confirm"))).status_code == 303
     assert await desk.state() == "discarded"
 
