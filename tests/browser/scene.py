@@ -170,7 +170,13 @@ class Scene:
         code = self.course("Fallsikring i høyden")
         offering = self.run(code, {"bronnoysund": 8})
         self.enrol(offering, self.siri, "Siri Eksempel")
-        self.ask("POST", f"{CATALOGUE}/partners/{PARTNER}/courses/{code}/offerings/1/cancel", PARTNER, {}, PARTNER)
+        self.ask(
+            "POST",
+            f"{CATALOGUE}/partners/{PARTNER}/courses/{code}/offerings/1/cancel",
+            PARTNER,
+            {"confirmed": True},
+            PARTNER,
+        )
 
         async def heard_of() -> bool:
             return bool((await self.web.http.get(f"{ENROLMENT}/offerings/{offering}")).json()["cancelled"])

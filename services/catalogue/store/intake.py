@@ -53,7 +53,10 @@ async def intake(
         """
         SELECT * FROM (
             (SELECT at, 1 AS source, id, 'taken' AS outcome, way, what, code, NULL::bytea AS key, event_id,
-                    NULL AS reason, NULL AS detail
+                    CASE WHEN EXISTS (
+                        SELECT FROM retractions JOIN courses ON courses.id = course_id
+                        WHERE courses.partner = intake.partner AND retractions.event_id = intake.event_id
+                    ) THEN 'decision_wanted' END AS reason, NULL AS detail
              FROM intake
              WHERE partner = $1 AND coalesce($3, 'taken') = 'taken'
                AND ($4::timestamptz IS NULL OR at <= $4 AND (at, 1, id) < ($4, $5, $6))
