@@ -76,12 +76,15 @@ class Way(BaseModel):
 
 
 class RunStatus(BaseModel):
+    """`people` have a seat, wait for approval or stand in line, as far as is known by now."""
+
     offering_id: UUID
     course_id: UUID
     code: str
     key: str
     starts_at: datetime
     seats: Seats | None
+    people: int
 
 
 class Retraction(BaseModel):

@@ -100,10 +100,13 @@ class People:
 
         await until(so_many, within_s=40)
 
-    async def waiting(self) -> list[tuple[str, str | None, int, str]]:
+    async def status(self) -> Any:
         address = f"{BASE}/partners/{self.here.partner}/status"
-        answer = await self.here.asking.get(address, headers={"authorization": f"Bearer {self.here.key}"})
-        return [(one["code"], one["key"], one["people"], one["reason"]) for one in answer.json()["retractions"]]
+        return (await self.here.asking.get(address, headers={"authorization": f"Bearer {self.here.key}"})).json()
+
+    async def waiting(self) -> list[tuple[str, str | None, int, str]]:
+        found = (await self.status())["retractions"]
+        return [(one["code"], one["key"], one["people"], one["reason"]) for one in found]
 
     async def post(self, path: str, body: Any = None, token: str = "", **headers: str) -> Any:
         known = {"authorization": f"Bearer {token or self.here.key}"}
@@ -139,6 +142,7 @@ async def test_over_kafka_a_run_with_people_is_not_cancelled_before_it_is_confir
     async with enrolled(servers) as people:
         run = await people.publish()
         await people.are(run, *[[one] for one in THERE], *[[THERE[1], one] for one in GONE])
+        assert [one["people"] for one in (await people.status())["offerings"]] == [len(THERE)]
         for count in (1, 2):  # twice: one decision waits
             await people.retract(count=count, reason="for få lærere")
         assert await people.waiting() == [("SV-1", "v27", len(THERE), "for få lærere")]

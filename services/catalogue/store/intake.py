@@ -135,10 +135,11 @@ async def seats(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Ro
 
 
 async def runs(conn: Connection, partner: str, limit: int) -> list[Row]:
-    """A partner's runs that are not over, the soonest first, with what is known of their seats."""
+    """A partner's runs that are not over, the soonest first, with what is known of their seats and people."""
     return await conn.fetch(
         """
-        SELECT offerings.id AS offering_id, course_id, code, key, state, offerings.starts_at, places, as_of
+        SELECT offerings.id AS offering_id, course_id, code, key, state, offerings.starts_at, places, as_of,
+               (SELECT count(*) FROM live_enrolments AS live WHERE live.offering_id = offerings.id) AS people
         FROM offerings JOIN courses ON courses.id = course_id LEFT JOIN seat_counts ON offering_id = offerings.id
         WHERE partner = $1 AND state = 'scheduled' AND (offerings.content->>'ends_at')::timestamptz > app_now()
         ORDER BY offerings.starts_at, offerings.id LIMIT $2
