@@ -31,7 +31,7 @@ class Withdrawing(BaseModel, extra="forbid"):
 
 
 class Cancelling(Withdrawing):
-    """Why a run is cancelled, in words for those who have a seat."""
+    """`reason` is why a run is cancelled, for who hears of it in `OfferingCancelled`; no mail repeats it."""
 
     reason: Annotated[Prose, AfterValidator(names_nobody)] = ""
 
