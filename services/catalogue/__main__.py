@@ -19,7 +19,7 @@ from kit.database import Connection, connect
 from kit.operating import me
 from kit.service import main
 from kit.settings import read
-from services.catalogue import holding, joining, logins, members, sheet
+from services.catalogue import deciding, holding, joining, logins, members, retracting, sheet
 from services.catalogue.app import build
 from services.catalogue.domain import Rule
 from services.catalogue.imports import Imported, bring_in
@@ -94,6 +94,34 @@ def operators(app: cyclopts.App) -> None:
         """Take from a provider again; what was kept meanwhile runs on in its order. Example: partners release nesna"""
         count = _end(_changed(lambda conn: holding.release(conn, me(), slug)), f"{slug} was not released")
         print(f"{slug} may publish; {count} records that were kept run on now.")
+
+    @partners.command(name="retractions")
+    def _retractions(slug: str | None = None, *, as_json: Json = False) -> None:
+        """List what was retracted while people were enrolled, and waits for its provider's decision."""
+        rows = _end(_changed(lambda conn: retracting.waiting(conn, slug)), "They cannot be listed")
+        if as_json:
+            print(json.dumps(rows, default=str, ensure_ascii=False))
+        for row in () if as_json else rows:
+            named = f"{row['partner']} {row['code']} {row['key'] or '(the whole course)'}"
+            print(f"{named:<50} {row['people']:>5} enrolled  since {row['asked_at']:%Y-%m-%d %H:%M} UTC")
+
+    @partners.command(name="confirm")
+    def _confirm(slug: str, code: str, key: str | None = None) -> None:
+        """Cancel a run that waits in `partners retractions`, or withdraw a course: who is enrolled is told.
+
+        Example: partners confirm nesna HAV-1 V27
+        """
+        people = _end(_changed(lambda conn: deciding.confirm(conn, me(), slug, code, key)), "Nothing was cancelled")
+        print(f"It is cancelled; {people} {'person is' if people == 1 else 'people are'} told.")
+
+    @partners.command(name="keep")
+    def _keep(slug: str, code: str, key: str | None = None) -> None:
+        """Take back what waits in `partners retractions`; nothing changes for anybody.
+
+        Example: partners keep nesna HAV-1 V27
+        """
+        _end(_changed(lambda conn: deciding.keep(conn, me(), slug, code, key)), "It was not taken back")
+        print("It stays as it was; nobody is told.")
 
     @partners.command(name="rotate-key")
     def _rotate(

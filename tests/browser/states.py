@@ -180,6 +180,8 @@ CATALOGUE = [
     at("kurset-trukket", lambda scene: scene.withdrawn),
     at("kurset-finnes-ikke", f"/kurs/{NOTHING}", status=404),
     at("tilbyder", "/partner", "torgar"),
+    at("tilbyder-avgjor", lambda scene: scene.undecided, "torgar"),
+    at("tilbyder-avgjort", "/partner?avgjort=avlyst&antall=3", "torgar"),
     at("tilbyder-mottak", lambda scene: "/partner/mottak" if scene.refused else "", "torgar"),
     at("tilbyder-avvist", lambda scene: "/partner/mottak?vis=refused" if scene.refused else "", "torgar"),
     at("tilbyder-fil", "/partner/fil", "torgar"),
