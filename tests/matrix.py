@@ -26,8 +26,8 @@ from kit.pages.visitors import HEADER
 from kit.partners import Told, digest_of, keep
 from kit.passes import Visitor
 from kit.running import Running, Shown
-from services.catalogue import __main__ as catalogue_commands
 from services.catalogue import app as catalogue
+from services.catalogue import operating as catalogue_commands
 from services.catalogue.exchange import organisation_id
 from services.catalogue.store import retractions
 from services.enrolment import app as enrolment

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from contracts.fields import OfferingRules
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events, retracting
+from services.catalogue import operating as catalogue
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import World, world

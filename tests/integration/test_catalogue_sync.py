@@ -13,8 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from kit import access
 from kit.database import connect
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
+from services.catalogue import operating as catalogue
 from services.catalogue.members import Member
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE

@@ -23,8 +23,8 @@ from kit.operating import me
 from kit.parking import Record
 from kit.passes import Visitor
 from kit.running import Running, Shown
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events, holding
+from services.catalogue import operating as catalogue
 from services.catalogue.app import MIGRATIONS, ROUTERS
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import partners

@@ -28,8 +28,8 @@ from contracts.enrolment import (
 )
 from contracts.topics import owned_by
 from kit import topics
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
+from services.catalogue import operating as catalogue
 from services.catalogue.store import retractions
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS

@@ -12,8 +12,8 @@ from contracts.fields import NkrLevel
 from contracts.partner import CourseText, OfferingDates
 from kit import problems
 from kit.bodies import Whole
-from services.catalogue import __main__ as catalogue
 from services.catalogue import api, domain
+from services.catalogue import operating as catalogue
 from services.catalogue.domain import Rule, Run
 
 
