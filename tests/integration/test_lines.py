@@ -226,7 +226,7 @@ async def test_ten_thousand_in_line_are_told_by_transactions_that_hold_the_offer
 
 
 async def test_the_catalogue_passes_over_it(servers: Servers) -> None:
-    """Nothing there goes by places in line: it neither keeps what is said of them nor stumbles."""
+    """Nothing there goes by places in line: whether a run has learners enough, and who is enrolled, is so as before."""
     async with world(servers) as here:
         _, _, [ola, _] = await full(here, "ola", "per", in_days=30)
         await here.act("withdraw", ola)
@@ -234,7 +234,8 @@ async def test_the_catalogue_passes_over_it(servers: Servers) -> None:
         async with here.database.reading() as conn:
             rows = await conn.fetch("SELECT payload FROM outbox ORDER BY id")
         [value] = [row["payload"] for row in rows if decode(row["payload"], []).type.endswith("LearnerAdvanced.v1")]
-        assert catalogue.judgements.read(Record("enrolment.enrolments", 0, 1, b"k", (), value)).event is None
+        for listeners in (catalogue.judgements, catalogue.enrolled):
+            assert listeners.read(Record("enrolment.enrolments", 0, 1, b"k", (), value)).event is None
 
 
 @pytest.mark.parametrize(
