@@ -82,6 +82,13 @@ class LearnerMoved(EnrolmentEvent):
     place: str
 
 
+class LearnerAdvanced(EnrolmentEvent):
+    """One in line has come further up, to `place_in_line`; `before` is what was last said. At most once a day."""
+
+    place_in_line: int
+    before: int
+
+
 class EnrolmentFinished(EnrolmentEvent):
     """The offering has ended, and the learner had a seat to its end."""
 

@@ -22,6 +22,7 @@ EVENTS: tuple[type[Event], ...] = (
     enrolment.SeatOfferLapsed,
     enrolment.SeatOfferDeclined,
     enrolment.LearnerMoved,
+    enrolment.LearnerAdvanced,
     enrolment.LearnerWithdrew,
     enrolment.EnrolmentFinished,
     enrolment.OfferingFilled,

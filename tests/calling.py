@@ -109,9 +109,9 @@ async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @asynccontextmanager
-async def listening_hooks(**options: Any) -> AsyncIterator[Hooks]:
+async def listening_hooks(port: int = 0, **options: Any) -> AsyncIterator[Hooks]:
     hooks = Hooks()
-    server = await asyncio.start_server(hooks.serve, "127.0.0.1", 0, **options)
+    server = await asyncio.start_server(hooks.serve, "127.0.0.1", port, **options)
     hooks.port = server.sockets[0].getsockname()[1]
     yield hooks
     server.close()

@@ -9,6 +9,7 @@ import structlog
 from deploy.demo import data
 from deploy.local.stack import EVERYTHING, Stack
 from tests.delivery import Servers
+from tests.journeys.web import HOOKS
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +35,16 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole product, started for this run on free ports, with the demonstration data."""
+    """The whole product, started for this run on free ports, with the demonstration data.
+
+    Webhooks may call the port `HOOKS` from its first, where a journey serves as a partner does.
+    """
     home = tmp_path_factory.mktemp("stack", numbered=False) / "home"
-    with Stack.somewhere(home, programs=EVERYTHING) as running:
+    running = Stack.somewhere(home, programs=EVERYTHING)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KURSNETT_WEBHOOK_ALLOW", f"127.0.0.1:{running.places.base_port + HOOKS}")
+        running.start()
+    with running:
         asyncio.run(data.load(running.places, lambda text: None))
         yield running
         running.stop()

@@ -89,7 +89,7 @@ SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) F
 FROM (
     SELECT e.id, CASE split_part(said.type, '.', 4)
         WHEN 'LearnerEnrolled' THEN 'associated' WHEN 'LearnerMoved' THEN 'associated'
-        WHEN 'LearnerQueued' THEN 'queued' WHEN 'SeatOffered' THEN 'offered'
+        WHEN 'LearnerQueued' THEN 'queued' WHEN 'LearnerAdvanced' THEN 'queued' WHEN 'SeatOffered' THEN 'offered'
         WHEN 'EnrolmentPending' THEN 'pending' WHEN 'EnrolmentDenied' THEN 'denied'
         WHEN 'EnrolmentFinished' THEN 'finished' WHEN 'LearnerWithdrew' THEN 'cancelled'
         WHEN 'SeatOfferDeclined' THEN said.after WHEN 'SeatOfferLapsed' THEN said.after

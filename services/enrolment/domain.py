@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -21,7 +21,8 @@ By = Literal["learner", "line", "catalogue", "partner", "clock"]
 class Offering:
     """One run of a course, as the catalogue last told it.
 
-    `warned_for` and `judged_for` are the `decide_at` that has been warned of and judged.
+    `warned_for` and `judged_for` are the `decide_at` that has been warned of and judged. `tell_line_at` is when those
+    in line are told how far up they have come, none while nobody has.
     """
 
     id: UUID
@@ -34,6 +35,7 @@ class Offering:
     rules: OfferingRules = field(default_factory=OfferingRules)
     warned_for: datetime | None = None
     judged_for: datetime | None = None
+    tell_line_at: datetime | None = None
 
     def rank(self, group: str | None) -> int:
         """Where this group stands among those that come first in line; a lower rank is further in front."""
@@ -111,6 +113,22 @@ class Enrolment:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """One who waits for a seat, and the place in line that was last told; `queued`: and has none as yet."""
+
+    id: UUID
+    learner_id: UUID
+    waiting_for: Sequence[str]
+    queued: bool
+    place_told: int | None
+    place_told_at: datetime | None
+
+    def told_on(self, today: date) -> bool:
+        """Whether this one was told of a better place on that day."""
+        return self.place_told_at is not None and day(self.place_told_at) == today
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One step of one enrolment. `to_back`: it gets a new number, behind all that stand in line."""
 
@@ -119,6 +137,14 @@ class Change:
     by: By
     why: str
     to_back: bool = False
+
+    @property
+    def moves_line(self) -> bool:
+        """Whether others may stand further in front after it.
+
+        Who is put at the back has left a seat, and that goes to somebody in line, or to nobody and the line is over.
+        """
+        return not set(self.before.waiting_for) <= set(self.after.waiting_for)
 
 
 @dataclass(slots=True)
@@ -214,3 +240,33 @@ def fill(
         offered = replace(one.seated(arena, "offered"), offer_id=new_id(), expires_at=expires_at)
         changes.append(Change(one, offered, "line", "first in line for a free seat"))
     return changes
+
+
+def better_places(line: Iterable[Standing]) -> list[tuple[Standing, int]]:
+    """Who in this line, first in front, stands at a better place than they were told, or was told none; and at which.
+
+    Places are counted as they are shown: 1, and those further up who would take a seat that this one would take. A line
+    has few different wishes, however long it is, so it is counted by these.
+    """
+    front: Counter[frozenset[str]] = Counter()
+    found = []
+    for one in line:
+        wanted = frozenset(one.waiting_for)
+        if one.queued:
+            place = 1 + sum(count for others, count in front.items() if not wanted.isdisjoint(others))
+            if one.place_told is None or place < one.place_told:
+                found.append((one, place))
+        front[wanted] += 1
+    return found
+
+
+def day(at: datetime) -> date:
+    """The day in Oslo."""
+    return at.astimezone(offers.OSLO).date()
+
+
+def next_hour(now: datetime, clock: time) -> datetime:
+    """When it is that late in Oslo next, later than now, in UTC."""
+    today = day(now)
+    at = datetime.combine(today, clock, offers.OSLO).astimezone(UTC)
+    return at if at > now else datetime.combine(today + timedelta(days=1), clock, offers.OSLO).astimezone(UTC)

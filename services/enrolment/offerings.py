@@ -10,7 +10,7 @@ from contracts.enrolment import MinimumAtRisk, MinimumMissed, MinimumReached
 from contracts.fields import OfferingRules
 from kit import trail
 from kit.database import Connection
-from services.enrolment import acts, telling
+from services.enrolment import acts, lines, telling
 from services.enrolment.domain import UNRANKED, Book, Offering, free_seats
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments, seats
@@ -40,11 +40,14 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
     await seats.put_offering(conn, offering)
     await seats.put_places(conn, offering.id, capacities)
     await seats.close_other_places(conn, offering.id, list(capacities))
-    if known is not None and known.rules.priority_groups != offering.rules.priority_groups:
+    ranked_again = known is not None and known.rules.priority_groups != offering.rules.priority_groups
+    if ranked_again:
         await enrolments.rank_again(conn, offering.id, offering.rules.priority_groups, UNRANKED)
     if known is not None and _judged_by(known) != _judged_by(offering):  # what was judged by other rules is judged anew
         await seats.put_judgement(conn, offering)
     work = await Work.on(conn, [offering.id], settings)
+    if ranked_again:
+        work.line_moved(offering.id)
     if known is not None:  # a new one has not become anything
         was_over = known.cancelled or work.now >= known.ends_at  # then nothing was said of its seats any more
         work.had_free[offering.id] = None if was_over else bool(free_seats(before[offering.id].values()))
@@ -92,6 +95,8 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
         await work.change([acts.lapse(one, offering) for one in some], [trail.here()] * len(some))
         await work.fill(offering_id, trail.here())
         await _judge(work, book)
+        if len(some) < AT_ONCE:
+            await lines.tell(work, book, AT_ONCE)
     if len(some) == AT_ONCE:
         work.look_at(offering_id, work.now)
     await work.close()

@@ -1,5 +1,6 @@
 """What enrolment needs to know beside what every service does."""
 
+from datetime import time
 from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -48,6 +49,12 @@ class EnrolmentSettings(Settings):
     )
     requests_per_minute: int = Field(
         120, ge=1, description="how often one person may change something: a program that grabs seats asks more often"
+    )
+
+    line_told_at: time = Field(
+        time(7),
+        description="when those in line are told how far up they have come, on Oslo's clock: after the usual quiet "
+        "hours, before digests go",
     )
 
     @field_validator("contact_public_key")

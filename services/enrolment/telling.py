@@ -7,6 +7,7 @@ from contracts.enrolment import (
     EnrolmentDenied,
     EnrolmentFinished,
     EnrolmentPending,
+    LearnerAdvanced,
     LearnerEnrolled,
     LearnerMoved,
     LearnerQueued,
@@ -17,7 +18,7 @@ from contracts.enrolment import (
     SeatOfferLapsed,
 )
 from contracts.envelope import Event
-from services.enrolment.domain import Book, Change, Enrolment, Offering
+from services.enrolment.domain import Book, Change, Enrolment, Offering, Standing
 
 
 def of_new(one: Enrolment, offering: Offering) -> Event:
@@ -60,6 +61,11 @@ def of(change: Change, offering: Offering, sealed: str = "") -> Event:
     return of_new(after, offering)
 
 
+def advanced(one: Standing, place: int, offering: Offering) -> Event:
+    """That this one has come up to that place in line, from the one that was last told."""
+    return LearnerAdvanced(**_about(one, offering), place_in_line=place, before=one.place_told or place)
+
+
 def seats(book: Book) -> dict[str, Any]:
     """What every event of an offering's seats says."""
     offering = book.offering
@@ -74,7 +80,7 @@ def seats(book: Book) -> dict[str, Any]:
     }
 
 
-def _about(one: Enrolment, offering: Offering) -> dict[str, Any]:
+def _about(one: Enrolment | Standing, offering: Offering) -> dict[str, Any]:
     return {
         "enrolment_id": one.id,
         "learner_id": one.learner_id,

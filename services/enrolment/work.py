@@ -19,7 +19,7 @@ from kit.trail import Trail
 from services.enrolment import domain, telling
 from services.enrolment.domain import Book, Change, Enrolment
 from services.enrolment.settings import EnrolmentSettings
-from services.enrolment.store import enrolments, seats, times
+from services.enrolment.store import enrolments, lines, seats, times
 from services.enrolment.store.times import NewOffer
 
 
@@ -37,6 +37,7 @@ class Work:
         self._counts: defaultdict[tuple[UUID, str], list[int]] = defaultdict(lambda: [0, 0])
         self._said: list[tuple[Event, Trail]] = []
         self._due: set[tuple[UUID, datetime]] = set()
+        self._moved: set[UUID] = set()
 
     @classmethod
     async def on(cls, conn: Connection, offering_ids: Iterable[UUID], settings: EnrolmentSettings) -> Self:
@@ -74,6 +75,8 @@ class Work:
             await times.add_offers(self.conn, made)
         for one, path in zip(changes, trails, strict=True):
             self._count(one.before, one.after)
+            if one.moves_line:
+                self.line_moved(one.after.offering_id)
             book = self.books[one.after.offering_id]
             if not noted:
                 book.note(one.before, one.after)
@@ -125,11 +128,21 @@ class Work:
         """Look at this offering again at that hour."""
         self._due.add((offering_id, at))
 
+    def line_moved(self, offering_id: UUID) -> None:
+        """Somebody may stand further in front than before: those in line are told at the next hour for it."""
+        self._moved.add(offering_id)
+
     async def close(self) -> None:
         """Write what is counted, and say everything that has been done. Nothing may follow."""
         counts = {key: (seated, waiting) for key, (seated, waiting) in self._counts.items() if seated or waiting}
         if counts:
             await seats.count(self.conn, counts)
+        for offering_id in sorted(self._moved):
+            book = self.books[offering_id]
+            if book.offering.tell_line_at is None and any(place.queued for place in book.places.values()):
+                at = domain.next_hour(self.now, self.settings.line_told_at)
+                await lines.tell_at(self.conn, offering_id, at)
+                self.look_at(offering_id, at)
         if self._due:
             await times.add_timers(self.conn, sorted(self._due))
         last = self._said[-1][1] if self._said else trail.here()

@@ -58,6 +58,7 @@ def facts(told: Sequence[store.Held]) -> dict[str, Any]:
             {
                 "template": one.template,
                 "place": one.place,
+                "place_in_line": one.place_in_line,
                 "facts": one.facts,
                 "title": one.title,
                 "starts_at": one.starts_at.isoformat(),
@@ -81,6 +82,7 @@ def _item(templates: SandboxedEnvironment, notice: Claimed, one: Mapping[str, An
         notice,
         template=one["template"],
         place=one["place"],
+        place_in_line=one.get("place_in_line"),  # one of before there was such news has none
         facts=one["facts"],
         title=one["title"],
         starts_at=starts_at,

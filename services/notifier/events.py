@@ -21,7 +21,7 @@ from contracts.catalogue import (
     PartnerState,
     PartnerSuspended,
 )
-from contracts.enrolment import ContactGiven, EnrolmentEvent
+from contracts.enrolment import ContactGiven, EnrolmentEvent, LearnerAdvanced
 from contracts.envelope import explain
 from contracts.fields import Language, Line
 from kit import partners as kept_partners
@@ -163,6 +163,9 @@ async def owe_notices(conn: Connection, received: Sequence[Received]) -> None:
     live = [one for one in left.values() if one.state in notices.LIVE]
     owed += await confirmations(conn, received, live) if live else []
     await outgoing.add_notices(conn, [one for one in owed if one is not None])
+    advanced = [one.event_id for one in received if isinstance(one.event, LearnerAdvanced)]
+    if advanced:
+        await changes.leave_older(conn, advanced)
 
 
 async def confirmations(

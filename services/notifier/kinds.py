@@ -11,11 +11,17 @@ Method = Literal["REQUEST", "CANCEL"]
 
 @dataclass(frozen=True)
 class Kind:
-    """`method` is what the appointment in its mail does to a calendar, none where a mail has none."""
+    """`method` is what the appointment in its mail does to a calendar, none where a mail has none.
+
+    `again`: its mail goes again when nobody knows whether it has gone; else it is rather missed than had twice.
+    """
 
     category: Category
     method: Method | None = None
+    again: bool = True
 
+
+ADVANCED = "advanced"  # how far up in line: worth telling while its person stands there, and only the newest
 
 # By template.
 KINDS: Mapping[str, Kind] = {
@@ -32,11 +38,13 @@ KINDS: Mapping[str, Kind] = {
     "changed": Kind("changes", "REQUEST"),
     "confirmed": Kind("changes"),
     "reminder": Kind("reminders"),
+    ADVANCED: Kind("reminders", again=False),  # there is a next one, and the page of notices has it
     "offering_cancelled": Kind("seat", "CANCEL"),
 }
 
 
 TRANSACTIONAL: tuple[Transactional, ...] = get_args(Transactional)
+ONCE = frozenset(template for template, kind in KINDS.items() if not kind.again)
 CATEGORY_OF: Mapping[str, Category] = {template: kind.category for template, kind in KINDS.items()}
 
 

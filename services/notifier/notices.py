@@ -11,6 +11,7 @@ from contracts.enrolment import (
     EnrolmentEvent,
     EnrolmentFinished,
     EnrolmentPending,
+    LearnerAdvanced,
     LearnerEnrolled,
     LearnerMoved,
     LearnerQueued,
@@ -21,6 +22,7 @@ from contracts.enrolment import (
 )
 from kit.listeners import Received
 from kit.trail import here
+from services.notifier.kinds import ADVANCED
 from services.notifier.store.known import Enrolment
 from services.notifier.store.outgoing import NewNotice
 
@@ -38,6 +40,7 @@ EVENTS: tuple[type[EnrolmentEvent], ...] = (
     SeatOfferLapsed,
     SeatOfferDeclined,
     LearnerMoved,
+    LearnerAdvanced,
     LearnerWithdrew,
     EnrolmentFinished,
 )
@@ -64,6 +67,12 @@ def notice(received: Received) -> NewNotice | None:
             words = {"template": "declined", "place": event.place, "facts": {"in_line": event.in_line}}
         case LearnerMoved() as event:
             words = {"template": "moved", "place": event.place, "facts": {"from_place": event.from_place}}
+        case LearnerAdvanced() as event:
+            words = {
+                "template": ADVANCED,
+                "place_in_line": event.place_in_line,
+                "facts": {"place_before": event.before},
+            }
         case LearnerWithdrew() as event:
             words = {"template": "offering_cancelled" if event.reason == CANCELLED else "withdrawn"}
             words["place"] = event.place
@@ -126,7 +135,7 @@ def _state(event: EnrolmentEvent) -> tuple[str, str | None]:
     match event:
         case LearnerEnrolled() | LearnerMoved():
             return SEATED, event.place
-        case LearnerQueued():
+        case LearnerQueued() | LearnerAdvanced():
             return "queued", None
         case EnrolmentPending():
             return "pending", None

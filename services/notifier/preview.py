@@ -42,18 +42,20 @@ FACTS: Mapping[str, Any] = {  # one for all: each template takes what it needs
     "now": NOW,
     "closed": ["sandnessjoen"],
     "days": 7,
+    "place_before": 5,
 }
 DIGEST_FACTS: Mapping[str, Any] = {
     "items": [
         {
             "template": template,
-            "place": "mosjoen",
-            "facts": FACTS if template == "changed" else {},
+            "place": None if template == "advanced" else "mosjoen",
+            "place_in_line": 3 if template == "advanced" else None,
+            "facts": facts,
             "title": TITLE,
             "starts_at": START.isoformat(),
             "ends_at": (START + TWO_HOURS).isoformat(),
         }
-        for template in ("changed", "confirmed")
+        for template, facts in (("changed", FACTS), ("confirmed", {}), ("advanced", {"place_before": 5}))
     ]
 }
 ALTERNATIVE = {

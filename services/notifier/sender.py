@@ -23,7 +23,7 @@ from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.decisions import CHANGED, Decision, Hold, Suppress
 from services.notifier.digests import DIGEST
-from services.notifier.kinds import KINDS, TRANSACTIONAL
+from services.notifier.kinds import KINDS, ONCE, TRANSACTIONAL
 from services.notifier.settings import NotifierSettings, sender
 from services.notifier.store import bounces as bounce_store
 from services.notifier.store import holding, outgoing
@@ -250,6 +250,8 @@ class Sender:
 
 def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
     """What becomes of a notice in hand."""
+    if notice.may_have_gone and notice.template in ONCE:
+        return Suppress("may_have_gone")
     now = notice.now or notice.sending_since
     quiet = settings.quiet
     if notice.says_when_quiet:

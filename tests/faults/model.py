@@ -193,6 +193,7 @@ def waiting_for(state: str, place: str | None, row: Row) -> list[str]:
 TEMPLATES = {
     "EnrolmentPending": "pending",
     "EnrolmentDenied": "denied",
+    "LearnerAdvanced": "advanced",
     "LearnerEnrolled": "enrolled",
     "LearnerMoved": "moved",
     "LearnerQueued": "queued",

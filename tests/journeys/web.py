@@ -12,6 +12,8 @@ from deploy.local.issuer import Login, tokens
 from deploy.local.places import Places
 from tests.delivery import until
 
+HOOKS = 7  # from a stack's first port: nothing of its own listens there
+
 
 class Web:
     """A partner and learners at the gateway, and the mail catcher."""

@@ -317,6 +317,7 @@ def line(run: Run) -> None:
     back = {"enrolment_id": "e-2", "state": "queued"}
     run.does("decline", "d-2", {"body": back}, way="http", stay=True, enrolment="e-2", learner="kari-2", offering=RUN)
     run.ends(no, "2", "declined", "queued")
+    run.happens("2", "LearnerAdvanced", "advanced", RUN, place_in_line=1, before=2)  # no step: it stands where it stood
     silent = run.offers("5", "online")
     run.ends(silent, "5", "lapsed")
     again = run.offers("2", "online")

@@ -75,7 +75,14 @@ def claimed(**changed: Any) -> outgoing.Claimed:
         channel="email",
         place="bronnoysund",
         place_in_line=3,
-        facts={"denial": "Kurset er fullt.", "on_lapse": "leave", "in_line": True, "from_place": "mo-i-rana", "days": 7}
+        facts={
+            "denial": "Kurset er fullt.",
+            "on_lapse": "leave",
+            "in_line": True,
+            "from_place": "mo-i-rana",
+            "days": 7,
+            "place_before": 5,
+        }
         | CHANGE,
         expires_at=datetime(2026, 12, 1, 7, tzinfo=UTC),
         late=False,
@@ -163,7 +170,7 @@ def test_what_others_typed_is_only_ever_shown(ugly: str, template: str, language
         language=language,
         title={"nb": ugly},
         name=ugly,
-        facts={"denial": ugly, "on_lapse": ugly, "in_line": False, "from_place": ugly, "days": 1}
+        facts={"denial": ugly, "on_lapse": ugly, "in_line": False, "from_place": ugly, "days": 1, "place_before": 5}
         | CHANGE
         | {"now": {**NOW, "sessions": [{**NOW["sessions"][0], "room": ugly}]}, "closed": [ugly]},
         alternatives=[{**OTHER, "title": {"nb": ugly}, "arenas": [ugly]}],

@@ -102,13 +102,13 @@ async def add(conn: Connection, made: Sequence[Enrolment]) -> None:
         """
         WITH made AS (
             INSERT INTO enrolments (id, offering_id, learner_id, state, choices, place, name, waiting_for,
-                                    wait_for_earlier, group_name, rank, on_lapse)
+                                    wait_for_earlier, group_name, rank, on_lapse, place_told)
             SELECT id, offering_id, learner_id, state, string_to_array(choices, ' '), place, name,
-                   string_to_array(waiting_for, ' '), wait_for_earlier, group_name, rank, on_lapse
+                   string_to_array(waiting_for, ' '), wait_for_earlier, group_name, rank, on_lapse, place_in_line
             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                        $9::boolean[], $10::text[], $11::smallint[], $12::text[]) WITH ORDINALITY
+                        $9::boolean[], $10::text[], $11::smallint[], $12::text[], $13::int[]) WITH ORDINALITY
                  AS new (id, offering_id, learner_id, state, choices, place, name, waiting_for, wait_for_earlier,
-                         group_name, rank, on_lapse, number)
+                         group_name, rank, on_lapse, place_in_line, number)
             ORDER BY number
             RETURNING id, state, place
         )
@@ -127,6 +127,7 @@ async def add(conn: Connection, made: Sequence[Enrolment]) -> None:
         [one.group for one in made],
         [one.rank for one in made],
         [one.on_lapse for one in made],
+        [one.place_in_line for one in made],
     )
 
 
@@ -175,13 +176,13 @@ async def change(conn: Connection, changes: Sequence[Change]) -> None:
         """
         WITH step AS (
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                                 $8::text[], $9::text[], $10::text[]) WITH ORDINALITY
+                                 $8::text[], $9::text[], $10::text[], $11::int[]) WITH ORDINALITY
                 AS step (id, from_state, from_place, state, place, waiting_for, queue_number, denied_because, by_whom,
-                         why, number)
+                         why, place_in_line, number)
         ), taken AS (
             UPDATE enrolments AS e SET
                 state = step.state, place = step.place, waiting_for = string_to_array(step.waiting_for, ' '),
-                queue_number = step.queue_number, denied_because = step.denied_because
+                queue_number = step.queue_number, denied_because = step.denied_because, place_told = step.place_in_line
             FROM step WHERE e.id = step.id
         )
         INSERT INTO enrolment_changes (enrolment_id, from_state, from_place, to_state, place, by_whom, why)
@@ -197,6 +198,7 @@ async def change(conn: Connection, changes: Sequence[Change]) -> None:
         [one.after.denied_because for one in changes],
         [one.by for one in changes],
         [one.why for one in changes],
+        [one.after.place_in_line for one in changes],
     )
 
 

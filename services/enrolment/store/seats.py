@@ -11,7 +11,9 @@ from kit.database import Connection
 from services.enrolment.domain import Offering, Place
 
 _OFFERING = """
-SELECT id, course_id, partner, version, starts_at, ends_at, cancelled, rules, warned_for, judged_for FROM offerings
+SELECT id, course_id, partner, version, starts_at, ends_at, cancelled, rules, warned_for, judged_for,
+       tell_line_at
+FROM offerings
 """
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
+from services.notifier.kinds import ADVANCED
 from services.notifier.store import columns
 
 
@@ -119,4 +120,18 @@ async def owe_changes(
         [one.about for one in together],
         [None if one.facts is None else json.dumps({**one.facts, "since": one.since}) for one in together],
         [one.facts is None for one in together],
+    )
+
+
+async def leave_older(conn: Connection, event_ids: Sequence[str]) -> None:
+    """Of these events the newest place in line is told; an older one that was not tried yet is not sent any more."""
+    await conn.execute(
+        """
+        UPDATE notices AS old SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
+        FROM notices AS new
+        WHERE new.event_id = ANY($1) AND new.template = $2 AND old.about = new.about AND old.template = $2
+          AND old.id < new.id AND old.state IN ('due', 'held') AND old.attempts = 0
+        """,
+        event_ids,
+        ADVANCED,
     )

@@ -21,6 +21,7 @@ class Held:
     template: str
     channel: str
     place: str | None
+    place_in_line: int | None
     facts: dict[str, Any]
     cadence: str
     concerned: bool
@@ -44,9 +45,10 @@ async def held(conn: Connection, most: int) -> list[Held]:
             FOR UPDATE OF contacts SKIP LOCKED
         )
         SELECT notice.id, notice.learner_id, notice.offering_id, notice.template, notice.channel,
-               coalesce(seat.place, notice.place) AS place, notice.facts,
+               coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
-               seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued') AS concerned,
+               (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
+                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned,
                course.title, offering.starts_at, offering.ends_at
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)

@@ -174,7 +174,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    coalesce(contact.login, contact.learner_id::text) AS person,
                    coalesce(choice.cadence, 'at_once') AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
-                   seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued') AS concerned
+                   (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
+                       AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
