@@ -8,7 +8,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from kit import logs
 from services.notifier import channels
 from services.notifier.app import LOG_FIELDS
-from services.notifier.channels import CHANNELS, kafka, webhook
+from services.notifier.channels import CHANNELS, kafka, sms, webhook
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.channels.failing import Failing
 from services.notifier.channels.webhook import Call, Webhook, new_secret
@@ -35,7 +35,8 @@ from tests.notifying import PRIVATE, mail_server
 pytestmark = pytest.mark.anyio
 
 Outcome = Literal["taken", "later", "never"]
-CANARIES = ("canary.person@example.no", "Canary Navnesen", "Canary subject", "Canary words", "canary-path")
+NUMBER = "+4799887766"
+CANARIES = ("canary.person@example.no", NUMBER[3:], "Canary Navnesen", "Canary subject", "Canary words", "canary-path")
 LIMIT_S = 8.0  # whatever the far side does, an attempt is over by then; the channels' own limits are set shorter here
 
 LETTER = Letter(
@@ -61,9 +62,9 @@ class Rig:
     secrets: tuple[str, ...] = ()
 
 
-async def of_letter(channel: Channel) -> Outcome:
+async def of_letter(channel: Channel, letter: Letter = LETTER) -> Outcome:
     try:
-        await channel.deliver(LETTER)
+        await channel.deliver(letter)
     except Later:
         return "later"
     except Never:
@@ -120,6 +121,28 @@ async def webhook_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) ->
     return Rig(deliver, close, lambda: len(answered), answers, (secret, secret.removeprefix("whsec_")))
 
 
+async def sms_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr(sms, "TOTAL_S", 2.0)
+    gateway = await stack.enter_async_context(listening_hooks())
+    token = "canary-token"
+    channel = CHANNELS["sms"](settings(sms_gateway_url=gateway.url("/canary-path"), sms_gateway_token=token))
+    answered: list[Outcome] = []
+
+    async def deliver() -> Outcome:
+        came = await of_letter(channel, replace(LETTER, address=NUMBER, html=""))
+        answered.extend([came] if came == "taken" else [])
+        return came
+
+    def say(answer: Any) -> Callable[[], None]:
+        return lambda: gateway.answers.setdefault("/canary-path", []).append(answer)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    answers = {"later": say(503), "never": say(400), "silence": say(silence), "gone": say(hang_up)}
+    return Rig(deliver, channel.close, lambda: len(answered), answers, (token,))
+
+
 async def log_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """Nothing can refuse it."""
     channel = CHANNELS["log"](settings())
@@ -173,13 +196,14 @@ RIGS: dict[str, Callable[..., Awaitable[Rig]]] = {
     "email": email_rig,
     "webhook": webhook_rig,
     "kafka": kafka_rig,
+    "sms": sms_rig,
     "log": log_rig,
     "failing": failing_rig,
 }
 NEEDS = {"kafka": ("servers",)}
 TAKING = [name for name in RIGS if name != "failing"]
-REFUSED = [(name, word) for name in ("email", "webhook", "failing") for word in ("later", "never")]
-CUT_OFF = [(name, word) for name in ("email", "webhook") for word in ("silence", "gone")]
+REFUSED = [(name, word) for name in ("email", "webhook", "sms", "failing") for word in ("later", "never")]
+CUT_OFF = [(name, word) for name in ("email", "webhook", "sms") for word in ("silence", "gone")]
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ async def test_a_request_sent_twice_has_one_effect(servers: Servers) -> None:
 
 async def test_an_address_is_sealed_for_the_notifier_and_kept_nowhere(servers: Servers) -> None:
     async with world(servers) as here:
-        contact = {"email": ADDRESS, "language": "nn"}
+        contact = {"email": ADDRESS, "language": "nn", "phone": PHONE}
         made = await here.enrol(await here.offering(online=1), "kari", key="one", contact=contact)
         assert made.status_code == 201
         async with here.database.reading() as conn:
