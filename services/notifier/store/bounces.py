@@ -58,7 +58,7 @@ async def addresses(conn: Connection, learners: Sequence[UUID]) -> list[str]:
     """The addresses and numbers that those of these learners have now who have, or had, one in the list."""
     rows = await conn.fetch(
         """
-        SELECT DISTINCT address FROM contacts JOIN bounced_addresses USING (learner_id)
+        SELECT DISTINCT now.address FROM contacts JOIN bounced_addresses USING (learner_id)
         CROSS JOIN LATERAL unnest(ARRAY[email, phone]) AS now (address)
         WHERE learner_id = ANY($1::uuid[]) AND now.address IS NOT NULL
         """,
