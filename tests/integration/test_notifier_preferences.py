@@ -194,7 +194,7 @@ async def test_one_click_stops_that_category_for_that_person(here: People) -> No
         await here.course_changes(3)
         await here.count(sent=5, suppressed=1)
     assert here.sink.recipients()[-1] == "ola@example.no"
-    assert (await here.get()).json()["categories"]["changes"] == {"email": "off", "inapp": "at_once"}
+    assert (await here.get()).json()["categories"]["changes"] == {**USUAL, "email": "off"}
     assert (await here.get()).json()["categories"]["reminders"] == USUAL
     assert (await here.get("ola")).json()["categories"]["changes"] == USUAL
 

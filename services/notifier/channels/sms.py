@@ -39,10 +39,10 @@ def parts(text: str) -> int:
 class Sms:
     """Makes each connection anew, so that none is found dead by a message; follows no redirect and no proxy."""
 
-    def __init__(self, settings: NotifierSettings, trust: ssl.SSLContext | None = None) -> None:
+    def __init__(self, settings: NotifierSettings) -> None:
         self._url = settings.sms_gateway_url
         self._token = settings.sms_gateway_token.get_secret_value()
-        self._trust = trust
+        self._trust: ssl.SSLContext | None = None
 
     async def deliver(self, letter: Letter) -> None:
         """Hand one message to the gateway. Returning means that it answered 2xx. Raises Later or Never."""
