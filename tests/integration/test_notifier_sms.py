@@ -246,8 +246,9 @@ async def test_a_busy_gateway_is_left_alone_for_a_while(servers: Servers) -> Non
         here.gateway.always["/sms"] = 429
         await here.reached()
         await here.wants("seat")
-        for _ in range(12):
-            await here.hear(LearnerEnrolled(**await here.reached(), place="mosjoen"))
+        for number in range(12):  # each of them another's
+            about = await here.reached(phone=f"+47912345{number:02}")
+            await here.hear(LearnerEnrolled(**about, place="mosjoen"))
         async with here.world.sending():
             await here.reach("email", *["sent"] * 12)
 
