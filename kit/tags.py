@@ -20,14 +20,14 @@ def tag(body: bytes) -> str:
 def unless_known(body: bytes, known: str | None, caching: str, media_type: str = "application/json") -> Response:
     """The body as an answer, or 304 without it when the caller's If-None-Match names it. `caching`: who may keep it."""
     headers = {"etag": tag(body), "cache-control": caching}
-    if _names(known, headers["etag"]):
+    if names(known, headers["etag"]):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type=media_type)
 
 
 def must_match(wanted: str | None, here: str) -> None:
     """Raises Problem (412) when there is an If-Match and it does not name the tag that is here."""
-    if wanted is None or _names(wanted, here):
+    if wanted is None or names(wanted, here):
         return
     words = "is not the present ETag: read it again, and decide anew"
     errors = [{"field": "header if-match", "detail": words}]
@@ -35,5 +35,6 @@ def must_match(wanted: str | None, here: str) -> None:
     raise Problem("precondition-failed", "It has changed since you read it", 412, told, errors=errors)
 
 
-def _names(header: str | None, here: str) -> bool:
+def names(header: str | None, here: str) -> bool:
+    """Whether this If-Match or If-None-Match, if there is one, names the tag that is here."""
     return bool({one.strip().removeprefix("W/") for one in (header or "").split(",")} & {here, "*"})

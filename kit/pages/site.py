@@ -1,10 +1,12 @@
 """Renders a service's pages: its own templates inside the layout that all share, in the reader's language."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from gettext import NullTranslations
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -27,6 +29,25 @@ HEADERS = {
     "referrer-policy": "same-origin",
 }
 
+# A text that is the same whoever asks: most are. One with values, or inside an expression, is asked for by Jinja.
+_TEXT = re.compile(r"""\{\{ _\((["'])([^"'\\]*)\1\) \}\}""")
+
+
+class _Templates(FileSystemLoader):
+    """Templates with their texts in one language.
+
+    They are put in when a template is read: a page has some forty, and for each Jinja would take as long as for ten
+    other words.
+    """
+
+    def __init__(self, folders: Sequence[Path], texts: NullTranslations) -> None:
+        super().__init__(folders)
+        self._texts = texts
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        source, path, is_fresh = super().get_source(environment, template)
+        return _TEXT.sub(lambda found: self._texts.gettext(found[2]) % (), source), path, is_fresh
+
 
 class Site:
     """The pages of one folder: templates beside `locale/<language>.po`. `filters` are the service's own."""
@@ -47,8 +68,9 @@ class Site:
         return {language: self._environment(language) for language in (*languages.LANGUAGES, languages.SLOT)}
 
     def _environment(self, language: str) -> Environment:
+        texts = languages.texts(self.folder, language)
         made = Environment(
-            loader=FileSystemLoader([self.folder, HERE]),
+            loader=_Templates([self.folder, HERE], texts),
             autoescape=True,
             undefined=StrictUndefined,
             auto_reload=False,
@@ -56,7 +78,7 @@ class Site:
             lstrip_blocks=True,
             extensions=["jinja2.ext.i18n"],
         )
-        made.install_gettext_translations(languages.texts(self.folder, language), newstyle=True)  # type: ignore[attr-defined]  # the extension adds it
+        made.install_gettext_translations(texts, newstyle=True)  # type: ignore[attr-defined]  # the extension adds it
         made.filters |= {name: partial(_in, language, of) for name, of in self._filters.items()}
         made.globals |= {
             "static": static.address,
@@ -101,7 +123,7 @@ class Site:
                     "csrf": _csrf(visitor),
                     "path": request.url.path,
                     "here": here(request),
-                    "in_language": partial(_in_language, request),
+                    "in_language": _in_language(request),
                 }
             )
         )
@@ -120,9 +142,11 @@ def _csrf(visitor: Visitor | None) -> Markup:
     return Markup('<input type="hidden" name="csrf" value="{}">').format(visitor.csrf if visitor else "")
 
 
-def _in_language(request: Request, language: str) -> str:
-    url = request.url.include_query_params(**{languages.QUERY: language})
-    return f"{url.path}?{url.query}"
+def _in_language(request: Request) -> Callable[[str], str]:
+    """The address of this page in another language."""
+    others = [(name, value) for name, value in request.query_params.multi_items() if name != languages.QUERY]
+    begin = f"{request.url.path}?{urlencode([*others, (languages.QUERY, '')])}"
+    return lambda language: begin + language
 
 
 def here(request: Request) -> str:

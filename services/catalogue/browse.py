@@ -21,9 +21,10 @@ from kit.running import Running
 from kit.shortway import route_class
 from services.catalogue import words
 from services.catalogue.index import Wanted
+from services.catalogue.kept import for_everybody
 from services.catalogue.postings import EVERYWHERE
 from services.catalogue.search import Asked, Found, find
-from services.catalogue.site import for_everybody, names, site
+from services.catalogue.site import names, site
 
 SOON = 6  # courses on the front page
 MOST_CARDS = 5_000  # of 1 KB
@@ -118,13 +119,13 @@ async def read_front(request: Request, running: ThisService) -> Response:
         arenas = found.index.counts(Wanted(), EVERYWHERE.all)["arena"]
         return site().page(request, "front.html", cards=cards(found, spoken(request), providers), arenas=arenas)
 
-    return await for_everybody(request, running, make)
+    return await for_everybody(request, running, spoken(request), make)
 
 
 @router.get("/kurs")
 async def read_courses(request: Request, running: ThisService) -> Response:
     """Courses by words and choices, a page at a time."""
-    return await for_everybody(request, running, lambda: _courses(request, running))
+    return await for_everybody(request, running, spoken(request), lambda: _courses(request, running))
 
 
 async def _courses(request: Request, running: Running) -> Response:

@@ -16,6 +16,8 @@ from services.catalogue.tsquery import asks_for_places, read
 
 log = logs.get(__name__)
 
+Version = tuple[int, int]
+
 AT_ONCE = 250  # courses: some 20 ms in which nothing else is answered
 MOST_QUERIES = 2_000  # what people search for is the same again and again; half a KB each
 FIRST = UUID(int=0)
@@ -37,7 +39,7 @@ class Current:
         self._epoch = 0
 
     @property
-    def version(self) -> tuple[int, int]:
+    def version(self) -> Version:
         """Which index, and how often it has changed, as of the last look: what was made of it since is as it was."""
         return (0, 0) if self._index is None else (id(self._index), self._index.version)
 

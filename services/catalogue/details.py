@@ -20,8 +20,9 @@ from kit.problems import Problem
 from kit.shortway import route_class
 from services.catalogue import linked
 from services.catalogue.answers import Seats
+from services.catalogue.kept import for_everybody
 from services.catalogue.languages import mixes_scripts
-from services.catalogue.site import for_everybody, site
+from services.catalogue.site import site
 from services.catalogue.store import Row, courses, intake, partners, views
 
 MOST_LIVE = 3  # runs whose seats are followed: a browser opens six connections to one host, and a page needs some
@@ -128,7 +129,7 @@ def no_such_course() -> Problem:
 async def read_course_page(course_id: str, request: Request, running: ThisService) -> Response:
     """One course with the runs that are not over."""
     wanted = _id(course_id)
-    return await for_everybody(request, running, lambda: _course(request, running, wanted))
+    return await for_everybody(request, running, spoken(request), lambda: _course(request, running, wanted))
 
 
 async def _course(request: Request, running: ThisService, course_id: UUID) -> Response:

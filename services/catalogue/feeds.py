@@ -22,8 +22,9 @@ from kit.running import Running
 from kit.tags import IfNoneMatch
 from services.catalogue import appointments
 from services.catalogue.api import BASE
+from services.catalogue.kept import CACHING
 from services.catalogue.languages import AcceptLanguage, TextLanguage, Texts, languages_of, texts_in, wanted
-from services.catalogue.search import CACHING, NOT_SENT
+from services.catalogue.search import NOT_SENT
 from services.catalogue.store import Row, views
 
 NEWEST = 50

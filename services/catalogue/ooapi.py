@@ -19,6 +19,7 @@ from kit.running import Running
 from kit.tags import IfNoneMatch
 from services.catalogue import exchange, terms
 from services.catalogue.exchange import Course, CourseOffering, CourseOfferings, Courses, Organisation, Organisations
+from services.catalogue.kept import CACHING
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import Row, courses, views
 from services.catalogue.terms import Ignored, Level, Mode, Search, Since, State, Teaching, ThePage, Until, among, told
@@ -26,7 +27,6 @@ from services.catalogue.terms import Ignored, Level, Mode, Search, Since, State,
 ROOT = "/ooapi/v6"
 SPECIFICATION = "https://open-education-api.github.io/specification/v6/docs.html"
 OSLO = ZoneInfo("Europe/Oslo")
-CACHING = "public, no-cache"  # anybody may keep it, and asks each time whether it still holds
 
 router = APIRouter(prefix=ROOT, tags=["ooapi"], route_class=terms.Exchanged)
 

@@ -16,7 +16,6 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from contracts.fields import Language, NkrLevel, Slug, in_utc, is_written_out
-from kit import tags
 from kit.http import ThisService
 from kit.problems import Problem
 from kit.running import Running
@@ -24,6 +23,7 @@ from kit.shortway import route_class
 from kit.tags import IfNoneMatch
 from services.catalogue.current import current
 from services.catalogue.index import Index, Wanted
+from services.catalogue.kept import for_everybody
 from services.catalogue.languages import MOST_LANGUAGES, AcceptLanguage, Text
 from services.catalogue.languages import wanted as in_which
 from services.catalogue.postings import EVERYWHERE, Bits, Places
@@ -32,7 +32,6 @@ from services.catalogue.store.search import Words
 BASE = "/api/catalogue/v1"
 MOST_LISTED = 100
 OSLO = ZoneInfo("Europe/Oslo")
-CACHING = "public, no-cache"  # anybody may keep it, and asks each time whether it still holds
 NOT_SENT: dict[int | str, Any] = {304: {"description": "It is as `If-None-Match` says."}}
 
 TOKEN = re.compile(r'(-?)"([^"]*)"?|(\S+)')
@@ -268,14 +267,17 @@ async def list_courses(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Courses that are offered, a page at a time; `Link` with rel="next" leads to the next."""
+    shown_in = in_which(None, accept_language)
+    return await for_everybody(request, running, shown_in, lambda: _listed(request, running, asked, shown_in))
+
+
+async def _listed(request: Request, running: Running, asked: Asked, shown_in: str) -> Response:
     found = await find(running, asked)
     index, wanted = found.index, found.wanted
-    shown_in = in_which(None, accept_language)
     items = ", ".join(index.json(slot, shown_in, wanted) for slot in found.slots)
     counted = f', "facets": {json.dumps(index.counts(wanted, found.by_words))}' if asked.facets else ""
     answer = f'{{"items": [{items}]{counted}}}'.encode()
-    response = tags.unless_known(answer, if_none_match, CACHING)
-    response.headers["vary"] = "accept-language"
+    response = Response(answer, media_type="application/json", headers={"vary": "accept-language"})
     if found.after:
         following = {**request.query_params, "after": found.after}
         response.headers["link"] = f'<{BASE}/courses?{urlencode(following)}>; rel="next"'

@@ -1,8 +1,19 @@
 """`python -m services.enrolment serve | migrate | people | …`."""
 
+from typing import TYPE_CHECKING
+
 from kit.service import main
 from services.enrolment.app import build
-from services.enrolment.people import operators
+
+if TYPE_CHECKING:
+    import cyclopts
+
+
+def operators(app: "cyclopts.App") -> None:
+    from services.enrolment.operating import operators  # what only the command line needs takes 3 MB of a server
+
+    operators(app)
+
 
 if __name__ == "__main__":
     main("enrolment", build, operators)

@@ -1,5 +1,7 @@
 """How a notice becomes words: template, language, dates and names, and what a title from outside may not do."""
 
+import json
+import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,6 +12,7 @@ from typing import Any, Protocol
 from babel.dates import format_datetime
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
+from markupsafe import escape
 
 from contracts import arenas
 from contracts.catalogue import Alternative
@@ -78,19 +81,42 @@ def letter(
     stopped, if they may be.
     """
     said = words(notice, links, unsubscribe)
-    language = said["language"]
-    subject, text = written(templates, notice.template, said)
+    own = {name: said[name] for name in ("name", "unsubscribe", "links") if said[name] is not None}
+    mould = json.dumps(said | {name: _STANDING_IN[name] for name in own})
+    subject, text, html = _moulded(templates, notice.template, mould)
+    for name, value in own.items():
+        pairs = [(name, value)] if isinstance(value, str) else [("accept", value.accept), ("decline", value.decline)]
+        for part, word in pairs:
+            subject, text = subject.replace(_MARKS[part], word), text.replace(_MARKS[part], word)
+            html = html.replace(_MARKS[part], escape(word))
     return Letter(
         message_id=notice.message_id,
         written_at=notice.created_at,
         address=notice.email,
         name=said["name"],
-        language=language,
+        language=said["language"],
         subject=subject,
         text=text,
         unsubscribe=unsubscribe,
-        html=templates.get_template(f"{notice.template}.{language}.html").render(said, subject=subject),
+        html=html,
     )
+
+
+# Signs that no template and nobody outside can know, and that stand as they are in text and HTML alike.
+_MARKS = {part: f"mark{secrets.token_hex(12)}" for part in ("name", "unsubscribe", "accept", "decline")}
+_STANDING_IN: Mapping[str, Any] = {
+    "name": _MARKS["name"],
+    "unsubscribe": _MARKS["unsubscribe"],
+    "links": {"accept": _MARKS["accept"], "decline": _MARKS["decline"]},
+}
+
+
+@lru_cache(maxsize=256)  # a rush is for few courses: what all who are told the same read is written once
+def _moulded(templates: SandboxedEnvironment, template: str, mould: str) -> tuple[str, str, str]:
+    """(subject, text, HTML) of these words, with marks for what is one learner's own."""
+    said = json.loads(mould)
+    subject, text = written(templates, template, said)
+    return subject, text, templates.get_template(f"{template}.{said['language']}.html").render(said, subject=subject)
 
 
 def written(templates: SandboxedEnvironment, template: str, said: Mapping[str, Any]) -> tuple[str, str]:

@@ -12,8 +12,8 @@ import pytest
 
 from contracts.enrolment import LearnerEnrolled, SeatOffered
 from kit import sealing
-from services.notifier import __main__ as program
 from services.notifier import events
+from services.notifier import operating as program
 from services.notifier.channels.channel import Never
 from services.notifier.sender import Sender
 from services.notifier.store import outgoing

@@ -18,7 +18,7 @@ from kit.listeners import Refused
 from services.notifier import events
 from services.notifier.channels.channel import Later, Never
 from services.notifier.channels.failing import Failing
-from services.notifier.sender import Sender, delay_s
+from services.notifier.sender import AHEAD, Sender, delay_s
 from services.notifier.store import outgoing
 from tests.delivery import Servers, until
 from tests.notifying import PUBLIC, Sink, World, mail_server, notifier
@@ -266,6 +266,7 @@ async def test_what_was_taken_in_hand_without_knowing_is_taken_back_at_once(
     world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A COMMIT whose answer is lost. Red control: the sender without a name leaves them in `sending` for 60 s."""
+    at_once = world.settings.sender_connections * AHEAD
     run, lost = world.here.database.run, list[outgoing.Claimed]()
 
     async def losing(work: Any, purpose: str = "web") -> Any:
@@ -276,15 +277,15 @@ async def test_what_was_taken_in_hand_without_knowing_is_taken_back_at_once(
         return done
 
     monkeypatch.setattr(world.here.database, "run", losing)
-    await world.learners(18)
+    await world.learners(at_once + 2)
     async with world.sending(Sender(world.settings.model_copy(update={"instance": name}))):
         if name:
-            await world.all_are("sent", 18)
+            await world.all_are("sent", at_once + 2)
         else:
             await until(lambda: world.rows("SELECT FROM notices HAVING count(*) FILTER (WHERE state = 'sent') = 2"))
-            assert await world.states() == {"sending": 16, "sent": 2}
-    assert len(lost) == 16
-    assert len(sink.seen) == len(set(sink.seen)) == (18 if name else 2)
+            assert await world.states() == {"sending": at_once, "sent": 2}
+    assert len(lost) == at_once
+    assert len(sink.seen) == len(set(sink.seen)) == (at_once + 2 if name else 2)
 
 
 async def test_a_letter_whose_turn_does_not_come_is_put_back_for_another(

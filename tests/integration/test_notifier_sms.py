@@ -14,8 +14,7 @@ from pydantic import SecretStr
 from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
 from kit import sealing
 from kit.auth import Caller
-from services.notifier import __main__ as program
-from services.notifier import events
+from services.notifier import events, operating
 from services.notifier.sender import Sender
 from tests.calling import Hooks, listening_hooks, silence
 from tests.delivery import Servers, until
@@ -280,7 +279,7 @@ async def test_a_wrong_number_is_told_once_and_sent_nothing_until_there_is_anoth
             about["learner_id"], "kari@example.no", "nb", Caller(ISSUER, "kari").key, PHONE
         )
         assert len(await here.world.rows("SELECT FROM bounced_addresses")) == 1
-        work = program.release
+        work = operating.release
         settings = here.world.settings
         assert await here.world.here.database.run(lambda conn: work(conn, settings, about["learner_id"], True)) == (
             True,

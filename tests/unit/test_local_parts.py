@@ -36,7 +36,9 @@ def test_a_taken_port_is_told_with_its_owner_and_the_way_round_it(tmp_path: Path
         places = Places(tmp_path, gateway_port=other.getsockname()[1])
         with pytest.raises(Trouble) as told:
             ports.require_free(places, ["gateway"])
-    assert f"Port {places.gateway_port} (for gateway) is taken by python" in told.value.what
+    ours = f"(process {os.getpid()})"
+    assert f"Port {places.gateway_port} (for gateway) is taken by " in told.value.what
+    assert ours in told.value.what
     assert "KURSNETT_PORT=" in told.value.mend
     ports.require_free(places, ["gateway"])  # the control: free again
 

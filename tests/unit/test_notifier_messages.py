@@ -111,6 +111,21 @@ def read_back(letter: Letter) -> Any:
     return message_from_bytes(mime.mail(letter, str(SENDER)), policy=policy.default)
 
 
+def test_what_many_are_told_is_written_once_and_each_reads_their_own() -> None:
+    templates = letters.environment()
+    names = ["Kari", "Ola <b>\"&'", "Åse", "mark", None]
+    letters._moulded.cache_clear()
+    for number, name in enumerate(names):
+        links = offers.Links(accept=f"https://x.no/{number}/ja?a&amp=1", decline=f"https://x.no/{number}/nei?a&b")
+        notice, stop = claimed(template="offered", name=name), f"https://x.no/stopp?a&b={number}"
+        mine = letters.letter(templates, notice, links, stop)
+        said = letters.words(notice, links, stop)
+        subject, text = letters.written(templates, "offered", said)
+        assert (mine.subject, mine.text) == (subject, text)
+        assert mine.html == templates.get_template("offered.nb.html").render(said, subject=subject)
+    assert letters._moulded.cache_info().misses == 2  # one for all with a name, and one for who has none
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("template", letters.TEMPLATES)
 def test_every_template_is_a_whole_mail_in_every_language(template: str, language: str) -> None:

@@ -66,12 +66,14 @@ class Email:
             timeout=settings.smtp_timeout_s,
         )
         await client.connect()
+        if client.is_ehlo_or_helo_needed:
+            await client.ehlo()  # sent by itself where TLS or a log-in begins
         return client
 
     async def _hand_over(self, client: aiosmtplib.SMTP, address: str, content: bytes) -> None:
         usable = False
         try:
-            await client.sendmail(self._sender.addr_spec, [address], content)
+            await _mail(client, self._sender.addr_spec, address, content)
             usable = True
         except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused):
             usable = True  # a "no" about this letter; the next one may go
@@ -89,6 +91,26 @@ class Email:
             with contextlib.suppress(OSError, aiosmtplib.SMTPException):
                 await client.quit(timeout=1)
             client.close()
+
+
+async def _mail(client: aiosmtplib.SMTP, sender: str, address: str, content: bytes) -> None:
+    """What the library's `sendmail` does, which reads both addresses twice over: a tenth of all that a mail takes.
+
+    `mime.mail` has let through no recipient that is not one plain address. Raises what the library does.
+    """
+    try:
+        told = await client.execute_command(b"MAIL", f"FROM:<{sender}>".encode("ascii"))
+        if told.code != aiosmtplib.SMTPStatus.completed:
+            raise aiosmtplib.SMTPSenderRefused(told.code, told.message, sender)
+        told = await client.execute_command(b"RCPT", f"TO:<{address}>".encode("ascii"))
+        if told.code not in (aiosmtplib.SMTPStatus.completed, aiosmtplib.SMTPStatus.will_forward):
+            refused = aiosmtplib.SMTPRecipientRefused(told.code, told.message, address)
+            raise aiosmtplib.SMTPRecipientsRefused([refused])
+        await client.data(content)
+    except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused):
+        with contextlib.suppress(ConnectionError, aiosmtplib.SMTPException):  # what it said first is what counts
+            await client.rset()
+        raise
 
 
 def answer(error: Exception, connected: bool) -> Later | Never:

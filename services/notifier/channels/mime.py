@@ -4,10 +4,9 @@ What comes from outside reaches a header only as plain letters or as an encoded 
 that has neither a line of ours nor a boundary in it.
 """
 
-import binascii
 import re
 from base64 import encodebytes
-from email.header import Header
+from binascii import b2a_base64, b2a_qp
 from email.utils import format_datetime
 from functools import lru_cache
 
@@ -20,6 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9 '-]{1,60}")  # a display name's atoms
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _URL = re.compile(r"https?://[!#-;=?-~]{1,900}")
+_WORD = 39  # octets of text in an encoded word: with `Subject: ` before it, its line has fewer than 76 signs
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]+>")
 
 
@@ -62,7 +62,7 @@ def _quoted(text: str) -> str:
     """Quoted-printable, since some servers on the way still take seven bits only; lines end as SMTP's do."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
     # The encoder breaks its own lines as the first line of the text ends.
-    return binascii.b2a_qp(lines.replace("\n", "\r\n").encode() + b"\r\n").decode("ascii")
+    return b2a_qp(lines.replace("\n", "\r\n").encode() + b"\r\n").decode("ascii")
 
 
 def _recipient(letter: Letter) -> str:
@@ -97,7 +97,14 @@ def _unsubscribe(address: str | None) -> tuple[str, ...]:
 
 def _encoded(text: str) -> str:
     """Text as encoded words (RFC 2047): whatever stands in it, a reader shows it and no header begins in it."""
+    words, word = [], b""
     try:
-        return Header(text, "utf-8", maxlinelen=66).encode(linesep="\r\n")
+        for sign in text.replace("\r", " ").replace("\n", " "):
+            octets = sign.encode()
+            if len(word) + len(octets) > _WORD:  # each has whole characters alone
+                words.append(word)
+                word = b""
+            word += octets
     except UnicodeEncodeError as error:  # half a character
         raise Never("bad_header") from error
+    return "\r\n ".join(f"=?utf-8?b?{b2a_base64(one, newline=False).decode('ascii')}?=" for one in (*words, word))

@@ -1,0 +1,115 @@
+"""Answers that are the same for everybody, kept ready for as long as nothing has changed of what they tell."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from fastapi import Request
+from starlette.responses import Response
+
+from kit import tags
+from kit.running import Running
+from services.catalogue.current import Version, current
+from services.catalogue.store.search import Words
+
+T = TypeVar("T")
+
+MOST_BYTES = 16 << 20  # what people look at is the same again and again: some 1,000 pages, or 2,000 lists
+LONGEST_S = 60.0  # a page tells what the index does not hold: names of providers, what has ended meanwhile
+CACHING = "public, no-cache"  # anybody may keep it, and asks each time whether it still holds
+_LEFT_BEHIND = ("content-length", "set-cookie")
+
+Key = tuple[str, str]  # the reader's language, the address
+
+
+@dataclass(frozen=True, slots=True)
+class Made(Generic[T]):
+    """What was made of a version of the courses, and when."""
+
+    what: T
+    version: Version
+    made_s: float
+
+    def holds(self, version: Version) -> bool:
+        return self.version == version and time.monotonic() - self.made_s < LONGEST_S
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is told at an address; the ETag is among the headers."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+    def to(self, request: Request) -> Response:
+        """The answer, or 304 without its body for whoever has it."""
+        if tags.names(request.headers.get("if-none-match"), self.headers["etag"]):
+            return Response(status_code=304, headers={**self.headers})
+        return Response(self.body, headers={**self.headers})
+
+
+class Kept:
+    """The answers of one process, the one used last at the end."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._answers: OrderedDict[Key, Made[Answer]] = OrderedDict()
+        self._most = most_bytes
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, key: Key) -> Made[Answer] | None:
+        found = self._answers.get(key)
+        if found is not None:
+            self._answers.move_to_end(key)
+        return found
+
+    def keep(self, key: Key, made: Made[Answer]) -> None:
+        self.forget(key)
+        self._answers[key] = made
+        self._bytes += len(made.what.body)
+        while self._bytes > self._most:
+            self.forget(next(iter(self._answers)))
+
+    def forget(self, key: Key) -> None:
+        old = self._answers.pop(key, None)
+        self._bytes -= len(old.what.body) if old is not None else 0
+
+
+def kept(running: Running) -> Kept:
+    """The one of this process."""
+    found: Kept = running.kept.setdefault(Kept, Kept())
+    return found
+
+
+async def for_everybody(
+    request: Request, running: Running, language: str, make: Callable[[], Awaitable[Response]]
+) -> Response:
+    """What `make` answers at this address in this language, with its ETag; 304 for whoever has it. It knows no visitor.
+
+    Made anew when a course, a run or its seats have changed since, and after a minute. Whether they have is asked of
+    the database each time, once for all who ask at that time. `make` looks for itself.
+    """
+    answers, now = kept(running), current(running)
+    key = (language, f"{request.url.path}?{request.url.query}")
+    found = answers.get(key)
+    if found is not None:
+        await now.index(Words())
+        if found.holds(now.version):
+            return found.what.to(request)
+        answers.forget(key)
+    version = now.version  # before it is made: what changes meanwhile makes it old
+    made = await make()
+    if made.status_code != 200:
+        return made
+    headers = {name: value for name, value in made.headers.items() if name not in _LEFT_BEHIND}
+    body = bytes(made.body)
+    answer = Answer(body, headers | {"etag": tags.tag(body), "cache-control": CACHING})
+    if "set-cookie" in made.headers:  # it is for this visitor, who has chosen a language with it
+        made.headers.update(answer.headers)
+        return made
+    answers.keep(key, Made(answer, version, time.monotonic()))
+    return answer.to(request)

@@ -1,0 +1,59 @@
+"""What is kept ready takes no more memory than it may, and whoever has an answer gets no second copy."""
+
+import time
+
+from starlette.requests import Request
+
+from services.catalogue.kept import LONGEST_S, Answer, Kept, Made
+
+VERSION = (1, 1)
+
+
+def made(size: int, age_s: float = 0.0) -> Made[Answer]:
+    return Made(Answer(b"x" * size, {"etag": '"one"', "vary": "accept-language"}), VERSION, time.monotonic() - age_s)
+
+
+def asking(**headers: str) -> Request:
+    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "GET", "path": "/kurs", "query_string": b"", "headers": pairs})
+
+
+def test_what_was_used_longest_ago_goes_when_there_is_no_more_room() -> None:
+    answers = Kept(most_bytes=100)
+    for address in "abc":
+        answers.keep(("nb", address), made(30))
+    assert answers.get(("nb", "a"))
+    answers.keep(("nb", "d"), made(30))
+    assert [address for address in "abcd" if answers.get(("nb", address))] == ["a", "c", "d"]
+
+
+def test_an_answer_kept_anew_or_forgotten_takes_its_room_once() -> None:
+    answers = Kept(most_bytes=100)
+    for _ in range(10):
+        answers.keep(("nb", "a"), made(60))
+    answers.keep(("nb", "b"), made(40))
+    assert len(answers) == 2
+    answers.forget(("nb", "a"))
+    answers.forget(("nb", "a"))
+    answers.keep(("nb", "c"), made(60))
+    assert len(answers) == 2
+
+
+def test_one_that_is_larger_than_all_there_may_be_is_not_kept() -> None:
+    answers = Kept(most_bytes=100)
+    answers.keep(("nb", "a"), made(101))
+    assert len(answers) == 0
+
+
+def test_it_holds_until_something_has_changed_or_a_minute_is_over() -> None:
+    assert made(1).holds(VERSION)
+    assert not made(1).holds((1, 2))
+    assert not made(1, age_s=LONGEST_S).holds(VERSION)
+
+
+def test_whoever_has_it_is_told_so_with_the_same_headers() -> None:
+    whole, known = made(5).what.to(asking()), made(5).what.to(asking(if_none_match='W/"one"'))
+    assert (whole.status_code, whole.body) == (200, b"xxxxx")
+    assert (known.status_code, known.body) == (304, b"")
+    assert known.headers["vary"] == whole.headers["vary"] == "accept-language"
+    assert "content-length" not in known.headers
