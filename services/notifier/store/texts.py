@@ -12,7 +12,7 @@ async def owe(conn: Connection, abouts: Sequence[UUID]) -> None:
     """Owe an SMS beside each mail about these that is in hand or ought to go, to those who want that; once for each.
 
     Of these enrolments all, also what waits behind an older mail: a mail server that is away delays no SMS but for the
-    time until one of these mails is tried again.
+    time until one of these mails is tried again. What is not chosen is not in the table of choices, as it is the usual.
     """
     await conn.execute(
         """
@@ -25,7 +25,6 @@ async def owe(conn: Connection, abouts: Sequence[UUID]) -> None:
         JOIN preferences AS choice ON choice.person = coalesce(contact.login, contact.learner_id::text)
             AND choice.category = $2::jsonb ->> mail.template AND choice.channel = 'sms'
         WHERE mail.about = ANY($1::uuid[]) AND mail.channel = 'email' AND mail.state IN ('due', 'deferred', 'sending')
-          AND choice.cadence = 'at_once' AND contact.phone IS NOT NULL
         ORDER BY mail.id
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         """,
