@@ -42,6 +42,10 @@ def names_nobody(text: str) -> str:
 _Line = Annotated[Line, AfterValidator(names_nobody)]
 _Summary = Annotated[Summary, AfterValidator(names_nobody)]
 _Prose = Annotated[Prose, AfterValidator(names_nobody)]
+# Strict, as whatever decides about people: the text "false" must not be taken for a yes.
+Confirmed = Annotated[
+    bool, Field(strict=True, description="although people have a seat, wait or stand in line; they are told")
+]
 
 
 def wrong(words: str, *field: str | int) -> ValidationError:
@@ -116,9 +120,10 @@ class CoursePublished(CourseText):
 
 
 class CourseRetracted(PartnerEvent, key="code"):
-    """This course is no longer offered."""
+    """This course is no longer offered. With people enrolled it waits until it comes again, `confirmed`."""
 
     code: Code
+    confirmed: Confirmed = False
     seq: PartnerSeq | None = None
 
 
@@ -131,9 +136,10 @@ class OfferingPublished(OfferingDates):
 
 
 class OfferingRetracted(PartnerEvent, key="course_code"):
-    """This run of a course will not take place."""
+    """This run of a course will not take place. With people enrolled it waits until it comes again, `confirmed`."""
 
     course_code: Code
     key: Code
     reason: _Prose = ""
+    confirmed: Confirmed = False
     seq: PartnerSeq | None = None

@@ -61,6 +61,32 @@ async def discard(conn: Connection, who: Operator, numbers: Sequence[int], reaso
     return done
 
 
+async def ask_discard(conn: Connection, who: Operator, number: int, reason: str) -> bool:
+    """Ask that another operator discards this record; false when it is over, or is asked for already."""
+    done = await parking.ask(conn, number, parking.Asked(who.by, who.called, reason))
+    await add(conn, who, "parked discard ask", [str(number)] if done else [], reason)
+    return done
+
+
+async def discard_asked(conn: Connection, who: Operator, number: int) -> bool:
+    """Discard what another has asked for, by that one's reason; false when nobody has, or nobody but who acts."""
+    asked = await parking.asked(conn, number)
+    if asked is None or asked.by == who.by:
+        return False
+    done = await parking.discard(conn, [number], f"{asked.name}, {who.called}", asked.reason)
+    await add(conn, who, "parked discard", [str(number)], asked.reason)
+    return bool(done)
+
+
+async def keep_asked(conn: Connection, who: Operator, number: int) -> bool:
+    """Do not discard it: one who asked takes it back, or another says no. False when nobody has asked."""
+    if await parking.asked(conn, number) is None:
+        return False
+    await parking.unask(conn, number)
+    await add(conn, who, "parked keep", [str(number)])
+    return True
+
+
 async def read(conn: Connection, who: Operator, number: int, reason: str) -> dict[str, Any] | None:
     """What was sent, whole, as `parking.show`; that somebody has read it is written down. None when there is none."""
     found = await parking.show(conn, number)

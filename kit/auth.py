@@ -31,6 +31,8 @@ NO_KEYS_S = 1  # an issuer that starts beside us is there soon
 FETCH_S = 3.0
 MAX_KEYS_BYTES = 256 * 1024
 LONGEST_TOKEN = 8 * 1024
+# What only an ID token has. It tells the client who asked for it who has logged in; it is nobody's key to an interface.
+OF_AN_ID_TOKEN = ("nonce", "at_hash", "c_hash")
 MOST_CHECKED = 10_000  # tokens whose signature need not be looked at again: a person asks many times with one
 
 bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="An access token of the configured issuer.")
@@ -65,12 +67,13 @@ class Keys:
         self._keys: dict[str | None, RSAKey | ECKey] = {}
         self._checked: dict[bytes, tuple[Caller, float]] = {}  # digest of a token -> whom it speaks for, and until when
         self._fetched = self._asked = float("-inf")
+        self._away = False  # whether the issuer did not answer when last asked
         self._lock = asyncio.Lock()
         self._renewal: asyncio.Task[None] | None = None
         self._client: AsyncClient | None = None
 
     async def caller(self, token: str) -> Caller:
-        """Who this token speaks for. Raises Refused; raises Problem (503) while no keys could be had yet."""
+        """Who this token speaks for. Raises Refused; raises Problem (503) when its key could not be asked for."""
         kid = key_id(token)
         await self._freshen(kid)
         digest = hashlib.sha256(token.encode()).digest()
@@ -78,6 +81,8 @@ class Keys:
         if caller is not None and time.time() < expires_at:
             return caller
         claims = self._opened(token, kid, self._settings.audience)
+        if claims.get("typ") == "ID" or any(name in claims for name in OF_AN_ID_TOKEN):
+            raise Refused("id_token")
         caller = speaks_for(claims, self._settings.trust_role_claims)
         if len(self._checked) >= MOST_CHECKED:
             self._checked.clear()
@@ -96,7 +101,7 @@ class Keys:
 
         key = self._keys.get(kid)
         if key is None:
-            if not self._keys:
+            if not self._keys or self._away:  # it may be a new one: we do not know that it is wrong
                 words = "The log-in service does not answer. Ask again in a moment."
                 raise Problem("busy", "Busy at the moment", 503, words, headers={"retry-after": "5"})
             raise Refused("unknown_key")
@@ -136,8 +141,10 @@ class Keys:
         try:
             self._keys = await self._fetch()
             self._fetched = time.monotonic()
+            self._away = False
             self._checked.clear()  # a key may be gone, and what it signed is worth nothing any more
         except Exception as error:  # whatever is wrong with the issuer, the keys we have are still good
+            self._away = True
             log.warning("issuer_keys_not_fetched", error=type(error).__name__)
         finally:
             self._asked = time.monotonic()

@@ -194,6 +194,7 @@ def _letter(
         visitor=visitor,
         service=running.name,
         row=found,
+        mine=found["asked_by"] == visitor.caller.key,
         size=size,
         most=MOST_SHOWN,
         most_reason=MOST_REASON,
@@ -203,11 +204,13 @@ def _letter(
 
 @router.post("/parkert/{number}/{act}")
 async def decide(request: Request, number: str, act: str, running: ThisService, visitor: Acting) -> Response:
-    """Show what is in a record, let it run again, or give it up. 422 without a reason, 409 when it is over already."""
-    if act not in ("show", "redrive", "discard"):
+    """Show what is in a record, let it run again, or give it up, which takes two: `discard` asks for it, `confirm`
+    does it, `keep` does not. 422 without a reason, 409 when it is over already or not for this one to do.
+    """
+    if act not in ("show", "redrive", "discard", "confirm", "keep"):
         raise _nothing()
     which, who, why = _whole(number), operator(visitor), await reason(request)
-    refused = act != "redrive" and not why
+    refused = act in ("show", "discard") and not why
 
     async def work(conn: Connection) -> tuple[dict[str, Any] | None, bool]:
         if refused:
@@ -215,10 +218,12 @@ async def decide(request: Request, number: str, act: str, running: ThisService, 
         if act == "show":
             return await acts.read(conn, who, which, why), True
         if act == "redrive":
-            done = await acts.redrive(conn, who, [which])
+            done = bool(await acts.redrive(conn, who, [which]))
+        elif act == "discard":
+            done = await acts.ask_discard(conn, who, which, why)
         else:
-            done = await acts.discard(conn, who, [which], why)
-        return await parking.show(conn, which), bool(done)
+            done = await (acts.discard_asked if act == "confirm" else acts.keep_asked)(conn, who, which)
+        return await parking.show(conn, which), done
 
     found, done = await running.database.run(work)
     if not done:

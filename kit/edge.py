@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contracts.strict import Undecodable, read
@@ -95,9 +96,7 @@ class Edge:
                     await body.finish()
                 if status == 413 and is_plain(message):  # Starlette's own words
                     replaced = True
-                    request, problem = Request(scope), too_large()
-                    page = errors.answer(request, problem) if errors.wanted(request) else None
-                    await (page or answer(problem, self.public_url))(scope, receive, finishing)
+                    await self._told(scope, too_large())(scope, receive, finishing)
                     return
                 self._add_headers(message, request_id)
             await send(message)
@@ -110,21 +109,29 @@ class Edge:
         try:
             problem = malformed(scope)
             if problem is not None:
-                await answer(problem, self.public_url)(scope, receive, sending)
+                await self._told(scope, problem)(scope, receive, sending)
             else:
                 guarded = strict(body.receive) if is_json(content_type) else body.receive
                 await self.app(scope, guarded, sending)
         except asyncio.CancelledError:  # the process has to stop before this request was done
             log.warning("request_cut_off", method=scope["method"], route=template(scope))
             if not status:
-                await answer(unknown(), self.public_url)(scope, receive, sending)
+                await self._told(scope, unknown())(scope, receive, sending)
             raise
         except Exception as error:
             log.exception("request_failed", method=scope["method"], route=template(scope))
             if not status:
-                await answer(unforeseen(error), self.public_url)(scope, receive, sending)
+                await self._told(scope, unforeseen(error))(scope, receive, sending)
         finally:
             self._tell(scope, status, time.perf_counter() - began)
+
+    def _told(self, scope: Scope, problem: Problem) -> Response:
+        """The problem as a page for whoever asked for one."""
+        request = Request(scope)
+        with suppress(Exception):  # a page that cannot be drawn keeps no answer back
+            if errors.wanted(request):
+                return errors.answer(request, problem)
+        return answer(problem, self.public_url)
 
     def _add_headers(self, message: Message, request_id: str) -> None:
         headers = list(message.get("headers", []))

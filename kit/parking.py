@@ -50,20 +50,30 @@ _UNHEARD = "DELETE FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[])
 _CLOSE = "UPDATE parked SET state = 'redriven', closed_at = app_now() WHERE id = $1"
 _AGAIN = "UPDATE parked SET state = $2, reason = $3, detail = $4, parked_at = app_now() WHERE id = $1"
 _REDRIVE = """
-UPDATE parked SET state = 'redrive', closed_by = $2
+UPDATE parked
+SET state = 'redrive', closed_by = $2, asked_by = NULL, asked_name = NULL, asked_reason = NULL, asked_at = NULL
 WHERE id = ANY($1::bigint[]) AND state IN ('parked', 'refused') RETURNING id
 """
 _DISCARD = """
 UPDATE parked SET state = 'discarded', closed_at = app_now(), closed_by = $2, closed_reason = $3
 WHERE id = ANY($1::bigint[]) AND state IN ('parked', 'held', 'refused', 'redrive') RETURNING id, consumer, event_id
 """
+_ASK = """
+UPDATE parked SET asked_by = $2, asked_name = $3, asked_reason = $4, asked_at = app_now()
+WHERE id = $1 AND asked_by IS NULL AND state IN ('parked', 'held', 'refused', 'redrive') RETURNING id
+"""
+_ASKED = """
+SELECT asked_by, asked_name, asked_reason FROM parked
+WHERE id = $1 AND asked_by IS NOT NULL AND state IN ('parked', 'held', 'refused', 'redrive') FOR UPDATE
+"""
+_UNASK = "UPDATE parked SET asked_by = NULL, asked_name = NULL, asked_reason = NULL, asked_at = NULL WHERE id = $1"
 _FORGET = """
 INSERT INTO inbox (consumer, event_id)
 SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
 """
 _LIST = """
 SELECT id, consumer, state, topic, partition, "offset", key, type, event_id, reason, detail, parked_at,
-       octet_length(value) AS bytes, closed_at, closed_by, closed_reason
+       octet_length(value) AS bytes, asked_name, asked_reason, closed_at, closed_by, closed_reason
 FROM parked WHERE ($1 OR state IN ('parked', 'held', 'refused', 'redrive')) AND id > $2 ORDER BY id LIMIT $3
 """
 _SHOW = "SELECT * FROM parked WHERE id = $1"
@@ -218,6 +228,29 @@ async def discard(conn: Connection, ids: Sequence[int], by: str, reason: str) ->
     if known:
         await conn.execute(_FORGET, [consumer for consumer, _ in known], [event_id for _, event_id in known])
     return [row["id"] for row in rows]
+
+
+class Asked(NamedTuple):
+    """That a record be discarded: who asked, by digest and by name, and why."""
+
+    by: str
+    name: str
+    reason: str
+
+
+async def ask(conn: Connection, parked_id: int, asked: Asked) -> bool:
+    """Note that somebody wants this one discarded; false when it is over, or is asked for already."""
+    return await conn.fetchval(_ASK, parked_id, *asked) is not None
+
+
+async def asked(conn: Connection, parked_id: int) -> Asked | None:
+    """Who wants this one discarded, none when nobody does; it stays so until the transaction ends."""
+    row = await conn.fetchrow(_ASKED, parked_id)
+    return None if row is None else Asked(*row)
+
+
+async def unask(conn: Connection, parked_id: int) -> None:
+    await conn.execute(_UNASK, parked_id)
 
 
 async def listing(conn: Connection, *, closed: bool = False, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from kit.auth import Caller
 from kit.http import Application
 from kit.pages.visitors import HEADER
 from services.enrolment.app import ROUTERS
+from services.enrolment.issuer import HEARD_S
 from services.enrolment.login import COOKIE
 from tests.delivery import Servers
 from tests.integration.test_enrolment_http import World, world
@@ -42,6 +43,7 @@ class LoginIssuer(Issuer):
         self.codes: dict[str, dict[str, str]] = {}
         self.checks_proof = True
         self.asked_for: list[str] = []
+        self.asked_with: dict[str, Any] = {}  # what came with the last code
         self.app = FastAPI()
         for path, method, route in (
             ("/.well-known/openid-configuration", "GET", self._discovery),
@@ -69,8 +71,11 @@ class LoginIssuer(Issuer):
             f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}", 302
         )
 
-    async def _token(self, code: Annotated[str, Form()] = "", code_verifier: Annotated[str, Form()] = "") -> Response:
+    async def _token(
+        self, request: Request, code: Annotated[str, Form()] = "", code_verifier: Annotated[str, Form()] = ""
+    ) -> Response:
         """A code is good once, and for whoever knows what its challenge was made from."""
+        self.asked_with = {**await request.form(), "authorization": request.headers.get("authorization", "")}
         if (spoilt := self._spoilt("token")) is not None:
             return spoilt
         asked = self.codes.pop(code, None)
@@ -149,6 +154,11 @@ class Here:
 
     async def change(self, query: str, *values: Any) -> None:
         await self.world.database.run(lambda conn: conn.execute(query, *values))
+
+    def later(self) -> None:
+        """Let it be long ago that the service asked its issuer anything."""
+        issuer = self.app.state.issuer
+        issuer._heard = issuer._missed = issuer._heard - 2 * HEARD_S
 
     def restarted(self) -> None:
         """Let the service know nothing of its issuer, as after a start."""

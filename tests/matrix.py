@@ -26,9 +26,10 @@ from kit.pages.visitors import HEADER
 from kit.partners import Told, digest_of, keep
 from kit.passes import Visitor
 from kit.running import Running, Shown
-from services.catalogue import __main__ as catalogue_commands
 from services.catalogue import app as catalogue
+from services.catalogue import operating as catalogue_commands
 from services.catalogue.exchange import organisation_id
+from services.catalogue.store import retractions
 from services.enrolment import app as enrolment
 from services.notifier import app as notifier
 from services.notifier import events as notifier_events
@@ -316,6 +317,12 @@ async def _catalogue(servers: Servers) -> AsyncIterator[Here]:
                 "organisationId": str(organisation_id(there.partner)),
             }
 
+        async def retracted() -> dict[str, str]:
+            made = await course()
+            ids = (uuid.UUID(made["course_id"]), uuid.UUID(made["offering_id"]))
+            await there.here.database.run(lambda conn: retractions.ask(conn, *ids, "", "1"))
+            return made
+
         app = http.build(there.here, catalogue.ROUTERS)
         there.issuer.serve(app.state.keys)
         here = Here(
@@ -323,7 +330,7 @@ async def _catalogue(servers: Servers) -> AsyncIterator[Here]:
             there.here,
             app,
             there.issuer,
-            {"course": course} | COMMON,
+            {"course": course, "retracted": retracted} | COMMON,
             (there.partner, other),
             {"partner A": there.key, "partner B": made["key"]},
         )

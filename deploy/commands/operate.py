@@ -85,6 +85,25 @@ _group(
     "A new key and a new Kafka password for one, shown once. Example: `kursnett partners rotate-key nesna`",
     "catalogue",
 )
+_group(
+    partners,
+    "retractions",
+    "List what was retracted with people enrolled and is not decided; --json. Example: `kursnett partners retractions`",
+    "catalogue",
+)
+_group(
+    partners,
+    "confirm",
+    "Cancel what waits there, and have people told: SLUG CODE, and KEY of a run. "
+    "Example: `kursnett partners confirm nesna HAV-1 V27`",
+    "catalogue",
+)
+_group(
+    partners,
+    "keep",
+    "Take back what waits there: SLUG CODE, and KEY of a run. Example: `kursnett partners keep nesna HAV-1 V27`",
+    "catalogue",
+)
 
 
 _group(

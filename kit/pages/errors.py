@@ -7,6 +7,7 @@ from starlette.responses import RedirectResponse, Response
 
 from kit.pages import languages
 from kit.pages.site import Site, here, login_address
+from kit.pages.visitors import known
 from kit.problems import Problem
 
 PROGRAMS = ("/api/", "/ooapi/", "/problems/", "/healthz", "/readyz", "/metrics")  # what they ask is answered in JSON
@@ -31,6 +32,7 @@ def answer(request: Request, problem: Problem) -> Response:
         request,
         "error.html",
         problem.status,
+        visitor=known(request),
         headers={name: value for name, value in problem.headers.items() if name != "www-authenticate"},
         title=title,
         words=words,
@@ -46,7 +48,7 @@ def said(request: Request, problem: Problem) -> tuple[str, str]:
             "Det er for gammelt, eller kom fra en annen side. Ingenting er gjort. Gå tilbake, last siden på nytt og "
             "send skjemaet en gang til."
         )
-    known = {
+    words = {
         401: (_("Du er logget ut"), _("Ingenting er sendt. Logg inn og prøv en gang til.")),
         403: (
             _("Denne siden er ikke for deg"),
@@ -60,8 +62,8 @@ def said(request: Request, problem: Problem) -> tuple[str, str]:
         429: (_("Det gikk litt fort"), _("Vent et minutt og prøv en gang til. Ingenting er gjort.")),
         503: (_("Vi har det travelt akkurat nå"), _("Ingenting er gått tapt. Vent noen sekunder og prøv en gang til.")),
     }
-    if problem.status in known:
-        return known[problem.status]
+    if problem.status in words:
+        return words[problem.status]
     if problem.status >= 500:
         return _("Noe gikk galt hos oss"), _("Det er skrevet opp, og vi ser på det. Prøv en gang til om litt.")
     return _("Det gikk ikke"), _("Noe i det du sendte, kan vi ikke bruke. Gå tilbake og se over feltene.")

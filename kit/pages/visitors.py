@@ -25,7 +25,7 @@ explain(
 )
 
 
-async def perhaps_visitor(request: Request) -> Visitor | None:
+def known(request: Request) -> Visitor | None:
     """Who is logged in, or none. A pass that will not do counts as none: it can only be an old one, or forged."""
     given = request.headers.get(HEADER)
     running: Running = request.app.state.running
@@ -36,6 +36,10 @@ async def perhaps_visitor(request: Request) -> Visitor | None:
     except passes.NotValid as refused:
         log.warning("pass_refused", reason=str(refused))
         return None
+
+
+async def perhaps_visitor(request: Request) -> Visitor | None:
+    return known(request)
 
 
 PerhapsVisitor = Annotated[Visitor | None, Depends(perhaps_visitor)]

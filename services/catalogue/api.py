@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel
 
-from contracts.fields import Code, Prose
-from contracts.partner import CourseText, OfferingDates, names_nobody
+from contracts.fields import Code
+from contracts.partner import CourseText, OfferingDates
 from kit import idempotency, openapi, tags
 from kit.bodies import Whole
 from kit.database import Connection, Database
@@ -36,6 +36,7 @@ from services.catalogue.languages import (
     texts_in,
     wanted,
 )
+from services.catalogue.retracting import PeopleEnrolled
 from services.catalogue.store import Row, courses, intake, partners, views
 
 BASE = "/api/catalogue/v1"
@@ -58,6 +59,9 @@ def refused(rule: Rule) -> Problem:
     if rule.code == "stale":
         errors = [{"field": rule.field, "detail": rule.text}]
         return Problem("precondition-failed", "It has changed since you read it", 412, str(rule), errors=errors)
+    if isinstance(rule, PeopleEnrolled):
+        errors = [{"field": rule.field, "detail": rule.text}]
+        return Problem("people-enrolled", "People are enrolled", 409, str(rule), errors=errors, people=rule.people)
     code = STATUSES.get(rule.code, 422)
     slug = {404: "not-found", 409: "conflict", 422: "invalid"}[code]
     title = {404: "Not found", 409: "Conflict", 422: "The request is not valid"}[code]
@@ -145,36 +149,6 @@ async def put_offering(
         "offering_id",
         (partner, "OfferingPublished", code),
         lambda conn: commands.publish_offering(conn, partner, code, key, dates, version),
-    )
-
-
-class Cancelling(BaseModel, extra="forbid"):
-    """Why a run is cancelled, in words for those who have a seat."""
-
-    reason: Annotated[Prose, AfterValidator(names_nobody)] = ""
-
-
-@router.post(
-    "/partners/{partner}/courses/{code}/offerings/{key}/cancel",
-    response_model=OfferingTaken,
-    responses=openapi.problems(403, 404, 409),
-)
-async def cancel_offering(
-    code: Code,
-    key: Code,
-    partner: Partner,
-    database: Db,
-    asked: Repeatable,
-    cancelling: Cancelling | None = None,
-) -> Response:
-    """Cancel a run. Everybody who has a seat or stands in line is told."""
-    reason = cancelling.reason if cancelling else ""
-    return await done(
-        database,
-        asked,
-        "offering_id",
-        (partner, "OfferingRetracted", code),
-        lambda conn: commands.cancel_offering(conn, partner, code, key, reason),
     )
 
 

@@ -8,7 +8,9 @@ from kit.settings import read
 from services.catalogue import (
     api,
     browse,
+    cancelling,
     current,
+    deciding,
     details,
     events,
     feeds,
@@ -24,11 +26,12 @@ from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"partner", "owner", "offering_id"})  # slugs of organisations, and an id
-PAGES = (browse.router, details.router, provider.router, upload.router, holding.router)
+PAGES = (browse.router, details.router, provider.router, deciding.router, upload.router, holding.router)
 ROUTERS = (
     search.router,
     feeds.router,
     api.router,
+    cancelling.router,
     imports.router,
     intake.router,
     ooapi.router,
@@ -45,7 +48,7 @@ def build() -> Service:
         settings=read(CatalogueSettings),
         migrations=MIGRATIONS,
         routers=ROUTERS,
-        consumers=(events.partners(), events.enrolments()),
+        consumers=(events.partners(), events.enrolments(), events.learners()),
         workers={"search": current.warm},
         links=holding.LINKS,
         log_fields=LOG_FIELDS,

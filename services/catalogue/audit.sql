@@ -25,3 +25,8 @@ FROM (
 SELECT count(*) AS looked, count(*) FILTER (WHERE o.state <> 'cancelled') AS wrong,
        min(o.id::text) FILTER (WHERE o.state <> 'cancelled') AS example
 FROM courses c JOIN offerings o ON o.course_id = c.id WHERE c.withdrawn;
+
+-- V2: nothing that is cancelled or withdrawn waits for its partner's decision
+SELECT count(*) AS looked, count(*) FILTER (WHERE c.withdrawn OR o.state = 'cancelled') AS wrong,
+       min(coalesce(o.id, c.id)::text) FILTER (WHERE c.withdrawn OR o.state = 'cancelled') AS example
+FROM retractions r JOIN courses c ON c.id = r.course_id LEFT JOIN offerings o ON o.id = r.offering_id;

@@ -1,4 +1,4 @@
-"""What can be done in the catalogue: publish and withdraw courses and offerings, judge a run."""
+"""What can be done in the catalogue: publish courses and runs, judge a run, cancel some. Retracting is beside."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,6 @@ from contracts.catalogue import (
     Alternative,
     CourseChanged,
     CourseCreated,
-    CourseWithdrawn,
     OfferingCancelled,
     OfferingChanged,
     OfferingConfirmed,
@@ -23,7 +22,7 @@ from kit import outbox
 from kit.database import Connection
 from services.catalogue import domain
 from services.catalogue.domain import Rule
-from services.catalogue.store import Row, courses, partners
+from services.catalogue.store import Row, courses, partners, retractions
 
 # What the address and the envelope say is not part of the content.
 ADDRESS = {"code", "course_code", "key", "seq"}
@@ -51,7 +50,10 @@ class Published:
 async def publish_course(
     conn: Connection, partner: str, code: str, text: CourseText, if_version: Wanted = None
 ) -> Published:
-    """Make or change a course. Saying the same again changes nothing. Raises Rule."""
+    """Make or change a course. Saying the same again changes nothing but that a retraction of it is taken back.
+
+    Raises Rule.
+    """
     domain.known_subjects(text.subjects, await courses.subjects(conn))
     if await partners.known(conn, partner) is None:
         raise Rule("unknown_partner", "partner", f"{partner} is not a partner")
@@ -65,6 +67,7 @@ async def publish_course(
     if row is None:
         raise LookupError("a course that was there is gone")
     _expect(if_version, row["version"])
+    await retractions.drop(conn, row["id"], None)  # the partner's newest word is that there is such a course
     # What was stored before one could say who pays lacks it, which means that nobody was named.
     if {"funded_by": None} | json.loads(row["content"]) == content and not row["withdrawn"]:
         return Published(row["id"], row["version"])
@@ -73,21 +76,14 @@ async def publish_course(
     return Published(row["id"], version, changed=True)
 
 
-async def retract_course(conn: Connection, partner: str, code: str) -> None:
-    """Offer a course no more, and cancel its offerings. Raises Rule when there is none."""
-    row = await _locked(conn, partner, code)
-    if row["withdrawn"]:
-        return
-    await _cancel(conn, row, await courses.offerings(conn, row["id"]), "the course was withdrawn")
-    version = await courses.withdraw_course(conn, row["id"])
-    await outbox.add(conn, CourseWithdrawn(course_id=row["id"], partner=partner, version=version))
-
-
 async def publish_offering(
     conn: Connection, partner: str, code: str, key: str, dates: OfferingDates, if_version: Wanted = None
 ) -> Published:
-    """Schedule or change a run of a course. Saying the same again changes nothing. Raises Rule."""
-    course = await _locked(conn, partner, code)
+    """Schedule or change a run of a course. Saying the same again changes nothing but that a retraction is taken back.
+
+    Raises Rule.
+    """
+    course = await locked(conn, partner, code)
     if course["withdrawn"]:
         raise Rule("course_withdrawn", "code", f"course {code} was withdrawn; publish it again first")
     owner = await partners.known(conn, partner)
@@ -102,6 +98,7 @@ async def publish_offering(
     _expect(if_version, found["version"])
     if found["state"] == "cancelled":
         raise Rule("offering_cancelled", "key", "this offering was cancelled; publish a new one under another key")
+    await retractions.drop(conn, course["id"], found["id"])  # as with a course
     # What was stored before there were rules lacks them, which means that they are as they are when left out.
     before = OfferingRules().model_dump(mode="json") | json.loads(found["content"])
     if before == content:
@@ -111,16 +108,6 @@ async def publish_offering(
         await courses.forget_judgement(conn, found["id"])
     await outbox.add(conn, OfferingChanged(**_about(course, found["id"], key, version), **content))
     return Published(found["id"], version, changed=True)
-
-
-async def cancel_offering(conn: Connection, partner: str, code: str, key: str, reason: str) -> Published:
-    """Cancel a run; doing so twice changes nothing. Raises Rule when there is none."""
-    course = await _locked(conn, partner, code)
-    found = await courses.offering_of(conn, course["id"], key)
-    if found is None:
-        raise Rule("unknown_offering", "key", f"course {code} has no offering {key}")
-    version = (await _cancel(conn, course, [found], reason)).get(found["id"])
-    return Published(found["id"], version or found["version"], changed=version is not None)
 
 
 async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
@@ -143,13 +130,14 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
         about = {"offering_id": run["id"], "course_id": course["id"], "partner": course["partner"], "version": version}
         await outbox.add(conn, OfferingConfirmed(**about, enrolled=said.enrolled, minimum=said.minimum))
     elif isinstance(said, MinimumMissed) and rules.on_too_few == "cancel":
-        await _cancel(conn, course, [run], TOO_FEW)
+        await cancel_runs(conn, course, [run], TOO_FEW)
 
 
-async def _cancel(conn: Connection, course: Row, runs: Sequence[Row], reason: str) -> dict[UUID, int]:
+async def cancel_runs(conn: Connection, course: Row, runs: Sequence[Row], reason: str) -> dict[UUID, int]:
     """Cancel those of these runs of one course that are not; each names the same runs to take instead.
 
-    Returns the new version of each that was cancelled.
+    Returns the new version of each that was cancelled. What a partner had asked of one waits no more, and its reason
+    stands where `reason` is empty.
     """
     versions = {
         run["id"]: await courses.change_offering(conn, run["id"], json.loads(run["content"]), "cancelled")
@@ -158,12 +146,15 @@ async def _cancel(conn: Connection, course: Row, runs: Sequence[Row], reason: st
     }
     if not versions:
         return versions
-    about = {"course_id": course["id"], "partner": course["partner"], "reason": reason}
+    asked = await retractions.drop_runs(conn, list(versions))
+    about = {"course_id": course["id"], "partner": course["partner"]}
     instead = await _alternatives(conn, course)  # asked now that all are cancelled, so that none is named for another
     await outbox.add_all(
         conn,
         [
-            OfferingCancelled(offering_id=run, version=version, alternatives=instead, **about)
+            OfferingCancelled(
+                offering_id=run, version=version, reason=reason or asked.get(run, ""), alternatives=instead, **about
+            )
             for run, version in versions.items()
         ],
     )
@@ -186,7 +177,7 @@ async def _alternatives(conn: Connection, course: Row) -> list[Alternative]:
     ]
 
 
-async def _locked(conn: Connection, partner: str, code: str) -> Row:
+async def locked(conn: Connection, partner: str, code: str) -> Row:
     row = await courses.lock_course(conn, partner, code)
     if row is None:
         raise Rule("unknown_course", "code", f"{partner} has no course {code}; publish it first")

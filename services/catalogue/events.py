@@ -1,14 +1,26 @@
 """What the catalogue hears: partners on their topics, as over HTTP; from enrolment, how many take part in a run."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from contracts.enrolment import (
+    EnrolmentDenied,
+    EnrolmentEvent,
+    EnrolmentFinished,
+    EnrolmentPending,
+    LearnerEnrolled,
+    LearnerMoved,
+    LearnerQueued,
+    LearnerWithdrew,
     MinimumAtRisk,
     MinimumEvent,
     MinimumMissed,
     MinimumReached,
     OfferingFilled,
     OfferingReopened,
+    SeatOfferDeclined,
+    SeatOffered,
+    SeatOfferLapsed,
     SeatsEvent,
 )
 from contracts.partner import CoursePublished, CourseRetracted, OfferingPublished, OfferingRetracted
@@ -17,9 +29,10 @@ from kit import logs, tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
-from services.catalogue import commands
+from services.catalogue import commands, retracting
 from services.catalogue.domain import Rule
 from services.catalogue.quarantine import Quarantine
+from services.catalogue.store import retractions
 from services.catalogue.store.courses import lock_courses_of
 from services.catalogue.store.intake import keep_seats, note_intake
 from services.catalogue.store.partners import known
@@ -28,6 +41,7 @@ log = logs.get(__name__)
 
 listeners = Listeners(Quarantine())
 judgements = Listeners()
+enrolled = Listeners()
 
 
 def partners() -> Consumer:
@@ -38,6 +52,15 @@ def partners() -> Consumer:
 def enrolments() -> Consumer:
     """Follows what enrolment says of a run's seats and its minimum; all else that it says passes by."""
     return Consumer("enrolments", judgements, topics=("enrolment.enrolments",))
+
+
+def learners() -> Consumer:
+    """Counts who has a seat, waits or stands in line.
+
+    A group of its own: no judgement waits for it, and where it is new it begins at the topic's beginning, while
+    `enrolments` has passed all of that.
+    """
+    return Consumer("learners", enrolled, topics=("enrolment.enrolments",))
 
 
 @listeners.on(CoursePublished, CourseRetracted, OfferingPublished, OfferingRetracted)
@@ -61,14 +84,15 @@ async def _take(conn: Connection, partner: str, one: Received) -> str:
             await commands.publish_course(conn, partner, event.code, event)
             return event.code
         case CourseRetracted() as event:
-            await commands.retract_course(conn, partner, event.code)
+            await retracting.ask(conn, partner, event.code, None, "", event.confirmed, one.envelope.id)
             return event.code
         case OfferingPublished() as event:
             await commands.publish_offering(conn, partner, event.course_code, event.key, event)
             return event.course_code
         case OfferingRetracted() as event:
-            await commands.cancel_offering(conn, partner, event.course_code, event.key, event.reason)
-            return event.course_code
+            code, key, event_id = event.course_code, event.key, one.envelope.id
+            await retracting.ask(conn, partner, code, key, event.reason, event.confirmed, event_id)
+            return code
         case _:
             raise TypeError(type(one.event))
 
@@ -100,3 +124,32 @@ async def _count(conn: Connection, one: Received, event: SeatsEvent) -> None:
     if one.envelope.time is not None:  # ours always have one
         places = [place.model_dump() for place in event.seats]
         await keep_seats(conn, event.offering_id, places, one.envelope.time)
+
+
+@enrolled.on(
+    EnrolmentPending,
+    LearnerEnrolled,
+    LearnerQueued,
+    LearnerMoved,
+    SeatOffered,
+    SeatOfferDeclined,
+    SeatOfferLapsed,
+    EnrolmentDenied,
+    EnrolmentFinished,
+    LearnerWithdrew,
+)
+async def count_people(conn: Connection, received: Sequence[Received]) -> None:
+    """Keep which enrolments are not over, as the last word of each is."""
+    last: dict[UUID, EnrolmentEvent] = {}
+    for one in received:
+        if isinstance(one.event, EnrolmentEvent):
+            last[one.event.enrolment_id] = one.event
+    live = [event for event in last.values() if not _is_over(event)]
+    await retractions.join(conn, [event.enrolment_id for event in live], [event.offering_id for event in live])
+    await retractions.leave(conn, [event.enrolment_id for event in last.values() if _is_over(event)])
+
+
+def _is_over(event: EnrolmentEvent) -> bool:
+    if isinstance(event, (SeatOfferDeclined, SeatOfferLapsed)):
+        return not event.in_line
+    return isinstance(event, (EnrolmentDenied, EnrolmentFinished, LearnerWithdrew))

@@ -37,9 +37,10 @@ router = APIRouter(prefix=BASE, tags=["catalogue"])
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A course in a feed."""
+    """A course in a feed. `page` is for people, `address` for programs."""
 
     course_id: UUID
+    page: str
     address: str
     provider: str
     subjects: list[str]
@@ -56,10 +57,11 @@ async def entries(database: Database, running: Running, language: str) -> list[E
     found = []
     for row in rows:
         content = json.loads(row["content"])
+        page = f"{running.settings.public_url}/kurs/{row['id']}"
         address = f"{running.settings.public_url}{BASE}/courses/{row['id']}"
         texts = texts_in(content, language)
         made = (row["made_at"], max(row["made_at"], row["changed_at"]))
-        found.append(Entry(row["id"], address, names[row["partner"]], content.get("subjects", []), texts, *made))
+        found.append(Entry(row["id"], page, address, names[row["partner"]], content.get("subjects", []), texts, *made))
     return found
 
 
@@ -67,9 +69,10 @@ def written(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def atom(found: Sequence[Entry], base: str, language: str) -> bytes:
+def atom(found: Sequence[Entry], origin: str, language: str) -> bytes:
     """RFC 4287. The library escapes; what may not stand in XML is refused when a course comes in."""
     ElementTree.register_namespace("", ATOM)
+    base = f"{origin}{BASE}"
     feed = ElementTree.Element(f"{{{ATOM}}}feed", {"xml:lang": language})
 
     def add(parent: ElementTree.Element, name: str, text: str | None = None, **attributes: str) -> ElementTree.Element:
@@ -81,6 +84,7 @@ def atom(found: Sequence[Entry], base: str, language: str) -> bytes:
     add(feed, "title", TITLE)
     add(feed, "updated", written(max((one.changed_at for one in found), default=NO_COURSE_YET)))
     add(feed, "link", rel="self", type="application/atom+xml", href=f"{base}/courses/feed.atom")
+    add(feed, "link", rel="alternate", type="text/html", href=f"{origin}/kurs")
     add(feed, "link", rel="alternate", type="application/json", href=f"{base}/courses")
     for one in found:
         entry = add(feed, "entry")
@@ -90,6 +94,7 @@ def atom(found: Sequence[Entry], base: str, language: str) -> bytes:
         add(entry, "updated", written(one.changed_at))
         add(entry, "published", written(one.made_at))
         add(add(entry, "author"), "name", one.provider)
+        add(entry, "link", rel="alternate", type="text/html", href=one.page)
         add(entry, "link", rel="alternate", type="application/json", href=one.address)
         for subject in one.subjects:
             add(entry, "category", term=subject)
@@ -98,12 +103,12 @@ def atom(found: Sequence[Entry], base: str, language: str) -> bytes:
     return bytes(ElementTree.tostring(feed, encoding="utf-8", xml_declaration=True))
 
 
-def json_feed(found: Sequence[Entry], base: str, language: str) -> bytes:
-    """JSON Feed 1.1."""
+def json_feed(found: Sequence[Entry], origin: str, language: str) -> bytes:
+    """JSON Feed 1.1, and in `_kursnett` of each course where programs read it."""
     items = [
         {
             "id": f"urn:uuid:{one.course_id}",
-            "url": one.address,
+            "url": one.page,
             "title": one.texts.title.text,
             "content_text": (one.texts.summary or one.texts.title).text,
             "date_published": written(one.made_at),
@@ -111,14 +116,15 @@ def json_feed(found: Sequence[Entry], base: str, language: str) -> bytes:
             "authors": [{"name": one.provider}],
             "tags": one.subjects,
             "language": one.texts.title.language,
+            "_kursnett": {"course": one.address},
         }
         for one in found
     ]
     feed = {
         "version": "https://jsonfeed.org/version/1.1",
         "title": TITLE,
-        "home_page_url": f"{base}/courses",
-        "feed_url": f"{base}/courses/feed.json",
+        "home_page_url": f"{origin}/kurs",
+        "feed_url": f"{origin}{BASE}/courses/feed.json",
         "language": language,
         "items": items,
     }
@@ -146,7 +152,7 @@ async def read_atom(
     """The 50 newest courses, for feed readers."""
     language = wanted(None, accept_language)
     found = await entries(database, running, language)
-    body = atom(found, f"{running.settings.public_url}{BASE}", language)
+    body = atom(found, running.settings.public_url, language)
     return fed(body, found, if_none_match, "application/atom+xml")
 
 
@@ -157,7 +163,7 @@ async def read_json_feed(
     """The 50 newest courses as JSON Feed 1.1."""
     language = wanted(None, accept_language)
     found = await entries(database, running, language)
-    body = json_feed(found, f"{running.settings.public_url}{BASE}", language)
+    body = json_feed(found, running.settings.public_url, language)
     return fed(body, found, if_none_match, "application/feed+json")
 
 
@@ -192,7 +198,7 @@ async def read_calendar(
         version=row["version"],
         changed_at=row["changed_at"],
         language=shown_in,
-        address=f"{running.settings.public_url}{BASE}/offerings/{row['id']}",
+        address=f"{running.settings.public_url}/kurs/{row['course_id']}",
     )
     response = tags.unless_known(body, if_none_match, CACHING, "text/calendar; charset=utf-8")
     response.headers["vary"] = "accept-language"

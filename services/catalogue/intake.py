@@ -16,6 +16,7 @@ from kit.database import Connection
 from kit.http import Db, ThisService
 from kit.partners import Partner
 from kit.problems import Problem
+from services.catalogue import retracting
 from services.catalogue.answers import Seats
 from services.catalogue.api import BASE, MOST_LISTED, Limit
 from services.catalogue.store import Row, partners
@@ -26,6 +27,7 @@ router = APIRouter(prefix=BASE, tags=["catalogue"])
 GROUP = "catalogue.partners"
 LOOKS_A_MINUTE = 20  # at the broker, for one partner in one process: each look opens connections
 MOST_RUNS = 500
+UNDECIDED = "decision_wanted"  # the reason of a retraction that waits for its partner
 FIELD = re.compile(r"([^\s:]{1,80}): ")
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 CURSOR = re.compile(r"([0-9]{1,16})-([01])-([0-9]{1,18})")  # microseconds, table, number
@@ -38,6 +40,7 @@ WayIn = Literal["kafka", "http", "csv"]
 class IntakeItem(BaseModel):
     """One thing that a partner sent. Unless it was taken, `reason` is a code, `field` the place, `detail` the rule.
 
+    What was taken has none, but for a retraction that waits for the partner's decision: `decision_wanted`.
     `parked` is kept and may still be taken: behind another record, or while the partner may not publish.
     """
 
@@ -73,12 +76,30 @@ class Way(BaseModel):
 
 
 class RunStatus(BaseModel):
+    """`people` have a seat, wait for approval or stand in line, as far as is known by now."""
+
     offering_id: UUID
     course_id: UUID
     code: str
     key: str
     starts_at: datetime
     seats: Seats | None
+    people: int
+
+
+class Retraction(BaseModel):
+    """What the partner has retracted though `people` are enrolled, as far as is known; of a whole course without `key`.
+
+    It waits for a decision: `POST …/cancel` (of a course `…/withdraw`) with `confirmed`, or `POST …/keep`.
+    """
+
+    course_id: UUID
+    code: str
+    offering_id: UUID | None
+    key: str | None
+    reason: str
+    asked_at: datetime
+    people: int
 
 
 class Status(BaseModel):
@@ -94,13 +115,17 @@ class Status(BaseModel):
     ways: dict[WayIn, Way]
     last: IntakeItem | None
     offerings: list[RunStatus]
+    retractions: list[Retraction]
 
 
 def item(row: Row) -> IntakeItem:
     """One row of the store, as its partner reads it."""
     key = (row["key"] or b"").decode("ascii", "replace")
     what = re.sub(r"^no\.kursnett\.partner\.|\.v\d+$", "", row["what"] or "") or None
-    found = FIELD.match(row["detail"] or "")
+    reason, detail = row["reason"], row["detail"]
+    if reason == UNDECIDED:
+        detail = "confirmed: people are enrolled: retract it again with confirmed true, or publish it again to keep it"
+    found = FIELD.match(detail or "")
     return IntakeItem(
         at=row["at"],
         outcome=row["outcome"],
@@ -108,9 +133,9 @@ def item(row: Row) -> IntakeItem:
         what=what,
         code=row["code"] or (key if CODE.fullmatch(key) else None),
         event_id=row["event_id"].partition("/")[2] if row["source"] == 0 and row["event_id"] else row["event_id"],
-        reason=row["reason"],
-        field=None if row["outcome"] == "taken" else found[1] if found else "event",
-        detail=row["detail"],
+        reason=reason,
+        field=None if reason is None else found[1] if found else "event",
+        detail=detail,
     )
 
 
@@ -180,6 +205,7 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         newest = await store.intake(conn, partner, topic, None, None, 1)
         waiting = await partners.waiting(conn, topic)
         runs = await store.runs(conn, partner, MOST_RUNS)
+        retracted = await retracting.waiting(conn, partner)
     may_look = not running.pace.wait_s(f"lag of {partner}", LOOKS_A_MINUTE)
     return Status(
         partner=partner,
@@ -192,6 +218,7 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         ways=by_way,
         last=item(newest[0]) if newest else None,
         offerings=[RunStatus(**{**row, "seats": Seats.of(row)}) for row in runs],
+        retractions=[Retraction(**row) for row in retracted],
     )
 
 

@@ -3,11 +3,12 @@
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, get_args
+from datetime import datetime
+from typing import Annotated, Any, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from contracts.fields import Language
@@ -19,6 +20,7 @@ from kit.pages.languages import spoken
 from kit.pages.visitors import Visiting
 from kit.passes import Visitor
 from kit.problems import Problem
+from services.catalogue import retracting
 from services.catalogue.details import Run, Shown, runs_of, shown
 from services.catalogue.feeds import lacking
 from services.catalogue.intake import IntakeItem, Outcome, begin, page, ways
@@ -30,6 +32,7 @@ SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 NEXT_FIELD = re.compile(r"; (?=[^\s:]{1,80}: )")
 MOST_COURSES = 50
 MOST_ITEMS = 50
+MOST_PEOPLE = 100_000
 NEWEST = 5  # of what was not taken, on the first page
 
 router = APIRouter(include_in_schema=False)
@@ -107,6 +110,24 @@ class Line:
     mend: list[Shown]
 
 
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """What the provider has retracted, a whole course where `key` is none, with `people` enrolled as far as known."""
+
+    code: str
+    key: str | None
+    title: Shown | None
+    starts_at: datetime | None
+    reason: str
+    asked_at: datetime
+    people: int
+
+    @classmethod
+    def of(cls, one: dict[str, Any], language: str) -> "Undecided":
+        known = {name: one[name] for name in ("code", "key", "starts_at", "reason", "asked_at", "people")}
+        return cls(**known, title=shown(one, "title", language))
+
+
 async def own_courses(conn: Connection, partner: str, after: str, language: str) -> tuple[list[Own], str | None]:
     """One page of a provider's courses by code, and the code that the next begins behind."""
     rows = await views.own(conn, partner, after, MOST_COURSES + 1)
@@ -134,8 +155,18 @@ def line(one: IntakeItem, language: str) -> Line:
 
 
 @router.get("/partner")
-async def read_provider(request: Request, visitor: Visiting, running: ThisService, etter: str = "") -> Response:
-    """How it goes: the provider's state, what came in, and its courses. An operator chooses a provider first."""
+async def read_provider(
+    request: Request,
+    visitor: Visiting,
+    running: ThisService,
+    etter: str = "",
+    avgjort: str = "",
+    antall: Annotated[int, Query(ge=0, le=MOST_PEOPLE)] = 0,
+) -> Response:
+    """How it goes: the provider's state, what it has to decide, what came in, and its courses.
+
+    An operator chooses a provider first. After a decision `avgjort` is what was done, and `antall` how many are told.
+    """
     language = spoken(request)
     async with running.database.reading() as conn:
         found = await provider_of(visitor, request, conn)
@@ -153,6 +184,9 @@ async def read_provider(request: Request, visitor: Visiting, running: ThisServic
             ways=await ways(conn, found.slug),
             waiting=await partners.waiting(conn, partner_courses(found.slug).name),
             refused=[line(one, language) for one in refused],
+            undecided=[Undecided.of(one, language) for one in await retracting.waiting(conn, found.slug)],
+            decided=avgjort,
+            told=antall,
             courses=courses,
             further=found.address(etter=further) if further else "",
             after=etter,

@@ -1,5 +1,6 @@
 """Talks to the issuer about a log-in: where to send the person, and what a code that came back is worth."""
 
+import asyncio
 import time
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
@@ -7,6 +8,7 @@ from urllib.parse import urlencode, urlsplit
 from kit import logs
 from kit.auth import Keys, Refused, speaks_for
 from kit.problems import Problem
+from services.enrolment.asserting import asserted
 from services.enrolment.settings import EnrolmentSettings
 
 log = logs.get(__name__)
@@ -14,6 +16,11 @@ log = logs.get(__name__)
 CALLBACK = "/logg-inn/svar"
 ASKING_S = 5.0
 KNOWN_S = 3600.0  # an issuer moves its addresses seldom, and then announces it
+# A person is sent only to an issuer that answered so lately: one that is away would leave them with the browser's own
+# words. One log-in in each such time waits for its answer, some milliseconds.
+HEARD_S = 30.0
+HEARING_S = 2.0  # and so long at most
+AGAIN_S = 2.0  # an issuer that is away is not asked by each who would log in
 MAX_BYTES = 256 * 1024
 NEEDED = ("authorization_endpoint", "token_endpoint")
 DISCOVERY = "/.well-known/openid-configuration"
@@ -30,7 +37,8 @@ class Issuer:
         self._settings = settings
         self._keys = keys
         self._known: dict[str, str] = {}
-        self._asked = float("-inf")
+        self._heard = self._missed = float("-inf")  # when it last told where one logs in, and when it did not
+        self._asking = asyncio.Lock()
 
     async def login_address(self, state: str, nonce: str, verifier: str) -> str:
         """Where the person logs in. Raises Problem (503) when the issuer does not answer."""
@@ -38,7 +46,7 @@ class Issuer:
         if self._settings.login_acr:
             said["acr_values"] = self._settings.login_acr.replace(",", " ")
         async with self._client() as client:
-            address = await self._address("authorization_endpoint")
+            address = await self._address("authorization_endpoint", HEARD_S)
             url, _ = client.create_authorization_url(address, state=state, code_verifier=verifier, **said)
         return cast(str, url)
 
@@ -63,6 +71,8 @@ class Issuer:
         from httpx2 import HTTPError
 
         address = await self._address("token_endpoint")
+        own_key, us = self._settings.login_client_key.get_secret_value(), self._settings.login_client_id
+        proof = asserted(own_key, us, self._settings.issuer) if own_key else {}
         try:
             async with self._client() as client:
                 tokens = await client.fetch_token(
@@ -71,6 +81,7 @@ class Issuer:
                     grant_type="authorization_code",
                     code=code,
                     code_verifier=verifier,
+                    **proof,
                 )
             claims = await self._keys.claims(str(tokens.get("id_token", "")), self._settings.login_client_id)
         except OAuthError as error:
@@ -106,10 +117,18 @@ class Issuer:
             trust_env=False,
         )
 
-    async def _address(self, name: str) -> str:
-        """One of the issuer's addresses, by its discovery document; empty when it has none such."""
-        if time.monotonic() - self._asked > KNOWN_S:
-            await self._discover()
+    async def _address(self, name: str, within_s: float = KNOWN_S) -> str:
+        """One of the issuer's addresses, by its discovery document; empty when it has none such.
+
+        Raises Problem (503) when there is none that it told within this time, and it does not answer now.
+        """
+        if time.monotonic() - self._heard > within_s:
+            async with self._asking:  # all who come at once wait for one answer
+                now = time.monotonic()
+                if now - self._heard > within_s and now - self._missed > AGAIN_S:
+                    await self._discover()
+            if time.monotonic() - self._heard > within_s and (within_s < KNOWN_S or not self._known):
+                raise away()
         return self._known.get(name, "")
 
     async def _discover(self) -> None:
@@ -117,7 +136,10 @@ class Issuer:
 
         address = self._settings.issuer + DISCOVERY
         try:
-            async with AsyncClient(timeout=ASKING_S, follow_redirects=False, trust_env=False) as client:
+            async with (
+                asyncio.timeout(HEARING_S),
+                AsyncClient(timeout=HEARING_S, follow_redirects=False, trust_env=False) as client,
+            ):
                 answer = await client.get(self._inside(address), headers=self._host(address))
             answer.raise_for_status()
             document = answer.json() if len(answer.content) <= MAX_BYTES else {}
@@ -125,13 +147,12 @@ class Issuer:
                 raise ValueError("it is another issuer's document")
             if not all(isinstance(document.get(name), str) for name in NEEDED):
                 raise ValueError("it does not say where one logs in")
-        except (HTTPError, ValueError, AttributeError) as error:
-            if not self._known:
-                log.warning("issuer_away", error=type(error).__name__)
-                raise away() from None
-            return  # what it said before is good enough
+        except (HTTPError, TimeoutError, ValueError, AttributeError) as error:
+            log.warning("issuer_away", error=type(error).__name__)
+            self._missed = time.monotonic()
+            return
         self._known = {name: value for name, value in document.items() if isinstance(value, str)}
-        self._asked = time.monotonic()
+        self._heard = time.monotonic()
 
     def _inside(self, address: str) -> str:
         """The same address as this service reaches it."""

@@ -82,11 +82,15 @@ async def show(offering_id: UUID, request: Request, visitor: Visiting, database:
 @router.get("/plasser/{offering_id:uuid}")
 async def part(offering_id: UUID, request: Request, database: Db) -> Response:
     """The seats as they are, for anybody's page that is open."""
-    async with database.reading() as conn:
-        places = (await seats.places(conn, [offering_id]))[offering_id]
-    if not places:
-        raise refusals.unknown_offering()
-    return site().page(request, "seats.html", places=_shown(places))
+    return site().page(request, "seats.html", places=await _seats(database, offering_id))
+
+
+@router.get("/plasser/{offering_id:uuid}/delta")
+async def part_to_ask(offering_id: UUID, request: Request, database: Db) -> Response:
+    """The seats as they are, and the way to ask for one, which is called by what one would get."""
+    places = await _seats(database, offering_id)
+    free = any(place.open and place.free > 0 for place in places)
+    return site().page(request, "ask.html", places=places, offering_id=offering_id, free=free)
 
 
 @router.post("/delta/{offering_id:uuid}")
@@ -150,6 +154,15 @@ async def _look(database: Database, offering_id: UUID, visitor: Visitor) -> Seen
         places = (await seats.places(conn, [offering_id]))[offering_id]
         own = await enrolments.own_in(conn, offering_id, *login(visitor.caller))
         return Seen(offering, run, _shown(places), own, await seats.now(conn))
+
+
+async def _seats(database: Database, offering_id: UUID) -> list[Place]:
+    """Raises Problem (404) for an unknown offering."""
+    async with database.reading() as conn:
+        places = (await seats.places(conn, [offering_id]))[offering_id]
+    if not places:
+        raise refusals.unknown_offering()
+    return _shown(places)
 
 
 def _shown(places: Mapping[str, Place]) -> list[Place]:

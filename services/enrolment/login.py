@@ -30,6 +30,7 @@ log = logs.get(__name__)
 COOKIE = "__Host-kursnett"
 UNDER_WAY = "__Host-kursnett-inn-"  # one for each log-in, by its state: a person has more than one tab
 UNDER_WAY_S = 600
+MOST_UNDER_WAY = 8  # in one browser, of some 500 bytes: all its cookies together must stay a header that is taken
 HOME = "/min-side"
 LOCAL = re.compile(r"/(?![/\\])[\x21-\x7e]{0,500}")
 FRESH = {"cache-control": "no-store"}
@@ -52,12 +53,17 @@ TheIssuer = Annotated[Issuer, Depends(the_issuer)]
 async def log_in(request: Request, running: ThisService, issuer: TheIssuer) -> Response:
     """Send the person to the issuer; `neste` is where to come back to, on this site."""
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-    address = await issuer.login_address(state, nonce, verifier)
+    back_to, signer = local(request.query_params.get("neste")), _signer(running)
+    try:
+        address = await issuer.login_address(state, nonce, verifier)
+    except Problem as away:
+        return _issuer_away(request, away, back_to)
     answer = RedirectResponse(address, 303, FRESH)
-    kept = _signer(running).dumps(
-        {"state": state, "nonce": nonce, "verifier": verifier, "neste": local(request.query_params.get("neste"))}
-    )
+    kept = signer.dumps({"state": state, "nonce": nonce, "verifier": verifier, "neste": back_to})
     _set(answer, UNDER_WAY + state[:8], kept, UNDER_WAY_S)
+    under_way = [name for name in request.cookies if name.startswith(UNDER_WAY)]  # a browser names its oldest first
+    for name in under_way[: max(0, len(under_way) + 1 - MOST_UNDER_WAY)]:
+        _drop(answer, name)
     return answer
 
 
@@ -80,6 +86,8 @@ async def come_back(request: Request, running: ThisService, database: Db, issuer
         caller = speaks_for(claims, trusts)
     except (LoginRefused, Refused) as refused:
         return _not_logged_in(request, str(refused), begun["neste"])
+    except Problem as away:
+        return _issuer_away(request, away, begun["neste"])
     said = {"role": caller.role, "partner": caller.partner, "employer": caller.employer}
     key, old = secrets.token_urlsafe(32), request.cookies.get(COOKIE)
 
@@ -157,6 +165,10 @@ def local(wanted: str | None) -> str:
 def _not_logged_in(request: Request, reason: str, back_to: str) -> Response:
     log.info("login_refused", reason=reason)
     return site().page(request, "not_logged_in.html", 400, again=login_address(back_to))
+
+
+def _issuer_away(request: Request, away: Problem, back_to: str) -> Response:
+    return site().page(request, "issuer_away.html", away.status, headers=away.headers, again=login_address(back_to))
 
 
 def _signer(running: Running) -> URLSafeTimedSerializer:

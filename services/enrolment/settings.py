@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from kit import passes, sealing
 from kit.settings import Settings
+from services.enrolment import asserting
 
 
 class EnrolmentSettings(Settings):
@@ -23,6 +24,10 @@ class EnrolmentSettings(Settings):
     login_client_secret: SecretStr = Field(
         SecretStr(""),
         description="what we show the issuer for a code; empty: nothing, as the code's own proof suffices",
+    )
+    login_client_key: SecretStr = Field(
+        SecretStr(""),
+        description="a private JWK, by which the issuer knows us in place of a secret; empty: it does not",
     )
     login_scope: str = Field(
         "openid profile", pattern=r"(^|\s)openid(\s|$)", description="what we ask the issuer to tell of a person"
@@ -54,6 +59,20 @@ class EnrolmentSettings(Settings):
         except sealing.Unsealable:
             raise ValueError("must be a JWK set with a public EC key, as `kit.sealing.generate` makes") from None
         return value
+
+    @field_validator("login_client_key")
+    @classmethod
+    def can_assert(cls, value: SecretStr) -> SecretStr:
+        """A key that will not do is found at start, not at the first log-in."""
+        if value.get_secret_value():
+            asserting.opened(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def one_proof(self) -> Self:
+        if self.login_client_key.get_secret_value() and self.login_client_secret.get_secret_value():
+            raise ValueError("login_client_key and login_client_secret are both set: keep the one the issuer knows")
+        return self
 
     @model_validator(mode="after")
     def can_sign(self) -> Self:

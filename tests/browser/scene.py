@@ -170,7 +170,13 @@ class Scene:
         code = self.course("Fallsikring i høyden")
         offering = self.run(code, {"bronnoysund": 8})
         self.enrol(offering, self.siri, "Siri Eksempel")
-        self.ask("POST", f"{CATALOGUE}/partners/{PARTNER}/courses/{code}/offerings/1/cancel", PARTNER, {}, PARTNER)
+        self.ask(
+            "POST",
+            f"{CATALOGUE}/partners/{PARTNER}/courses/{code}/offerings/1/cancel",
+            PARTNER,
+            {"confirmed": True},
+            PARTNER,
+        )
 
         async def heard_of() -> bool:
             return bool((await self.web.http.get(f"{ENROLMENT}/offerings/{offering}")).json()["cancelled"])
@@ -180,17 +186,10 @@ class Scene:
 
     @cached_property
     def withdrawn(self) -> str:
-        """The page of a course that its partner has withdrawn, which is done over Kafka only."""
+        """The page of a course that its partner has withdrawn."""
         code = self.course("Sveising for viderekomne")
         address = self.course_of(self.run(code, {"bronnoysund": 8}))
-        event = {
-            "specversion": "1.0",
-            "id": str(uuid.uuid4()),
-            "source": f"/partners/{PARTNER}",
-            "type": "no.kursnett.partner.CourseRetracted.v1",
-            "data": {"code": code},
-        }
-        self._send(code, json.dumps(event).encode())
+        self._say("CourseRetracted", code, {"code": code})
 
         async def gone() -> bool:
             shown = await self.web.http.get(f"{CATALOGUE}/courses/{address.rpartition('/')[2]}")
@@ -212,6 +211,35 @@ class Scene:
 
         self._portal.call(until, told)
         return "/drift/catalogue/parkert"
+
+    @cached_property
+    def undecided(self) -> str:
+        """The partner's page, which asks what shall become of a run and a course that people are enrolled in."""
+        code = self.course("Kuldeteknikk i fiskerihavner")
+        self.enrol(self.run(code, {"bronnoysund": 8}), self.somebody("deltaker"), "Anne Prøve")
+
+        async def counted() -> bool:  # else nobody would be known to lose a seat
+            return (code, 1) in [(one["code"], one["people"]) for one in (await self._status())["offerings"]]
+
+        self._portal.call(until, counted)
+        reason = "Læreren er syk, og vi har ingen annen å sette inn."
+        self._say("OfferingRetracted", code, {"course_code": code, "key": "1", "reason": reason})
+        self._say("CourseRetracted", code, {"code": code})
+
+        async def asked() -> bool:
+            return [one["code"] for one in (await self._status())["retractions"]].count(code) == 2
+
+        self._portal.call(until, asked)
+        return "/partner"
+
+    async def _status(self) -> Any:
+        token = await self.web.token(PARTNER, PARTNER)
+        return (await self.web.http.get(f"{CATALOGUE}/partners/{PARTNER}/status", headers=bearer(token))).json()
+
+    def _say(self, kind: str, code: str, data: dict[str, Any]) -> None:
+        """An event of the partner, over Kafka."""
+        about = {"id": str(uuid.uuid4()), "source": f"/partners/{PARTNER}", "type": f"no.kursnett.partner.{kind}.v1"}
+        self._send(code, json.dumps({"specversion": "1.0", **about, "data": data}).encode())
 
     def _send(self, key: str, value: bytes) -> None:
         """One record on the partner's own topic."""

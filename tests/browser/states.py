@@ -128,6 +128,21 @@ def letter(page: Page, scene: Scene) -> None:
         page.locator("main table a").first.click()
 
 
+def letter_asked_about(page: Page, scene: Scene) -> None:
+    """One that an operator wants discarded; whoever comes later in the run finds it so, and asks no second time."""
+    letter(page, scene)
+    if page.locator("#discard").count():
+        page.locator("#discard").fill("Partneren har sendt det på nytt.")
+        with page.expect_navigation():
+            page.locator("form[action$='/discard'] button").click()
+
+
+def letter_kept(page: Page, scene: Scene) -> None:
+    letter_asked_about(page, scene)
+    with page.expect_navigation():
+        page.locator("form[action$='/keep'] button").click()
+
+
 def letter_without_reason(page: Page, scene: Scene) -> None:
     letter(page, scene)
     send(page)
@@ -165,6 +180,8 @@ CATALOGUE = [
     at("kurset-trukket", lambda scene: scene.withdrawn),
     at("kurset-finnes-ikke", f"/kurs/{NOTHING}", status=404),
     at("tilbyder", "/partner", "torgar"),
+    at("tilbyder-avgjor", lambda scene: scene.undecided, "torgar"),
+    at("tilbyder-avgjort", "/partner?avgjort=avlyst&antall=3", "torgar"),
     at("tilbyder-mottak", lambda scene: "/partner/mottak" if scene.refused else "", "torgar"),
     at("tilbyder-avvist", lambda scene: "/partner/mottak?vis=refused" if scene.refused else "", "torgar"),
     at("tilbyder-fil", "/partner/fil", "torgar"),
@@ -215,7 +232,8 @@ CONSOLE = [
     at("drift", "/drift", "drift"),
     at("drift-enrolment", "/drift/enrolment", "drift"),
     at("drift-parkert", lambda scene: scene.refused, "drift"),
-    State("drift-brev", letter, "drift"),
+    State("drift-brev", letter_kept, "drift"),
+    State("drift-brev-bedt-forkastet", letter_asked_about, "drift"),
     State("drift-brev-uten-grunn", letter_without_reason, "drift", 422),
     at("drift-parkert-tomt", "/drift/notifier/parkert", "drift"),
     at("drift-logg", "/drift/enrolment/logg", "drift"),

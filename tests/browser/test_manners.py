@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.browsing import PHONE, People
 from tests.browser.scene import Scene
+from tests.browser.test_states import SHOTS
 
 LIVE_MS = 10_000
 HOSTILE = [
@@ -169,20 +170,50 @@ def test_a_notice_that_is_being_read_stays_open_and_in_focus_when_another_comes(
 
 
 def test_a_course_tells_of_its_seats_by_itself(people: People, scene: Scene) -> None:
-    offering = scene.offering("Siste plass", 1)
+    """And the way to ask for one is called by what one would get; whoever is on it with the keyboard stays there."""
+    offering, per = scene.offering("Siste plass", 1), scene.somebody("per")
     page = people.window()
     page.goto(scene.course_of(offering))
-    expect(page.locator("main .seats")).to_contain_text("én ledig plass")
-    scene.enrol(offering, scene.somebody("per"), "Per Prøve")
-    expect(page.locator("main .seats")).to_contain_text("fullt", timeout=LIVE_MS)
+    seats, ask = page.locator("main .seats"), page.locator(f"main a[href='/delta/{offering}']")
+    expect(seats).to_contain_text("én ledig plass")
+    expect(ask).to_have_text("Meld deg på")
+    ask.focus()
+    seat = scene.enrol(offering, per, "Per Prøve")
+    expect(seats).to_contain_text("fullt", timeout=LIVE_MS)
+    expect(ask).to_have_text("Still deg i kø")
+    expect(ask).to_be_focused()
+    scene.withdraw(seat, per)
+    expect(ask).to_have_text("Meld deg på", timeout=LIVE_MS)
+    expect(ask).to_be_focused()
 
 
 def test_the_sheet_to_sign_is_printed_without_the_menus(people: People, scene: Scene) -> None:
     page = people.window("torgar")
     page.goto(f"/deltakere/{scene.busy}/ark")
     expect(page.get_by_role("button", name="Skriv ut")).to_be_visible()
+    head = page.locator(".sheet .onpaper")
+    expect(head).to_be_hidden()
     page.emulate_media(media="print")
-    for gone in ("header", "footer", ".actions"):
+    for gone in ("header", "footer", ".actions", "h1"):
         expect(page.locator(gone).first).to_be_hidden()
     expect(page.get_by_role("table")).to_be_visible()
     expect(page.get_by_role("rowheader", name="Anne Prøve")).to_be_visible()
+    for told in ("Truckførerkurs T1 og T2", "Brønnøysund, 3 deltakere", "kl."):
+        expect(head).to_contain_text(told)
+
+
+def test_a_long_sheet_is_printed_with_its_head_on_every_page(people: People, scene: Scene) -> None:
+    """Kept as a file, to be looked at: a page for each twenty or so, and each page says what was signed."""
+    offering = scene.offering("Fagbrev i drift", 45)
+    for number in range(45):
+        scene.enrol(offering, scene.somebody("deltaker"), f"Prøve Nordmann {number}")
+    page = people.window("torgar")
+    page.goto(f"/deltakere/{offering}/ark")
+    expect(page.get_by_role("rowheader")).to_have_count(45)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    printed = page.pdf(path=SHOTS / "deltakere-ark.pdf", prefer_css_page_size=True)
+    assert printed.count(b"/Type /Page\n") == 3
+    assert b"/MediaBox [0 0 594" in printed or b"/MediaBox [0 0 595" in printed, "A4"
+    head = page.locator(".sheet thead")
+    page.emulate_media(media="print")
+    assert head.evaluate("one => getComputedStyle(one).display") == "table-header-group", "which stands on each page"

@@ -156,6 +156,7 @@ def test_a_header_called_data_does_not_stand_for_the_value() -> None:
         "[" * (MAX_DEPTH - 2) + "]" * (MAX_DEPTH - 2),
         str(MAX_INTEGER),
         str(-MAX_INTEGER),
+        "-0",
         "1.7976931348623157e308",
         "5e-324",
         '"\\ud83d\\ude00 \\u00e5"',

@@ -22,6 +22,7 @@ SERVICES = ("catalogue", "enrolment", "notifier")
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "catalogue.partners": ("partners.*",),
     "catalogue.enrolments": ("enrolment.enrolments",),
+    "catalogue.learners": ("enrolment.enrolments",),
     "enrolment.courses": ("catalogue.courses",),
     "enrolment.partners": ("catalogue.partners",),
     "enrolment.titles": ("catalogue.courses",),

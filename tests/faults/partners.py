@@ -57,6 +57,7 @@ class Run:
 
 RATES = {"kafka": 2.0, "http": 1.0}  # a second
 SEND_S = 12.0
+GONE = {"reason": "for few", "confirmed": True}  # also with people enrolled: how else is one seen to be told?
 TRIES = 4
 MIX = {"capacity": 42, "text": 14, "dates": 8, "cancel": 8, "repeat": 18, "mistype": 10}
 
@@ -139,7 +140,7 @@ class Partner(ABC):
             await self.publish("OfferingPublished", code, run.key, self._dates(code))
         elif kind == "cancel":
             code = self._dice.choice([one for one in changing if self.courses[one].life == "moving"])
-            await self.publish("OfferingRetracted", code, self._runs[code].key, {"reason": "for few"})
+            await self.publish("OfferingRetracted", code, self._runs[code].key, GONE)
             await self._publish_next(code)
         elif kind == "repeat":
             await self.repeat()

@@ -39,6 +39,11 @@ WHOLE = {
         INSERT INTO offerings (id, course_id, key, content, state) VALUES ({B}, {A}, '1', '{{}}', 'cancelled');
         {said(A, "CourseCreated", topic="catalogue.courses", data='{"version": 1}')};
         {said(B, "OfferingScheduled", topic="catalogue.courses", data='{"version": 1}')};
+        INSERT INTO courses (id, partner, code, content) VALUES ({C}, 'p', 'c', '{{}}');
+        INSERT INTO offerings (id, course_id, key, content) VALUES ({D}, {C}, '1', '{{}}');
+        {said(C, "CourseCreated", topic="catalogue.courses", data='{"version": 1}')};
+        {said(D, "OfferingScheduled", topic="catalogue.courses", data='{"version": 1}')};
+        INSERT INTO retractions (course_id, offering_id, reason, event_id) VALUES ({C}, {D}, '', '1');
     """,
     "enrolment": f"""
         INSERT INTO offerings VALUES ({A}, {A}, 'p', 1, now() + interval '9 days', now() + interval '10 days', false);
@@ -102,6 +107,7 @@ BREACHES = [
     ("catalogue", "each course and offering is its version", "UPDATE courses SET version = 2"),
     ("catalogue", "that changed in the last 13 days", "DELETE FROM outbox WHERE payload LIKE '%OfferingScheduled%'"),
     ("catalogue", "has no run that is open", "UPDATE offerings SET state = 'scheduled'"),
+    ("catalogue", "waits for its partner's decision", f"UPDATE offerings SET state = 'cancelled' WHERE id = {D}"),
     ("enrolment", "as many seats are taken", f"UPDATE places SET taken = 0 WHERE offering_id = {A}"),
     (
         "enrolment",

@@ -16,8 +16,8 @@ from contracts.envelope import decode
 from kit import http, migrations
 from kit.database import Connection, connect
 from kit.running import Running
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events
+from services.catalogue import operating as catalogue
 from services.catalogue.app import MIGRATIONS, ROUTERS
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings

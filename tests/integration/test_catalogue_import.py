@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.catalogue import __main__ as command
+from services.catalogue import operating as command
 from tests.delivery import Servers
 from tests.integration.corpus import COURSE
 from tests.integration.test_catalogue import BASE, World, world

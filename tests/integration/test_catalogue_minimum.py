@@ -25,7 +25,7 @@ from contracts.topics import owned_by
 from deploy.local.stack import Stack
 from kit import switch, topics
 from kit.database import Connection, connect
-from services.catalogue import commands, domain, events
+from services.catalogue import commands, domain, events, retracting
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world
@@ -50,8 +50,9 @@ async def judging(servers: Servers) -> AsyncIterator[World]:
 class Enrolment:
     """Speaks of runs as enrolment's relay does, and waits until the catalogue has heard it."""
 
-    def __init__(self, here: World) -> None:
+    def __init__(self, here: World, group: str = GROUP) -> None:
         self.here = here
+        self.group = group
         self.seqs: dict[str, int] = {}
 
     async def found(
@@ -93,7 +94,7 @@ class Enrolment:
         async def all_of_them() -> bool:
             async with self.here.here.database.reading() as conn:
                 count = await conn.fetchval(
-                    "SELECT count(*) FROM inbox WHERE consumer = $1 AND event_id = ANY($2)", GROUP, ids
+                    "SELECT count(*) FROM inbox WHERE consumer = $1 AND event_id = ANY($2)", self.group, ids
                 )
             return bool(count == len(ids))
 
@@ -313,7 +314,7 @@ async def cancelled_while_it_is_judged(here: World, monkeypatch: pytest.MonkeyPa
 
     try:
         async with conn.transaction():
-            await commands.cancel_offering(conn, here.partner, "SV-1", "v27", "")
+            await retracting.cancel(conn, here.partner, "SV-1", "v27")
             reached = await enrolment.found(MinimumReached, run, heard=False)
             await until(waits, within_s=40)
     finally:

@@ -293,7 +293,7 @@ async def test_a_course_is_told_whole(servers: Servers) -> None:
             assert part in read, part
         assert f'href="/delta/{offering}"' in page.text
         assert f'data-live="/api/enrolment/v1/offerings/{offering}/live"' in page.text
-        assert f'data-part="/plasser/{offering}"' in page.text, "which enrolment answers"
+        assert f'data-part="/plasser/{offering}/delta"' in page.text, "which enrolment answers"
         assert "Først dette." in page.text
         assert page.text.count("<h1") == 1
         [data] = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page.text)

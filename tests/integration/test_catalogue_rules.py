@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from contracts.fields import OfferingRules
-from services.catalogue import __main__ as catalogue
-from services.catalogue import commands, events
+from services.catalogue import events, retracting
+from services.catalogue import operating as catalogue
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import World, world
@@ -146,7 +146,7 @@ async def test_the_runs_of_a_course_that_is_withdrawn_name_none_of_its_own(serve
         ids = await fill(here, *runs, A=["bygg"], B=["bygg"])
         await here.cancel("A/offerings/gone")
         for _ in range(2):
-            await here.here.database.run(lambda conn: commands.retract_course(conn, here.partner, "A"))
+            await here.here.database.run(lambda conn: retracting.cancel(conn, here.partner, "A", None))
         said = await told(here, "OfferingCancelled")
         assert [one["offering_id"] for one in said] == [ids["gone"], ids["one"], ids["two"]]
         named = [[instead["offering_id"] for instead in one["alternatives"]] for one in said]

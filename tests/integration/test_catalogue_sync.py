@@ -13,8 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from kit import access
 from kit.database import connect
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
+from services.catalogue import operating as catalogue
 from services.catalogue.members import Member
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE
@@ -144,6 +144,42 @@ async def test_the_command_tells_the_line_that_is_wrong_and_ends_with_1(servers:
         assert "Ny  ->  Nyere" in out
         assert "0 would be added, 1 would be changed, 0 as they were." in out
         assert (await known(here))[name]["name"] == "Ny"
+
+
+async def test_operators_have_partners_in_hand_at_the_command_line(servers: Servers) -> None:
+    async with world(servers) as here:
+
+        async def run(*arguments: str) -> tuple[int | None, str]:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.catalogue", "partners", *arguments),
+                env=os.environ | environment(here),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            out, _ = await process.communicate()
+            return process.returncode, out.decode()
+
+        async def shown() -> dict[str, Any]:
+            code, out = await run("show", here.partner, "--json")
+            assert code == 0, out
+            found: dict[str, Any] = json.loads(out)
+            return found
+
+        first = await shown()
+        assert (first["name"], first["state"], first["arenas"]) == ("Sveiseskolen", "active", ["mosjoen", "online"])
+        assert "kn_" not in json.dumps(first), "no key is shown twice"
+        assert (await run("suspend", here.partner))[0] != 0, "a reason is asked for"
+        assert (await run("suspend", here.partner, "--reason", "avtalen er ute"))[0] == 0
+        assert (await shown())["state"] == "suspended"
+        assert (await run("release", here.partner))[0] == 0
+        assert (await shown())["state"] == "active"
+        made = json.loads((await run("rotate-key", here.partner, "--at-once", "--json"))[1])
+        assert (await here.put("SV-1", COURSE)).status_code == 401
+        here.key = made["key"]
+        assert (await here.put("SV-1", COURSE)).status_code == 201
+        for verb in ("show", "suspend", "release", "rotate-key"):
+            code, out = await run(verb, "nobody", *(("--reason", "x") if verb == "suspend" else ()))
+            assert (code, "nobody is not a partner; see: partners list" in out) == (1, True), verb
 
 
 def environment(here: World) -> dict[str, str]:

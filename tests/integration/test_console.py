@@ -23,8 +23,8 @@ from kit.operating import me
 from kit.parking import Record
 from kit.passes import Visitor
 from kit.running import Running, Shown
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events, holding
+from services.catalogue import operating as catalogue
 from services.catalogue.app import MIGRATIONS, ROUTERS
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import partners
@@ -36,6 +36,7 @@ pytestmark = pytest.mark.anyio
 PRIVATE, PUBLIC = passes.generate()
 CSRF = "given-with-the-form"
 DRIFT = Caller("i", "drift", role="operator", name="Drift Hansen")
+ADA = Caller("i", "ada", role="operator", name="Ada Berg")
 LEARNER = Caller("i", "kari", name="Kari")
 PARTNER = Caller("i", "tor", partner="torgar")
 HOSTILE = '{"name": "<script>alert(1)</script>", "to": "kari@example.no", "turned": "\u202eabc"}'
@@ -132,6 +133,8 @@ def address(desk: Desk, act: str) -> str:
     known = {
         "redrive": f"{LETTER}/redrive",
         "discard": f"{LETTER}/discard",
+        "confirm": f"{LETTER}/confirm",
+        "keep": f"{LETTER}/keep",
         "show": f"{LETTER}/show",
         "pause": f"{BASE}/lyttere/partners/pause",
         "resume": f"{BASE}/lyttere/partners/resume",
@@ -142,15 +145,15 @@ def address(desk: Desk, act: str) -> str:
     return known[act]
 
 
-ACTS = ("redrive", "discard", "show", "pause", "resume", "suspend", "quarantine", "release")
+ACTS = ("redrive", "discard", "confirm", "keep", "show", "pause", "resume", "suspend", "quarantine", "release")
 WITH_REASON = ("discard", "show", "pause", "suspend", "quarantine")
 
 
 async def test_each_act_is_done_and_leaves_one_line(desk: Desk) -> None:
     slug, why = desk.partner, WHY["reason"]
 
-    async def done(act: str) -> int:
-        return (await desk.post(address(desk, act), WHY)).status_code
+    async def done(act: str, caller: Caller = DRIFT) -> int:
+        return (await desk.post(address(desk, act), WHY, caller)).status_code
 
     assert await done("pause") == 303
     assert await desk.paused()
@@ -161,7 +164,10 @@ async def test_each_act_is_done_and_leaves_one_line(desk: Desk) -> None:
     assert [await done("quarantine"), await desk.of_partner()] == [303, "quarantined"]
     assert await done("show") == 200
     assert [await done("redrive"), await desk.state()] == [303, "redrive"]
-    assert [await done("discard"), await desk.state()] == [303, "discarded"]
+    assert [await done("discard"), await desk.state()] == [303, "redrive"]
+    assert [await done("keep"), await desk.state()] == [303, "redrive"]
+    assert [await done("discard"), await desk.state()] == [303, "redrive"]
+    assert [await done("confirm", ADA), await desk.state()] == [303, "discarded"]
     assert await desk.acts() == [
         ("consumer pause", "catalogue.partners", why),
         ("consumer resume", "catalogue.partners", ""),
@@ -170,14 +176,53 @@ async def test_each_act_is_done_and_leaves_one_line(desk: Desk) -> None:
         ("partners quarantine", slug, why),
         ("parked show", "1", why),
         ("parked redrive", "1", ""),
+        ("parked discard ask", "1", why),
+        ("parked keep", "1", ""),
+        ("parked discard ask", "1", why),
         ("parked discard", "1", why),
     ]
     async with desk.here.database.reading() as conn:
-        line = (await acts.listing(conn))[0]
+        last, asked = (await acts.listing(conn))[:2]
         row = await parking.show(conn, 1)
-    assert (line["way"], line["by"], line["name"]) == ("console", DRIFT.key, "Drift Hansen")
+    assert (last["way"], last["by"], last["name"]) == ("console", ADA.key, "Ada Berg")
+    assert (asked["way"], asked["by"], asked["name"]) == ("console", DRIFT.key, "Drift Hansen")
     assert row is not None
-    assert (row["closed_by"], row["closed_reason"]) == ("Drift Hansen", why)
+    assert (row["closed_by"], row["closed_reason"]) == ("Drift Hansen, Ada Berg", why)
+
+
+async def test_a_record_is_discarded_by_two(desk: Desk) -> None:
+    """Whoever asks for it cannot do it, by no way; another can, or says no; and the last word is with one of them."""
+    for early in ("confirm", "keep"):
+        answer = await desk.post(address(desk, early), WHY, ADA)
+        assert (answer.status_code, "Ingen ber lenger om at" in answer.text) == (409, True)
+    assert (await desk.post(address(desk, "discard"), WHY)).status_code == 303
+    for caller, words, button in ((DRIFT, "Du har bedt om det", False), (ADA, "Drift Hansen ber om", True)):
+        page = (await desk.get(LETTER, caller)).text
+        assert (words in page, WHY["reason"] in page, address(desk, "confirm") in page) == (True, True, button)
+    assert "Bedt forkastet" in (await desk.get(f"{BASE}/parkert", ADA)).text
+
+    before = await desk.whole()
+    own = await desk.post(address(desk, "confirm"), WHY)
+    assert (own.status_code, "kan ikke gjøre det selv" in own.text) == (409, True)
+    renamed = Caller(DRIFT.issuer, DRIFT.subject, role="operator", name="Another Name")
+    assert (await desk.post(address(desk, "confirm"), WHY, renamed)).status_code == 409
+    for caller in (DRIFT, ADA):
+        again = await desk.post(address(desk, "discard"), WHY, caller)
+        assert (again.status_code, "Noen har alt bedt om" in again.text) == (409, True)
+    assert await desk.whole() == before
+
+    assert (await desk.post(address(desk, "keep"), caller=ADA)).status_code == 303
+    assert (await desk.post(address(desk, "confirm"), caller=ADA)).status_code == 409, "she said no"
+    await desk.post(address(desk, "discard"), WHY)
+    await desk.post(address(desk, "redrive"), caller=ADA)
+    assert (await desk.post(address(desk, "confirm"), caller=ADA)).status_code == 409, "it runs again instead"
+    assert await desk.state() == "redrive"
+    nameless = Caller("i", "eva", role="operator")  # the issuer says no name
+    await desk.post(address(desk, "discard"), WHY, nameless)
+    page = (await desk.get(LETTER)).text
+    assert ("En operatør ber om" in page, nameless.key in page) == (True, False)
+    assert (await desk.post(address(desk, "confirm"))).status_code == 303
+    assert await desk.state() == "discarded"
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -186,6 +231,8 @@ async def test_what_cannot_be_written_down_is_not_done(desk: Desk, act: str) -> 
         await desk.post(address(desk, "pause"), WHY)
     if act == "release":
         await desk.post(address(desk, "suspend"), WHY)
+    if act in ("confirm", "keep"):
+        await desk.post(address(desk, "discard"), WHY, ADA)
     async with desk.here.database.reading() as conn:
         await conn.execute("ALTER TABLE operator_acts ADD CONSTRAINT full_up CHECK (false) NOT VALID")
     before = await desk.whole()
@@ -197,6 +244,8 @@ async def test_what_cannot_be_written_down_is_not_done(desk: Desk, act: str) -> 
 
 @pytest.mark.parametrize("act", ACTS)
 async def test_only_an_operator_with_our_form_may_act(desk: Desk, act: str) -> None:
+    if act in ("confirm", "keep"):
+        await desk.post(address(desk, "discard"), WHY, ADA)
     before = await desk.whole()
     for caller, csrf, status in (
         (DRIFT, "forged", 403),
@@ -227,12 +276,15 @@ async def test_what_is_over_is_refused_in_a_sentence(desk: Desk) -> None:
     again = await desk.post(address(desk, "redrive"))
     assert (again.status_code, "alt satt til å kjøre" in again.text) == (409, True)
     await desk.post(address(desk, "discard"), WHY)
-    again = await desk.post(address(desk, "discard"), WHY)
-    assert (again.status_code, "Brevet er avsluttet" in again.text) == (409, True)
+    await desk.post(address(desk, "confirm"), caller=ADA)
+    for act in ("discard", "confirm", "keep"):
+        again = await desk.post(address(desk, act), WHY)
+        assert (again.status_code, "Brevet er avsluttet" in again.text) == (409, True)
     await desk.post(address(desk, "suspend"), WHY)
     again = await desk.post(address(desk, "quarantine"), WHY)
     assert (again.status_code, "holdt tilbake fra før" in again.text) == (409, True)
-    assert [act for act, _, _ in await desk.acts()] == ["parked redrive", "parked discard", "partners suspend"]
+    done = ["parked redrive", "parked discard ask", "parked discard", "partners suspend"]
+    assert [act for act, _, _ in await desk.acts()] == done
 
 
 async def pages(desk: Desk) -> dict[str, Response]:
@@ -256,6 +308,7 @@ async def pages(desk: Desk) -> dict[str, Response]:
 
 async def test_looking_changes_nothing(desk: Desk) -> None:
     await desk.post(address(desk, "show"), WHY)
+    await desk.post(address(desk, "discard"), WHY, ADA)
     before = await desk.whole()
     seen = await pages(desk)
     assert {LETTER, f"{BASE}/parkert?alle=1", f"{BASE}/logg", f"{BASE}/tilbydere", f"{BASE}/del"} <= set(seen)

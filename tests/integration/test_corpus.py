@@ -10,8 +10,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from contracts.topics import MAX_EVENT_BYTES
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events
+from services.catalogue import operating as catalogue
 from tests.delivery import Servers, listening, until
 from tests.integration import corpus
 from tests.integration.corpus import COURSE, COURSE_CELLS, COURSES, DATES, OFFERINGS, RULES, RUN_CELLS, Bad, event

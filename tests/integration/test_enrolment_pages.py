@@ -253,7 +253,8 @@ async def test_who_cannot_enrol_is_told_why_and_when(servers: Servers) -> None:
         await here.database.run(lambda conn: offerings.cancel(conn, said, here.settings))
         await kari.enrol(offering_id)
         assert (kari.status, "Kurset er avlyst" in kari.words) == (409, True)
-        for address in (f"/delta/{uuid.uuid4()}", "/delta/x", f"/plasser/{uuid.uuid4()}"):
+        nothing = uuid.uuid4()
+        for address in (f"/delta/{nothing}", "/delta/x", f"/plasser/{nothing}", f"/plasser/{nothing}/delta"):
             await kari.go(address)
             assert (kari.status, "Siden finnes ikke" in kari.words) == (404, True)
 
@@ -549,6 +550,7 @@ async def test_every_page_is_there_in_every_language(servers: Servers, language:
             (person(here, "per"), f"/delta/{asked}"),
             (person(here, "eva"), f"/delta/{asked}"),
             (person(here, "eva"), f"/plasser/{offering_id}"),
+            (person(here, "eva"), f"/plasser/{offering_id}/delta"),
             (person(here, "eva"), "/min-side"),
             (person(here, "tor", partner="torgar"), f"/deltakere/{asked}"),
             (person(here, "tor", partner="torgar"), f"/deltakere/{asked}/ark"),
@@ -561,6 +563,29 @@ async def test_every_page_is_there_in_every_language(servers: Servers, language:
 
 
 # Live
+
+
+async def test_the_way_to_ask_is_called_by_what_one_would_get(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1, mosjoen=0)
+        anybody = person(here, "eva")
+
+        async def called() -> str:
+            await anybody.go(f"/plasser/{offering_id}/delta")
+            assert f'href="/delta/{offering_id}"' in anybody.text
+            [name] = re.findall(r"<a [^>]*>([^<]+)</a>", anybody.text)
+            return str(name)
+
+        assert await called() == "Meld deg på"
+        per = person(here, "per")
+        await per.enrol(offering_id)
+        assert await called() == "Still deg i kø", "the last seat has gone"
+        await per.go(f"{own(per)}/meld-av")
+        await per.send(f"{own(per)}/meld-av")
+        assert await called() == "Meld deg på", "and is there again"
+        await here.database.run(lambda conn: conn.execute("UPDATE places SET open = false"))
+        await anybody.go(f"/plasser/{offering_id}/delta")
+        assert "<a " not in anybody.text, "nobody can ask where no place is open"
 
 
 async def test_ones_own_page_is_told_of_each_change_by_one_query_for_all(servers: Servers) -> None:

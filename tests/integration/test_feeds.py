@@ -42,6 +42,15 @@ async def test_new_courses_are_fed_to_atom_readers_whatever_their_titles_hold(se
         assert [one.findtext(f"{ATOM}id") for one in entries] == [f"urn:uuid:{one}" for one in reversed(ids[1:])]
         links = {link.get("rel"): link.get("href") for link in feed.findall(f"{ATOM}link")}
         assert links["self"] == feed.findtext(f"{ATOM}id") == "http://localhost:8080/api/catalogue/v1/courses/feed.atom"
+        pages = [link.get("href") for link in feed.iter(f"{ATOM}link") if link.get("type") == "text/html"]
+        assert pages == [
+            "http://localhost:8080/kurs",
+            *(f"http://localhost:8080/kurs/{one}" for one in reversed(ids[1:])),
+        ]
+        first_links = [next(one.iter(f"{ATOM}link")) for one in entries]
+        assert {link.get("type") for link in first_links} == {"text/html"}, "what readers open"
+        for program in ("", f"/{ids[-1]}"):
+            assert f"http://localhost:8080{BASE}/courses{program}" in answer.text
         await here.put("C", {"title": {"nb": ODD}, "summary": {"nb": "Kort & godt"}})
         newest = ElementTree.fromstring((await here.asking.get(f"{BASE}/courses/feed.atom")).content)[5:]
         entry = next(one for one in newest if one.tag == f"{ATOM}entry")
@@ -74,11 +83,16 @@ async def test_a_json_feed_says_the_same(servers: Servers) -> None:
         (item,) = feed["items"]
         assert (item["id"], item["title"], item["language"]) == (f"urn:uuid:{course_id}", "Nynorsk", "nn")
         assert (item["content_text"], item["tags"]) == ("Nynorsk", ["havbruk"])
+        assert (feed["home_page_url"], item["url"]) == (
+            "http://localhost:8080/kurs",
+            f"http://localhost:8080/kurs/{course_id}",
+        )
+        assert item["_kursnett"] == {"course": f"http://localhost:8080{BASE}/courses/{course_id}"}
 
 
 async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Servers) -> None:
     async with world(servers) as here:
-        await publish(here, "A", {"nb": "Sveising, del 1; øving", "en": "Welding"})
+        course_id = await publish(here, "A", {"nb": "Sveising, del 1; øving", "en": "Welding"})
         days = {
             "starts_at": "2027-03-27T10:00:00+01:00",
             "ends_at": "2027-03-29T12:00:00+02:00",
@@ -97,6 +111,7 @@ async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Serv
         first, second = parts(answer.content, "VEVENT")
         assert [str(one["uid"]) for one in (first, second)] == [f"{offering_id}-{n}@kursnett" for n in (1, 2)]
         assert str(first["summary"]) == "Sveising, del 1; øving"
+        assert str(first["url"]) == f"http://localhost:8080/kurs/{course_id}", "where a person reads of it"
         assert (str(first["location"]), str(second["location"])) == ("Mosjøen / På nett, Rom 2", "Mosjøen / På nett")
         for one, day in ((first, 27), (second, 29)):
             assert one["dtstart"].dt == datetime(2027, 3, day, 10, tzinfo=ZoneInfo("Europe/Oslo"))

@@ -2,7 +2,8 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -127,6 +128,105 @@ async def test_what_is_for_operators_and_the_gateway_is_reached_by_no_way(
     assert status == 200, "the control"
     inside = await gateway.get(f"http://{stack.places.address('enrolment')}/sesjon", headers={"cookie": headers[8:-2]})
     assert inside.headers["kursnett-pass"], "the control"
+
+
+HIDDEN = "GET /sesjon HTTP/1.1\r\nHost: kursnett\r\nX-Hidden: "  # what the gateway itself lets nobody ask for
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+
+
+def whole(hidden: str) -> str:
+    """A chunk that holds the hidden request, and the end of chunks."""
+    return f"{len(hidden):x}\r\n{hidden}\r\n0\r\n\r\n"
+
+
+def ended(hidden: str) -> str:
+    """The end of chunks, and then the hidden request."""
+    return f"0\r\n\r\n{hidden}"
+
+
+# What two readers could take for requests of different lengths: (headers, body), each made for one hidden request.
+# `{all}` is the length of the body.
+AMBIGUOUS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "both, the length longer": (CHUNKED + "Content-Length: {all}\r\n", ended),
+    "both, the length first": ("Content-Length: {all}\r\n" + CHUNKED, ended),
+    "both, the length shorter": ("Content-Length: 4\r\n" + CHUNKED, whole),
+    "both, no length": ("Content-Length: 0\r\n" + CHUNKED, whole),
+    "two lengths": ("Content-Length: 0\r\nContent-Length: {all}\r\n", str),
+    "two lengths, the long one first": ("Content-Length: {all}\r\nContent-Length: 0\r\n", str),
+    "the same length twice": ("Content-Length: {all}\r\nContent-Length: {all}\r\n", str),
+    "two lengths in one": ("Content-Length: 0, {all}\r\n", str),
+    "a length with a sign": ("Content-Length: +{all}\r\n", str),
+    "a length below nothing": ("Content-Length: -1\r\n", str),
+    "a length by sixteen": ("Content-Length: 0x{all}\r\n", str),
+    "a length and a space": ("Content-Length : {all}\r\n", str),
+    "a length on the next line": ("Content-Length:\r\n {all}\r\n", str),
+    "a length by another name": ("Content_Length: 0\r\nContent-Length: {all}\r\n", str),
+    "no length": ("", str),
+    "chunked twice": (CHUNKED + CHUNKED + "Content-Length: {all}\r\n", ended),
+    "chunked and chunked": ("Transfer-Encoding: chunked, chunked\r\nContent-Length: {all}\r\n", ended),
+    "chunked, then not": ("Transfer-Encoding: chunked, identity\r\nContent-Length: {all}\r\n", ended),
+    "not, then chunked": ("Transfer-Encoding: identity\r\n" + CHUNKED + "Content-Length: {all}\r\n", ended),
+    "chunked, nearly": ("Transfer-Encoding: xchunked\r\nContent-Length: {all}\r\n", ended),
+    "chunked, and a space": ("Transfer-Encoding : chunked\r\nContent-Length: {all}\r\n", ended),
+    "chunked, and a tab": ("Transfer-Encoding:\tchunked\r\nContent-Length: {all}\r\n", ended),
+    "chunked, and a strange space": ("Transfer-Encoding: \x0bchunked\r\nContent-Length: {all}\r\n", ended),
+    "chunked, in quotes": ('Transfer-Encoding: "chunked"\r\nContent-Length: {all}\r\n', ended),
+    "chunked in large letters": ("Transfer-Encoding: CHUNKED\r\nContent-Length: {all}\r\n", ended),
+    "chunked on the next line": ("Transfer-Encoding:\r\n chunked\r\nContent-Length: {all}\r\n", ended),
+    "chunked by another name": ("Transfer_Encoding: chunked\r\nContent-Length: {all}\r\n", ended),
+    "chunked behind a lone feed": ("X: y\nTransfer-Encoding: chunked\r\nContent-Length: {all}\r\n", ended),
+    "chunked behind a lone return": ("X: y\rTransfer-Encoding: chunked\r\nContent-Length: {all}\r\n", ended),
+    "a chunk by sixteen, twice": (CHUNKED, lambda hidden: f"0x{whole(hidden)}"),
+    "a chunk with a sign": (CHUNKED, lambda hidden: f"+{whole(hidden)}"),
+    "a chunk with a lone feed": (CHUNKED, lambda hidden: f"1\nZ\n{ended(hidden)}"),
+    "a chunk that says more": (CHUNKED, lambda hidden: f"0;x=\n\n{hidden}\r\n0\r\n\r\n"),
+    "a chunk larger than numbers": (CHUNKED, lambda hidden: f"10000000000000000\r\n\r\n{hidden}"),
+    "a last chunk with a header": (CHUNKED, lambda hidden: f"0\r\nContent-Length: {len(hidden)}\r\n\r\n{hidden}"),
+}
+OUTER = ("POST /logg-ut", "GET /min-side", "GET /logg-inn", "POST /api/enrolment/v1/enrolments/x/withdraw")
+
+
+async def answers(port: int, request: str) -> list[int]:
+    """The status of each answer to what is sent as it stands, until the other side closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request.encode("latin-1"))
+        said = await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+    return [int(status) for status in re.findall(rb"^HTTP/1\.1 (\d{3}) ", said, re.MULTILINE)]
+
+
+async def asked_for_passes(stack: Stack, gateway: httpx2.AsyncClient) -> float:
+    """How often the service was asked for a pass."""
+    text = (await gateway.get(f"http://{stack.places.address('enrolment')}/metrics")).text
+    found = re.findall(r'^\w*http_\w*seconds_count\{[^}]*route="/sesjon"[^}]*\} (\S+)$', text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+async def test_no_request_is_smuggled_in_behind_another(stack: Stack, gateway: httpx2.AsyncClient) -> None:
+    """Whatever of a request is its body, a service is asked what the gateway was asked, and nothing else."""
+    port, service = int(stack.places.gateway.rpartition(":")[2]), stack.places.address("enrolment")
+    before, strange = await asked_for_passes(stack, gateway), []
+    last = "GET /healthz HTTP/1.1\r\nHost: kursnett\r\nConnection: close\r\n\r\n"
+    for kind, (headers, body) in AMBIGUOUS.items():
+        hidden = f"{HIDDEN}{kind}\r\n\r\n"
+        sent = body(hidden)
+        for outer in OUTER:
+            head = f"{outer} HTTP/1.1\r\nHost: kursnett\r\n{headers.replace('{all}', str(len(sent)))}"
+            told = await answers(port, f"{head}\r\n{sent}{last}")
+            # One that is refused is the last; after one whose end is plain the gateway itself answers what comes.
+            if not told or told[0] not in {200, 303, 400, 401, 501, 503} or not set(told[1:]) <= {200, 404}:
+                strange.append(f"{kind}, {outer}: {told}")
+        page = await gateway.get("/min-side", headers={"accept": HTML})
+        assert page.headers["location"] == "/logg-inn?neste=/min-side", f"another's answer, after: {kind}"
+    assert not strange, "\n".join(strange)
+    assert await asked_for_passes(stack, gateway) == before
+
+    hidden = f"{HIDDEN}control\r\n\r\n"
+    told = await answers(int(service.rpartition(":")[2]), f"GET /logg-inn HTTP/1.1\r\nHost: x\r\n\r\n{hidden}{last}")
+    assert told == [303, 204, 200]
+    assert await asked_for_passes(stack, gateway) == before + 1, "the control: where the gateway does not stand"
 
 
 async def test_no_pass_leaves_the_house_and_none_comes_in(stack: Stack, gateway: httpx2.AsyncClient) -> None:

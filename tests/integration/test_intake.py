@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from contracts.enrolment import OfferingFilled, OfferingReopened, SeatCount
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
+from services.catalogue import operating as catalogue
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world

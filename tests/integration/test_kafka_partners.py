@@ -25,8 +25,8 @@ from deploy.local.stack import Stack
 from kit import access, migrations, topics
 from kit.database import connect
 from kit.settings import Settings
-from services.catalogue import __main__ as catalogue
 from services.catalogue import logins
+from services.catalogue import operating as catalogue
 from services.catalogue.app import MIGRATIONS
 from services.catalogue.domain import Rule
 from services.catalogue.members import Member

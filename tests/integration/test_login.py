@@ -1,14 +1,18 @@
 """Logging in, with an issuer that tells the truth, and with one whose every answer is spoiled in turn."""
 
+import asyncio
+import json
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from joserfc.jwk import RSAKey
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, RSAKey
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
-from services.enrolment import login
+from services.enrolment import issuer, login
 from services.enrolment.issuer import MAX_BYTES
 from tests.delivery import Servers
 from tests.issuing import GATEWAY, Here, logging_in, parameters
@@ -210,15 +214,30 @@ NO_DISCOVERY: dict[str, Response | dict[str, Any]] = {
 }
 
 
+async def told_that_it_is_away(
+    here: Here, person: Person, address: str, kind: str = "", back: str = "/varsler"
+) -> None:
+    """A page of our own says so, with a way on; and nobody is sent to where nobody answers."""
+    answer = await person.ask("GET", address)
+    assert (answer.status_code, answer.headers.get("retry-after")) == (503, "5"), kind
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["cache-control"] == "no-store"
+    assert "Innloggingen svarer ikke" in answer.text, kind
+    assert f'href="/logg-inn?neste={back}"' in answer.text
+    assert "location" not in answer.headers
+    assert "set-cookie" not in answer.headers
+
+
 async def test_an_issuer_that_does_not_say_where_to_log_in_is_away(servers: Servers) -> None:
     async with logging_in(servers) as here:
         for kind, said in NO_DISCOVERY.items():
             here.issuer.answers = {"discovery": said} if isinstance(said, Response) else {}
             here.issuer.says = said if isinstance(said, dict) else {}
-            answer = await here.person().ask("GET", "/logg-inn")
-            assert (answer.status_code, answer.headers.get("retry-after")) == (503, "5"), kind
-            assert answer.headers["content-type"].startswith("text/html")
+            if hasattr(here.app.state, "issuer"):
+                here.restarted()
+            await told_that_it_is_away(here, here.person(), "/logg-inn?neste=/varsler", kind)
         here.issuer.answers, here.issuer.says = {}, {}
+        here.restarted()
         assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN, "the control"
 
 
@@ -252,17 +271,125 @@ async def test_while_the_issuer_is_away_those_who_are_logged_in_stay_so(servers:
     async with logging_in(servers) as here:
         person, late = here.person(), here.person()
         await person.go("/logg-inn")
-        address = await begun(late)
+        address = await begun(late, "/varsler")
         here.issuer.answers = dict.fromkeys(("discovery", "authorize", "token", "jwks"), AWAY)
         assert (await person.go("/min-side")).url.path == LOGGED_IN
-        answer = await late.ask("GET", address)
-        assert answer.status_code == 503
+        await told_that_it_is_away(here, late, address)
         assert (await person.send("/logg-ut")).status_code == 200, "one can log out, too"
         here.restarted()
-        assert (await here.person().ask("GET", "/logg-inn")).status_code == 503
+        await told_that_it_is_away(here, here.person(), "/logg-inn?neste=/varsler")
         here.issuer.answers = {}
+        here.restarted()
         done = await late.ask("GET", address)
         assert done.status_code == 303, "the log-in that was under way goes on"
+
+
+async def test_nobody_is_sent_to_an_issuer_that_has_gone_away_since(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        await here.person().go("/logg-inn")
+        here.issuer.answers = {"discovery": AWAY}
+        here.issuer.asked_for.clear()
+        assert (await here.person().ask("GET", "/logg-inn")).status_code == 303, "it answered a moment ago"
+        here.later()
+        many = [here.person().ask("GET", "/logg-inn?neste=/varsler") for _ in range(20)]
+        assert {answer.status_code for answer in await asyncio.gather(*many)} == {503}
+        await told_that_it_is_away(here, here.person(), "/logg-inn?neste=/varsler")
+        assert here.issuer.asked_for == ["discovery"], "once for all who come"
+        here.issuer.answers = {}
+        here.later()
+        assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN
+
+
+async def test_an_issuer_of_whom_nothing_is_heard_costs_two_seconds_at_most(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes no connection, and one that takes it and says nothing."""
+    monkeypatch.setattr(issuer, "HEARING_S", 0.3)
+    silent = await asyncio.start_server(lambda _, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    closed = await asyncio.start_server(lambda _, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    ports = [one.sockets[0].getsockname()[1] for one in (silent, closed)]
+    closed.close()
+    try:
+        for port in ports:
+            async with logging_in(servers, issuer_inside=f"http://127.0.0.1:{port}") as here:
+                async with asyncio.timeout(3):
+                    await told_that_it_is_away(here, here.person(), "/logg-inn?neste=/varsler")
+    finally:
+        silent.close()
+
+
+async def test_the_keys_of_an_issuer_that_goes_away_mid_log_in_are_waited_for(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        address = await begun(person, "/varsler")
+        here.issuer.answers = {"jwks": AWAY}
+        await told_that_it_is_away(here, person, address)
+        assert await here.rows("SELECT FROM sessions") == []
+
+
+async def test_a_log_in_that_is_only_begun_leaves_nothing_behind_here(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        await person.go("/logg-inn")
+        tables = [
+            row["name"]
+            for row in await here.rows("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'")
+        ]
+        assert "sessions" in tables
+
+        async def written() -> dict[str, tuple[int, int]]:
+            """Table -> (its rows, the last transaction that wrote one of them)."""
+            counts: dict[str, tuple[int, int]] = {}
+            for table in tables:
+                [row] = await here.rows(
+                    f"SELECT count(*) AS n, coalesce(max(xmin::text::bigint), 0) AS last FROM {table}"
+                )
+                counts[table] = (row["n"], row["last"])
+            return counts
+
+        before = await written()
+        assert before["sessions"][0] == 1, "the control: one that is ended does"
+        for _ in range(50):
+            await begun(here.person())
+        assert await written() == before
+
+
+async def test_a_browser_keeps_the_last_of_the_log_ins_that_it_began(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        addresses = [await begun(person) for _ in range(login.MOST_UNDER_WAY + 5)]
+        jar = person.cookies[urlsplit(GATEWAY).netloc]
+        assert len(jar) == login.MOST_UNDER_WAY
+        assert sum(len(name) + len(value) for name, value in jar.items()) < 6_000
+        await refused(here, person, addresses[4])
+        for address in addresses[-login.MOST_UNDER_WAY :]:
+            assert (await person.ask("GET", address)).status_code == 303
+
+
+@pytest.mark.parametrize("kind", ["RSA", "EC"])
+async def test_the_issuer_is_shown_by_a_key_who_asks(servers: Servers, kind: str) -> None:
+    key: Any = RSAKey.generate_key(2048, auto_kid=True) if kind == "RSA" else ECKey.generate_key("P-256", auto_kid=True)
+    public = type(key).import_key(key.as_dict(private=False))
+    private = json.dumps(key.as_dict(private=True))
+    async with logging_in(servers, login_client_key=private, login_client_id="kursnett-123") as here:
+        proofs: dict[str, str] = {}
+        for _ in range(2):
+            assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN
+            asked = here.issuer.asked_with
+            assert asked["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+            assert (asked["client_id"], asked["authorization"]) == ("kursnett-123", ""), "shown by nothing else"
+            assert not {"client_secret"} & asked.keys()
+            proof = jwt.decode(asked["client_assertion"], public, algorithms=["RS256" if kind == "RSA" else "ES256"])
+            said = proof.claims
+            assert (said["iss"], said["sub"], said["aud"]) == ("kursnett-123", "kursnett-123", here.issuer.url)
+            assert proof.header["kid"] == key.kid
+            assert time.time() - 5 < said["iat"] < said["exp"] <= time.time() + 120, "ID-porten takes no longer one"
+            proofs[said["jti"]] = asked["client_assertion"]
+        assert len(proofs) == 2, "each is new"
+        other: Any = type(key).generate_key(2048 if kind == "RSA" else "P-256")
+        for proof_of_ours in proofs.values():
+            with pytest.raises(JoseError):
+                jwt.decode(proof_of_ours, other, algorithms=["RS256", "ES256"])
 
 
 async def test_a_key_that_the_issuer_has_changed_is_fetched(servers: Servers) -> None:

@@ -14,8 +14,8 @@ from kit import partners as kit_partners
 from kit import topics
 from kit.database import Connection
 from kit.partners import Told, digest_of
-from services.catalogue import __main__ as catalogue
 from services.catalogue import joining
+from services.catalogue import operating as catalogue
 from services.catalogue.members import Member
 from services.enrolment import events as enrolment_events
 from services.notifier import events as notifier_events

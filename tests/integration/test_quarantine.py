@@ -7,8 +7,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from kit.effects import Effects
-from services.catalogue import __main__ as catalogue
 from services.catalogue import events, joining
+from services.catalogue import operating as catalogue
 from services.catalogue.quarantine import Watch
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE

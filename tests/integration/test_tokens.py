@@ -116,6 +116,16 @@ async def test_a_pass_is_no_access_token(here: Here) -> None:
     assert told(await here.ask(LISTED, {}, here.bearer("learner A"))) == "200", "the control"
 
 
+async def test_an_id_token_opens_no_interface(servers: Servers) -> None:
+    """Of the person who has just logged in, by the client whose name is the interface's own: our defaults."""
+    for service in SERVICES:
+        async with OPENED[service](servers) as here:
+            nonce = {"authorization": f"Bearer {here.issuer.token(nonce='of a log-in')}"}
+            for row in rows(service):
+                if row.told[0] == "401":
+                    assert told(await here.ask(row, await here.given(row), nonce)) == "401", row
+
+
 async def test_a_forged_operator_gets_nothing_from_any_service(servers: Servers) -> None:
     """At each service and each of its pages and routes that not all may have."""
     operator = asdict(Caller(ISSUER, "drift", role="operator"))

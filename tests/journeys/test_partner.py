@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,9 +38,13 @@ async def intake(web: Web, slug: str, key: str) -> list[dict[str, Any]]:
     return items[::-1]
 
 
+async def say(who: Client, slug: str, *said: tuple[str, dict[str, Any]]) -> None:
+    values = [json.dumps(event(slug, kind, data)).encode() for kind, data in said]
+    await strangers.write(who, f"partners.{slug}.courses", *values)
+
+
 async def publish(who: Client, slug: str, code: str) -> None:
-    value = json.dumps(event(slug, "CoursePublished", {"code": code, **COURSE})).encode()
-    await strangers.write(who, f"partners.{slug}.courses", value)
+    await say(who, slug, ("CoursePublished", {"code": code, **COURSE}))
 
 
 async def test_what_a_fifth_partner_sends_is_told_to_it_alone(stack: Stack, tmp_path: Path) -> None:
@@ -114,3 +119,81 @@ async def test_what_a_fifth_partner_sends_is_told_to_it_alone(stack: Stack, tmp_
             "refused": len(wrong),
             "parked": 0,
         }
+
+
+async def test_what_a_partner_takes_away_from_people_costs_nobody_a_seat_before_it_has_decided(stack: Stack) -> None:
+    async with httpx2.AsyncClient(base_url=stack.places.gateway, timeout=20) as http:
+        web = Web(stack.places, http)
+        slug = f"angrer-{web.word}"
+        arenas = ("--arena", "bronnoysund", "--json")
+        made = json.loads(await command(web.places, "catalogue", "partners", "add", slug, "--name", slug, *arenas))
+        who, key = client(made["kafka"]), bearer(made["key"])
+        start = datetime.now(UTC) + timedelta(days=30)
+        times = {"starts_at": start.isoformat(), "ends_at": (start + timedelta(hours=6)).isoformat()}
+
+        def run(capacity: int, **rules: Any) -> tuple[str, dict[str, Any]]:
+            places = [{"arena": "bronnoysund", "capacity": capacity}]
+            return "OfferingPublished", {"course_code": "SV-1", "key": "v27", **times, **rules, "places": places}
+
+        async def status() -> Any:
+            return (await web.http.get(f"/api/catalogue/v1/partners/{slug}/status", headers=key)).json()
+
+        async def published() -> str | None:
+            found = [one["offering_id"] for one in (await status())["offerings"]]
+            if not found or (await web.http.get(f"/api/enrolment/v1/offerings/{found[0]}")).status_code != 200:
+                return None
+            return str(found[0])
+
+        await say(who, slug, ("CoursePublished", {"code": "SV-1", **COURSE}), run(2))
+        offering = await until(published, within_s=60)
+        names = [f"{one}-{web.word}" for one in ("ada", "bo", "cy")]
+        enrolments = [(await web.enrol(offering, name)).json()["enrolment_id"] for name in names]
+
+        async def states() -> list[str]:
+            found = []
+            for name, one in zip(names, enrolments, strict=True):
+                token = bearer(await web.token(name))
+                found.append((await web.http.get(f"/api/enrolment/v1/enrolments/{one}", headers=token)).json()["state"])
+            return found
+
+        # Fewer seats than are taken: nobody loses one.
+        await say(who, slug, run(1, requires_approval=True))
+
+        async def heard_of() -> Any:
+            shown = (await web.http.get(f"/api/enrolment/v1/offerings/{offering}")).json()
+            return shown if shown["requires_approval"] else None
+
+        [place] = (await until(heard_of, within_s=30))["places"]
+        assert (place["taken"], place["free"]) == (2, 0)
+        assert await states() == ["associated", "associated", "queued"]
+
+        # Retracted, as soon as the catalogue has heard of them: it waits, and all three have what they had.
+        async def counted() -> bool:
+            return [one["people"] for one in (await status())["offerings"]] == [3]
+
+        await until(counted, within_s=30)
+        gone = {"course_code": "SV-1", "key": "v27", "reason": "Læreren er syk."}
+        await say(who, slug, ("OfferingRetracted", gone))
+
+        async def waits() -> Any:
+            return (await status())["retractions"]
+
+        [asked] = await until(waits, within_s=30)
+        assert (asked["key"], asked["people"], asked["reason"]) == ("v27", 3, "Læreren er syk.")
+        address = f"/api/catalogue/v1/partners/{slug}/courses/SV-1/offerings/v27/cancel"
+        answer = await web.http.post(address, headers=key)
+        assert (answer.status_code, answer.json()["people"]) == (409, 3)
+        assert (await web.http.get(answer.json()["type"])).json()["slug"] == "people-enrolled"
+        assert await states() == ["associated", "associated", "queued"]
+
+        # Confirmed: each of them is told.
+        await say(who, slug, ("OfferingRetracted", {**gone, "reason": "", "confirmed": True}))
+
+        async def all_gone() -> bool:
+            return await states() == ["cancelled"] * 3
+
+        await until(all_gone, within_s=30)
+        for name in names:
+            last = (await web.mails(name, 2))[-1]
+            assert "er avlyst" in last["subject"]
+        assert (await status())["retractions"] == []

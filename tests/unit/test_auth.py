@@ -15,6 +15,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from kit import auth
 from kit.auth import Caller, Keys, Operator, PerhapsSigned, Signed, must_act_for
+from kit.problems import Problem
 from kit.settings import Settings
 from tests import web
 from tests.web import Issuer
@@ -354,6 +355,36 @@ async def test_without_any_keys_a_caller_is_asked_to_wait(issuer: Issuer) -> Non
         issuer.up = True
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
+
+
+async def test_a_token_whose_key_cannot_be_asked_for_is_asked_for_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the first of a new key: that it is wrong is not known."""
+    clock, issuer = Clock(monkeypatch), Issuer()
+    keys, _ = keys_of(issuer)
+    old = issuer.token()
+    await keys.caller(old)
+    issuer.key, issuer.up = RSAKey.generate_key(2048, {"use": "sig"}, auto_kid=True), False
+    clock.now += auth.ASK_AGAIN_S
+    for _ in range(3):
+        with pytest.raises(Problem) as told:
+            await keys.caller(issuer.token())
+        assert (told.value.status, told.value.headers["retry-after"]) == (503, "5")
+        await keys.caller(old)
+    issuer.up = True
+    clock.now += auth.ASK_AGAIN_S
+    await keys.caller(issuer.token())
+    with pytest.raises(auth.Refused):
+        await keys.caller(old)
+
+
+@pytest.mark.parametrize("only", [{"nonce": "n"}, {"nonce": ""}, {"at_hash": "x"}, {"c_hash": "x"}, {"typ": "ID"}])
+async def test_an_id_token_is_no_access_token(asking: AsyncClient, issuer: Issuer, only: dict[str, Any]) -> None:
+    """It has all that an access token has where both are made for the same name, as by our defaults."""
+    refused(await asking.get("/me", headers=bearer(issuer.token(**only))))
+    refused(await asking.get("/me", headers=bearer(issuer.token({"typ": "at+jwt"}, **only))))
+    others: list[dict[str, Any]] = [{}, {"typ": "Bearer"}, {"azp": "kursnett", "scope": "openid", "auth_time": 1}]
+    for right in others:
+        assert (await asking.get("/me", headers=bearer(issuer.token(**right)))).status_code == 200, "the control"
 
 
 async def test_the_same_name_at_another_issuer_is_another_caller() -> None:

@@ -1,19 +1,31 @@
 """The catalogue's pure rules, and what its addresses make of headers, bodies and broken rules."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, get_args
 from uuid import UUID
 
 import asyncpg
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from contracts.fields import NkrLevel
 from contracts.partner import CourseText, OfferingDates
 from kit import problems
 from kit.bodies import Whole
-from services.catalogue import __main__ as catalogue
 from services.catalogue import api, domain
+from services.catalogue import operating as catalogue
 from services.catalogue.domain import Rule, Run
+
+
+def test_each_norwegian_level_has_its_european_one_and_a_part_of_a_level_that_of_the_whole() -> None:
+    levels = get_args(NkrLevel)
+    assert {"4A", "4B", "5.1", "5.2"} <= set(levels)
+    european = {level: domain.eqf(level) for level in levels}
+    assert (european["4A"], european["4B"], european["5.1"], european["5.2"]) == (4, 4, 5, 5)
+    assert all(str(european[level]) == level[0] for level in levels)
+    assert domain.eqf(None) is None, "most short courses have none, and none is guessed"
+    for level in levels:
+        assert CourseText.model_validate({"title": {"nb": "Sveis"}, "level": level}).level == level
 
 
 def test_an_unknown_subject_is_refused_with_the_list() -> None:

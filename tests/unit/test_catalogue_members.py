@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from deploy.demo.data import PARTNERS
-from services.catalogue.__main__ import differences
 from services.catalogue.members import Member, NotValid, read, steps
+from services.catalogue.operating import differences
 
 GOOD = """# who may publish
 [nesna]

@@ -16,7 +16,7 @@ def brought_in(words: str) -> set[str]:
     return HEAVY & set(told.stdout.split())
 
 
-@pytest.mark.parametrize("service", ["enrolment", "notifier"])
+@pytest.mark.parametrize("service", ["catalogue", "enrolment", "notifier"])
 def test_a_server_is_without_the_libraries_of_the_command_line(service: str) -> None:
     assert brought_in(f"import services.{service}.__main__") == set()
 

@@ -21,6 +21,17 @@ def test_every_text_is_translated_and_every_translation_is_used() -> None:
     assert not list(texts.missing())
 
 
+@pytest.mark.parametrize("text", ["Meld deg på", "Still deg i kø"])
+@pytest.mark.parametrize("language", languages.LANGUAGES)
+def test_a_button_that_one_service_shows_and_another_renews_keeps_its_words(text: str, language: str) -> None:
+    """The catalogue gives a course's page; the part with the seats comes from enrolment a moment later."""
+    first, later = (
+        languages.texts(texts.ROOT / "services" / service / "pages", language).gettext(text)
+        for service in ("catalogue", "enrolment")
+    )
+    assert first == later
+
+
 def test_a_text_that_nobody_has_translated_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = tmp_path / "demo" / "pages"
     (pages / "locale").mkdir(parents=True)

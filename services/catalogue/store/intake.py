@@ -53,7 +53,10 @@ async def intake(
         """
         SELECT * FROM (
             (SELECT at, 1 AS source, id, 'taken' AS outcome, way, what, code, NULL::bytea AS key, event_id,
-                    NULL AS reason, NULL AS detail
+                    CASE WHEN EXISTS (
+                        SELECT FROM retractions JOIN courses ON courses.id = course_id
+                        WHERE courses.partner = intake.partner AND retractions.event_id = intake.event_id
+                    ) THEN 'decision_wanted' END AS reason, NULL AS detail
              FROM intake
              WHERE partner = $1 AND coalesce($3, 'taken') = 'taken'
                AND ($4::timestamptz IS NULL OR at <= $4 AND (at, 1, id) < ($4, $5, $6))
@@ -132,10 +135,11 @@ async def seats(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Ro
 
 
 async def runs(conn: Connection, partner: str, limit: int) -> list[Row]:
-    """A partner's runs that are not over, the soonest first, with what is known of their seats."""
+    """A partner's runs that are not over, the soonest first, with what is known of their seats and people."""
     return await conn.fetch(
         """
-        SELECT offerings.id AS offering_id, course_id, code, key, state, offerings.starts_at, places, as_of
+        SELECT offerings.id AS offering_id, course_id, code, key, state, offerings.starts_at, places, as_of,
+               (SELECT count(*) FROM live_enrolments AS live WHERE live.offering_id = offerings.id) AS people
         FROM offerings JOIN courses ON courses.id = course_id LEFT JOIN seat_counts ON offering_id = offerings.id
         WHERE partner = $1 AND state = 'scheduled' AND (offerings.content->>'ends_at')::timestamptz > app_now()
         ORDER BY offerings.starts_at, offerings.id LIMIT $2

@@ -1,0 +1,63 @@
+"""Who decides what was retracted while people were enrolled: a provider on its page, an operator in its stead."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from kit import acts, problems
+from kit.acts import Operator
+from kit.console import operator
+from kit.database import Connection
+from kit.http import Db
+from kit.pages.visitors import Acting, form
+from kit.partners import must_not_be_suspended
+from services.catalogue import retracting
+from services.catalogue.api import refused
+from services.catalogue.domain import Rule
+from services.catalogue.provider import TheProvider
+
+DECIDED = ("nothing_waits", "offering_cancelled", "course_withdrawn")  # in another window, or by somebody else
+
+router = APIRouter(include_in_schema=False)
+
+
+async def confirm(conn: Connection, who: Operator | None, partner: str, code: str, key: str | None) -> int:
+    """As `retracting.confirm`: how many are told. What an operator (`who`) does is written down. Raises Rule."""
+    _, people = await retracting.confirm(conn, partner, code, key)
+    if who is not None:
+        await acts.add(conn, who, "partners confirm", [_name(partner, code, key)])
+    return people
+
+
+async def keep(conn: Connection, who: Operator | None, partner: str, code: str, key: str | None) -> int:
+    """As `retracting.keep`: nobody is told. What an operator (`who`) does is written down. Raises Rule."""
+    await retracting.keep(conn, partner, code, key)
+    if who is not None:
+        await acts.add(conn, who, "partners keep", [_name(partner, code, key)])
+    return 0
+
+
+ACTS = {"avlys": ("avlyst", confirm), "behold": ("beholdt", keep)}
+
+
+@router.post("/partner/avgjor")
+async def decide(request: Request, visitor: Acting, provider: TheProvider, database: Db) -> Response:
+    """Cancel what waits, or keep it; the page then says what was done, also when somebody was quicker."""
+    fields = await form(request)
+    act = ACTS.get(str(fields.get("gjor")))
+    if act is None:
+        raise problems.invalid([{"loc": ("body", "gjor"), "msg": f"must be one of {', '.join(ACTS)}"}])
+    await must_not_be_suspended(database, provider.slug)
+    code, key = str(fields.get("kurs", "")), str(fields.get("dato", "")) or None
+    who = operator(visitor) if provider.by_operator else None
+    done, command = act
+    try:
+        people = await database.run(lambda conn: command(conn, who, provider.slug, code, key))
+    except Rule as rule:
+        if rule.code not in DECIDED:
+            raise refused(rule) from None
+        return RedirectResponse(provider.address(avgjort="alt"), 303)
+    return RedirectResponse(provider.address(avgjort=done, antall=people), 303)
+
+
+def _name(partner: str, code: str, key: str | None) -> str:
+    return "/".join(part for part in (partner, code, key) if part)

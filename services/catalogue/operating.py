@@ -1,0 +1,340 @@
+"""What operators do by command with partners, their files and what they retract."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import cyclopts
+
+from contracts.fields import clean
+from contracts.topics import partner_courses
+from kit import acts, topics
+from kit.access import AccessError
+from kit.database import Connection, connect
+from kit.operating import me
+from kit.settings import read
+from services.catalogue import deciding, holding, joining, logins, members, retracting, sheet
+from services.catalogue.domain import Rule
+from services.catalogue.imports import Imported, bring_in
+from services.catalogue.members import Member, NotValid, Step
+from services.catalogue.settings import CatalogueSettings
+from services.catalogue.sheet import Unreadable
+from services.catalogue.store import partners
+
+LABELS = {"slug": "SLUG", "name": "--name", "orgnr": "--orgnr", "arenas": "--arena"}
+T = TypeVar("T")
+Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="")]
+
+
+def operators(app: cyclopts.App) -> None:
+    """Give the command line what operators do with partners."""
+    partners = cyclopts.App(name="partners", help="Providers of courses.")
+    app.command(partners)
+
+    @partners.command(name="add")
+    def _add(
+        slug: str,
+        *,
+        name: str,
+        arena: Annotated[list[str], cyclopts.Parameter(negative="")],
+        orgnr: str | None = None,
+        as_json: Json = False,
+    ) -> None:
+        """Let a provider in: its topic, its key and its log-in at Kafka, shown this once. Running services notice.
+
+        Example: partners add nesna --name "Nesna kurssenter" --orgnr 100000601 --arena mo-i-rana --arena online
+        """
+        for field, words in members.wrong(slug, name, orgnr, arena):
+            sys.exit(f"{LABELS[field]} {words}.")
+        made = _end(add(read(CatalogueSettings), slug, clean(name), orgnr, arena), f"{slug} was not added")
+        if as_json:
+            print(json.dumps(made))
+            return
+        print(f"Its key over HTTP, shown this once: {made['key']}")
+        print(connecting(slug, made["kafka"]))
+
+    @partners.command(name="list")
+    def _list(*, as_json: Json = False) -> None:
+        """List the providers."""
+        rows = _end(listed(read(CatalogueSettings)), "The providers cannot be listed")
+        if as_json:
+            print(json.dumps(rows, default=str, ensure_ascii=False))
+        for row in () if as_json else rows:
+            print(f"{row['slug']:<20} {row['state']:<12} {row['name']}  ({', '.join(row['arenas'])})")
+
+    @partners.command(name="show")
+    def _show(slug: str, *, as_json: Json = False) -> None:
+        """Show one provider. Example: partners show nesna"""
+        rows = [row for row in _end(listed(read(CatalogueSettings)), "It cannot be shown") if row["slug"] == slug]
+        if not rows:
+            sys.exit(f"{slug} is not a partner; see: partners list.")
+        if as_json:
+            print(json.dumps(rows[0], default=str, ensure_ascii=False))
+        for name, value in () if as_json else rows[0].items():
+            print(f"{name:<14} {', '.join(value) if isinstance(value, list) else value if value is not None else '-'}")
+
+    @partners.command(name="suspend")
+    def _suspend(slug: str, *, reason: str) -> None:
+        """Take nothing more from a provider; what it sends over Kafka is kept until `partners release`.
+
+        Example: partners suspend nesna --reason "the contract has ended"
+        """
+        _end(_changed(lambda conn: holding.suspend(conn, me(), slug, reason)), f"{slug} was not suspended")
+        print(f"{slug} is suspended. Its courses stay; let it go on with: partners release {slug}")
+
+    @partners.command(name="release")
+    def _release(slug: str) -> None:
+        """Take from a provider again; what was kept meanwhile runs on in its order. Example: partners release nesna"""
+        count = _end(_changed(lambda conn: holding.release(conn, me(), slug)), f"{slug} was not released")
+        print(f"{slug} may publish; {count} records that were kept run on now.")
+
+    @partners.command(name="retractions")
+    def _retractions(slug: str | None = None, *, as_json: Json = False) -> None:
+        """List what was retracted while people were enrolled, and waits for its provider's decision."""
+        rows = _end(_changed(lambda conn: retracting.waiting(conn, slug)), "They cannot be listed")
+        if as_json:
+            print(json.dumps(rows, default=str, ensure_ascii=False))
+        for row in () if as_json else rows:
+            named = f"{row['partner']} {row['code']} {row['key'] or '(the whole course)'}"
+            print(f"{named:<50} {row['people']:>5} enrolled  since {row['asked_at']:%Y-%m-%d %H:%M} UTC")
+
+    @partners.command(name="confirm")
+    def _confirm(slug: str, code: str, key: str | None = None) -> None:
+        """Cancel a run that waits in `partners retractions`, or withdraw a course: who is enrolled is told.
+
+        Example: partners confirm nesna HAV-1 V27
+        """
+        people = _end(_changed(lambda conn: deciding.confirm(conn, me(), slug, code, key)), "Nothing was cancelled")
+        print(f"It is cancelled; {people} {'person is' if people == 1 else 'people are'} told.")
+
+    @partners.command(name="keep")
+    def _keep(slug: str, code: str, key: str | None = None) -> None:
+        """Take back what waits in `partners retractions`; nothing changes for anybody.
+
+        Example: partners keep nesna HAV-1 V27
+        """
+        _end(_changed(lambda conn: deciding.keep(conn, me(), slug, code, key)), "It was not taken back")
+        print("It stays as it was; nobody is told.")
+
+    @partners.command(name="rotate-key")
+    def _rotate(
+        slug: str, *, at_once: Annotated[bool, cyclopts.Parameter(negative="")] = False, as_json: Json = False
+    ) -> None:
+        """Give a provider a new key and a new password at Kafka, shown this once.
+
+        The old key works until the next, or not at all with --at-once. The old password lets nobody in from now on.
+
+        Example: partners rotate-key nesna
+        """
+        made = _end(rotate(read(CatalogueSettings), slug, at_once), f"{slug} got no new key")
+        if as_json:
+            print(json.dumps(made))
+            return
+        print(f"Its new key over HTTP, shown this once: {made['key']}")
+        print("The key before it works no more." if at_once else "The key before it works until the next rotation.")
+        print(connecting(slug, made["kafka"]))
+        if made["kafka"]:
+            print("A password before it lets nobody in from now on; what is connected is put out within the hour.")
+
+    @partners.command(name="sync")
+    def _sync(
+        file: Path, *, dry_run: Annotated[bool, cyclopts.Parameter(negative="")] = False, as_json: Json = False
+    ) -> None:
+        """Let in and change providers as a file says; what it did is shown, with the keys of those let in, this once.
+
+        Run again, it changes nothing. Who is not in the file stays as he is: nobody is taken out or suspended by it.
+        Each who has joined may do at Kafka what partners may by now; the password there stays. Every service is told
+        of the keys of those who joined before services were.
+
+        Example: partners sync deploy/partners.toml --dry-run
+        """
+        try:
+            wanted = members.read(file.read_bytes())
+        except OSError as error:
+            sys.exit(f"{file} cannot be read: {error.strerror}.")
+        except NotValid as error:
+            sys.exit("\n".join([*error.mistakes, f"Nothing was done: mend these in {file}, and run it again."]))
+        steps, absent = _end(synced(read(CatalogueSettings), wanted, dry_run), "Nothing was done")
+        if as_json:
+            told = [asdict(one) for one in steps]
+            print(json.dumps({"dry_run": dry_run, "partners": told, "not_in_file": absent}, ensure_ascii=False))
+            return
+        print("\n".join(differences(steps, absent, dry_run)))
+
+    @app.command(name="import")
+    def _import(
+        file: Path,
+        *,
+        partner: str,
+        dry_run: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+        as_json: Json = False,
+    ) -> None:
+        """Take in a CSV file of courses for a partner; all of it or nothing. Ends with 1 when it has mistakes.
+
+        Example: import courses.csv --partner torgar --dry-run
+        """
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            sys.exit(f"{file} cannot be read: {error.strerror}.")
+        try:
+            found = _end(brought_in(read(CatalogueSettings), partner, content, dry_run), f"{file} was not taken in")
+        except Unreadable as error:
+            if as_json:
+                print(json.dumps({"errors": [asdict(one) for one in error.mistakes]}, ensure_ascii=False))
+                sys.exit(1)
+            lines = [f"row {one.row:<5} {one.column:<14} {one.detail}" for one in error.mistakes]
+            sys.exit("\n".join([*lines, f"{file} was not taken in: mend these, and run it again."]))
+        if as_json:
+            print(found.model_dump_json())
+            return
+        for item in found.items:
+            print(f"row {item.row:<5} {item.outcome:<10} {item.code}{'/' + item.key if item.key else ''}")
+        word = "would be " if dry_run else ""
+        print(f"{found.created} {word}created, {found.changed} {word}changed, {found.unchanged} as they were.")
+
+
+def connecting(slug: str, kafka: dict[str, Any] | None) -> str:
+    """How a provider connects to Kafka, for people; the password is in it."""
+    if kafka is None:
+        return "It has no log-in at Kafka: KURSNETT_KAFKA_PARTNERS_BOOTSTRAP names no listener. It publishes over HTTP."
+    how = f"{kafka['bootstrap']} with {kafka['security_protocol']} and {kafka['mechanism']}"
+    return (
+        f"Over Kafka it may publish to {partner_courses(slug).name} at {how}.\n"
+        f"Its log-in there, shown this once: {kafka['username']} {kafka['password']}"
+    )
+
+
+def differences(steps: list[Step], absent: list[str], dry_run: bool) -> list[str]:
+    """What a file of providers has changed, or would, in lines for people."""
+    lines = []
+    for one in steps:
+        sign = {"added": "+", "changed": "~", "unchanged": " "}[one.outcome]
+        lines.append(f"{sign} {one.slug}" + (f"  ({one.state}, and stays so)" if one.state != "active" else ""))
+        for name, (before, after) in one.changes.items():
+            old, new = (", ".join(it) if isinstance(it, list) else it or "none" for it in (before, after))
+            lines.append(f"    {name:<8} {new}" if one.outcome == "added" else f"    {name:<8} {old}  ->  {new}")
+        if one.key is not None:
+            lines += [f"    Its key over HTTP, shown this once: {one.key}"]
+            lines += [f"    {line}" for line in connecting(one.slug, one.kafka).splitlines()]
+    lines += [
+        f"? {slug}  (not in the file: left as it is; to hold it up: partners suspend {slug} --reason …)"
+        for slug in absent
+    ]
+    count = {name: sum(one.outcome == name for one in steps) for name in ("added", "changed", "unchanged")}
+    word = "would be " if dry_run else ""
+    return [
+        *lines,
+        f"{count['added']} {word}added, {count['changed']} {word}changed, {count['unchanged']} as they were.",
+    ]
+
+
+def _end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
+    """What the work gives; ends the process with one sentence when it fails for a reason that an operator can mend."""
+    try:
+        return asyncio.run(work)
+    except (Rule, topics.TopicsError, AccessError) as error:
+        sys.exit(f"{otherwise}: {error}.")
+    except OSError:
+        sys.exit(f"{otherwise}: the database does not answer. Start it, then run this again.")
+    except asyncpg.UndefinedTableError:
+        sys.exit(f"{otherwise}: the database has no tables yet. Run: python -m services.catalogue migrate")
+    except asyncpg.PostgresError as error:
+        sys.exit(f"{otherwise}: the database says {type(error).__name__}.")
+
+
+async def _changed(change: Callable[[Connection], Awaitable[T]]) -> T:
+    """What a change of one provider gives, in one transaction."""
+    conn = await connect(read(CatalogueSettings), "operator")
+    try:
+        async with conn.transaction():
+            return await change(conn)
+    finally:
+        await conn.close()
+
+
+async def add(
+    settings: CatalogueSettings, slug: str, name: str, orgnr: str | None, arenas: list[str]
+) -> dict[str, Any]:
+    """Make the partner, its key, its topic and its user at Kafka: {slug, key, kafka}, as logins.give says it.
+
+    Raises Rule, TopicsError or AccessError, with nothing half done that matters.
+    """
+    await topics.declare(settings.kafka_bootstrap, [partner_courses(slug)])  # first: an empty topic harms nobody
+    conn = await connect(settings, "operator")
+    try:
+        async with conn.transaction():
+            key = await joining.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
+            await acts.add(conn, me(), "partners add", [slug])
+            # In the transaction: a slug that is taken must not cost its partner the password that it has.
+            return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
+    finally:
+        await conn.close()
+
+
+async def synced(settings: CatalogueSettings, wanted: list[Member], dry_run: bool) -> tuple[list[Step], list[str]]:
+    """Bring about what the file of providers wants, or find out what that is; and who is not in it.
+
+    All of it or nothing. Raises Rule, TopicsError or AccessError.
+    """
+    conn = await connect(settings, "operator")
+    try:
+        async with conn.transaction():
+            steps, absent = await members.compare(conn, wanted)
+            if not dry_run:
+                new = [partner_courses(one.slug) for one in steps if one.outcome == "added"]
+                if new:
+                    await topics.declare(settings.kafka_bootstrap, new)  # an empty topic harms nobody
+                await members.bring_about(conn, settings, wanted, steps)
+                await joining.tell_keys(conn)
+                await acts.add(conn, me(), "partners sync", [one.slug for one in steps if one.outcome != "unchanged"])
+                await logins.allow(settings, [*(one.slug for one in steps if one.outcome != "added"), *absent])
+        return steps, absent
+    finally:
+        await conn.close()
+
+
+async def rotate(settings: CatalogueSettings, slug: str, at_once: bool) -> dict[str, Any]:
+    """A new key and a new log-in at Kafka: {slug, key, kafka}. Raises Rule or AccessError, with all as it was."""
+    conn = await connect(settings, "operator")
+    try:
+        async with conn.transaction():
+            key = await joining.rotate_key(conn, slug, at_once)
+            await acts.add(conn, me(), "partners rotate-key", [slug], "at once" if at_once else "")
+            return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
+    finally:
+        await conn.close()
+
+
+async def brought_in(settings: CatalogueSettings, partner: str, content: bytes, dry_run: bool) -> Imported:
+    """Take in a file in one transaction, or find out what it would do. Raises Unreadable and Rule."""
+    whole = sheet.read(content)
+    conn = await connect(settings, "operator")
+    try:
+        transaction = conn.transaction()
+        await transaction.start()
+        try:
+            if await partners.known(conn, partner) is None:
+                raise Rule("unknown_partner", "partner", f"{partner} is not a partner; see: partners list")
+            found = await bring_in(conn, partner, whole, dry_run)
+            await acts.add(conn, me(), "import", [partner])  # goes with the rest when this is a dry run
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.rollback() if dry_run else transaction.commit())
+        return found
+    finally:
+        await conn.close()
+
+
+async def listed(settings: CatalogueSettings) -> list[dict[str, Any]]:
+    conn = await connect(settings, "operator")
+    try:
+        return [dict(row) for row in await partners.partners(conn)]
+    finally:
+        await conn.close()
