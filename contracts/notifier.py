@@ -14,7 +14,7 @@ class NoticeEvent(Event, topic="notifier.notices", aggregate="notices", key="lea
 
 
 class NoticeSent(NoticeEvent):
-    """A notice was taken by the mail server."""
+    """A notice was taken by the mail server or, with the channel `sms`, by the gateway for SMS."""
 
 
 class NoticeFailed(NoticeEvent):
@@ -27,4 +27,6 @@ class AddressBounced(Event, topic="notifier.notices", aggregate="notices", key="
     """A learner's address is refused for good: nothing is sent there until they give another. `reason` is a code."""
 
     learner_id: UUID
-    reason: str  # an enhanced status code such as 5.1.1 (RFC 3463), or the code of the mail server's answer
+    # An enhanced status code such as 5.1.1 (RFC 3463), or the code of the mail server's answer; of a phone
+    # `invalid_number`.
+    reason: str

@@ -139,9 +139,10 @@ class World:
         await self.hear(events.courses, [course, offering])
 
     async def contact_is_known(
-        self, learner: uuid.UUID, email: str, language: str = "nb", login: str | None = None
+        self, learner: uuid.UUID, email: str, language: str = "nb", login: str | None = None, phone: str | None = None
     ) -> None:
-        sealed = sealing.seal(PUBLIC, {"email": email, "name": "Kari Åsnes", "language": language, "login": login})
+        letter = {"email": email, "name": "Kari Åsnes", "language": language, "login": login}
+        sealed = sealing.seal(PUBLIC, letter | ({"phone": phone} if phone else {}))
         await self.hear(self.contacts, [ContactGiven(learner_id=learner, sealed=sealed)])
 
     def about(self, learner: uuid.UUID, enrolment: uuid.UUID | None = None) -> dict[str, Any]:

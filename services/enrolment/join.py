@@ -27,7 +27,7 @@ from services.enrolment.store import courses, enrolments, seats
 from services.enrolment.store.courses import Run
 
 PLACES = ("place1", "place2", "place3")
-FIELDS = (*PLACES, "name", "email", "language", "group", "wait_for_earlier", "on_lapse")
+FIELDS = (*PLACES, "name", "email", "phone", "language", "group", "wait_for_earlier", "on_lapse")
 
 router = APIRouter(include_in_schema=False)  # pages for people, not an interface for programs
 
@@ -132,7 +132,11 @@ def _asking(values: Mapping[str, str], places: list[str]) -> rush.Asking:
         {
             "places": places if values["place1"] else [],
             "name": values["name"],
-            "contact": {"email": values["email"], "language": values["language"]},
+            "contact": {
+                "email": values["email"],
+                "language": values["language"],
+                "phone": values["phone"] or None,
+            },
             "group": values["group"] or None,
             "wait_for_earlier": values["wait_for_earlier"] != "no",
             "on_lapse": values["on_lapse"] or None,

@@ -16,6 +16,7 @@ from kit.addresses import Address
 from kit.auth import Caller
 from kit.http import ThisService
 from kit.idempotency import Repeatable
+from kit.phones import Phone
 from kit.shortway import route_class
 from services.enrolment import commands, refusals
 from services.enrolment import desk as desks
@@ -31,6 +32,7 @@ class Contact(BaseModel):
 
     email: Address
     language: Language = "nb"
+    phone: Annotated[Phone | None, Field(description="for SMS, which whoever wants them turns on")] = None
 
 
 class Asking(BaseModel):
@@ -107,7 +109,7 @@ def command_of(offering_id: UUID, body: Asking, caller: Caller, settings: Enrolm
         raise refusals.place_twice()
     sealed = None
     if body.contact is not None:  # the login: by it they see what is theirs
-        letter = {**body.contact.model_dump(), "name": body.name, "login": caller.key}
+        letter = {**body.contact.model_dump(exclude_none=True), "name": body.name, "login": caller.key}
         sealed = sealing.seal(settings.contact_public_key, letter)
     return commands.Enrol(
         offering_id,

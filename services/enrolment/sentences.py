@@ -70,6 +70,7 @@ def fields(request: Request, chosen: Mapping[str, str], wrong: Problem | Validat
         "place3": _("Velg et annet sted, eller la feltet stå tomt."),
         "name": _("Skriv navnet ditt på én linje, med høyst 200 tegn."),
         "email": _("Skriv e-postadressen din, for eksempel kari@example.no."),
+        "phone": _("Skriv et telefonnummer, for eksempel 912 34 567 eller +46 70 123 45 67, eller la feltet stå tomt."),
         "language": _("Velg ett av språkene."),
         "group": _("Velg en av gruppene, eller ingen av dem."),
         "on_lapse": _("Velg ett av svarene."),

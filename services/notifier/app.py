@@ -50,7 +50,7 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 PLOTS = (
     Plot(
-        {"nb": "E-poster per minutt", "nn": "E-postar per minutt", "en": "Mails per minute"},
+        {"nb": "E-poster og SMS per minutt", "nn": "E-postar og SMS per minutt", "en": "Mails and SMS per minute"},
         MINUTES,
         published("no.kursnett.notifier.NoticeSent."),
     ),

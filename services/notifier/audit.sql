@@ -1,8 +1,8 @@
 -- What must be so of notices. Each rule: a heading, and a statement that gives one row.
--- V12: each event is told of once
+-- V12: each event is told of once by each way
 SELECT coalesce(sum(times), 0)::bigint AS looked, count(*) FILTER (WHERE times > 1) AS wrong,
        min(event_id) FILTER (WHERE times > 1) AS example
-FROM (SELECT event_id, learner_id, count(*) AS times FROM notices GROUP BY event_id, learner_id) AS owed;
+FROM (SELECT event_id, learner_id, count(*) AS times FROM notices GROUP BY event_id, learner_id, channel) AS owed;
 
 -- V12: what was sent was tried, and has its Message-ID and its time
 SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example

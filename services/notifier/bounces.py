@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from services.notifier.store.outgoing import Claimed
 
 BAD_ADDRESS = ("5.1.1", "5.1.2", "5.1.3", "5.1.10")  # no such person, no such domain, no address, takes no mail at all
+BAD_NUMBER = "invalid_number"  # what the SMS gateway calls one that it can reach nobody at
 # About the sender, the protocol, or what the server thinks of us: our set-up, a blocklist. The address may be right.
 ABOUT_US = re.compile(r"5\.(1\.[78]|5\.\d+|7\.\d+)")
 DAYS = 3  # on so many days refused, within `bounces.WITHIN_DAYS`: a server that is wrong for one evening bars nobody
@@ -37,7 +38,7 @@ def counts(status: str) -> bool:
 
 def is_bounced(status: str, days: int) -> bool:
     """Whether the address is not written to any more. `days`: on how many it was refused lately, this one with them."""
-    return status in BAD_ADDRESS or (counts(status) and days >= DAYS)
+    return status in (*BAD_ADDRESS, BAD_NUMBER) or (counts(status) and days >= DAYS)
 
 
 def digests(private_json: str, address: str) -> list[bytes]:
@@ -59,7 +60,7 @@ async def note(conn: Connection, notice: "Claimed", status: str, private_json: s
     """Note that this notice's address was refused; says so, and returns true, when it is not written to from now on."""
     if not counts(status):
         return False
-    address = digests(private_json, notice.email)[0]
+    address = digests(private_json, notice.address)[0]
     days = await bounces.count(conn, address)
     if not is_bounced(status, days) or not await bounces.add(conn, address, notice.learner_id, status):
         return False
@@ -69,7 +70,7 @@ async def note(conn: Connection, notice: "Claimed", status: str, private_json: s
 
 async def leave(conn: Connection, learners: Sequence[UUID], private_json: str) -> None:
     """Take out what these learners had in the list, if it is not the address that they have now."""
-    emails = await bounces.emails(conn, learners)
-    if emails:
-        now = [digest for email in emails for digest in digests(private_json, email)]
+    addresses = await bounces.addresses(conn, learners)
+    if addresses:
+        now = [digest for address in addresses for digest in digests(private_json, address)]
         await bounces.leave(conn, learners, now)

@@ -1,6 +1,7 @@
 """The page where a person chooses what to be told, when, and in which language, and shares their calendar."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,19 +11,20 @@ from starlette.responses import RedirectResponse, Response
 
 from kit import tags
 from kit.database import Connection
-from kit.http import Db, ThisService
+from kit.http import Db
 from kit.pages.languages import NAMES
 from kit.pages.visitors import Acting, Visiting, form
 from kit.passes import Visitor
 from kit.problems import Problem
 from services.notifier import calendar, contact, preferences
-from services.notifier.decisions import Hours
-from services.notifier.kinds import TRANSACTIONAL, Category
+from services.notifier.kinds import BY_SMS, SMS, TRANSACTIONAL, Category
 from services.notifier.letterbox import PLACE as LETTERBOX
 from services.notifier.preferences import Preferences
+from services.notifier.settings import NotifierSettings
 from services.notifier.site import site
 from services.notifier.store import calendars, contacts
 from services.notifier.store import preferences as store
+from services.notifier.store.contacts import Reached
 from services.notifier.webhooks import Settings
 
 PLACE = f"{LETTERBOX}/valg"
@@ -44,35 +46,33 @@ def choosable(visitor: Visitor) -> tuple[Category, ...]:
 
 @router.get("")
 async def read_choices(
-    request: Request, visitor: Visiting, database: Db, running: ThisService, settings: Settings, gjort: str = ""
+    request: Request, visitor: Visiting, database: Db, settings: Settings, gjort: str = ""
 ) -> Response:
     """What one has chosen; `gjort` is what was just done."""
     async with database.reading() as conn:
-        return await _page(request, conn, visitor, settings.quiet, running.settings.public_url, done=gjort)
+        return await _page(request, conn, visitor, settings, done=gjort)
 
 
 @router.post("")
-async def choose(request: Request, visitor: Acting, database: Db, running: ThisService, settings: Settings) -> Response:
+async def choose(request: Request, visitor: Acting, database: Db, settings: Settings) -> Response:
     """Keep what was chosen; the page again, with a sentence at each field, when something of it will not do."""
     sent, who = await form(request), visitor.caller.key
 
     async def again(conn: Connection, status: int, errors: Mapping[str, str]) -> Response:
         typed = {name: value for name, value in sent.items() if isinstance(value, str)}
-        return await _page(
-            request, conn, visitor, settings.quiet, running.settings.public_url, status, typed=typed, errors=errors
-        )
+        return await _page(request, conn, visitor, settings, status, typed=typed, errors=errors)
 
     async def work(conn: Connection) -> Response:
         await store.lock(conn, who)
         chosen, quiet = await store.choices(conn, who), await store.quiet(conn, who)
-        asked = _asked(sent, choosable(visitor), preferences.shown(chosen, quiet, None).categories.model_dump())
+        asked = _asked(sent, choosable(visitor), preferences.shown(chosen, quiet, None, None).categories.model_dump())
         try:
             wanted = Preferences.model_validate(asked)
         except ValidationError as refused:
             return await again(conn, 422, _told(request, refused))
         if (set(preferences.chosen(wanted.categories)), preferences.quiet_of(wanted)) != (set(chosen), quiet):
             try:
-                await preferences.replace(conn, who, wanted, settings.quiet, str(sent.get("version") or ""))
+                await preferences.replace(conn, who, wanted, settings, str(sent.get("version") or ""))
             except Problem:  # another page of theirs was quicker
                 _ = site().text(request)
                 words = _("Valgene dine ble endret et annet sted mens du fylte ut. Se over, og lagre en gang til.")
@@ -83,17 +83,17 @@ async def choose(request: Request, visitor: Acting, database: Db, running: ThisS
 
 
 @router.post("/sprak")
-async def reach(request: Request, visitor: Acting, database: Db, running: ThisService, settings: Settings) -> Response:
-    """To which address, and in which language, one is written to."""
+async def reach(request: Request, visitor: Acting, database: Db, settings: Settings) -> Response:
+    """To which address and phone, and in which language, one is written to."""
     sent = await form(request)
     typed = {name: str(sent.get(name) or "").strip() for name in contact.Contact.model_fields}
 
     async def work(conn: Connection) -> Response:
         try:
-            wanted = contact.Contact.model_validate(typed)
+            wanted = contact.Contact.model_validate(typed | {"phone": typed["phone"] or None})
         except ValidationError as refused:
-            told, public_url = _unreachable(request, refused), running.settings.public_url
-            return await _page(request, conn, visitor, settings.quiet, public_url, 422, typed=typed, errors=told)
+            told = _unreachable(request, refused)
+            return await _page(request, conn, visitor, settings, 422, typed=typed, errors=told)
         private_json = settings.contact_private_key.get_secret_value()
         await contact.replace(conn, visitor.caller.key, wanted, private_json, None)
         return RedirectResponse(f"{PLACE}?gjort=sprak", 303)
@@ -132,8 +132,7 @@ async def _page(
     request: Request,
     conn: Connection,
     visitor: Visitor,
-    usual: Hours | None,
-    public_url: str,
+    settings: NotifierSettings,
     status: int = 200,
     *,
     done: str = "",
@@ -142,13 +141,14 @@ async def _page(
 ) -> Response:
     who = visitor.caller.key
     chosen, quiet = await store.choices(conn, who), await store.quiet(conn, who)
-    now = preferences.shown(chosen, quiet, usual)
+    usual = settings.quiet
+    now = preferences.shown(chosen, quiet, usual, None)
     secret = request.cookies.get(COOKIE, "")
     is_mine = bool(secret) and await calendars.owner(conn, calendar.digest(secret)) == who
     made_at = await calendars.made_at(conn, who)
     hours = now.quiet_hours
     reached = await contacts.reached(conn, who)
-    is_reached = {} if reached is None else {"email": reached[0], "language": reached[1]}
+    is_reached = {} if reached is None else {name: value or "" for name, value in asdict(reached).items()}
     return site().page(
         request,
         "choosing.html",
@@ -156,16 +156,28 @@ async def _page(
         visitor=visitor,
         done=done if done in DONE else "",
         errors=errors or {},
-        version=tags.tag(await preferences.here(conn, who, usual)),
+        version=tags.tag(await preferences.here(conn, who, settings)),
         categories=choosable(visitor),
         fields=_fields(now.categories.model_dump(), quiet, hours) | is_reached | dict(typed or {}),
         hours=hours,
         usual=None if usual is None else [at.strftime("%H:%M") for at in usual],
         reached=reached,
         tongues=LANGUAGES,
+        why_no_sms=_no_sms(request, reached, settings),
+        by_sms=BY_SMS,
+        always=TRANSACTIONAL,
         made_at=made_at,
-        addresses=calendar.addresses(public_url, secret) if is_mine else None,
+        addresses=calendar.addresses(settings.public_url, secret) if is_mine else None,
     )
+
+
+def _no_sms(request: Request, reached: Reached | None, settings: NotifierSettings) -> str:
+    """Why no SMS is sent to this reader, in their language; nothing when some are, if they want them."""
+    _ = site().text(request)
+    why = preferences.no_sms(reached, bool(settings.sms_gateway_url))
+    if why == preferences.NO_GATEWAY:
+        return _("Vi sender ikke SMS herfra.")
+    return _("Vil du ha SMS, så oppgi mobilnummeret ditt lenger ned på siden.") if why else ""
 
 
 def _fields(
@@ -179,10 +191,12 @@ def _fields(
 
 def _asked(sent: FormData, categories: tuple[Category, ...], now: Mapping[str, Any]) -> dict[str, Any]:
     """The form as the interface for programs takes it. What is not on this person's form stays as it is `now`."""
-    table = {name: dict(each) for name, each in now.items() if name not in TRANSACTIONAL}
-    for category in categories:
-        for channel in table[category]:
-            table[category][channel] = str(sent.get(f"{category}-{channel}") or "")
+    table = {name: dict(each) for name, each in now.items()}
+    for category in (*TRANSACTIONAL, *categories):
+        is_own = category in TRANSACTIONAL  # of these an SMS is all that there is to choose
+        for channel in (SMS,) if is_own else table[category]:
+            if channel != SMS or f"{category}-{SMS}" in sent:  # it is not on the form of one who can get none
+                table[category][channel] = str(sent.get(f"{category}-{channel}") or "")
     asked: dict[str, Any] = {"categories": table}
     if sent.get("quiet") != USUAL:
         own = {"from": _clock(sent.get("from")), "until": _clock(sent.get("until"))}
@@ -199,7 +213,11 @@ def _clock(sent: object) -> str:
 def _unreachable(request: Request, refused: ValidationError) -> dict[str, str]:
     """Field of the form about the address -> what is wrong with it, in the reader's language."""
     _ = site().text(request)
-    words = {"email": _("Skriv en e-postadresse, for eksempel kari@example.no."), "language": _("Velg et av språkene.")}
+    words = {
+        "email": _("Skriv en e-postadresse, for eksempel kari@example.no."),
+        "phone": _("Skriv et telefonnummer, for eksempel 912 34 567 eller +46 70 123 45 67, eller la feltet stå tomt."),
+        "language": _("Velg et av språkene."),
+    }
     return {str(error["loc"][0]): words[str(error["loc"][0])] for error in refused.errors()}
 
 

@@ -1,7 +1,10 @@
-"""Where a person says over HTTP to which address, and in which language, they are written to."""
+"""Where a person says over HTTP to which address and phone, and in which language, they are written to."""
+
+from dataclasses import asdict
+from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.fields import Language
 from kit import openapi, tags
@@ -10,6 +13,7 @@ from kit.auth import Signed
 from kit.database import Connection
 from kit.http import Db
 from kit.idempotency import Answer, Repeatable, once, written
+from kit.phones import Phone
 from kit.problems import Problem
 from kit.tags import IfMatch, IfNoneMatch
 from services.notifier import bounces
@@ -30,6 +34,7 @@ class Contact(BaseModel):
 
     email: Address
     language: Language
+    phone: Annotated[Phone | None, Field(description="for SMS; left out: none, and no SMS")] = None
 
 
 class ContactShown(BaseModel):
@@ -37,6 +42,7 @@ class ContactShown(BaseModel):
 
     email: str
     language: Language
+    phone: str | None
 
 
 async def here(conn: Connection, who: str) -> bytes:
@@ -45,7 +51,7 @@ async def here(conn: Connection, who: str) -> bytes:
     if found is None:
         words = "You have given no address yet. You give one when you enrol in a course."
         raise Problem("not-found", "Not found", 404, words)
-    return ContactShown.model_validate({"email": found[0], "language": found[1]}).model_dump_json().encode()
+    return ContactShown.model_validate(asdict(found)).model_dump_json().encode()
 
 
 async def replace(conn: Connection, who: str, wanted: Contact, private_json: str, if_match: str | None) -> bytes:
@@ -55,7 +61,7 @@ async def replace(conn: Connection, who: str, wanted: Contact, private_json: str
     """
     await preferences.lock(conn, who)
     tags.must_match(if_match, tags.tag(await here(conn, who)))
-    learners = await store.change(conn, who, wanted.email, wanted.language)
+    learners = await store.change(conn, who, store.Reached(**wanted.model_dump()))
     await bounces.leave(conn, learners, private_json)
     return await here(conn, who)
 
@@ -66,7 +72,7 @@ async def replace(conn: Connection, who: str, wanted: Contact, private_json: str
     responses={304: {"description": "It is as `If-None-Match` says."}, **openapi.problems(404)},
 )
 async def read_contact(caller: Signed, database: Db, if_none_match: IfNoneMatch = None) -> Response:
-    """The address and the language that one gave last."""
+    """The address, the phone and the language that one gave last."""
     async with database.reading() as conn:
         body = await here(conn, caller.key)
     return tags.unless_known(body, if_none_match, CACHING)
@@ -76,7 +82,7 @@ async def read_contact(caller: Signed, database: Db, if_none_match: IfNoneMatch 
 async def write_contact(
     body: Contact, caller: Signed, database: Db, asked: Repeatable, settings: Settings, if_match: IfMatch = None
 ) -> Response:
-    """Be written to at this address, in this language, about everything from now on."""
+    """Be written to at this address and phone, in this language, about everything from now on."""
     private_json = settings.contact_private_key.get_secret_value()
 
     async def work(conn: Connection) -> Response:

@@ -11,6 +11,7 @@ from services.notifier.kinds import TRANSACTIONAL
 Hours = tuple[time, time]  # from and until on Oslo's clock; over midnight when the second is the earlier
 
 LEAD = timedelta(hours=6)  # who hears of it so long before can still get there, or stay at home
+BY_SMS_WITHIN = timedelta(hours=48)  # what begins later is news for a mail, but for the own seat
 DIGEST_AT = time(8)  # after the usual quiet hours, before a working day
 WEEKLY_ON = 0  # Monday
 CHANGED = "changed"
@@ -45,7 +46,8 @@ class Due:
 
     `concerned`: the enrolment is still one that such news is for. `soonest`: when the next thing begins that the notice
     is about, none when nothing does. `first`: it was not tried yet. `settles_at`: until then others may come that
-    are told with it. `bounced`: its address is refused for good.
+    are told with it. `bounced`: its address is refused for good. `sounds`: it comes with a sound, as an SMS does; it
+    was asked for, also about the own seat, and does not come at night for what can wait.
     """
 
     category: str
@@ -56,17 +58,20 @@ class Due:
     first: bool = True
     settles_at: datetime | None = None
     bounced: bool = False
+    sounds: bool = False
 
 
 def decide(due: Due, now: datetime) -> Decision:
     """What becomes of it. What was tried once is never held: nobody knows whether it has arrived."""
     if due.bounced:
         return Suppress("bounced")
-    if due.category in TRANSACTIONAL:
+    if due.category in TRANSACTIONAL and not due.sounds:
         return Send()
     unwanted = refused(due.cadence, concerned=due.concerned)
     if unwanted is not None:
         return unwanted
+    if due.sounds and due.category not in TRANSACTIONAL and not is_urgent(due.soonest, now, now, BY_SMS_WITHIN):
+        return Suppress("not_urgent")
     if not due.first:
         return Send()
     if due.settles_at is not None and now < due.settles_at:
@@ -88,9 +93,9 @@ def refused(cadence: str, *, concerned: bool) -> Suppress | None:
     return None if concerned else Suppress("no_longer_concerned")
 
 
-def is_urgent(soonest: datetime | None, now: datetime, until: datetime) -> bool:
+def is_urgent(soonest: datetime | None, now: datetime, until: datetime, lead: timedelta = LEAD) -> bool:
     """Whether what is to come would be too near, or over, by then."""
-    return soonest is not None and now < soonest < until + LEAD
+    return soonest is not None and now < soonest < until + lead
 
 
 def awake(now: datetime, quiet: Hours | None) -> datetime:

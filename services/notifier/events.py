@@ -1,6 +1,7 @@
 """What the notifier hears: courses, partners and contacts it keeps, and what it owes a notice of."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, TypeVar, cast
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
 from kit.partners import Told
+from kit.phones import Phone
 from kit.sealing import Unsealable, unseal
 from kit.trail import here
 from services.notifier import bounces, notices
@@ -53,6 +55,7 @@ class Contact(BaseModel):
     name: Line | None = None
     language: Language = "nb"
     login: Annotated[str, Field(max_length=64)] | None = None
+    phone: Phone | None = None
 
     @field_validator("email")
     @classmethod
@@ -205,6 +208,7 @@ def opened(received: Received, private_key: str) -> known.Contact:
         epoch=received.envelope.epoch or 0,
         seq=received.envelope.seq or 0,
         said_at=received.envelope.time,
+        phone=contact.phone,
     )
 
 
@@ -214,7 +218,10 @@ def contact_listeners(private_key: str) -> Listeners:
 
     @contacts.on(ContactGiven)
     async def keep_contacts(conn: Connection, received: Sequence[Received]) -> None:
-        given = {one.learner_id: one for one in (opened(each, private_key) for each in received)}  # in order: last wins
+        given: dict[UUID, known.Contact] = {}
+        for one in (opened(each, private_key) for each in received):  # in order: the last wins
+            before = given.get(one.learner_id)
+            given[one.learner_id] = replace(one, phone=one.phone or before.phone) if before else one
         await known.keep_contacts(conn, list(given.values()))
         await bounces.leave(conn, list(given), private_key)  # who gives another address is written to again
         await preferences.follow_log_in(conn, list(given), [one.login for one in given.values()])

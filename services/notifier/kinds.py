@@ -43,9 +43,24 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+EMAIL, SMS = "email", "sms"
+# Which notices go by SMS too, to whoever wants that: those that cannot wait. And in which states of the enrolment each
+# still says something, as it may be over by the hour at which one may be disturbed; none: whatever has become of it.
+TEXTED: Mapping[str, tuple[str, ...]] = {
+    "enrolled": ("associated",),
+    "seat_from_line": ("associated",),
+    "moved": ("associated",),
+    "offered": ("offered",),
+    "changed": ("associated", "offered", "queued"),
+    "reminder": ("associated",),
+    "offering_cancelled": (),
+}
+
 TRANSACTIONAL: tuple[Transactional, ...] = get_args(Transactional)
 ONCE = frozenset(template for template, kind in KINDS.items() if not kind.again)
 CATEGORY_OF: Mapping[str, Category] = {template: kind.category for template, kind in KINDS.items()}
+TEXTED_CATEGORY_OF: Mapping[str, Category] = {template: CATEGORY_OF[template] for template in TEXTED}
+BY_SMS: tuple[Category, ...] = tuple(dict.fromkeys(TEXTED_CATEGORY_OF.values()))
 
 
 def with_method(method: Method) -> list[str]:

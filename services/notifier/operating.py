@@ -37,7 +37,7 @@ def operators(app: cyclopts.App) -> None:
 
     @mail.command(name="release")
     def _release(learner_id: UUID, *, dry_run: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> None:
-        """Write to a learner's address again. What was not sent meanwhile stays unsent.
+        """Write to a learner's address, and to their phone, again. What was not sent meanwhile stays unsent.
 
         Example: mail release 019ab4a0-b7f0-7278-b1fa-bdb6ebe4ec44 --dry-run
         """
@@ -64,11 +64,12 @@ def _ask(work: Callable[[Connection], Awaitable[T]]) -> T:
 
 
 async def release(conn: Connection, settings: NotifierSettings, learner_id: UUID, dry_run: bool) -> tuple[bool, bool]:
-    """Take a learner's address out of the list: (whether one is known, whether it was there)."""
-    email = await store.email(conn, learner_id)
-    if email is None:
+    """Take a learner's address and number out of the list: (whether one is known, whether it was there)."""
+    known = await store.reached(conn, learner_id)
+    if not known:
         return False, False
-    addresses = bounces.digests(settings.contact_private_key.get_secret_value(), email)
+    private_json = settings.contact_private_key.get_secret_value()
+    addresses = [digest for one in known for digest in bounces.digests(private_json, one)]
     listed = await (store.among if dry_run else store.remove)(conn, addresses)
     if listed and not dry_run:
         await acts.add(conn, me(), "mail release", [str(learner_id)])

@@ -1,4 +1,4 @@
-"""Every mail in every language as a page to look at, with examples of what it tells (`make messages`)."""
+"""Every mail and SMS in every language as a page to look at, with examples of what it tells (`make messages`)."""
 
 import html
 from collections.abc import Mapping
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from services.notifier import appointments, digests, letters
+from services.notifier import appointments, digests, letters, texts
 from services.notifier.channels import mime
 from services.notifier.channels.channel import Letter
+from services.notifier.channels.sms import parts
 from services.notifier.digests import DIGEST
-from services.notifier.kinds import CATEGORY_OF, TRANSACTIONAL, with_method
+from services.notifier.kinds import CATEGORY_OF, SMS, TEXTED, TRANSACTIONAL, with_method
 from services.notifier.offers import Links
 from services.notifier.settings import sender
 from services.notifier.store.outgoing import Claimed
@@ -68,6 +69,7 @@ ALTERNATIVE = {
 LINKS = Links(
     accept="https://kurs.example/tilbud/eksempel/godta", decline="https://kurs.example/tilbud/eksempel/avslaa"
 )
+ORIGIN = "https://kurs.example"
 STOP = "https://kurs.example/api/notifier/v1/unsubscribe/eksempel"
 
 STYLE = "body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}" + (
@@ -111,20 +113,27 @@ def notice(template: str, language: str) -> Claimed:
     )
 
 
-def page(letter: Letter, template: str) -> str:
-    """One mail as a page: its headers, and each of its parts as it comes out of the bytes that would be sent."""
+def page(letter: Letter, template: str, text_message: str | None = None) -> str:
+    """One mail as a page: its headers, and each of its parts as it comes out of the bytes that would be sent.
+
+    Below it the SMS that goes beside it, if one does.
+    """
     mail = message_from_bytes(mime.mail(letter, str(FROM)), policy=policy.default)
     headers = "".join(f"<tr><th>{html.escape(name)}<td>{html.escape(str(value))}" for name, value in mail.items())
-    parts = []
+    shown_parts = []
     for part in mail.iter_parts():
         content = part.get_content()
         text = content.decode() if isinstance(content, bytes) else content
         shown = f"<pre>{html.escape(text)}</pre>"
         if part.get_content_type() == "text/html":
             shown = f'<iframe title="HTML" sandbox srcdoc="{html.escape(text)}"></iframe>'
-        parts.append(f"<h2>{html.escape(part.get_content_type())}</h2>{shown}")
+        shown_parts.append(f"<h2>{html.escape(part.get_content_type())}</h2>{shown}")
+    if text_message is not None:
+        shown_parts.append(f"<h2>SMS ({parts(text_message)})</h2><pre>{html.escape(text_message)}</pre>")
     back = '<p><a href="index.html">All messages</a></p>'
-    return _whole(f"{template} ({letter.language})", f"{back}<table>{headers}</table>{''.join(parts)}", letter.language)
+    return _whole(
+        f"{template} ({letter.language})", f"{back}<table>{headers}</table>{''.join(shown_parts)}", letter.language
+    )
 
 
 def write(folder: Path) -> Path:
@@ -145,7 +154,11 @@ def write(folder: Path) -> Path:
             if one.sequence is not None:
                 letter = replace(letter, appointment=appointments.appointment(one, letter, FROM))
             name = f"{template}.{language}.html"
-            (folder / name).write_text(page(letter, template), "utf-8")
+            text_message = None
+            if template in TEXTED:
+                by_sms = replace(one, channel=SMS, phone="+4791234567")
+                text_message = texts.letter(templates, by_sms, ORIGIN).text
+            (folder / name).write_text(page(letter, template, text_message), "utf-8")
             cells.append(f'<td lang="{language}"><a href="{name}">{html.escape(letter.subject)}</a>')
         rows.append(f"<tr><th>{template}<td>{category}{''.join(cells)}")
     heads = "".join(f"<th>{name}" for name in ("template", "category", *letters.LOCALES))

@@ -18,15 +18,16 @@ from kit.database import Connection, Unknown, is_away
 from kit.groupcommit import GroupCommit
 from kit.running import Running
 from kit.trail import Trail, following
-from services.notifier import appointments, bounces, decisions, digests, domains, letters, offers, unsubscribe
+from services.notifier import appointments, bounces, decisions, digests, domains, letters, offers, texts, unsubscribe
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.decisions import CHANGED, Decision, Hold, Suppress
 from services.notifier.digests import DIGEST
-from services.notifier.kinds import KINDS, ONCE, TRANSACTIONAL
+from services.notifier.kinds import EMAIL, KINDS, ONCE, SMS, TRANSACTIONAL
 from services.notifier.settings import NotifierSettings, sender
 from services.notifier.store import bounces as bounce_store
 from services.notifier.store import holding, outgoing
+from services.notifier.store import texts as text_store
 from services.notifier.store.outgoing import Claimed
 from services.notifier.tokens import Link, in_order
 
@@ -37,7 +38,7 @@ T = TypeVar("T")
 # The answer to COMMIT was lost, or somebody holds a lock for long: asked again, it will be known or done.
 WAITED_OUT = (Unknown, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 
-EMAIL = "email"  # the channel whose addresses bounce
+BOUNCING = (EMAIL, SMS)  # the channels that say of an address that it is none
 IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the database
 AWAY_S = 1.0  # between questions to a database that does not answer
 FIRST_DELAY_S = 2.0
@@ -111,7 +112,11 @@ class Sender:
 
     async def _taken(self, conn: Connection, most: int) -> list[Claimed]:
         claimed = await outgoing.claim(conn, most, self._sender.domain, self._settings.instance)
-        known = {one.id: bounces.digests(self._key, one.email) for one in claimed if one.channel == EMAIL}
+        if self._settings.sms_gateway_url:
+            beside = [one.about for one in claimed if one.channel == EMAIL and one.phone is not None]
+            if beside:
+                await text_store.owe(conn, beside)
+        known = {one.id: bounces.digests(self._key, one.address) for one in claimed if one.channel in BOUNCING}
         if not known:
             return claimed
         bad = await bounce_store.among(conn, [digest for each in known.values() for digest in each])
@@ -150,18 +155,18 @@ class Sender:
                 log.warning("notice_failed", **_about(notice), reason=no.reason)
             except Later as no:
                 if no.of_domain:
-                    self._domains.refused(domains.of(notice.email))
-                await self._later(running, notice, no.reason)
+                    self._domains.refused(_far_side(notice))
+                await self._later(running, notice, no.reason, no.wait_s)
             except Exception as error:  # a fault of ours: a mended version sends it
                 log.error("letter_not_written", **_about(notice), exc_info=error)
                 await self._later(running, notice, "not_written")
             else:
-                self._domains.taken(domains.of(notice.email))
+                self._domains.taken(_far_side(notice))
                 await self._note(lambda: self._sent.submit((notice, trail.here())))
 
     async def _turn(self, notice: Claimed) -> float | None:
         """None when it is this notice's turn; `_deliver` gives it back. Else the seconds to let go of it for."""
-        domain, by = domains.of(notice.email), asyncio.get_running_loop().time() + TURN_S
+        domain, by = _far_side(notice), asyncio.get_running_loop().time() + TURN_S
         pause_s = await self._domains.enter(domain)
         if pause_s > 0:
             return pause_s
@@ -192,12 +197,14 @@ class Sender:
             await channel.deliver(self._letter(notice))
         finally:
             self._turns.release()  # before it is noted: meanwhile the next one goes
-            self._domains.leave(domains.of(notice.email))
+            self._domains.leave(_far_side(notice))
 
     def _letter(self, notice: Claimed) -> Letter:
         """The words of the notice. Raises Never for an offer that cannot be answered any more, or not at all."""
         if notice.late:
             raise Never("too_late")
+        if notice.channel == SMS:
+            return texts.letter(self._templates, notice, self._settings.public_url)
         links = None
         if notice.sealed is not None:
             links = offers.opened(self._key, self._settings.public_url, notice.sealed)
@@ -222,8 +229,8 @@ class Sender:
         if await _failed(conn, notice, no.reason) and no.status is not None:
             await bounces.note(conn, notice, no.status, self._key)
 
-    async def _later(self, running: Running, notice: Claimed, reason: str) -> None:
-        pause_s = delay_s(notice.attempt)
+    async def _later(self, running: Running, notice: Claimed, reason: str, wait_s: float = 0.0) -> None:
+        pause_s = max(delay_s(notice.attempt), wait_s)
         hours = self._settings.give_up_hours
 
         async def put_off(conn: Connection) -> None:
@@ -252,21 +259,27 @@ def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
     """What becomes of a notice in hand."""
     if notice.may_have_gone and notice.template in ONCE:
         return Suppress("may_have_gone")
+    if notice.channel == SMS and not (settings.sms_gateway_url and notice.phone):
+        return Suppress("no_phone" if settings.sms_gateway_url else "channel_off")
     now = notice.now or notice.sending_since
     quiet = settings.quiet
     if notice.says_when_quiet:
         quiet = None
         if notice.quiet_from is not None and notice.quiet_until is not None:
             quiet = notice.quiet_from, notice.quiet_until
+    soonest = decisions.soonest(notice.template, notice.facts, notice.starts_at, now)
+    if notice.channel == SMS and notice.expires_at is not None:  # by then it must be answered
+        soonest = min(soonest or notice.expires_at, notice.expires_at)
     due = decisions.Due(
         category=KINDS[notice.template].category if notice.template in KINDS else DIGEST,
         cadence=notice.cadence,
         quiet=quiet,
         concerned=notice.concerned,
-        soonest=decisions.soonest(notice.template, notice.facts, notice.starts_at, now),
+        soonest=soonest,
         first=notice.attempt == 1,
         settles_at=settles_at(notice, settings.changes_settle_s),
         bounced=notice.bounced,
+        sounds=notice.channel == SMS,
     )
     return decisions.decide(due, now)
 
@@ -297,6 +310,11 @@ async def _failed(conn: Connection, notice: Claimed, reason: str) -> bool:
     if failed:
         await outbox.add(conn, NoticeFailed.model_validate({**_named(notice), "reason": reason}))
     return failed
+
+
+def _far_side(notice: Claimed) -> str:
+    """Who has turns of its own: the domain that a mail goes to, or the one gateway of all SMS."""
+    return SMS if notice.channel == SMS else domains.of(notice.email)
 
 
 def _about(notice: Claimed) -> dict[str, object]:

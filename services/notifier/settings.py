@@ -50,6 +50,11 @@ class NotifierSettings(Settings):
         48, ge=1, le=240, description="how long a mail is tried; older than this, it may tell what is no longer so"
     )
 
+    sms_gateway_url: str = Field(
+        "", description="the address to which each SMS is posted, over https; empty: no SMS goes"
+    )
+    sms_gateway_token: SecretStr = Field(SecretStr(""), description="the bearer token that the gateway knows us by")
+
     changes_settle_s: int = Field(
         120,
         ge=0,
@@ -80,9 +85,26 @@ class NotifierSettings(Settings):
     @property
     def own_hosts(self) -> frozenset[str]:
         """Names of ours: no partner may have its events sent there."""
-        addresses = (self.public_url, self.issuer, self.issuer_keys_url, self.otlp_endpoint)
+        addresses = (self.public_url, self.issuer, self.issuer_keys_url, self.otlp_endpoint, self.sms_gateway_url)
         hosts = {urlsplit(address).hostname or "" for address in addresses} | {self.smtp_host, self.database_host}
         return frozenset(hosts | {one.rpartition(":")[0] for one in self.kafka_bootstrap.split(",")})
+
+    @field_validator("sms_gateway_url")
+    @classmethod
+    def names_a_gateway(cls, value: str) -> str:
+        """An SMS names people, and the token is a secret: neither goes over a network in clear."""
+        try:
+            parts = urlsplit(value)
+            inside = parts.hostname in ("127.0.0.1", "::1", "localhost")
+            right = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError:
+            right = inside = False
+        plain = value.isascii() and value.isprintable() and not set(value) & set(" @#\\")
+        if value and not (
+            right and plain and (value.startswith("https://") or (inside and value.startswith("http://")))
+        ):
+            raise ValueError("must be https://host/path, without user and password; http:// on this machine alone")
+        return value
 
     @field_validator("webhook_allow")
     @classmethod

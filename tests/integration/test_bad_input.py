@@ -116,6 +116,7 @@ async def test_enrolment_names_what_is_wrong_with_a_request(servers: Servers) ->
             ({"name": None, "contact": []}, ["name", "contact"]),
             ({"contact": {"email": "a@" + "b" * 400 + ".no"}}, ["contact.email"]),
             ({"contact": {"email": "kari@example.no", "phone": "1"}}, ["contact.phone"]),
+            ({"contact": {"email": "kari@example.no", "fax": "91234567"}}, ["contact.fax"]),
             ({"contact": {"email": "\u0430@\u0430.no\u202e"}}, ["contact.email"]),
         ):
             assert named(await here.enrol(offering_id, "kari", **change), 422) == fields, change

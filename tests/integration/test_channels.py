@@ -5,10 +5,11 @@ A new file in `channels/` needs a rig here: the far side of it, which can be tol
 
 import asyncio
 import logging
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,25 +18,29 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+from contracts.enrolment import LearnerEnrolled
 from kit import logs
-from services.notifier import channels
+from services.notifier import channels, events
 from services.notifier.app import LOG_FIELDS
-from services.notifier.channels import CHANNELS, kafka, webhook
+from services.notifier.channels import CHANNELS, kafka, sms, webhook
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.channels.failing import Failing
 from services.notifier.channels.webhook import Call, Webhook, new_secret
 from services.notifier.settings import NotifierSettings
+from services.notifier.store import feed
 from services.notifier.store.webhooks import Told
 from services.notifier.webhooks import guard_of
 from tests import web
 from tests.calling import listening_hooks, silence
+from tests.certificates import certificate
 from tests.delivery import Servers, running
-from tests.notifying import PRIVATE, mail_server
+from tests.notifying import PRIVATE, mail_server, notifier
 
 pytestmark = pytest.mark.anyio
 
 Outcome = Literal["taken", "later", "never"]
-CANARIES = ("canary.person@example.no", "Canary Navnesen", "Canary subject", "Canary words", "canary-path")
+NUMBER = "+4799887766"
+CANARIES = ("canary.person@example.no", NUMBER[3:], "Canary Navnesen", "Canary subject", "Canary words", "canary-path")
 LIMIT_S = 8.0  # whatever the far side does, an attempt is over by then; the channels' own limits are set shorter here
 
 LETTER = Letter(
@@ -61,9 +66,9 @@ class Rig:
     secrets: tuple[str, ...] = ()
 
 
-async def of_letter(channel: Channel) -> Outcome:
+async def of_letter(channel: Channel, letter: Letter = LETTER) -> Outcome:
     try:
-        await channel.deliver(LETTER)
+        await channel.deliver(letter)
     except Later:
         return "later"
     except Never:
@@ -120,6 +125,28 @@ async def webhook_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) ->
     return Rig(deliver, close, lambda: len(answered), answers, (secret, secret.removeprefix("whsec_")))
 
 
+async def sms_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    monkeypatch.setattr(sms, "TOTAL_S", 2.0)
+    gateway = await stack.enter_async_context(listening_hooks())
+    token = "canary-token"
+    channel = CHANNELS["sms"](settings(sms_gateway_url=gateway.url("/canary-path"), sms_gateway_token=token))
+    answered: list[Outcome] = []
+
+    async def deliver() -> Outcome:
+        came = await of_letter(channel, replace(LETTER, address=NUMBER, html=""))
+        answered.extend([came] if came == "taken" else [])
+        return came
+
+    def say(answer: Any) -> Callable[[], None]:
+        return lambda: gateway.answers.setdefault("/canary-path", []).append(answer)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    answers = {"later": say(503), "never": say(400), "silence": say(silence), "gone": say(hang_up)}
+    return Rig(deliver, channel.close, lambda: len(answered), answers, (token,))
+
+
 async def log_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """Nothing can refuse it."""
     channel = CHANNELS["log"](settings())
@@ -169,17 +196,41 @@ async def kafka_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch, serv
     return Rig(deliver, close, lambda: max(taken, default=0))
 
 
+async def inapp_rig(stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch, servers: Servers) -> Rig:
+    """No file and no far side: what was heard is in its person's feed, whatever becomes of its mail."""
+    world = await stack.enter_async_context(notifier(servers, await stack.enter_async_context(mail_server())))
+    learner = uuid.uuid4()
+    await world.contact_is_known(learner, LETTER.address, login="canary-path")
+    shown: list[int] = []
+
+    async def deliver() -> Outcome:
+        word, event = uuid.uuid4(), LearnerEnrolled(**world.about(learner), place="mosjoen")
+        for _ in range(2):  # the same is said again, and stands there once
+            await world.hear(events.enrolments, [event], word)
+        async with world.here.database.reading() as conn:
+            shown.append((await feed.counts(conn, ["canary-path"]))["canary-path"].unread)
+        return "taken"
+
+    async def close() -> None:  # it keeps nothing
+        return None
+
+    return Rig(deliver, close, lambda: max(shown, default=0))
+
+
 RIGS: dict[str, Callable[..., Awaitable[Rig]]] = {
     "email": email_rig,
     "webhook": webhook_rig,
     "kafka": kafka_rig,
+    "inapp": inapp_rig,
+    "sms": sms_rig,
     "log": log_rig,
     "failing": failing_rig,
 }
-NEEDS = {"kafka": ("servers",)}
+NEEDS = {"kafka": ("servers",), "inapp": ("servers",)}
+NO_FILE = {"inapp"}  # it is a look at the notices themselves
 TAKING = [name for name in RIGS if name != "failing"]
-REFUSED = [(name, word) for name in ("email", "webhook", "failing") for word in ("later", "never")]
-CUT_OFF = [(name, word) for name in ("email", "webhook") for word in ("silence", "gone")]
+REFUSED = [(name, word) for name in ("email", "webhook", "sms", "failing") for word in ("later", "never")]
+CUT_OFF = [(name, word) for name in ("email", "webhook", "sms") for word in ("silence", "gone")]
 
 
 @pytest.fixture
@@ -194,7 +245,7 @@ async def rigged(
 
 def test_every_channel_has_a_rig() -> None:
     files = {path.stem for path in Path(channels.__path__[0]).glob("*.py")} - {"__init__", "channel", "mime"}
-    assert files == set(RIGS)
+    assert files == set(RIGS) - NO_FILE
     assert set(CHANNELS) <= set(RIGS)
 
 
@@ -229,6 +280,51 @@ async def test_a_far_side_that_falls_silent_or_away_costs_a_limited_time(name: s
         assert await rig.deliver() == "later"
         assert await rig.deliver() == "taken"
     await rig.close()
+
+
+async def test_an_sms_goes_over_tls_to_who_can_prove_to_be_the_gateway_and_to_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, trusts in (("127.0.0.1", False), ("127.0.0.1", True), ("sms.example", True)):
+        both, _ = certificate(tmp_path, name)
+        if trusts:
+            monkeypatch.setenv("SSL_CERT_FILE", str(both))
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(both)
+        async with listening_hooks(ssl=server) as gateway:
+            known = settings(sms_gateway_url=f"https://127.0.0.1:{gateway.port}/canary-path", sms_gateway_token="t")
+            channel = CHANNELS["sms"](known)
+            if trusts and name == "127.0.0.1":
+                await channel.deliver(LETTER)
+                assert len(gateway.came) == 1
+                continue
+            with pytest.raises(Later) as refused:
+                await channel.deliver(LETTER)
+            assert (refused.value.reason, refused.value.of_domain) == ("bad_certificate", True)
+            assert gateway.came == []
+
+
+async def test_a_text_of_more_than_three_parts_is_not_handed_over() -> None:
+    async with listening_hooks() as gateway:
+        channel = CHANNELS["sms"](settings(sms_gateway_url=gateway.url("/canary-path")))
+        await channel.deliver(replace(LETTER, text="x" * 459))
+        with pytest.raises(Never, match="too_long"):
+            await channel.deliver(replace(LETTER, text="x" * 460))
+        assert len(gateway.came) == 1
+
+
+async def test_an_answer_without_an_end_is_heard_as_far_as_it_matters() -> None:
+    async def goes_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 So\r\n\r\n")
+        while True:
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+
+    async with listening_hooks() as gateway:
+        gateway.always["/canary-path"] = goes_on
+        channel = CHANNELS["sms"](settings(sms_gateway_url=gateway.url("/canary-path")))
+        async with asyncio.timeout(LIMIT_S):
+            await channel.deliver(LETTER)
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.anyio
 BASE = "/api/enrolment/v1"
 PRIVATE, PUBLIC = sealing.generate()
 ADDRESS = "Kari.Nordmann+kurs@example.no"
+PHONE = "912 34 567"
 
 
 @dataclass
@@ -203,6 +204,9 @@ async def test_the_seats_of_an_offering_are_shown_to_anybody_and_sent_once(serve
         ({"contact": {"email": "kari at example.no"}}, "contact.email"),
         ({"contact": {"email": "kari@example.no\nBcc: all@example.no"}}, "contact.email"),
         ({"contact": {"email": "kari@example.no", "language": "de"}}, "contact.language"),
+        ({"contact": {"email": "kari@example.no", "phone": "12345678"}}, "contact.phone"),
+        ({"contact": {"email": "kari@example.no", "phone": ""}}, "contact.phone"),
+        ({"contact": {"email": "kari@example.no", "phone": 91234567}}, "contact.phone"),
         ({"contakt": {}}, "contakt"),
     ],
 )
@@ -238,7 +242,7 @@ async def test_a_request_sent_twice_has_one_effect(servers: Servers) -> None:
 
 async def test_an_address_is_sealed_for_the_notifier_and_kept_nowhere(servers: Servers) -> None:
     async with world(servers) as here:
-        contact = {"email": ADDRESS, "language": "nn"}
+        contact = {"email": ADDRESS, "language": "nn", "phone": PHONE}
         made = await here.enrol(await here.offering(online=1), "kari", key="one", contact=contact)
         assert made.status_code == 201
         async with here.database.reading() as conn:
@@ -248,8 +252,14 @@ async def test_an_address_is_sealed_for_the_notifier_and_kept_nowhere(servers: S
         contact_given = decode(payloads[0], [])
         assert contact_given.type == "no.kursnett.enrolment.ContactGiven.v1"
         letter = sealing.unseal(PRIVATE, contact_given.data["sealed"])
-        assert letter == {**contact, "name": "Kari Nordmann", "login": Caller(ISSUER, "kari").key}
-        traces = (ADDRESS, "nordmann+kurs", ADDRESS.encode().hex())
+        assert letter == {
+            **contact,
+            "phone": "+4791234567",
+            "name": "Kari Nordmann",
+            "login": Caller(ISSUER, "kari").key,
+        }
+        numbers = ("91234567", "912 34 567")
+        traces = (ADDRESS, "nordmann+kurs", *numbers, *(one.encode().hex() for one in (ADDRESS, *numbers)))
         everything = "\n".join(row["whole"] for rows in kept for row in rows).lower() + made.text.lower()
         assert "kari nordmann" in everything, "the search sees what is kept"
         assert not any(trace.lower() in everything for trace in traces)

@@ -149,6 +149,7 @@ async def test_the_form_asks_as_the_interface_does(servers: Servers) -> None:
             place1="mosjoen",
             place2="online",
             email="Kari.Nordmann@example.no",
+            phone="912 34 567",
             language="nn",
             group="ansatte",
             wait_for_earlier="no",
@@ -161,6 +162,7 @@ async def test_the_form_asks_as_the_interface_does(servers: Servers) -> None:
         [contact] = [one.data for one in said if "ContactGiven." in one.type]
         assert sealing.unseal(PRIVATE, contact["sealed"]) == {
             "email": "Kari.Nordmann@example.no",
+            "phone": "+4791234567",
             "language": "nn",
             "name": "Kari Nordmann",
             "login": kari.visitor.caller.key,
@@ -186,6 +188,8 @@ async def test_the_form_asks_as_the_interface_does(servers: Servers) -> None:
         ({"email": ""}, "email"),
         ({"email": "kari at example.no"}, "email"),
         ({"email": "kari@example.no\nBcc: all@example.no"}, "email"),
+        ({"phone": "12345678"}, "phone"),
+        ({"phone": "kari@example.no"}, "phone"),
         ({"language": "de"}, "language"),
         ({"group": "okjent"}, "group"),
         ({"on_lapse": "never"}, "on_lapse"),

@@ -18,7 +18,7 @@ from tests.web import ISSUER
 pytestmark = pytest.mark.anyio
 
 PLACE = "/api/notifier/v1/me/contact"
-NEW = {"email": "kari@example.com", "language": "en"}
+NEW = {"email": "kari@example.com", "language": "en", "phone": "+4791234567"}
 
 __all__ = ["here"]
 
@@ -47,12 +47,13 @@ async def test_ones_contact_is_read_and_changed_by_ones_own_log_in(here: People)
     await here.seated("kari")
     await here.seated("ola")
     first = await read(here)
-    assert first.json() == {"email": "kari@example.no", "language": "nb"}
+    assert first.json() == {"email": "kari@example.no", "language": "nb", "phone": None}
     assert "no-store" in first.headers["cache-control"]
     assert (await read(here, **{"if-none-match": first.headers["etag"]})).status_code == 304
 
-    changed = await write(here, {"email": "Kari@EXAMPLE.com", "language": "en"}, **{"if-match": first.headers["etag"]})
-    assert (changed.status_code, changed.json()) == (200, {"email": "Kari@example.com", "language": "en"})
+    body = {"email": "Kari@EXAMPLE.com", "language": "en", "phone": "912 34 567"}
+    changed = await write(here, body, **{"if-match": first.headers["etag"]})
+    assert (changed.status_code, changed.json()) == (200, NEW | {"email": "Kari@example.com"})
     assert "no-store" in changed.headers["cache-control"]
     again = await read(here)
     assert (again.json(), again.headers["etag"]) == (changed.json(), changed.headers["etag"])
@@ -69,6 +70,9 @@ async def test_ones_contact_is_read_and_changed_by_ones_own_log_in(here: People)
         ({"email": f"{'k' * 320}@example.no", "language": "nb"}, "email", "320"),
         ({"email": "kari@example.no", "language": "xx"}, "language", "'nb'"),
         ({"email": "kari@example.no"}, "language", "is missing"),
+        ({**NEW, "phone": "12345678"}, "phone", "must be a phone number such as 912 34 567"),
+        ({**NEW, "phone": ""}, "phone", "must be a phone number"),
+        ({**NEW, "phone": 91234567}, "phone", "string"),
         ({**NEW, "name": "Kari"}, "name", "not"),
     ],
 )
@@ -84,7 +88,7 @@ async def test_what_is_no_contact_is_refused_by_name(here: People, body: Any, fi
 
 async def test_a_change_sent_twice_is_made_once_and_its_kept_answer_has_no_address(here: People, capfd: Any) -> None:
     await here.seated("kari")
-    body = {"email": "canary@example.com", "language": "nn"}
+    body = {"email": "canary@example.com", "language": "nn", "phone": "+4791199119"}
     first = await write(here, body, **{"idempotency-key": "one"})
     await write(here, NEW)
     second = await write(here, body, **{"idempotency-key": "one"})
@@ -99,11 +103,14 @@ async def test_a_change_sent_twice_is_made_once_and_its_kept_answer_has_no_addre
         row["tablename"]
         for row in tables
         if await here.world.rows(
-            f'SELECT FROM "{row["tablename"]}" AS one WHERE to_jsonb(one)::text ~* $1', f"canary|{b'canary'.hex()}"
+            f'SELECT FROM "{row["tablename"]}" AS one WHERE to_jsonb(one)::text ~* $1',
+            f"canary|{b'canary'.hex()}|91199119|{b'91199119'.hex()}",
         )
     ]
     assert has == ["contacts"]
-    assert "canary" not in "".join(capfd.readouterr())
+    said = "".join(capfd.readouterr())
+    assert "canary" not in said
+    assert "91199119" not in said
 
 
 async def test_what_is_owed_goes_to_the_new_address_though_the_old_was_bad(here: People) -> None:
@@ -137,8 +144,8 @@ async def test_a_new_address_that_is_bad_is_not_written_to(here: People) -> None
     assert row["address"] in bounces.digests(PRIVATE, "ola@example.no")
 
 
-async def given(here: People, learner: uuid.UUID, email: str, at: datetime) -> None:
-    letter = {"email": email, "name": "Kari", "language": "nb", "login": Caller(ISSUER, "kari").key}
+async def given(here: People, learner: uuid.UUID, email: str, at: datetime, **more: str) -> None:
+    letter = {"email": email, "name": "Kari", "language": "nb", "login": Caller(ISSUER, "kari").key, **more}
     said = ContactGiven(learner_id=learner, sealed=sealing.seal(PUBLIC, letter))
     await here.world.hear(here.world.contacts, [said], at=at)
 
@@ -150,7 +157,33 @@ async def test_what_was_said_before_the_change_does_not_undo_it_and_what_is_said
     await given(here, learner, "kari@example.org", now - timedelta(minutes=1))  # heard late, or said again
     assert (await read(here)).json() == NEW
     await given(here, learner, "kari@example.net", now + timedelta(minutes=1))
-    assert (await read(here)).json() == {"email": "kari@example.net", "language": "nb"}
+    assert (await read(here)).json() == {**NEW, "email": "kari@example.net", "language": "nb"}
+
+
+async def test_a_phone_stays_until_another_is_given_or_it_is_taken_out_by_its_person(here: People) -> None:
+    learner, now = uuid.uuid4(), datetime.now(UTC)
+
+    async def phone() -> Any:
+        return (await read(here)).json()["phone"]
+
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=9), phone="+4791234567")
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=8))
+    assert await phone() == "+4791234567", "who gives none this time has the one from before"
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=7), phone="+4792345678")
+    assert await phone() == "+4792345678"
+    assert (await write(here, {"email": "kari@example.no", "language": "nb"})).status_code == 200
+    assert await phone() is None
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=6), phone="+4791234567")  # heard late
+    assert await phone() is None
+    letters = [{"phone": "+4791234567"}, {}]  # of one batch, the later without
+    said = [
+        ContactGiven(
+            learner_id=learner, sealed=sealing.seal(PUBLIC, {"email": "kari@example.no", "language": "nb"} | one)
+        )
+        for one in letters
+    ]
+    await here.world.hear(here.world.contacts, said, at=now + timedelta(minutes=1))
+    assert await phone() == "+4791234567"
 
 
 async def test_of_two_who_change_what_they_have_read_one_is_told_that_it_is_old(here: People) -> None:

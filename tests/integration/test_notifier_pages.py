@@ -304,10 +304,10 @@ async def test_what_is_chosen_here_is_what_the_interface_shows(world: Calling, k
     done = await kari.choose(changes_email="daily", news_email="off", news_inapp="off", quiet="own", until="6.30")
     assert (done.status_code, done.headers["location"]) == (303, "/varsler/valg?gjort=lagret")
     kept = await preferences(world)
-    usual = {"email": "at_once", "inapp": "at_once"}
+    usual = {"email": "at_once", "inapp": "at_once", "sms": "off"}
     assert kept["categories"] == first["categories"] | {
-        "changes": {"email": "daily", "inapp": "at_once"},
-        "news": {"email": "off", "inapp": "off"},
+        "changes": {**usual, "email": "daily"},
+        "news": {**usual, "email": "off", "inapp": "off"},
         "reminders": usual,
     }
     assert kept["quiet_hours"] == {"from": "21:00", "until": "06:30"}
@@ -504,3 +504,50 @@ def _dependencies(dependant: Any) -> Any:
     for one in dependant.dependencies:
         yield one
         yield from _dependencies(one)
+
+
+@pytest.fixture
+async def texting(servers: Servers) -> AsyncIterator[Calling]:
+    """A notifier with a gateway for SMS, to which nothing is sent here."""
+    async with listening_hooks() as hooks:
+        changed = {"pass_public_key": PUBLIC_PASS, "sms_gateway_url": "https://sms.example/send"}
+        async with calling_notifier(servers, hooks, **changed) as world:
+            await world.course_is_known()
+            yield world
+
+
+async def test_sms_are_chosen_where_there_are_some_and_else_a_sentence_says_why_not(
+    world: Calling, texting: Calling
+) -> None:
+    nowhere = Browser(world.asking)
+    await enrolled(world, await person(world, "kari"))
+    assert "Vi sender ikke SMS herfra." in plain((await nowhere.get("/varsler/valg")).text)
+    assert "-sms" not in nowhere.text
+    kari = Browser(texting.asking)
+    await enrolled(texting, await person(texting, "kari"))
+    assert "Vil du ha SMS, så oppgi mobilnummeret ditt" in plain((await kari.get("/varsler/valg")).text)
+    assert "-sms" not in kari.text
+    form = {"email": "kari@example.no", "language": "nb", "phone": " 912 34 567 "}
+    assert (await kari.send("/varsler/valg/sprak", **form)).status_code == 303
+    await kari.get("/varsler/valg")
+    assert 'name="phone" type="tel" autocomplete="tel" maxlength="32" value="+4791234567"' in kari.text
+    assert re.findall(r'<select [^>]*name="(\w+)-sms"', kari.text) == ["seat", "offer", "changes", "reminders"]
+    assert "På SMS kommer det som haster" in plain(kari.text)
+    for name in ("seat", "offer", "changes", "reminders"):
+        assert re.search(rf'name="{name}-sms">\s*<option value="off" selected>', kari.text), "nobody gets any unasked"
+    assert (await kari.choose(offer_sms="at_once", changes_sms="at_once", changes_email="daily")).status_code == 303
+    chosen = (await preferences(texting))["categories"]
+    assert chosen["offer"] == {"email": "at_once", "inapp": "at_once", "sms": "at_once"}
+    assert chosen["changes"] == {"email": "daily", "inapp": "at_once", "sms": "at_once"}
+    assert (chosen["seat"]["sms"], chosen["reminders"]["sms"]) == ("off", "off")
+    refused = await kari.choose(seat_sms="daily")
+    assert refused.status_code == 422
+    assert re.search(r'id="seat-sms-error">[^<]*Velg et av alternativene', kari.text)
+    # Without a number the choice is not on the page, and stays what it was.
+    assert (await kari.send("/varsler/valg/sprak", **(form | {"phone": ""}))).status_code == 303
+    assert (await kari.choose(news_email="off")).status_code == 303
+    assert (await preferences(texting))["categories"]["offer"]["sms"] == "at_once"
+    assert (await kari.send("/varsler/valg/sprak", **(form | {"phone": "12345678"}))).status_code == 422
+    assert re.search(r'id="phone-error">[^<]*Skriv et telefonnummer', kari.text)
+    assert 'value="12345678" aria-describedby="phone-error phone-hint" aria-invalid="true"' in kari.text
+    assert '<a class="ds-link" href="#phone">' in kari.text

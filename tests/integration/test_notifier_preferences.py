@@ -24,7 +24,7 @@ from tests.web import ISSUER, Issuer, held_to_its_word
 pytestmark = pytest.mark.anyio
 
 PLACE = "/api/notifier/v1/me/preferences"
-USUAL = {"email": "at_once", "inapp": "at_once"}
+USUAL = {"email": "at_once", "inapp": "at_once", "sms": "off"}
 
 
 class People:
@@ -99,8 +99,8 @@ async def test_choices_are_read_and_written_by_their_own_person(here: People) ->
     }
     made = await here.put(body, **{"if-match": first.headers["etag"], "idempotency-key": "one"})
     assert made.status_code == 200, made.text
-    assert made.json()["categories"]["changes"] == {"email": "daily", "inapp": "at_once"}
-    assert made.json()["categories"]["news"] == {"email": "off", "inapp": "off"}
+    assert made.json()["categories"]["changes"] == {**USUAL, "email": "daily"}
+    assert made.json()["categories"]["news"] == {**USUAL, "email": "off", "inapp": "off"}
     assert made.json()["quiet_hours"] == {"from": "22:30", "until": "06:00"}
     again = await here.put(body, **{"if-match": first.headers["etag"], "idempotency-key": "one"})
     assert (again.json(), again.headers["idempotency-replayed"]) == (made.json(), "true")
@@ -123,6 +123,8 @@ async def test_choices_are_read_and_written_by_their_own_person(here: People) ->
         ({"categories": {"seat": {"email": "off"}}}, "categories.seat", "always told"),
         ({"categories": {"offer": {"inapp": "off"}}}, "categories.offer", "always told"),
         ({"categories": {"offer": {"email": "daily"}}}, "categories.offer", "always told"),
+        ({"categories": {"news": {"sms": "at_once"}}}, "categories.news", "never told by SMS"),
+        ({"categories": {"seat": {"sms": "daily"}}}, "categories.seat.sms", "at_once"),
         ({"categories": {"weather": {}}}, "categories.weather", "not a field"),
         ({"categories": {"news": {"email": "monthly"}}}, "categories.news.email", "at_once"),
         ({"categories": {"news": {"inapp": "daily"}}}, "categories.news.inapp", "at_once"),
@@ -192,7 +194,7 @@ async def test_one_click_stops_that_category_for_that_person(here: People) -> No
         await here.course_changes(3)
         await here.count(sent=5, suppressed=1)
     assert here.sink.recipients()[-1] == "ola@example.no"
-    assert (await here.get()).json()["categories"]["changes"] == {"email": "off", "inapp": "at_once"}
+    assert (await here.get()).json()["categories"]["changes"] == {**USUAL, "email": "off"}
     assert (await here.get()).json()["categories"]["reminders"] == USUAL
     assert (await here.get("ola")).json()["categories"]["changes"] == USUAL
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.notifier import letters, preview
-from services.notifier.kinds import KINDS
+from services.notifier.kinds import KINDS, TEXTED
 
 PAGES = {f"{template}.{language}.html" for template in (*KINDS, "digest") for language in ("nb", "nn", "en")}
 
@@ -36,6 +36,7 @@ def test_a_page_shows_the_whole_mail(folder: Path, template: str) -> None:
     assert ("text/calendar" in page) == (KINDS[template].method is not None)
     assert ("List-Unsubscribe" in page) == (KINDS[template].category not in ("seat", "offer"))
     assert ("tilbud/eksempel/godta" in page) == (template == "offered")
+    assert ("<h2>SMS (1)</h2>" in page) == (template in TEXTED)
 
 
 def test_the_examples_have_a_change_others_to_take_instead_and_a_deadline(folder: Path) -> None:

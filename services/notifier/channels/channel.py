@@ -41,13 +41,15 @@ UNANSWERED = "unanswered"
 class Later(Exception):
     """Not now; the same letter may be taken later. `reason` is a code.
 
-    `of_domain`: whoever takes mail for the recipient's domain said so, and would to others of it too.
+    `of_domain`: whoever takes what is for the recipient's domain said so, and would to others of it too. `wait_s`: they
+    want it no sooner.
     """
 
-    def __init__(self, reason: str, of_domain: bool = False) -> None:
+    def __init__(self, reason: str, of_domain: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.reason = reason
         self.of_domain = of_domain
+        self.wait_s = wait_s
 
 
 class Never(Exception):

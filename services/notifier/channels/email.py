@@ -124,7 +124,7 @@ def answer(error: Exception, connected: bool) -> Later | Never:
     elif isinstance(error, aiosmtplib.SMTPDataError):
         about = "message"
     if not isinstance(error, aiosmtplib.SMTPResponseException):
-        return Later(UNANSWERED if connected else _no_connection(error))
+        return Later(UNANSWERED if connected else no_connection(error))
     if about in _NEVER and 500 <= error.code <= 599:
         refused = bounces.status(error.code, error.message) if about == "recipient" else None
         return Never(_NEVER[about], refused)
@@ -132,7 +132,7 @@ def answer(error: Exception, connected: bool) -> Later | Never:
     return Later(f"answer_{error.code}", of_domain)
 
 
-def _no_connection(error: BaseException) -> str:
+def no_connection(error: BaseException) -> str:
     """Why there is none that we would use; without TLS, or with one that cannot be trusted, nothing has been said."""
     cause: BaseException | None = error
     while cause is not None:

@@ -54,15 +54,17 @@ async def remove(conn: Connection, addresses: Sequence[bytes]) -> int:
     return len(rows)
 
 
-async def emails(conn: Connection, learners: Sequence[UUID]) -> list[str]:
-    """The addresses that those of these learners have now who have, or had, one in the list."""
+async def addresses(conn: Connection, learners: Sequence[UUID]) -> list[str]:
+    """The addresses and numbers that those of these learners have now who have, or had, one in the list."""
     rows = await conn.fetch(
         """
-        SELECT DISTINCT email FROM contacts JOIN bounced_addresses USING (learner_id) WHERE learner_id = ANY($1::uuid[])
+        SELECT DISTINCT now.address FROM contacts JOIN bounced_addresses USING (learner_id)
+        CROSS JOIN LATERAL unnest(ARRAY[email, phone]) AS now (address)
+        WHERE learner_id = ANY($1::uuid[]) AND now.address IS NOT NULL
         """,
         learners,
     )
-    return [row["email"] for row in rows]
+    return [row["address"] for row in rows]
 
 
 async def leave(conn: Connection, learners: Sequence[UUID], addresses: Sequence[bytes]) -> None:
@@ -87,7 +89,7 @@ async def listed(conn: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-async def email(conn: Connection, learner_id: UUID) -> str | None:
-    """The address of this learner; none when they gave none."""
-    found: str | None = await conn.fetchval("SELECT email FROM contacts WHERE learner_id = $1", learner_id)
-    return found
+async def reached(conn: Connection, learner_id: UUID) -> list[str]:
+    """The address of this learner, and the number if they gave one; none when nothing is known of them."""
+    row = await conn.fetchrow("SELECT email, phone FROM contacts WHERE learner_id = $1", learner_id)
+    return [] if row is None else [one for one in row.values() if one is not None]

@@ -56,12 +56,25 @@ class Together:
 
 
 async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]:
-    """Take what was to be told of earlier changes of these offerings, untried as yet: the next letter tells it."""
+    """Take what was to be told of earlier changes of these offerings, untried as yet: the next letter tells it.
+
+    An SMS goes the way of its mail: where that has gone, or was not wanted, nothing is added to the next.
+    """
     rows = await conn.fetch(
         """
-        UPDATE notices SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
-        WHERE template = 'changed' AND offering_id = ANY($1) AND state IN ('due', 'held') AND attempts = 0
-        RETURNING about, offering_id, facts, coalesce(facts ->> 'since', to_json(created_at) #>> '{}') AS since
+        WITH mail AS (
+            UPDATE notices SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
+            WHERE template = 'changed' AND channel <> 'sms' AND offering_id = ANY($1) AND state IN ('due', 'held')
+              AND attempts = 0
+            RETURNING event_id, learner_id, about, offering_id, facts,
+                      coalesce(facts ->> 'since', to_json(created_at) #>> '{}') AS since
+        ), beside AS (
+            UPDATE notices AS text SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
+            FROM mail
+            WHERE text.event_id = mail.event_id AND text.learner_id = mail.learner_id AND text.template = 'changed'
+              AND text.channel = 'sms' AND text.state IN ('due', 'held') AND text.attempts = 0
+        )
+        SELECT about, offering_id, facts, since FROM mail
         """,
         offerings,
     )

@@ -1,30 +1,42 @@
 """SQL of what a person sees and chooses of how they are reached, by log-in."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from kit.database import Connection
 
 
-async def reached(conn: Connection, login: str) -> tuple[str, str] | None:
-    """(address, language) that this person gave last; none when they gave none."""
+@dataclass(frozen=True)
+class Reached:
+    """How a person is reached, as they gave it last; `phone` is none when they gave none."""
+
+    email: str
+    phone: str | None
+    language: str
+
+
+async def reached(conn: Connection, login: str) -> Reached | None:
+    """How this person is reached; none when they gave nothing."""
     row = await conn.fetchrow(
-        "SELECT email, language FROM contacts WHERE login = $1 ORDER BY updated_at DESC LIMIT 1", login
+        "SELECT email, phone, language FROM contacts WHERE login = $1 ORDER BY updated_at DESC LIMIT 1", login
     )
-    return None if row is None else (row["email"], row["language"])
+    return None if row is None else Reached(**dict(row))
 
 
-async def change(conn: Connection, login: str, email: str, language: str) -> Sequence[UUID]:
+async def change(conn: Connection, login: str, wanted: Reached) -> Sequence[UUID]:
     """Write to this person there and so from now on, about everything, until they say otherwise: as whom we know them.
 
     What they said before, and is heard late or again, does not undo it (`known.keep_contacts`).
     """
     rows = await conn.fetch(
         """
-        UPDATE contacts SET email = $2, language = $3, own_at = app_now() WHERE login = $1 RETURNING learner_id
+        UPDATE contacts SET email = $2, phone = $3, language = $4, own_at = app_now() WHERE login = $1
+        RETURNING learner_id
         """,
         login,
-        email,
-        language,
+        wanted.email,
+        wanted.phone,
+        wanted.language,
     )
     return [row["learner_id"] for row in rows]

@@ -26,6 +26,7 @@ class Contact:
     epoch: int
     seq: int
     said_at: datetime | None = None
+    phone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,23 @@ class Confirmation:
 async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
     """Keep each learner's newest contact; one row per learner at most.
 
-    What a person has changed here since it was said stays: it is heard late, or again.
+    What a person has changed here since it was said stays: it is heard late, or again. Who gives no phone this time has
+    the one they gave before.
     """
     await conn.execute(
         """
-        INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq, said_at)
+        INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq, said_at, phone)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[],
-                             $8::timestamptz[])
+                             $8::timestamptz[], $9::text[])
         ON CONFLICT (learner_id) DO UPDATE SET
             email = CASE WHEN old.own_at > excluded.said_at THEN old.email ELSE excluded.email END,
+            phone = CASE WHEN old.own_at > excluded.said_at THEN old.phone ELSE coalesce(excluded.phone, old.phone) END,
             language = CASE WHEN old.own_at > excluded.said_at THEN old.language ELSE excluded.language END,
             name = excluded.name, login = coalesce(excluded.login, old.login),
             epoch = excluded.epoch, seq = excluded.seq, said_at = excluded.said_at, updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
         """,
-        *columns(contacts, "learner_id email name language login epoch seq said_at"),
+        *columns(contacts, "learner_id email name language login epoch seq said_at phone"),
     )
 
 

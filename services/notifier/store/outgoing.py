@@ -10,7 +10,7 @@ from uuid import UUID
 from contracts.fields import Session
 from kit.database import Connection
 from services.notifier.channels.channel import UNANSWERED
-from services.notifier.kinds import CATEGORY_OF, with_method
+from services.notifier.kinds import CATEGORY_OF, SMS, TEXTED, with_method
 from services.notifier.store import columns
 from services.notifier.store.known import Confirmation
 
@@ -46,7 +46,7 @@ class Claimed:
     offering. `sequence` is the version of the appointment that goes with it, none where none does. `person` and what
     follows is what `decisions` decides by: whose choices they are, the database's time, the choice for this category
     and channel, quiet hours where the person has said something of them, and whether the enrolment is still a live one;
-    `bounced`, that its address is refused for good, is the sender's to find out.
+    `bounced`, that its address is refused for good, is the sender's to find out. `phone` is none when none was given.
     """
 
     id: UUID
@@ -85,6 +85,12 @@ class Claimed:
     quiet_until: time | None = None
     concerned: bool = True
     bounced: bool = False
+    phone: str | None = field(default=None, repr=False)
+
+    @property
+    def address(self) -> str:
+        """Where it goes: to the phone or by mail."""
+        return (self.phone or "") if self.channel == SMS else self.email
 
     def meetings(self) -> list[Session]:
         """When people meet: each session, or the offering as a whole when it has none."""
@@ -153,8 +159,9 @@ async def take_back(conn: Connection, sender: str, in_hand: Sequence[UUID] = ())
 async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[Claimed]:
     """Take at most so many notices in hand: due, of a known learner and course, and none older about the same thing.
 
-    What is held for its hour holds up nothing that is newer, and what is held for a digest goes in that. One that was
-    left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it had.
+    What is held for its hour holds up nothing that is newer, nor does what goes another way; what is held for a digest
+    goes in that. One that was left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it
+    had.
     A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
     gets none when none was sent. `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes
     them, empty if it has none.
@@ -165,17 +172,21 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
             SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
                    notice.template = 'reminder' AND (offering.cancelled OR seat.state IS DISTINCT FROM 'associated')
                        AS unwanted,
-                   contact.email, contact.name, contact.language, course.title, offering.starts_at, offering.ends_at,
+                   contact.email, contact.phone, contact.name, contact.language, course.title,
+                   offering.starts_at, offering.ends_at,
                    offering.alternatives, coalesce(offering.sessions, '[]') AS sessions,
-                   CASE WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
+                   CASE WHEN notice.channel = 'sms' THEN NULL
+                        WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
                              THEN coalesce(appointment.last + 1, 0)
                         WHEN notice.template = ANY($8) THEN appointment.last + 1 END AS sequence,
                    CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN seat.place END AS place_now,
                    coalesce(contact.login, contact.learner_id::text) AS person,
-                   coalesce(choice.cadence, 'at_once') AS cadence,
+                   coalesce(choice.cadence, CASE notice.channel WHEN 'sms' THEN 'off' ELSE 'at_once' END) AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
-                   (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
-                       AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
+                   (seat.enrolment_id IS NULL OR CASE notice.channel
+                       WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
+                       ELSE seat.state IN ('associated', 'offered', 'queued')
+                   END) AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
@@ -196,7 +207,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    OR notice.created_at < app_now() - make_interval(secs => $6))
               AND NOT EXISTS (
                   SELECT FROM notices AS older
-                  WHERE older.about = notice.about AND older.id < notice.id
+                  WHERE older.about = notice.about AND older.channel = notice.channel AND older.id < notice.id
                     AND older.state IN ('due', 'deferred', 'held', 'sending')
                     AND (older.state <> 'held' OR (older.due_at <= app_now() AND older.reason <> 'digest'))
               )
@@ -215,7 +226,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                   notice.expires_at, notice.sealed,
                   mine.unwanted OR coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
                   notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
-                  mine.may_have_gone, mine.email, mine.name, mine.language, mine.title, mine.starts_at, mine.ends_at,
+                  mine.may_have_gone, mine.email, mine.phone, mine.name, mine.language, mine.title, mine.starts_at,
+                  mine.ends_at,
                   mine.alternatives, mine.sessions, notice.sequence, mine.person, app_now() AS now, mine.cadence,
                   mine.says_when_quiet, mine.quiet_from, mine.quiet_until, mine.concerned
         """,
@@ -228,6 +240,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         with_method("REQUEST"),
         with_method("CANCEL"),
         json.dumps(CATEGORY_OF),
+        json.dumps({template: states for template, states in TEXTED.items() if states}),
     )
     return [_claimed(row) for row in rows]
 
