@@ -12,7 +12,7 @@ from services.catalogue.domain import Rule
 from services.catalogue.store import Row, courses, retractions
 
 MOST_WAITING = 500
-WITHDRAWN = "the course was withdrawn"  # the reason that its runs are cancelled for
+WITHDRAWN = "course_withdrawn"  # the reason that its runs are cancelled for
 
 
 class PeopleEnrolled(Rule):

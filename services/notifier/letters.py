@@ -54,6 +54,8 @@ class Told(Protocol):
     @property
     def alternatives(self) -> Sequence[Mapping[str, Any]]: ...
     @property
+    def cancelled_because(self) -> str: ...
+    @property
     def sessions(self) -> Sequence[Mapping[str, Any]]: ...
     @property
     def facts(self) -> Mapping[str, Any]: ...
@@ -141,6 +143,7 @@ def words(notice: Told, links: Links | None = None, unsubscribe: str | None = No
         "links": links,
         "unsubscribe": unsubscribe,
         "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,
+        "because": one_line(notice.cancelled_because),
         "alternatives": [_alternative(Alternative.model_validate(one), language) for one in notice.alternatives],
         **(change(notice.facts, language) if "now" in notice.facts else {}),
         **{name: _fact(name, value, language) for name, value in notice.facts.items()},

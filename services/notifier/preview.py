@@ -108,6 +108,7 @@ def notice(template: str, language: str) -> Claimed:
         starts_at=START,
         ends_at=START + TWO_HOURS,
         alternatives=[ALTERNATIVE],
+        cancelled_because="Læreren er blitt syk.",
         sessions=SESSIONS,
         sequence=1 if template in (*with_method("REQUEST"), *with_method("CANCEL")) else None,
     )

@@ -151,5 +151,5 @@ async def test_the_runs_of_a_course_that_is_withdrawn_name_none_of_its_own(serve
         assert [one["offering_id"] for one in said] == [ids["gone"], ids["one"], ids["two"]]
         named = [[instead["offering_id"] for instead in one["alternatives"]] for one in said]
         assert named == [[ids["one"], ids["two"], ids["akin"]], [ids["akin"]], [ids["akin"]]]
-        assert [one["reason"] for one in said] == ["", *["the course was withdrawn"] * 2]
+        assert [one["reason"] for one in said] == ["", *["course_withdrawn"] * 2]
         assert len(await told(here, "CourseWithdrawn")) == 1

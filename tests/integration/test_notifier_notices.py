@@ -312,6 +312,8 @@ async def test_a_cancelled_course_names_others_in_the_readers_language(world: Wo
     }
     assert "- Ledelse på nett, søndag 28. mars 2027 kl. 18.00, På nett, Mosjøen" in texts["nb"]
     assert "- Leadership online, Sunday 28 March 2027, at 18:00, Online, Mosjøen" in texts["en"]
+    assert "For få hadde meldt seg på." in texts["nb"]
+    assert "Too few had enrolled." in texts["en"]
 
 
 async def test_a_cancelled_course_is_told_without_others_when_the_catalogue_is_silent_for_long(

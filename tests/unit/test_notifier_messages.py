@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import html
 import uuid
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -285,6 +286,40 @@ def test_a_cancelled_course_names_others(language: str, line: str) -> None:
     nothing = written(template="offering_cancelled", alternatives=[])
     assert "passe" not in nothing.text + nothing.html
     assert "<ul>" not in nothing.html
+
+
+@pytest.mark.parametrize(
+    ("because", "lines"),
+    [
+        ("", ("", "", "")),
+        (
+            "too_few",
+            ("For få hadde meldt seg på.", "For få hadde meldt seg på.", "Too few had enrolled."),
+        ),
+        (
+            "course_withdrawn",
+            (
+                "Arrangøren tilbyr ikke dette kurset lenger.",
+                "Arrangøren tilbyr ikkje dette kurset lenger.",
+                "The organiser no longer offers this course.",
+            ),
+        ),
+        (
+            "Læreren er <b>syk</b>.\nSpør oss.",
+            (
+                "Arrangøren skriver: Læreren er <b>syk</b>. Spør oss.",
+                "Arrangøren skriv: Læreren er <b>syk</b>. Spør oss.",
+                "The organiser writes: Læreren er <b>syk</b>. Spør oss.",
+            ),
+        ),
+    ],
+)
+def test_a_cancelled_course_says_why_where_anybody_has_said(because: str, lines: tuple[str, str, str]) -> None:
+    for language, line in zip(LANGUAGES, lines, strict=True):
+        letter = written(template="offering_cancelled", language=language, cancelled_because=because)
+        following = letter.text.split("\n\n")[1].splitlines()
+        assert following[1:] == ([line] if line else [])
+        assert html.escape(line, quote=False) in letter.html
 
 
 def test_an_offer_without_its_links_is_not_written() -> None:

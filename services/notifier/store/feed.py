@@ -31,6 +31,7 @@ class Shown:
     starts_at: datetime
     ends_at: datetime
     alternatives: list[dict[str, Any]]
+    cancelled_because: str
     sessions: list[dict[str, Any]]
 
 
@@ -63,7 +64,7 @@ async def page(conn: Connection, login: str, before: UUID | None, limit: int) ->
     rows = await conn.fetch(
         f"""
         SELECT id, template, about, offering_id, created_at, read_at, place, place_in_line, facts, expires_at, name,
-               language, title, starts_at, ends_at, alternatives,
+               language, title, starts_at, ends_at, alternatives, cancelled_because,
                (SELECT coalesce(run.sessions, '[]') FROM offerings AS run WHERE run.offering_id = seen.offering_id)
                    AS sessions
         FROM seen WHERE login = $1 AND {_WANTED} AND ($4::uuid IS NULL OR id < $4)

@@ -125,13 +125,16 @@ async def cancel_offerings(conn: Connection, cancelled: Sequence[OfferingCancell
     """Mark offerings as cancelled. Their dates stay: the letter that tells of it names them."""
     await conn.execute(
         """
-        UPDATE offerings AS old SET cancelled = true, version = new.version, alternatives = new.alternatives
-        FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[]) AS new (offering_id, version, alternatives)
+        UPDATE offerings AS old SET cancelled = true, version = new.version, alternatives = new.alternatives,
+            cancelled_because = new.because
+        FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::text[])
+            AS new (offering_id, version, alternatives, because)
         WHERE old.offering_id = new.offering_id AND new.version >= old.version
         """,
         [one.offering_id for one in cancelled],
         [one.version for one in cancelled],
         [json.dumps([other.model_dump(mode="json") for other in one.alternatives]) for one in cancelled],
+        [one.reason for one in cancelled],
     )
 
 

@@ -85,6 +85,7 @@ class Claimed:
     quiet_until: time | None = None
     concerned: bool = True
     bounced: bool = False
+    cancelled_because: str = ""
     phone: str | None = field(default=None, repr=False)
 
     @property
@@ -174,7 +175,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                        AS unwanted,
                    contact.email, contact.phone, contact.name, contact.language, course.title,
                    offering.starts_at, offering.ends_at,
-                   offering.alternatives, coalesce(offering.sessions, '[]') AS sessions,
+                   offering.alternatives, offering.cancelled_because, coalesce(offering.sessions, '[]') AS sessions,
                    CASE WHEN notice.channel = 'sms' THEN NULL
                         WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
                              THEN coalesce(appointment.last + 1, 0)
@@ -228,7 +229,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                   notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
                   mine.may_have_gone, mine.email, mine.phone, mine.name, mine.language, mine.title, mine.starts_at,
                   mine.ends_at,
-                  mine.alternatives, mine.sessions, notice.sequence, mine.person, app_now() AS now, mine.cadence,
+                  mine.alternatives, mine.cancelled_because, mine.sessions, notice.sequence, mine.person,
+                  app_now() AS now, mine.cadence,
                   mine.says_when_quiet, mine.quiet_from, mine.quiet_until, mine.concerned
         """,
         most,
