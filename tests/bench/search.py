@@ -24,6 +24,7 @@ import uvloop
 from deploy.local.stack import Stack
 from kit import http, logs, migrations
 from kit.database import Connection, connect
+from kit.service import spare_collector
 from services.catalogue.app import LOG_FIELDS, MIGRATIONS, ROUTERS
 from services.catalogue.search import BASE
 from services.catalogue.settings import CatalogueSettings
@@ -157,6 +158,7 @@ def serve(settings: CatalogueSettings, listening: socket.socket) -> None:
 
     async def serving() -> None:
         logs.configure("catalogue", "warning", LOG_FIELDS)
+        spare_collector()  # as every service does at its start
         async with running(settings, "catalogue") as here:
             config = uvicorn.Config(http.build(here, ROUTERS), log_config=None, access_log=False)
             await uvicorn.Server(config).serve([listening])
