@@ -39,11 +39,12 @@ lint: install ## check style, types, layers and migrations
 	@.venv/bin/lint-imports
 	@.venv/bin/squawk $$(git ls-files '*/migrations/*.sql')
 
-bench: install ## measure delivery, seats, search, notices, and partners beside a noisy one; prints, asserts nothing
+bench: install ## measure delivery, seats, search, pages, notices, and partners beside a noisy one; asserts nothing
 	@.venv/bin/python -m tests.bench.delivery
 	@.venv/bin/python -m tests.bench.seats
 	@.venv/bin/python -m tests.bench.web
 	@.venv/bin/python -m tests.bench.search
+	@.venv/bin/python -m tests.bench.pages
 	@.venv/bin/python -m tests.bench.notices
 	@.venv/bin/python -m tests.bench.whole
 	@.venv/bin/python -m tests.bench.isolation

@@ -31,7 +31,7 @@ class Withdrawing(BaseModel, extra="forbid"):
 
 
 class Cancelling(Withdrawing):
-    """`reason` is why a run is cancelled, for who hears of it in `OfferingCancelled`; no mail repeats it."""
+    """`reason` is why a run is cancelled: all who lose a seat or a place by it read it in their mail."""
 
     reason: Annotated[Prose, AfterValidator(names_nobody)] = ""
 

@@ -12,7 +12,16 @@ from services.enrolment.store import enrolments
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"offering_id"})  # who got which seat is told by events and the timeline, not by log lines
-PAGES = (links.router, login.router, join.router, mine.router, own.router, roster.router, console.mounted("enrolment"))
+PAGES = (
+    links.router,
+    login.router,
+    login.gateway,
+    join.router,
+    mine.router,
+    own.router,
+    roster.router,
+    console.mounted("enrolment"),
+)
 ROUTERS = (api.router, rush.router, partners.router, *PAGES)
 PLOTS = (
     Plot(

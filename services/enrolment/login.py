@@ -5,6 +5,7 @@ import functools
 import hashlib
 import re
 import secrets
+from collections.abc import Awaitable
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Request
@@ -19,6 +20,7 @@ from kit.pages.site import login_address
 from kit.pages.visitors import HEADER, PerhapsVisitor, form, same
 from kit.problems import Problem
 from kit.running import Running
+from kit.shortway import route_class
 from services.enrolment.issuer import CALLBACK, Issuer, LoginRefused
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.site import site
@@ -130,17 +132,22 @@ async def log_out(request: Request, database: Db, issuer: TheIssuer, visitor: Pe
     return answer
 
 
-@router.get("/sesjon")
-async def session(request: Request, running: ThisService, database: Db) -> Response:
+async def plainly(request: Request) -> Awaitable[Response]:
+    """The pass, which the gateway asks for each time that somebody opens a page of their own."""
+    return session(request, request.app.state.running)
+
+
+gateway = APIRouter(include_in_schema=False, route_class=route_class(plainly))
+
+
+@gateway.get("/sesjon")
+async def session(request: Request, running: ThisService) -> Response:
     """For the gateway alone: the pass of whoever is logged in by this cookie, or none. Never reached from outside."""
     key, headers = request.cookies.get(COOKIE), {}
     signing = cast(EnrolmentSettings, running.settings).pass_private_key.get_secret_value()
     if key and signing:
-
-        async def work(conn: Connection) -> passes.Visitor | None:
-            return await sessions.visitor(conn, digest_of(key))
-
-        visitor = await database.run(work)
+        async with running.database.reading() as conn:
+            visitor = await sessions.visitor(conn, digest_of(key))
         if visitor is not None:
             headers[HEADER] = passes.sign(signing, visitor)
     return Response(status_code=204, headers=headers)
