@@ -166,9 +166,10 @@ async def test_a_cancelled_run_is_told_with_another_to_take_instead(web: Web) ->
     await course.run(timedelta(days=60), key="2")
     await enrol(web, offering, name)
     await web.mails(name, 1)
-    await course.asks("POST", f"{course.path}/offerings/1/cancel", {"reason": "Læreren er syk."})
+    await course.asks("POST", f"{course.path}/offerings/1/cancel", {"reason": "Læreren er syk.", "confirmed": True})
     mail = (await web.mails(name, 2))[1]
     assert mail["Subject"] == f"{course.title} er avlyst"
+    assert "Arrangøren skriver: Læreren er syk." in text(mail)
     assert f"- {course.title}, " in text(mail)
     assert appointment(mail)[:2] == ("CANCEL", 1)
 
