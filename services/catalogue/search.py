@@ -267,6 +267,7 @@ async def list_courses(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Courses that are offered, a page at a time; `Link` with rel="next" leads to the next."""
+    # `if_none_match` stands above to be described and checked; `for_everybody` looks at it in the request.
     shown_in = in_which(None, accept_language)
     return await for_everybody(request, running, shown_in, lambda: _listed(request, running, asked, shown_in))
 
