@@ -241,9 +241,11 @@ async def test_a_page_that_was_kept_is_made_anew_when_its_course_or_its_seats_ch
         await run(here, "A", "a", 5)
         for address in ("/", "/kurs", f"/kurs/{course}"):
             assert "Før" in (await look(here, address)).text
+            small = [await look(here, address, **{"accept-encoding": "gzip"}) for _ in range(3)][-1]
+            assert ("Før" in small.text, small.headers["content-encoding"]) == (True, "gzip")
         await publish(here, "A", "Etter")
         for address in ("/", "/kurs", f"/kurs/{course}"):
-            assert "Etter" in (await look(here, address)).text, address
+            assert "Etter" in (await look(here, address, **{"accept-encoding": "gzip"})).text, address
         async with here.here.database.reading() as conn:
             await count(conn, await conn.fetchval("SELECT id FROM offerings"), taken=10)
         assert "Fullt" in words(await look(here, f"/kurs/{course}"))
