@@ -64,6 +64,7 @@ class CourseText(PartnerEvent, key="code"):
     title: dict[Language, _Line] = Field(min_length=1)
     summary: dict[Language, _Summary] = {}
     description: dict[Language, _Prose] = {}
+    prerequisites: Annotated[dict[Language, _Summary], Field(description="what one must have or know beforehand")] = {}
     subjects: Annotated[list[Slug], Field(max_length=10)] = []
     language: Language = "nb"
     delivery_mode: DeliveryMode = "onsite"

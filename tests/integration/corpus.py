@@ -108,6 +108,14 @@ COURSES: dict[str, Bad] = {
     "a price beyond all": Bad({"price_ore": 2**53 + 1}, "price_ore", "less than or equal", {"price_ore": "1" * 9}),
     "true as a price": Bad({"price_ore": True}, "price_ore", "valid integer"),
     "no price at all": Bad({"price_ore": None}, "price_ore", "valid integer"),
+    "a number of a person in what one must know": Bad(
+        {"prerequisites": {"nb": "Ring 15108695088"}},
+        "prerequisites.nb",
+        NUMBER,
+        {"prerequisites_nb": "Ring 15108695088"},
+        "prerequisites_nb",
+    ),
+    "what one must know without a language": Bad({"prerequisites": "Fagbrev"}, "prerequisites", DICTIONARY),
     "who pays in two lines": Bad(
         {"funded_by": "Fylket\nog staten"}, "funded_by", LINE, {"funded_by": '"Fylket\nog staten"'}
     ),
