@@ -1,5 +1,6 @@
 """Reads a partner's file of courses: the habits of Norwegian spreadsheets, and every mistake by its row and column."""
 
+import codecs
 import csv
 import difflib
 import io
@@ -20,6 +21,10 @@ OF_RUN = ("offering", "starts_at", "ends_at", "arena", "capacity")
 COLUMNS = ("code", *OF_COURSE, *OF_RUN)
 MOST_ROWS = 5_000
 MOST_MISTAKES = 200  # who has more has one mistake many times
+MOST_COLUMNS = 100  # names beyond are not looked at one by one: everybody would wait for that
+# By their names in Python; others decode to what nobody has written, or take long about it.
+CHARSETS = ("utf-8", "cp1252", "iso8859-1", "iso8859-15", "ascii")
+YEARS = range(2000, 2101)  # what the models take, and no more than a day beyond
 OSLO = ZoneInfo("Europe/Oslo")
 
 _NORWEGIAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:\s+(?:kl\.?\s*)?(\d{1,2})[.:](\d{2}))?")
@@ -114,10 +119,12 @@ def _decoded(content: bytes, charset: str | None) -> str:
     names = [charset] if charset else ["utf-8", "cp1252"]
     refused = Mistake(1, "", "cannot be read")
     for name in names:
-        try:
-            text = content.decode("utf-8-sig" if name.lower() in ("utf-8", "utf8") else name)
-        except LookupError:
+        known = _codec(name)
+        if known is None:
             refused = Mistake(1, "", "has a charset that is not known: use utf-8 or windows-1252")
+            continue
+        try:
+            text = content.decode("utf-8-sig" if known == "utf-8" else known)
         except UnicodeDecodeError as error:
             row = content.count(b"\n", 0, error.start) + 1
             refused = Mistake(row, "", f"is not {name}: save it as CSV UTF-8")
@@ -128,13 +135,28 @@ def _decoded(content: bytes, charset: str | None) -> str:
     raise Unreadable([refused])
 
 
-def _rows(text: str) -> list[_Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True)
+def _codec(charset: str) -> str | None:
+    """What Python calls this charset; none for one that no file is taken in."""
     try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+        name = codecs.lookup(charset).name
+    except LookupError:
+        return None
+    return name if name in CHARSETS else None
+
+
+def _rows(text: str) -> list[_Row]:
+    """The rows below the header that are not empty, numbered as a spreadsheet shows them: a cell may hold lines."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True)
+    rows: list[list[str]] = []
+    try:
+        rows += reader
     except csv.Error as error:
-        raise Unreadable([Mistake(reader.line_num, "", f"is not CSV: {error}")]) from None
+        raise Unreadable([Mistake(len(rows) + 1, "", f"is not CSV: {error}")]) from None
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if len(header) > MOST_COLUMNS:
+        words = f"has {len(header)} columns; there are {len(COLUMNS)} that a file may have"
+        raise Unreadable([Mistake(1, "", words)])
+    lines = [(number, line) for number, line in enumerate(rows[1:], 2) if any(cell.strip() for cell in line)]
     if len(header) == 1 and "," in header[0]:
         raise Unreadable([Mistake(1, "", "has commas between its columns: use semicolons")])
     wrong = _missing(header)
@@ -271,6 +293,8 @@ def instant(cell: str, late: bool = False) -> str:
     A day alone is its beginning, or its last minute when `late`. Raises ValueError with words for the partner.
     """
     day, clock = _spelled(cell, late)
+    if day.year not in YEARS:  # at the ends of the calendar no zone can be told
+        raise ValueError(f"must be between {YEARS[0]} and {YEARS[-1]}")
     if isinstance(day, datetime):
         return day.astimezone(UTC).isoformat()
     wall = datetime.combine(day, clock)
