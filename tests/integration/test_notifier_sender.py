@@ -353,6 +353,23 @@ async def test_a_late_sender_does_not_undo_what_another_noted(world: World) -> N
     assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, [second]))
 
 
+async def test_what_may_have_gone_is_still_known_to_when_its_turn_did_not_come(world: World) -> None:
+    """Red control: put back as any other, it goes a second time and nobody has said that it might."""
+    await world.learners(1)
+    run = world.here.database.run
+    [lost] = await run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+    assert not lost.may_have_gone
+    await world.rows("UPDATE notices SET sending_since = app_now() - interval '61 s'")
+    for _ in range(2):  # its domain is slow, perhaps for long
+        [again] = await run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+        assert (again.may_have_gone, again.attempt) == (True, 2)
+        await run(lambda conn: outgoing.put_back(conn, [again], [0.0]))
+        assert [row["resends"] for row in await world.rows("SELECT resends FROM notices")] == [0]
+    [last] = await run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+    assert last.may_have_gone
+    assert [row["resends"] for row in await world.rows("SELECT resends FROM notices")] == [1]
+
+
 async def test_each_answer_of_a_channel_has_its_state(world: World) -> None:
     await world.learners(1)
     async with world.sending(Sender(world.settings, {"email": Failing(Later("busy"))})):
