@@ -335,6 +335,15 @@ async def test_a_strangers_lock_costs_time_and_no_second_mail(
     assert "mail_may_come_twice" not in capsys.readouterr().out
 
 
+async def test_a_domain_with_letters_of_its_own_is_written_to(world: World, sink: Sink) -> None:
+    about = world.about(uuid.uuid4())
+    await world.contact_is_known(about["learner_id"], "kari@blåbær.no")
+    await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])
+    async with world.sending():
+        await world.all_are("sent", 1)
+    assert sink.asked == ["kari@xn--blbr-roah.no"]
+
+
 async def test_two_senders_send_each_mail_once(world: World, sink: Sink) -> None:
     await world.learners(60)
     async with world.sending(Sender(world.settings), Sender(world.settings), Sender(world.settings)):
