@@ -1,6 +1,7 @@
 """What people have chosen to be told is kept to, over HTTP and by the link in each mail that can be stopped."""
 
 import asyncio
+import functools
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -202,22 +203,21 @@ async def test_one_click_stops_that_category_for_that_person(here: People) -> No
     assert (await here.get("ola")).json()["categories"]["changes"] == USUAL
 
 
+async def _waits_or_is_done(here: People, clicked: asyncio.Task[Any]) -> bool:
+    waiting = await here.world.rows("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return bool(waiting) or clicked.done()
+
+
 async def test_a_click_waits_for_a_form_that_is_being_kept_and_is_not_lost_in_it(here: People) -> None:
     """Red control: without the lock it is kept between the form's look and its writing, which takes it away again."""
     who = Caller(ISSUER, "kari").key
     path = f"{unsubscribe.PLACE}/{Signer(PRIVATE).token('unsubscribe', Link(who, ('changes',), START))}"
-    waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    clicked: asyncio.Task[Any] | None = None
     conn = await connect(here.world.settings, "operator")
     try:
         async with conn.transaction():
             await preferences.lock(conn, who)  # as a form's transaction begins
             clicked = asyncio.create_task(here.asking.post(path, data={"List-Unsubscribe": "One-Click"}))
-
-            async def is_waiting_or_done() -> bool:
-                return bool(await here.world.rows(waiting)) or (clicked is not None and clicked.done())
-
-            await until(is_waiting_or_done)
+            await until(functools.partial(_waits_or_is_done, here, clicked))
             assert not clicked.done()
             await preferences.forget(conn, who)
             await preferences.keep(conn, who, [preferences.Choice("reminders", "email", "daily")])

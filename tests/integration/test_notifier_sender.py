@@ -1,6 +1,7 @@
 """A notice becomes one mail, whatever the mail server answers and whoever dies on the way."""
 
 import asyncio
+import functools
 import json
 import uuid
 from collections import Counter
@@ -372,7 +373,7 @@ async def test_what_may_have_gone_is_still_known_to_when_its_turn_did_not_come(w
     for _ in range(2):  # its domain is slow, perhaps for long
         [again] = await run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
         assert (again.may_have_gone, again.attempt) == (True, 2)
-        await run(lambda conn: outgoing.put_back(conn, [again], [0.0]))
+        await run(functools.partial(outgoing.put_back, notices=[again], pauses_s=[0.0]))
         assert [row["resends"] for row in await world.rows("SELECT resends FROM notices")] == [0]
     [last] = await run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
     assert last.may_have_gone
