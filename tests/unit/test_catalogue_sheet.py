@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.catalogue.sheet import Mistake, Unreadable, instant, read
+from services.catalogue.sheet import COLUMNS, Mistake, Retraction, Unreadable, instant, read
 
 HEADER = "code;title_nb;summary_nb;subjects;studiepoeng;language;offering;starts_at;ends_at;arena;capacity"
 FIRST = "HAV-1;Havbruk på norsk;Om laks;havbruk, bygg;7,5;nb;V27;01.02.2027 18:00;01.02.2027 20.30;online;20"
@@ -139,6 +139,48 @@ def test_a_header_is_told_by_its_column_and_what_mends_it(header: str, column: s
     assert says in found.detail
 
 
+RETRACTING = f"{HEADER};retracted;confirmed"
+
+
+def test_a_reason_in_its_row_retracts_a_run_and_in_a_row_without_a_run_the_course() -> None:
+    found = read(
+        sheet(
+            f"{FIRST};;",
+            "HAV-1;;;;;;H27;01.09.2027;02.09.2027;online;20;For få lærere;SANN",
+            "HAV-1;;;;;;H27;;;mosjoen;20;;",
+            "B;Bygg;;;;;;;;;;slutt;",
+            "C;;;;;;V27;;;;;Flom;",
+            header=RETRACTING,
+        )
+    )
+    assert [one.code for one in found.courses] == ["HAV-1"], "what is retracted is not published with it"
+    assert [one.key for one in found.runs] == ["V27"]
+    assert found.retractions == [
+        Retraction(5, "B", None, "slutt", False),
+        Retraction(6, "C", "V27", "Flom", False),
+        Retraction(3, "HAV-1", "H27", "For få lærere", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "row", "column", "says"),
+    [
+        (["A;;;;;;V;;;;;;ja"], 2, "retracted", "write here why"),
+        (["A;;;;;;V;;;;;Flom;kanskje"], 2, "confirmed", "must be ja"),
+        (["A;;;;;;V;;;;;Flom;false"], 2, "confirmed", "must be ja"),
+        (["A;;;;;;;;;online;;Flom;"], 2, "offering", "is missing"),
+        (["A;;;;;;V 1;;;;;Flom;"], 2, "offering", "pattern"),
+        (["A;;;;;;V;;;;;Lærer 15108695088 er syk;"], 2, "retracted", "national identity number"),
+        (["A;;;;;;V;;;;;Flom;", "A;;;;;;V;;;;;Storm;"], 3, "retracted", "another than in row 2"),
+        (["A;;;;;;;;;;;slutt;", f"{FIRST.replace('HAV-1', 'A')};;"], 3, "retracted", "its course is retracted"),
+    ],
+)
+def test_a_mistake_in_what_is_retracted_is_told_by_its_place(rows: list[str], row: int, column: str, says: str) -> None:
+    [first, *_] = mistakes(sheet(*rows, header=RETRACTING))
+    assert (first.row, first.column) == (row, column)
+    assert says in first.detail
+
+
 def test_rows_are_counted_as_a_spreadsheet_does_when_a_text_has_several_lines() -> None:
     long = 'A;T;"to\r\nlinjer";;;;;;;;'
     assert read(sheet(long)).courses[0].text.summary == {"nb": "to\nlinjer"}
@@ -152,7 +194,7 @@ def test_rows_are_counted_as_a_spreadsheet_does_when_a_text_has_several_lines() 
 def test_a_header_without_end_is_refused_before_anybody_waits_for_it() -> None:
     began = time.process_time()
     [found] = mistakes(";".join(f"k{n}" for n in range(30_000)).encode() + b"\nA\n")
-    assert (found.row, found.detail) == (1, "has 30000 columns; there are 19 that a file may have")
+    assert (found.row, found.detail) == (1, f"has 30000 columns; there are {len(COLUMNS)} that a file may have")
     assert time.process_time() - began < 1
 
 
