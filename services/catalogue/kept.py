@@ -19,6 +19,7 @@ from services.catalogue.store.search import Words
 T = TypeVar("T")
 
 MOST_BYTES = 16 << 20  # what people look at is the same again and again: some 1,000 pages, or 2,000 lists
+EACH_BYTES = 1_000  # what keeping an answer takes beside its body and address: one that nothing was found for is tiny
 LONGEST_S = 60.0  # a page tells what the index does not hold: names of providers, what has ended meanwhile
 CACHING = "public, no-cache"  # anybody may keep it, and asks each time whether it still holds
 _LEFT_BEHIND = ("content-length", "set-cookie")
@@ -89,7 +90,7 @@ class Kept:
     def keep(self, key: Key, made: Made[Answer]) -> None:
         self.forget(key)
         self._answers[key] = made
-        self._grow(len(made.what.body))
+        self._grow(_room(key, made))
 
     def press(self, key: Key, made: Made[Answer]) -> None:
         """Keep this page in gzip too, unless it is not kept any more."""
@@ -99,13 +100,16 @@ class Kept:
 
     def forget(self, key: Key) -> None:
         old = self._answers.pop(key, None)
-        if old is not None:
-            self._bytes -= len(old.what.body) + len(old.what.small or b"")
+        self._bytes -= _room(key, old) if old is not None else 0
 
     def _grow(self, by: int) -> None:
         self._bytes += by
         while self._bytes > self._most:
             self.forget(next(iter(self._answers)))
+
+
+def _room(key: Key, made: Made[Answer]) -> int:
+    return EACH_BYTES + len(key[1]) + len(made.what.body) + len(made.what.small or b"")
 
 
 def kept(running: Running) -> Kept:

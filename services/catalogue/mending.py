@@ -89,6 +89,16 @@ def _rules(language: str) -> list[Rule]:
         r"String should match pattern .+": _("Bruk bare små bokstaver fra a til z, tall og strek, som mo-i-rana."),
         r"(?:Dictionary|List) should have at least 1 item .+": _("Dette må stå der."),
         r"List should have at most (\d+) items .+": _("Det er for mange. Bruk høyst {0}."),
+        r"(\d+) (?:person has|people have) a seat, .+": _(
+            "Påmeldte: {0}. Skriv ja i kolonnen confirmed for å avlyse likevel. Da får de beskjed."
+        ),
+        r"is missing: write here why it is retracted": _("Cellen er tom. Skriv hvorfor det avlyses."),
+        r"must be ja \(yes\), or empty": _("Skriv ja, eller la cellen være tom."),
+        r"is empty: its course is retracted; retract it too, or leave it out": _(
+            "Kurset trekkes, så disse datoene må avlyses også. Skriv hvorfor her, eller ta bort raden."
+        ),
+        r".+ has no course .+; publish it first": _("Kurset finnes ikke."),
+        r"course .+ has no offering .+": _("Datoene finnes ikke."),
         r"this offering was cancelled; publish a new one under another key": _(
             "Disse datoene er avlyst. Legg inn nye datoer under et annet navn."
         ),

@@ -133,9 +133,16 @@ OFFERINGS: dict[str, Bad] = {
     "milliseconds in quotes": Bad({"starts_at": "1800000000000"}, "starts_at", TIME, {"starts_at": "1800000000000"}),
     "words": Bad({"starts_at": "i morgen"}, "starts_at", TIME, {"starts_at": "i morgen"}),
     "year 0": Bad({"starts_at": "0000-01-01T00:00:00Z"}, "starts_at", "", {"starts_at": "0000-01-01T00:00:00Z"}),
-    "year 1": Bad({"starts_at": "0001-01-01T00:00:00+23:59"}, "starts_at", YEARS),
+    "year 1": Bad({"starts_at": "0001-01-01T00:00:00+23:59"}, "starts_at", YEARS, {"starts_at": "01.01.0001"}),
     "year 1999": Bad({"starts_at": "1999-12-31T22:59:59Z"}, "starts_at", YEARS, {"starts_at": "31.12.1999 10:00"}),
-    "year 9999": Bad({"ends_at": "9999-12-31T23:59:59-23:59"}, "ends_at", YEARS),
+    "year 9999": Bad(
+        {"ends_at": "9999-12-31T23:59:59-23:59"}, "ends_at", YEARS, {"ends_at": "9999-12-31T23:59:59-23:59"}
+    ),
+    "somebody's number as a room": Bad(
+        {"sessions": [{"starts_at": START, "ends_at": "2027-03-01T10:00:00Z", "room": "Rom 2, 15108695088"}]},
+        "sessions[0].room",
+        NUMBER,
+    ),
     "30 February": Bad({"starts_at": "2027-02-30T09:00:00Z"}, "starts_at", "", {"starts_at": "30.02.2027 09:00"}),
     "29 February of a common year": Bad(
         {"starts_at": "2027-02-29T09:00:00Z"}, "starts_at", "", {"starts_at": "2027-02-29T09:00:00Z"}

@@ -21,6 +21,8 @@ from kit.pages.visitors import HEADER
 from kit.passes import Visitor
 from services.catalogue import joining
 from services.catalogue.languages import MOST_LANGUAGES
+from services.catalogue.mending import in_words
+from services.catalogue.retracting import PeopleEnrolled
 from services.catalogue.store import intake
 from tests.delivery import Servers
 from tests.integration.corpus import COURSE, TITLES
@@ -565,6 +567,24 @@ async def test_a_file_is_tried_without_a_trace_and_then_taken_in(servers: Server
         more, query = GOOD.replace("online;12", "online;20"), f"?tilbyder={here.partner}"
         changed = await send(here, more, "lagre", query=query, headers=of("operator"))
         assert changed.headers["location"].startswith(f"/partner/fil?tilbyder={here.partner}&nye=0&endret=1")
+
+
+async def test_a_file_cancels_a_run_and_says_so_before_and_after(servers: Servers) -> None:
+    async with pages(servers) as here:
+        await send(here, GOOD, "lagre")
+        ending = "code;title_nb;offering;starts_at;ends_at;arena;capacity;retracted\nSV-1;Sveising;V27;;;;;flom\n"
+        tried = await send(here, ending, "prov")
+        assert "Avlyst eller trukket: 1. Velg filen en gang til" in words(tried)
+        assert "avlyses eller trekkes" in words(tried)
+        kept = await send(here, ending, "lagre")
+        page = await look(here, kept.headers["location"], **of(partner=here.partner))
+        assert "Avlyst eller trukket: 1." in words(page)
+        assert [kind for kind, _ in await here.said()][-1] == "OfferingCancelled"
+    for people in (1, 2):
+        said = in_words(str(PeopleEnrolled(people)), "nb")
+        assert (
+            said.text == f"Påmeldte: {people}. Skriv ja i kolonnen confirmed for å avlyse likevel. Da får de beskjed."
+        )
 
 
 async def test_a_mistake_in_a_file_is_told_by_row_and_column_and_how_to_mend_it(servers: Servers) -> None:

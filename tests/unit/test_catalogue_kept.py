@@ -2,11 +2,12 @@
 
 import gzip
 import time
+import tracemalloc
 
 import pytest
 from starlette.requests import Request
 
-from services.catalogue.kept import LONGEST_S, Answer, Kept, Made
+from services.catalogue.kept import EACH_BYTES, LONGEST_S, Answer, Kept, Made
 
 VERSION = (1, 1)
 
@@ -26,7 +27,7 @@ def asking(**headers: str) -> Request:
 
 
 def test_what_was_used_longest_ago_goes_when_there_is_no_more_room() -> None:
-    answers = Kept(most_bytes=100)
+    answers = Kept(most_bytes=3 * EACH_BYTES + 100)
     for address in "abc":
         answers.keep(("nb", address), made(30))
     assert answers.get(("nb", "a"))
@@ -35,7 +36,7 @@ def test_what_was_used_longest_ago_goes_when_there_is_no_more_room() -> None:
 
 
 def test_an_answer_kept_anew_or_forgotten_takes_its_room_once() -> None:
-    answers = Kept(most_bytes=100)
+    answers = Kept(most_bytes=2 * EACH_BYTES + 110)
     for _ in range(10):
         answers.keep(("nb", "a"), made(60))
     answers.keep(("nb", "b"), made(40))
@@ -47,9 +48,23 @@ def test_an_answer_kept_anew_or_forgotten_takes_its_room_once() -> None:
 
 
 def test_one_that_is_larger_than_all_there_may_be_is_not_kept() -> None:
-    answers = Kept(most_bytes=100)
+    answers = Kept(most_bytes=EACH_BYTES + 100)
     answers.keep(("nb", "a"), made(101))
     assert len(answers) == 0
+
+
+def test_many_small_answers_take_no_more_memory_than_large_ones() -> None:
+    """Whoever asks for a thousand things that are not there, at long addresses, is answered with next to nothing."""
+    answers = Kept(most_bytes=1 << 20)
+    tracemalloc.start()
+    try:
+        for n in range(4_000):
+            answers.keep(("nb", f"/api/catalogue/v1/courses?q={n:0200}"), made(13))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(answers) > 100
+    assert kept < 2 << 20
 
 
 def test_it_holds_until_something_has_changed_or_a_minute_is_over() -> None:
@@ -90,13 +105,13 @@ def test_whoever_cannot_read_gzip_gets_none(coding: str) -> None:
 
 
 def test_what_is_kept_small_takes_its_room_and_gives_it_back() -> None:
-    answers = Kept(most_bytes=120)
+    answers = Kept(most_bytes=2 * EACH_BYTES + 122)  # the addresses are a byte each
     one = page(60)
     answers.keep(("nb", "a"), one)
     answers.press(("nb", "a"), one)
     answers.press(("nb", "a"), one)
     answers.keep(("nb", "b"), made(60))
-    assert len(answers) == 1, "two of 60 and what gzip makes of one is more than 120"
+    assert len(answers) == 1, "two of 60 and what gzip makes of one is more than there is"
     answers.forget(("nb", "b"))
     answers.press(("nb", "a"), one)  # forgotten while it was asked for
     answers.keep(("nb", "c"), made(60))

@@ -62,6 +62,9 @@ async def take_back(conn: Connection) -> None:
         WHERE notice.template = 'reminder' AND notice.state IN ('due', 'held', 'deferred')
           AND run.offering_id = notice.offering_id AND seat.enrolment_id = notice.about
           AND (run.cancelled OR seat.state <> 'associated'
-               OR run.starts_at > app_now() + make_interval(days => (notice.facts ->> 'days')::int, hours => 2))
+               OR (
+                   SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), run.starts_at)
+                   FROM jsonb_array_elements(run.sessions) AS meeting
+               ) > app_now() + make_interval(days => (notice.facts ->> 'days')::int, hours => 2))
         """
     )
