@@ -254,12 +254,16 @@ def _claimed(row: Any) -> Claimed:
 
 
 async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
-    """Note that these notices were taken. Those that are no longer in this sender's hands are not in the answer."""
+    """Note that these notices were taken. Those that are no longer in this sender's hands are not in the answer.
+
+    By a CASE, since a plain `state = 'sending'` would let PostgreSQL look in `notices_open`, and read all that is owed
+    for each few that are noted.
+    """
     rows = await conn.fetch(
         """
         UPDATE notices SET state = 'sent', sent_at = app_now(), updated_at = app_now(), reason = NULL, sealed = NULL
         FROM unnest($1::uuid[], $2::int[]) AS taken (id, attempt)
-        WHERE notices.id = taken.id AND state = 'sending' AND attempts = taken.attempt
+        WHERE notices.id = taken.id AND CASE state WHEN 'sending' THEN attempts END = taken.attempt
         RETURNING notices.id
         """,
         *columns(notices, "id attempt"),
@@ -270,7 +274,8 @@ async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
 async def put_back(conn: Connection, notices: Sequence[Claimed], pauses_s: Sequence[float]) -> None:
     """Let go of notices whose turn did not come, each for so many seconds.
 
-    Nothing was tried, so each is as it was before it was claimed. With a pause of 0 it keeps its place in front.
+    Nothing was tried, so each is as it was before it was claimed. With a pause of 0 it keeps its place in front. The
+    CASE is that of `mark_sent`.
     """
     await conn.execute(
         """
@@ -278,7 +283,7 @@ async def put_back(conn: Connection, notices: Sequence[Claimed], pauses_s: Seque
             due_at = CASE WHEN mine.pause_s > 0 THEN app_now() + make_interval(secs => mine.pause_s) ELSE due_at END,
             updated_at = app_now()
         FROM unnest($1::uuid[], $2::int[], $3::boolean[], $4::float8[]) AS mine (id, attempt, resent, pause_s)
-        WHERE notices.id = mine.id AND state = 'sending' AND notices.attempts = mine.attempt
+        WHERE notices.id = mine.id AND CASE state WHEN 'sending' THEN attempts END = mine.attempt
         """,
         *columns(notices, "id attempt may_have_gone"),
         pauses_s,
