@@ -1,5 +1,6 @@
 """The appointment in a mail (RFC 5546): what a calendar is asked to enter, change or cancel, one event per session."""
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.headerregistry import Address
@@ -38,6 +39,10 @@ def appointment(notice: Claimed, letter: Letter, organizer: Address) -> Appointm
     return Appointment(method, text)
 
 
+_PLAIN = re.compile(r"[\w .'-]+")  # what a name between quotes may have, as it is
+_MAILTO = re.compile(r"[!-~]+")
+_FOLD = 74  # octets, and a space before them from the second line on
+
 # As long as any other id, so that a long line stays folded where it is.
 _NO_ENROLMENT = UUID(int=0)
 
@@ -64,12 +69,26 @@ def _mould(
 
 
 def _attendee(address: str, name: str) -> str:
-    """The line that names the learner, escaped and folded by the library."""
+    """The line that names the learner. By hand where there is nothing to escape: the library takes twenty times as long."""
+    if _PLAIN.fullmatch(name) and _MAILTO.fullmatch(address):
+        return folded(f'ATTENDEE;CN="{name}";PARTSTAT=ACCEPTED:mailto:{address}')
     from icalendar.parser import Contentline
 
     attendee = _person(address, name)
     attendee.params["PARTSTAT"] = "ACCEPTED"
     return str(Contentline.from_parts("ATTENDEE", attendee.params, attendee, sorted=True).to_ical(), "utf-8")
+
+
+def folded(line: str) -> str:
+    """A line of RFC 5545 as it may stand: none has more than 75 octets, and each character is whole."""
+    octets, parts, start = line.encode(), [], 0
+    while len(octets) - start > _FOLD:
+        end = start + _FOLD
+        while octets[end] & 0xC0 == 0x80:  # within a character
+            end -= 1
+        parts.append(octets[start:end])
+        start = end
+    return b"\r\n ".join([*parts, octets[start:]]).decode()
 
 
 def events(

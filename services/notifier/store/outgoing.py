@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -163,6 +164,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
     What is held for its hour holds up nothing that is newer, nor does what goes another way; what is held for a digest
     goes in that. One that was left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it
     had.
+    What is older is looked for among all notices of its enrolment: said as `notices_open` says it, PostgreSQL may read
+    that from end to end for each notice, as it counts it as empty when nothing was open the last time it counted.
     A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
     gets none when none was sent. `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes
     them, empty if it has none.
@@ -209,7 +212,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
               AND NOT EXISTS (
                   SELECT FROM notices AS older
                   WHERE older.about = notice.about AND older.channel = notice.channel AND older.id < notice.id
-                    AND older.state IN ('due', 'deferred', 'held', 'sending')
+                    AND older.state NOT IN ('sent', 'failed', 'suppressed')  -- not as notices_open says it
                     AND (older.state <> 'held' OR (older.due_at <= app_now() AND older.reason <> 'digest'))
               )
             ORDER BY notice.due_at, notice.id
@@ -248,9 +251,12 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
 
 
 def _claimed(row: Any) -> Claimed:
-    return Claimed(
-        **{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts", "alternatives", "sessions")}}
-    )
+    return Claimed(**{**row, **{name: _read(row[name]) for name in ("title", "facts", "alternatives", "sessions")}})
+
+
+@lru_cache(maxsize=256)  # a rush is for few courses; whoever reads of them changes nothing in it
+def _read(text: str) -> Any:
+    return json.loads(text)
 
 
 async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
