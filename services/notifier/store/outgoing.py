@@ -97,7 +97,12 @@ class Claimed:
     def meetings(self) -> list[Session]:
         """When people meet: each session, or the offering as a whole when it has none."""
         sessions = [Session.model_validate(one) for one in self.sessions]
-        return sessions or [Session(starts_at=self.starts_at, ends_at=self.ends_at)]
+        return sessions or [_whole(self.starts_at, self.ends_at)]
+
+
+@lru_cache(maxsize=256)
+def _whole(starts_at: datetime, ends_at: datetime) -> Session:
+    return Session(starts_at=starts_at, ends_at=ends_at)
 
 
 async def owe_confirmations(conn: Connection, confirmed: Sequence[Confirmation], channel: str) -> None:
