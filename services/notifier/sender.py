@@ -47,7 +47,9 @@ AHEAD = 16  # letters in hand for each connection: a claim costs four round trip
 TURN_S = 4.0  # how long a letter waits for both its turns before it is put back, for another replica perhaps
 SLOW_S = 60.0  # after one was put back, none is taken ahead for so long
 NOTING_S = 15.0  # how long we try to note what became of a notice; with its turn and the mail's 40 s it is under 60 s
-GATHER_S = 0.005  # in a rush, how long what was sent waits for others to be noted with: five round trips for all of them
+GATHER_S = (
+    0.005  # in a rush, how long what was sent waits for others to be noted with: five round trips for all of them
+)
 STOP_S = 15.0  # letters in hand at a stop may take so long; the process has 18 s
 
 

@@ -1,7 +1,7 @@
 """One open connection to a mail server: a mail goes over it in two round trips where the server lets us, else in four.
 
-The library opens it, with TLS and log-in, and hands its transport over. It sends one command, and waits, before it sends
-the next; where a server offers PIPELINING (RFC 2920), what names the two sides goes in one write instead.
+The library opens it, with TLS and log-in, and hands its transport over: it waits for each answer before it sends the
+next command. Where a server offers PIPELINING (RFC 2920), what names the two sides and asks to go on is one write.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class Wire(asyncio.Protocol):
             raise aiosmtplib.SMTPDataError(told.code, told.text)
 
     async def _forget(self, answers: Sequence[Answer]) -> None:
-        """Let the server drop the mail whose beginning it has. What it said first is what counts, whatever it says now."""
+        """Let the server drop the mail whose beginning it has. What it said first counts, whatever it says now."""
         try:
             if answers[-1].code == GO_ON:  # it waits for a letter to nobody (RFC 2920, 3.1): an empty one
                 await self._say(b".\r\n", 1)
@@ -112,7 +112,8 @@ class Wire(asyncio.Protocol):
         for line in lines:
             found = _LINE.fullmatch(line.rstrip(b"\r"))
             if found is None or not self._wanted:  # no answer, or one to nothing: which belongs to what is not sure now
-                return self._end()
+                self._end()
+                return
             self._lines.append(found[3] or b"")
             if found[2] != b"-":
                 text = b"\n".join(self._lines).decode("utf-8", "surrogateescape")

@@ -1,0 +1,95 @@
+"""What the sender asks of its database costs the same whatever is owed, and whatever PostgreSQL counted last."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from kit.database import Connection, connect
+from services.notifier.store import outgoing, texts
+from tests.delivery import Servers
+from tests.notifying import Sink, World, notifier
+
+pytestmark = pytest.mark.anyio
+OWED = 1_000
+TAKEN = 10
+
+
+class Watched:
+    """A connection that runs a statement under EXPLAIN ANALYZE, and keeps how many pages it looked at."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self.pages = 0
+
+    async def fetch(self, sql: str, *values: Any) -> list[Any]:
+        [row] = await self._conn.fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", *values)
+        plan = json.loads(row[0])[0]["Plan"]
+        self.pages += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        return []
+
+    execute = fetch
+
+
+@pytest.fixture
+async def world(servers: Servers) -> AsyncIterator[World]:
+    sink = Sink()
+    sink.port = 1  # nothing is sent
+    async with notifier(servers, sink) as world:
+        yield world
+
+
+async def owe(world: World, count: int) -> None:
+    """So many notices that are due now, of as many enrolments that are known."""
+    await world.rows(
+        """
+        WITH contact AS (
+            INSERT INTO contacts (learner_id, email, name, language, epoch, seq)
+            SELECT gen_random_uuid(), 'l' || n || '@example.no', 'Kari', 'nb', 1, n FROM generate_series(1, $2) AS n
+            RETURNING learner_id
+        ), seat AS (
+            INSERT INTO enrolments (enrolment_id, learner_id, offering_id, state, epoch, seq)
+            SELECT gen_random_uuid(), learner_id, $1, 'associated', 1, 1 FROM contact
+            RETURNING enrolment_id, learner_id
+        )
+        INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place)
+        SELECT gen_random_uuid()::text, learner_id, $1, enrolment_id, 'enrolled', 'email', 'mosjoen' FROM seat
+        """,
+        world.offering,
+        count,
+    )
+
+
+Question = Callable[[Connection, Sequence[outgoing.Claimed]], Awaitable[Any]]
+QUESTIONS: dict[str, Question] = {
+    "claim": lambda conn, taken: outgoing.claim(conn, TAKEN, "x.example", ""),
+    "mark_sent": lambda conn, taken: outgoing.mark_sent(conn, taken),
+    "put_back": lambda conn, taken: outgoing.put_back(conn, taken, [0.0] * len(taken)),
+    "owe_texts": lambda conn, taken: texts.owe(conn, [one.about for one in taken]),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("before", [20, 300])
+async def test_a_question_of_the_sender_reads_no_more_when_a_thousand_are_owed(
+    world: World, question: str, before: int
+) -> None:
+    """PostgreSQL counts while all is sent, a plan is made and kept, and then there is a rush.
+
+    Red control: with an index of the open notices of an enrolment, as there was, a claim of ten reads 40,000 pages.
+    """
+    await owe(world, before)
+    await world.rows("UPDATE notices SET state = 'sent', message_id = id::text")
+    conn = await connect(world.settings, "worker")
+    await conn.execute("VACUUM ANALYZE")
+    async with conn.transaction():
+        taken = await outgoing.claim(conn, TAKEN, "x.example", "")
+        await QUESTIONS[question](conn, taken)
+    await owe(world, OWED)
+    async with conn.transaction():
+        taken = await outgoing.claim(conn, TAKEN, "x.example", "")
+        watched = Watched(conn)
+        await QUESTIONS[question](cast(Connection, watched), taken)
+    await conn.close()
+    assert 0 < watched.pages < 100 * TAKEN
