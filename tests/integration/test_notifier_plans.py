@@ -71,7 +71,7 @@ QUESTIONS: dict[str, Question] = {
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-@pytest.mark.parametrize("before", [20, 300])
+@pytest.mark.parametrize("before", [0, 20, 2_000])
 async def test_a_question_of_the_sender_reads_no_more_when_a_thousand_are_owed(
     world: World, question: str, before: int
 ) -> None:
@@ -82,7 +82,8 @@ async def test_a_question_of_the_sender_reads_no_more_when_a_thousand_are_owed(
     await owe(world, before)
     await world.rows("UPDATE notices SET state = 'sent', message_id = id::text")
     conn = await connect(world.settings, "worker")
-    await conn.execute("VACUUM ANALYZE")
+    if before:
+        await conn.execute("ANALYZE")
     async with conn.transaction():
         taken = await outgoing.claim(conn, TAKEN, "x.example", "")
         await QUESTIONS[question](conn, taken)
