@@ -11,6 +11,7 @@ from email import message_from_bytes, policy
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from services.notifier.channels import wire
 from services.notifier.channels.channel import UNANSWERED, Later, Letter, Never
@@ -113,7 +114,9 @@ async def serving(server: Server) -> AsyncIterator[Email]:
     server.port = listening.sockets[0].getsockname()[1]
     known = plain_settings().model_dump(exclude={"contact_private_key"})
     channel = Email(
-        NotifierSettings(**known, contact_private_key=PRIVATE, smtp_port=server.port, smtp_tls="none", smtp_timeout_s=2)
+        NotifierSettings(
+            **known, contact_private_key=SecretStr(PRIVATE), smtp_port=server.port, smtp_tls="none", smtp_timeout_s=2
+        )
     )
     yield channel
     await channel.close()
