@@ -98,5 +98,4 @@ async def test_a_question_of_the_sender_reads_no_more_when_thousands_are_owed(
         watched = Watched(conn)
         await QUESTIONS[question](cast(Connection, watched), taken)
     await conn.close()
-    print("PAGES", question, counted, watched.rows)
     assert watched.rows < 50 * TAKEN
