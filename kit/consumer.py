@@ -151,8 +151,12 @@ class Consumer:
         """One batch: one transaction and one commit of offsets; record by record when that fails. Never raises."""
         records: Any = message.raw_message
         self._in_hand = len(records)
+        taken = False
         try:
             taken = not self._effects.paused and await self._effects.take(records)
+        except Exception as error:  # FastStream would go on behind the batch, and the next commit past it
+            log.error("batch_not_taken", consumer=self.group, count=len(records), exc_info=error)
+            await self._running.pause(SWITCH_S)
         finally:
             self._in_hand = 0
         if not taken:

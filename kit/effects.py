@@ -4,7 +4,8 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import asyncpg
 
@@ -13,6 +14,8 @@ from kit.database import COLLIDED, Connection, Unknown, is_away
 from kit.listeners import Listeners, Received, Refused
 from kit.parking import Record
 from kit.running import Running
+
+T = TypeVar("T")
 
 log = logs.get(__name__)
 
@@ -153,14 +156,9 @@ class Effects:
         async def keep(conn: Connection) -> bool:
             return await self._keep(conn, record, state, reason, detail)
 
-        new = False
-        while True:
-            try:
-                new = await self._running.database.run(keep, "consumer")
-                break
-            except Exception as error:
-                if not await self._wait_for_database(error):
-                    return False
+        new = await self._patiently(keep)
+        if new is None:
+            return False
         if state == "parked" and new:  # what was parked before and is read again says nothing of this deploy
             self._outcomes.append(True)
             if sum(self._outcomes) >= MOST_PARKED:
@@ -170,8 +168,18 @@ class Effects:
 
     async def _stop(self, reason: str) -> None:
         self.paused = reason
-        await self._running.database.run(lambda conn: switch.pause(conn, self._group, reason), "consumer")
+        await self._patiently(lambda conn: switch.pause(conn, self._group, reason))
+        self.paused = reason  # while it was not written, the switch said something else
         log.error("consumer_paused", consumer=self._group, because=reason)
+
+    async def _patiently(self, work: Callable[[Connection], Awaitable[T]]) -> T | None:
+        """What the work gives, however long the database is away; none when the process is stopping."""
+        while True:
+            try:
+                return await self._running.database.run(work, "consumer")
+            except Exception as error:
+                if not await self._wait_for_database(error):
+                    return None
 
     async def _keep(self, conn: Connection, record: Record, state: str, reason: str, detail: str) -> bool:
         event_id, kind = self._named(record)
