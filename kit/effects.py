@@ -75,6 +75,7 @@ class Effects:
                         return False
                     continue
                 if isinstance(error, TRANSIENT) and time.monotonic() - began < TRANSIENT_S:
+                    self.waited = time.monotonic()
                     if not await self._running.pause(0.2):
                         return False
                     continue

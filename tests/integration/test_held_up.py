@@ -12,7 +12,7 @@ from kit.effects import Effects
 from kit.listeners import Received, Refused
 from kit.parking import Record
 from tests.delivery import listening, until
-from tests.integration.test_delivery import World, done
+from tests.integration.test_delivery import World, done, has
 from tests.integration.test_delivery import world as world  # a fixture
 
 pytestmark = pytest.mark.anyio
@@ -76,3 +76,15 @@ async def test_a_batch_that_fails_in_a_way_that_nobody_foresaw_is_read_again(
 
 async def _are_done(world: World, wanted: set[int]) -> bool:
     return wanted <= await numbers(world)
+
+
+async def test_a_lock_that_others_hold_is_waited_for_and_no_reason_to_restart(world: World) -> None:
+    other = await connect(world.here.settings, "test")
+    async with listening(world.here, world.consumer()) as consumer:
+        async with other.transaction():
+            await other.execute("LOCK TABLE done IN EXCLUSIVE MODE")
+            await send(world, range(1))
+            await until(lambda: asyncio.sleep(0, world.calls >= 4))  # each tries for two seconds
+            assert consumer._idle_s() < 4
+        await has(world, 1)
+    await other.close()
