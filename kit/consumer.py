@@ -182,6 +182,7 @@ class Consumer:
         first = True
         watched = time.monotonic()
         while True:
+            more = False
             try:
                 async with self._running.database.reading("consumer") as conn:
                     position = await switch.look(conn, self.group)
@@ -190,7 +191,7 @@ class Consumer:
                 if not first and position.replay_asked_at != replayed and position.replay_from is not None:
                     await self._replay(position.replay_from.timestamp())
                 replayed, first = position.replay_asked_at, False
-                await self._effects.redrive()
+                more = await self._effects.redrive(SWITCH_S)
             except AWAY as error:
                 log.info("switch_not_seen", consumer=self.group, error=type(error).__name__)
             except Exception as error:
@@ -198,7 +199,7 @@ class Consumer:
             if time.monotonic() - watched > WATCH_S:
                 watched = time.monotonic()
                 await self._look_for_progress()
-            if not await self._running.pause(SWITCH_S):
+            if not await self._running.pause(0 if more else SWITCH_S):
                 return
 
     def _apply(self, paused: bool, reason: str) -> None:

@@ -207,10 +207,16 @@ class Effects:
             return None, None
         return received.event_id, received.envelope.type
 
-    async def redrive(self) -> None:
-        """Run what operators have let go, and what nothing holds back any more, each in a transaction of its own."""
+    async def redrive(self, within_s: float) -> bool:
+        """Run what operators have let go, and what nothing holds back any more, each in a transaction of its own.
+
+        True when there may be more after so many seconds: whoever calls sees to the switch meanwhile.
+        """
         failed: list[int] = []
+        ends = time.monotonic() + within_s
         while not self._running.stopping.is_set() and not self.paused:
+            if time.monotonic() > ends:
+                return True
             found: list[int] = []
 
             async def again(conn: Connection, found: list[int] = found) -> None:
@@ -237,7 +243,8 @@ class Effects:
 
             await self._running.database.run(again, "consumer")
             if not found:
-                return
+                break
+        return False
 
     async def _wait_for_database(self, error: Exception) -> bool:
         if not self.waiting_for_database:

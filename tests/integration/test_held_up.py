@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from kit import switch
+from kit import parking, switch
 from kit.database import Connection, connect
 from kit.effects import Effects
 from kit.listeners import Received, Refused
 from kit.parking import Record
 from tests.delivery import listening, until
-from tests.integration.test_delivery import World, done, has
+from tests.integration.test_delivery import World, done, has, open_rows
 from tests.integration.test_delivery import world as world  # a fixture
 
 pytestmark = pytest.mark.anyio
@@ -88,3 +88,24 @@ async def test_a_lock_that_others_hold_is_waited_for_and_no_reason_to_restart(wo
             assert consumer._idle_s() < 4
         await has(world, 1)
     await other.close()
+
+
+async def test_a_pause_is_seen_while_much_that_was_held_back_runs_on(world: World) -> None:
+    async def listen(conn: Connection, received: Sequence[Received]) -> None:
+        await asyncio.sleep(0.1)
+        await world.listen(conn, received)
+
+    world.poison.add(0)
+    async with listening(world.here, world.consumer()) as consumer:
+        await world.send(*(("a", world.raw("a", n)) for n in range(50)))
+        await until(lambda: world.conn.fetchval("SELECT count(*) = 49 FROM parked WHERE state = 'held'"))
+        world.poison.clear()
+        world.listeners._by_event = {world.event: listen}
+        await parking.redrive(world.conn, [(await open_rows(world))[0]["id"]], "test")
+        await has(world, 1)
+        await switch.pause(world.conn, group(world), "a test")
+        await until(lambda: asyncio.sleep(0, consumer._effects.paused))
+        so_far = await done(world)
+        assert len(so_far) < 40
+        await switch.resume(world.conn, group(world))
+        assert [number for _, number in await has(world, 50)] == list(range(50))
