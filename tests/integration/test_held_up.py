@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
-from kit import parking, switch
+from contracts.topics import Topic
+from kit import parking, switch, topics
 from kit.database import Connection, connect
 from kit.effects import Effects
 from kit.listeners import Received, Refused
@@ -109,3 +111,46 @@ async def test_a_pause_is_seen_while_much_that_was_held_back_runs_on(world: Worl
         assert len(so_far) < 40
         await switch.resume(world.conn, group(world))
         assert [number for _, number in await has(world, 50)] == list(range(50))
+
+
+async def test_a_record_at_the_offset_of_one_that_was_parked_in_an_older_topic_is_kept(world: World) -> None:
+    """A topic that is made anew begins at 0 again: whoever fails there, or waits behind one that did, is another."""
+    world.poison.add(1)
+    async with listening(world.here, world.consumer()):
+        await world.send(("a", world.raw("a", 1)), ("a", world.raw("a", 2)))
+        rows = await until(lambda: _both(world))
+        await parking.discard(world.conn, [row["id"] for row in rows], "test", "a test")
+    await _make_anew(world)
+    async with listening(world.here, world.consumer()):
+        await world.send(("a", world.raw("a", 1)), ("a", world.raw("a", 3)))
+        rows = await until(lambda: _both(world))
+        assert [row["offset"] for row in rows] == [0, 1]
+        world.poison.clear()
+        await parking.redrive(world.conn, [rows[0]["id"]], "test")
+        assert await has(world, 2) == [("a", 1), ("a", 3)]
+
+
+async def _both(world: World) -> Any:
+    rows = await open_rows(world)
+    return rows if [row["state"] for row in rows] == ["parked", "held"] else None
+
+
+async def _make_anew(world: World) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=world.kafka)
+    await admin.start()
+
+    async def gone() -> bool:
+        return world.topic not in await admin.list_topics()
+
+    await admin.delete_topics([world.topic])
+    await until(gone)
+    await admin.close()
+    await topics.declare(world.kafka, [Topic(world.topic, world.name, "thing", (), partitions=3)])
+
+
+async def test_a_record_that_is_read_twice_is_kept_once(world: World) -> None:
+    record = Record(world.topic, 0, 0, b"a", (), None)
+    async with world.conn.transaction():
+        how = {"state": "parked", "reason": "failed", "detail": "a test"}
+        assert await parking.park(world.conn, world.name, group(world), record, **how)  # type: ignore[arg-type]
+        assert not await parking.park(world.conn, world.name, group(world), record, **how)  # type: ignore[arg-type]
