@@ -152,5 +152,5 @@ async def test_a_record_that_is_read_twice_is_kept_once(world: World) -> None:
     record = Record(world.topic, 0, 0, b"a", (), None)
     async with world.conn.transaction():
         how = {"state": "parked", "reason": "failed", "detail": "a test"}
-        assert await parking.park(world.conn, world.name, group(world), record, **how)  # type: ignore[arg-type]
-        assert not await parking.park(world.conn, world.name, group(world), record, **how)  # type: ignore[arg-type]
+        assert await parking.park(world.conn, world.name, group(world), record, **how)
+        assert not await parking.park(world.conn, world.name, group(world), record, **how)
