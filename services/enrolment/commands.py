@@ -146,17 +146,18 @@ async def _as_it_is(conn: Connection, numbers: Sequence[int], outcomes: dict[int
 
 
 def _step(one: Act, here: Enrolment, work: Work) -> Step:
+    book = work.books[here.offering_id]
     match one.kind:
         case "withdraw":
             return acts.withdraw(here)
         case "accept":
-            return acts.accept(here, work.now)
+            return acts.accept(here, book.offering, work.now)
         case "decline":
-            return acts.decline(here, work.now, one.stay)
+            return acts.decline(here, book.offering, work.now, one.stay)
         case "deny":
             return acts.deny(here, one.reason)
         case "approve":
-            return acts.approve(here, work.books[here.offering_id], work.now)
+            return acts.approve(here, book, work.now)
 
 
 async def _enrol(

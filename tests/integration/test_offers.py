@@ -391,3 +391,34 @@ def test_offers_hold_for_hours_that_a_person_can_keep() -> None:
     ):
         deadline = offers.deadline(at(made), start, hours)
         assert deadline == (at(until) if until else None), made
+
+
+@pytest.mark.parametrize(("kind", "how"), [("accept", {}), ("decline", {"stay": True})])
+async def test_an_offer_of_a_cancelled_offering_cannot_be_answered(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, kind: Any, how: dict[str, Any]
+) -> None:
+    """Its learners are released some at a time: who has not been yet must not be told that there is a seat."""
+    monkeypatch.setattr(offerings, "AT_ONCE", 1)
+    async with world(servers) as here:
+        offering_id, [kari, _], [ola] = await full(here, "ola", seats=2)
+        await here.act("withdraw", kari)
+        await here.cancelled(offering_id)
+        assert (await here.now(ola)).state == "offered"
+        with pytest.raises(Problem) as refused:
+            await here.act(kind, ola, **how)
+        assert (refused.value.slug, refused.value.extensions["reason"]) == ("offering-closed", "cancelled")
+        await here.tick()
+        assert await here.stands(ola) == [("cancelled", None)]
+
+
+async def test_who_waits_for_approval_of_a_cancelled_offering_is_not_said_to_be_late(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offerings, "AT_ONCE", 1)
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=2, rules={"requires_approval": True})
+        _, ola = [await here.enrol(offering_id, who) for who in ("kari", "ola")]
+        await here.cancelled(offering_id)
+        with pytest.raises(Problem) as refused:
+            await here.act("approve", ola)
+        assert refused.value.extensions["reason"] == "cancelled"
