@@ -737,6 +737,23 @@ async def test_a_partner_lets_in_and_turns_away_on_the_page(servers: Servers) ->
             assert told in one.words
 
 
+async def test_a_partner_that_is_suspended_lets_nobody_in_and_turns_nobody_away_on_the_page(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1, rules={"requires_approval": True})
+        await person(here, "kari").enrol(offering_id)
+        [one] = await rows(here, "SELECT id FROM enrolments")
+        async with here.database.reading() as conn:
+            await conn.execute("INSERT INTO partners (slug, state, version) VALUES ('torgar', 'suspended', 1)")
+        tor, drift = person(here, "tor", partner="torgar"), person(here, "drift", role="operator")
+        for verb in ("godkjenn", "avslaa"):
+            fields = {"csrf": tor.visitor.csrf, "reason": "Nei"}
+            assert (await tor.ask("POST", f"/deltakere/{offering_id}/{one['id']}/{verb}", fields)).status_code == 403
+        assert [row["state"] for row in await rows(here, "SELECT state FROM enrolments")] == ["pending"]
+        assert (await tor.ask("GET", f"/deltakere/{offering_id}")).status_code == 200
+        answer = await drift.ask("POST", f"/deltakere/{offering_id}/{one['id']}/godkjenn", {"csrf": drift.visitor.csrf})
+        assert answer.status_code == 303
+
+
 async def test_a_roster_comes_in_pages_whole_as_a_file_and_by_place_and_name_as_a_sheet(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
