@@ -74,6 +74,18 @@ async def know_learners(conn: Connection, logins: Sequence[tuple[str, str]]) -> 
     return {(row["issuer"], row["subject"]): row["id"] for row in rows}
 
 
+async def lock_learners(conn: Connection, learner_ids: Sequence[UUID]) -> None:
+    """Nobody else who locks them asks for a seat for these people until the transaction ends.
+
+    After the offerings' rows, and in the order of their ids: who holds one of these waits for no offering. Whoever has
+    just met another process in making the same login does, and the two are tried again.
+    """
+    await conn.execute(
+        "SELECT FROM learners WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE",
+        learner_ids,
+    )
+
+
 async def live_of(conn: Connection, learner_ids: Sequence[UUID]) -> list[Enrolment]:
     """All enrolments of these learners that live, in any offering."""
     # Said by what they are not: else the planner takes the index of who lives where, and looks at each offering.
