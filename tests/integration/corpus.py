@@ -215,6 +215,10 @@ RULES: dict[str, Bad] = {
     "a group twice": Bad({"priority_groups": ["ansatte"] * 2}, "priority_groups", "name each group once"),
     "an offer of no time": Bad({"offer_hours": 0}, "offer_hours", "greater than or equal to 1"),
     "an offer of a month": Bad({"offer_hours": 400}, "offer_hours", "less than or equal to 336"),
+    "a reminder when it is over": Bad({"reminder_days": [0]}, "reminder_days[0]", "greater than or equal to 1"),
+    "a reminder a year before": Bad({"reminder_days": [365]}, "reminder_days[0]", "less than or equal to 60"),
+    "a reminder every day": Bad({"reminder_days": [4, 3, 2, 1]}, "reminder_days", "at most 3"),
+    "a reminder twice": Bad({"reminder_days": [7, 7]}, "reminder_days", "name each day once"),
     "to the front": Bad({"on_lapse": "front"}, "on_lapse", "'leave'"),
     "yes": Bad({"requires_approval": "yes"}, "requires_approval", "valid boolean"),
 }
