@@ -19,6 +19,11 @@ class PartnerState(Event, topic="catalogue.partners", aggregate="partner", key="
     arenas: list[str]
     version: int
     keys: list[KeyDigest] = []
+    # Said with the rest each time: the topic keeps the newest word alone.
+    sealed: (
+        Annotated[str, Field(description="how to reach its office: a JWE for the notifier's key; none: no mail goes")]
+        | None
+    ) = None
 
 
 class PartnerJoined(PartnerState):
@@ -26,7 +31,7 @@ class PartnerJoined(PartnerState):
 
 
 class PartnerChanged(PartnerState):
-    """A provider's name, arenas or keys have changed, or it may publish again."""
+    """A provider's name, arenas, keys or mail address have changed, or it may publish again."""
 
 
 class PartnerSuspended(PartnerState):

@@ -24,14 +24,15 @@ def make(directory: Path) -> list[str]:
         if _write(directory / service / "database_password", password):
             made.append(f"{service}/database_password")
     private_key = directory / "notifier" / "contact_private_key"
-    public_key = directory / "enrolment" / "contact_public_key"
+    public_keys = [directory / service / "contact_public_key" for service in ("catalogue", "enrolment")]
     if not private_key.exists():
-        public_key.unlink(missing_ok=True)  # it belongs to a private key that is lost
+        for one in public_keys:
+            one.unlink(missing_ok=True)  # it belongs to a private key that is lost
         private, _ = generate()
         _write(private_key, private)
         made.append("notifier/contact_private_key")
-    if _write(public_key, public_half(private_key.read_text())):
-        made.append("enrolment/contact_public_key")
+    public = public_half(private_key.read_text())
+    made += [f"{path.parent.name}/{path.name}" for path in public_keys if _write(path, public)]
     return made + _passes(directory)
 
 

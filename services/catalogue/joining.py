@@ -10,6 +10,7 @@ from kit import outbox
 from kit.database import Connection
 from kit.partners import PREFIX, digest_of
 from services.catalogue.domain import Rule
+from services.catalogue.offices import Sealed
 from services.catalogue.store import Row, partners
 
 
@@ -18,7 +19,7 @@ async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None,
     if not await partners.add_partner(conn, slug, name, orgnr, arenas):
         raise Rule("partner_exists", "slug", f"{slug} is a partner already; see: partners list")
     key = await _new_key(conn, slug)  # before it is spoken of: its digest is told with the rest
-    row = {"slug": slug, "name": name, "orgnr": orgnr, "arenas": arenas, "version": 1}
+    row = {"slug": slug, "name": name, "orgnr": orgnr, "arenas": arenas, "version": 1, "mail_sealed": None}
     await _say(conn, PartnerJoined, row)
     return key
 
@@ -30,6 +31,13 @@ async def change_partner(conn: Connection, slug: str, name: str, orgnr: str | No
         return False
     await _say_changed(conn, await partners.change(conn, slug, name, orgnr, arenas))
     return True
+
+
+async def set_mail(conn: Connection, slug: str, office: Sealed | None) -> None:
+    """Let the notifier write to this office of a partner from now on, or to none. Raises Rule when it is unknown."""
+    await _locked(conn, slug)
+    kept = (office.letter, office.digest, office.language) if office else (None, None, None)
+    await _say_changed(conn, await partners.set_mail(conn, slug, *kept))
 
 
 async def suspend(conn: Connection, slug: str, because: str) -> None:
@@ -106,5 +114,5 @@ async def _say_changed(conn: Connection, row: Row) -> None:
 async def _say(conn: Connection, kind: type[PartnerState], row: Mapping[str, Any]) -> None:
     about: dict[str, Any] = {name: row[name] for name in ("name", "orgnr", "arenas", "version")}
     keys = [digest.hex() for digest in await partners.keys(conn, row["slug"])]
-    await outbox.add(conn, kind(partner=row["slug"], keys=keys, **about))
+    await outbox.add(conn, kind(partner=row["slug"], keys=keys, sealed=row["mail_sealed"], **about))
     await partners.keys_are_told(conn, row["slug"])

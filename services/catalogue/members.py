@@ -13,13 +13,17 @@ from stdnum.no import orgnr as organisation
 from contracts.fields import Line
 from contracts.topics import SERVICES
 from kit.database import Connection
-from services.catalogue import joining, logins
+from services.catalogue import joining, logins, offices
+from services.catalogue.offices import Office
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import Row, partners
 
 NEEDED = ("name", "arenas")
 FIELDS = ("name", "orgnr", "arenas")
+KNOWN = (*FIELDS, "mail", "mail_language")
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+
+NO_OFFICE: dict[str, Any] = {"mail_digest": None, "mail_language": None}  # as of a partner that is not there yet
 
 _NAME: TypeAdapter[str] = TypeAdapter(Line)
 _HEADING = re.compile(r"\s*\[\s*[\"']?([^\]\"']*?)[\"']?\s*\]")
@@ -35,6 +39,7 @@ class Member:
     name: str
     orgnr: str | None
     arenas: tuple[str, ...]
+    office: Office | None = None
 
 
 class NotValid(Exception):
@@ -106,10 +111,11 @@ def read(content: bytes) -> list[Member]:
             where = lines.get(("", slug), at)
             mistakes.append((where, f"{slug} stands before any partner: begin with its slug in brackets, as [nesna]"))
             continue
-        mistakes += [(lines.get((slug, name), at), f"{slug}: {_strange(name)}") for name in table if name not in FIELDS]
+        mistakes += [(lines.get((slug, name), at), f"{slug}: {_strange(name)}") for name in table if name not in KNOWN]
         missing = [name for name in NEEDED if name not in table]
         mistakes += [(at, f"{slug}: {name} is missing") for name in missing]
         told = wrong(slug, table.get("name"), table.get("orgnr"), table.get("arenas"))
+        told += offices.wrong(table.get("mail"), table.get("mail_language"))
         mistakes += [
             (lines.get((slug, name), at), f"{slug}: {words}" if name == "slug" else f"{slug}: {name} {words}")
             for name, words in told
@@ -118,14 +124,20 @@ def read(content: bytes) -> list[Member]:
     if mistakes:
         raise NotValid(mistakes)
     return [
-        Member(slug, _NAME.validate_python(one["name"]), one.get("orgnr"), tuple(sorted(set(one["arenas"]))))
+        Member(
+            slug,
+            _NAME.validate_python(one["name"]),
+            one.get("orgnr"),
+            tuple(sorted(set(one["arenas"]))),
+            offices.office(one.get("mail"), one.get("mail_language")),
+        )
         for slug, one in sorted(tables.items())
     ]
 
 
 def _strange(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), FIELDS, 1)
-    return f"{name} is not known; " + (f"is {near[0]} meant?" if near else f"there are {', '.join(FIELDS)}")
+    near = difflib.get_close_matches(name.lower(), KNOWN, 1)
+    return f"{name} is not known; " + (f"is {near[0]} meant?" if near else f"there are {', '.join(KNOWN)}")
 
 
 def _lines(text: str) -> dict[tuple[str, str], int]:
@@ -149,12 +161,14 @@ def steps(members: Sequence[Member], known: Sequence[Row]) -> tuple[list[Step], 
         row = there.pop(one.slug, None)
         if row is None:
             new = {name: (None, _plain(getattr(one, name))) for name in FIELDS if getattr(one, name) is not None}
+            new |= offices.changes(one.office, NO_OFFICE)
             found.append(Step(one.slug, "added", "active", new))
             continue
         now = {"name": row["name"], "orgnr": row["orgnr"], "arenas": tuple(sorted(row["arenas"]))}
         changes = {
             name: (_plain(now[name]), _plain(getattr(one, name))) for name in FIELDS if now[name] != getattr(one, name)
         }
+        changes |= offices.changes(one.office, row)
         found.append(Step(one.slug, "changed" if changes else "unchanged", row["state"], changes))
     return found, sorted(there)
 
@@ -183,3 +197,6 @@ async def bring_about(
             step.kafka = await logins.give(settings, one.slug)
         elif step.outcome == "changed":
             await joining.change_partner(conn, one.slug, one.name, one.orgnr, list(one.arenas))
+        if step.changes.keys() & {"mail", "mail_language"}:
+            office = offices.sealed(settings.contact_public_key, one.office) if one.office else None
+            await joining.set_mail(conn, one.slug, office)

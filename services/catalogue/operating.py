@@ -18,15 +18,23 @@ from kit.access import AccessError
 from kit.database import Connection, connect
 from kit.operating import me
 from kit.settings import read
-from services.catalogue import deciding, holding, joining, logins, members, retracting, sheet
+from services.catalogue import deciding, holding, joining, logins, members, offices, retracting, sheet
 from services.catalogue.domain import Rule
 from services.catalogue.imports import Imported, bring_in
 from services.catalogue.members import Member, NotValid, Step
+from services.catalogue.offices import Office
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.sheet import Unreadable
 from services.catalogue.store import partners
 
-LABELS = {"slug": "SLUG", "name": "--name", "orgnr": "--orgnr", "arenas": "--arena"}
+LABELS = {
+    "slug": "SLUG",
+    "name": "--name",
+    "orgnr": "--orgnr",
+    "arenas": "--arena",
+    "mail": "--mail",
+    "mail_language": "--mail-language",
+}
 T = TypeVar("T")
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="")]
 
@@ -43,15 +51,20 @@ def operators(app: cyclopts.App) -> None:
         name: str,
         arena: Annotated[list[str], cyclopts.Parameter(negative="")],
         orgnr: str | None = None,
+        mail: str | None = None,
+        mail_language: str | None = None,
         as_json: Json = False,
     ) -> None:
         """Let a provider in: its topic, its key and its log-in at Kafka, shown this once. Running services notice.
 
+        Once a day its office is told by --mail what has happened to its courses; nobody but the notifier can read it.
+
         Example: partners add nesna --name "Nesna kurssenter" --orgnr 100000601 --arena mo-i-rana --arena online
         """
-        for field, words in members.wrong(slug, name, orgnr, arena):
+        for field, words in [*members.wrong(slug, name, orgnr, arena), *offices.wrong(mail, mail_language)]:
             sys.exit(f"{LABELS[field]} {words}.")
-        made = _end(add(read(CatalogueSettings), slug, clean(name), orgnr, arena), f"{slug} was not added")
+        office = offices.office(mail, mail_language)
+        made = _end(add(read(CatalogueSettings), slug, clean(name), orgnr, arena, office), f"{slug} was not added")
         if as_json:
             print(json.dumps(made))
             return
@@ -77,6 +90,28 @@ def operators(app: cyclopts.App) -> None:
             print(json.dumps(rows[0], default=str, ensure_ascii=False))
         for name, value in () if as_json else rows[0].items():
             print(f"{name:<14} {', '.join(value) if isinstance(value, list) else value if value is not None else '-'}")
+
+    @partners.command(name="mail")
+    def _mail(
+        slug: str,
+        address: str | None = None,
+        *,
+        language: str | None = None,
+        remove: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+    ) -> None:
+        """Let a provider's office have its daily mail at this address from now on, or nowhere with --remove.
+
+        An office that has stopped its mails by their link gets them again when its address is removed and given anew.
+
+        Example: partners mail nesna post@nesna.example --language nn
+        """
+        if (address is None) != remove:
+            sys.exit("Give an address, or --remove.")
+        for field, words in offices.wrong(address, language):
+            sys.exit(f"{'ADDRESS' if field == 'mail' else '--language'} {words}.")
+        office = offices.office(address, language)
+        _end(give_mail(read(CatalogueSettings), slug, office), f"The address of {slug} was not changed")
+        print(f"{slug} gets a mail a day at this address." if office else f"{slug} gets no mail any more.")
 
     @partners.command(name="suspend")
     def _suspend(slug: str, *, reason: str) -> None:
@@ -260,7 +295,12 @@ async def _changed(change: Callable[[Connection], Awaitable[T]]) -> T:
 
 
 async def add(
-    settings: CatalogueSettings, slug: str, name: str, orgnr: str | None, arenas: list[str]
+    settings: CatalogueSettings,
+    slug: str,
+    name: str,
+    orgnr: str | None,
+    arenas: list[str],
+    office: Office | None = None,
 ) -> dict[str, Any]:
     """Make the partner, its key, its topic and its user at Kafka: {slug, key, kafka}, as logins.give says it.
 
@@ -271,9 +311,23 @@ async def add(
     try:
         async with conn.transaction():
             key = await joining.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
+            if office is not None:
+                await joining.set_mail(conn, slug, offices.sealed(settings.contact_public_key, office))
             await acts.add(conn, me(), "partners add", [slug])
             # In the transaction: a slug that is taken must not cost its partner the password that it has.
             return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
+    finally:
+        await conn.close()
+
+
+async def give_mail(settings: CatalogueSettings, slug: str, office: Office | None) -> None:
+    """Give the partner's office this address, or none. Raises Rule."""
+    sealed = offices.sealed(settings.contact_public_key, office) if office else None
+    conn = await connect(settings, "operator")
+    try:
+        async with conn.transaction():
+            await joining.set_mail(conn, slug, sealed)
+            await acts.add(conn, me(), "partners mail", [slug], "" if office else "removed")
     finally:
         await conn.close()
 
@@ -336,6 +390,7 @@ async def brought_in(settings: CatalogueSettings, partner: str, content: bytes, 
 async def listed(settings: CatalogueSettings) -> list[dict[str, Any]]:
     conn = await connect(settings, "operator")
     try:
-        return [dict(row) for row in await partners.partners(conn)]
+        rows = [dict(row) for row in await partners.partners(conn)]
+        return [row | {"mail": None if row.pop("mail_digest") is None else "given"} for row in rows]
     finally:
         await conn.close()

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from kit import sealing
 from kit.settings import Settings
 
 
@@ -18,6 +19,11 @@ class CatalogueSettings(Settings):
     kafka_partners_security: Literal["SASL_SSL", "SASL_PLAINTEXT"] = Field(
         "SASL_SSL", description="what partners' clients must speak there; SASL_PLAINTEXT never leaves one machine"
     )
+    contact_public_key: str = Field(
+        "",
+        description="the public JWK set that addresses of partners' offices are sealed with, for the notifier alone; "
+        "empty: none can be given",
+    )
     contact_email: str = Field(
         "kontakt@kursnett.example", description="whom other systems write to about the courses they read over OOAPI"
     )
@@ -29,3 +35,14 @@ class CatalogueSettings(Settings):
     quarantine_of: int = Field(
         50, ge=1, le=1000, description="of so many of its last records: now and then one is refused to everybody"
     )
+
+    @field_validator("contact_public_key")
+    @classmethod
+    def can_seal(cls, value: str) -> str:
+        """A key that will not do is found at start, not at the first address."""
+        try:
+            if value:
+                sealing.seal(value, {})
+        except sealing.Unsealable:
+            raise ValueError("must be a JWK set with a public EC key, as `kit.sealing.generate` makes") from None
+        return value

@@ -34,7 +34,7 @@ SELECT count(*) AS looked, count(*) FILTER (WHERE i.event_id IS NULL) AS wrong,
        min(n.id::text) FILTER (WHERE i.event_id IS NULL) AS example
 FROM notices n LEFT JOIN inbox i ON i.event_id = n.event_id
     AND i.consumer = CASE WHEN n.template IN ('changed', 'confirmed') THEN 'notifier.courses' ELSE 'notifier.enrolments' END
-WHERE n.created_at > app_now() - interval '27 days' AND n.template NOT IN ('digest', 'reminder');  -- told by the clock
+WHERE n.created_at > app_now() - interval '27 days' AND n.template NOT IN ('digest', 'partner_digest', 'reminder');  -- told by the clock
 
 -- V13: each event of the last 27 days is owed to a webhook once, and was heard
 SELECT count(*) AS looked, count(*) FILTER (WHERE times > 1 OR NOT heard) AS wrong,

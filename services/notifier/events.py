@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Annotated, TypeVar, cast
+from typing import TypeVar, cast
 from uuid import UUID
 
-from email_validator import EmailNotValidError, validate_email
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from contracts.catalogue import (
     CourseChanged,
@@ -24,48 +23,24 @@ from contracts.catalogue import (
 )
 from contracts.enrolment import ContactGiven, EnrolmentEvent, LearnerAdvanced
 from contracts.envelope import explain
-from contracts.fields import Language, Line
 from kit import partners as kept_partners
 from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
 from kit.partners import Told
-from kit.phones import Phone
 from kit.sealing import Unsealable, unseal
 from kit.trail import here
-from services.notifier import bounces, notices
+from services.notifier import bounces, notices, offices
 from services.notifier.changes import facts as changed_facts
 from services.notifier.changes import merged
+from services.notifier.sealed import Contact
 from services.notifier.store import changes, known, outgoing, preferences
 
 T = TypeVar("T")
 
 courses = Listeners()
-partners = Listeners()
 enrolments = Listeners()
-
-
-class Contact(BaseModel):
-    """What is in a sealed letter."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    email: str
-    name: Line | None = None
-    language: Language = "nb"
-    login: Annotated[str, Field(max_length=64)] | None = None
-    phone: Phone | None = None
-
-    @field_validator("email")
-    @classmethod
-    def one_address(cls, value: str) -> str:
-        try:
-            # `.test` is let in: the door decides which domains a learner may use, and this is not the door.
-            found = validate_email(value, check_deliverability=False, test_environment=True)
-            return found.ascii_email or found.normalized  # one without is told as a mail that could not go
-        except EmailNotValidError:
-            raise ValueError("must be one address") from None
 
 
 def newest(states: Iterable[tuple[UUID, int, T]]) -> list[T]:
@@ -148,12 +123,19 @@ async def confirm_offerings(conn: Connection, received: Sequence[Received]) -> N
     await outgoing.owe_confirmations(conn, confirmed, notices.CHANNEL)
 
 
-@partners.on(PartnerJoined, PartnerChanged, PartnerSuspended)
-async def keep_partners(conn: Connection, received: Sequence[Received]) -> None:
-    """Keep whose key is whose, and who is suspended."""
-    states = [cast(PartnerState, one.event) for one in received]
-    told = [Told(one.partner, isinstance(one, PartnerSuspended), one.version, one.keys) for one in states]
-    await kept_partners.keep(conn, told)
+def partner_listeners(private_key: str) -> Listeners:
+    """The listener that keeps partners, with the key that opens where their offices are."""
+    partners = Listeners()
+
+    @partners.on(PartnerJoined, PartnerChanged, PartnerSuspended)
+    async def keep_partners(conn: Connection, received: Sequence[Received]) -> None:
+        """Keep whose key is whose, who is suspended, and where each one's office is written to."""
+        states = [cast(PartnerState, one.event) for one in received]
+        told = [Told(one.partner, isinstance(one, PartnerSuspended), one.version, one.keys) for one in states]
+        await kept_partners.keep(conn, told)
+        await offices.keep(conn, states, private_key)
+
+    return partners
 
 
 @enrolments.on(*notices.EVENTS)
@@ -234,7 +216,7 @@ def consumers(private_key: str) -> list[Consumer]:
     """One for each topic: a rush of enrolments does not delay courses."""
     return [
         Consumer("courses", courses, topics=("catalogue.courses",)),
-        Consumer("partners", partners, topics=("catalogue.partners",)),
+        Consumer("partners", partner_listeners(private_key), topics=("catalogue.partners",)),
         Consumer("enrolments", enrolments, topics=("enrolment.enrolments",)),
         Consumer("contacts", contact_listeners(private_key), topics=("enrolment.contacts",)),
     ]

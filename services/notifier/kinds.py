@@ -21,6 +21,7 @@ class Kind:
     again: bool = True
 
 
+PARTNER_DIGEST = "partner_digest"  # to a partner's office, once a day
 ADVANCED = "advanced"  # how far up in line: worth telling while its person stands there, and only the newest
 
 # By template.
@@ -40,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
     "reminder": Kind("reminders"),
     ADVANCED: Kind("reminders", again=False),  # there is a next one, and the page of notices has it
     "offering_cancelled": Kind("seat", "CANCEL"),
+    PARTNER_DIGEST: Kind("partner"),
 }
 
 

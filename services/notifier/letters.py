@@ -18,12 +18,12 @@ from contracts import arenas
 from contracts.catalogue import Alternative
 from kit.calendars import OSLO
 from services.notifier.channels.channel import Letter
-from services.notifier.kinds import KINDS
+from services.notifier.kinds import KINDS, PARTNER_DIGEST
 from services.notifier.offers import Links
 from services.notifier.store.outgoing import Claimed
 
 MESSAGES = Path(__file__).parent / "messages"
-TEMPLATES = tuple(KINDS)
+TEMPLATES = tuple(template for template in KINDS if template != PARTNER_DIGEST)  # those to a learner, about a run
 
 # Which title a reader of each language gets; after these any there is.
 TITLES: Mapping[str, tuple[str, ...]] = {"nb": ("nb", "nn", "en"), "nn": ("nn", "nb", "en"), "en": ("en", "nb", "nn")}

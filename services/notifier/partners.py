@@ -12,6 +12,7 @@ from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received
 from kit.trail import here
+from services.notifier import offices
 from services.notifier.channels import kafka
 from services.notifier.store import partner_feeds, webhooks
 from services.notifier.store.webhooks import Told
@@ -31,7 +32,8 @@ def consumer() -> Consumer:
 
 @listeners.on(*TELLS)
 async def owe(conn: Connection, received: Sequence[Received]) -> None:
-    """Owe each event to its partner's webhooks, and say it on its partner's feed."""
+    """Owe each event to its partner's webhooks, say it on its partner's feed, and count it for its office's mail."""
+    await offices.note(conn, received)
     concerned = sorted({_partner(one) for one in received})
     called = await webhooks.listening(conn, concerned)
     read = await partner_feeds.reading(conn, concerned)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from services.notifier import appointments, digests, letters, texts
+from services.notifier import appointments, digests, letters, offices, texts
 from services.notifier.channels import mime
 from services.notifier.channels.channel import Letter
 from services.notifier.channels.sms import parts
 from services.notifier.digests import DIGEST
-from services.notifier.kinds import CATEGORY_OF, SMS, TEXTED, TRANSACTIONAL, with_method
+from services.notifier.kinds import CATEGORY_OF, PARTNER_DIGEST, SMS, TEXTED, TRANSACTIONAL, with_method
 from services.notifier.offers import Links
 from services.notifier.settings import sender
 from services.notifier.store.outgoing import Claimed
@@ -59,6 +59,20 @@ DIGEST_FACTS: Mapping[str, Any] = {
         for template, facts in (("changed", FACTS), ("confirmed", {}), ("advanced", {"place_before": 5}))
     ]
 }
+RUN = {
+    "offering_id": str(UUID(int=2)),
+    "title": TITLE,
+    "starts_at": START.isoformat(),
+    "ends_at": (START + TWO_HOURS).isoformat(),
+    "in_line": 2,
+    "pending": 4,
+    "news": {"seated": 12, "queued": 2, "asked": 4, "withdrew": 1, "at_risk": 1},
+}
+PARTNER_FACTS: Mapping[str, Any] = {
+    "told": [RUN, {**RUN, "in_line": 0, "pending": 0, "news": {"confirmed": 1}}],
+    "waiting": [RUN, {**RUN, "pending": 0, "news": {"on_hold": 1}}],
+}
+OF_MANY = {DIGEST: DIGEST_FACTS, PARTNER_DIGEST: PARTNER_FACTS}
 ALTERNATIVE = {
     "offering_id": str(UUID(int=2)),
     "course_id": str(UUID(int=3)),
@@ -90,7 +104,7 @@ def notice(template: str, language: str) -> Claimed:
         channel="email",
         place="mosjoen",
         place_in_line=3,
-        facts=dict(DIGEST_FACTS if template == DIGEST else FACTS),
+        facts=dict(OF_MANY.get(template, FACTS)),
         expires_at=written + timedelta(days=2),
         late=False,
         sealed=None,
@@ -150,6 +164,8 @@ def write(folder: Path) -> Path:
             one = notice(template, language)
             if template == DIGEST:
                 letter = digests.letter(templates, one, stop)
+            elif template == PARTNER_DIGEST:
+                letter = offices.letter(templates, one, ORIGIN, stop)
             else:
                 letter = letters.letter(templates, one, links, stop)
             if one.sequence is not None:

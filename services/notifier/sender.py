@@ -18,12 +18,23 @@ from kit.database import Connection, Unknown, is_away
 from kit.groupcommit import GroupCommit
 from kit.running import Running
 from kit.trail import Trail, following
-from services.notifier import appointments, bounces, decisions, digests, domains, letters, offers, texts, unsubscribe
+from services.notifier import (
+    appointments,
+    bounces,
+    decisions,
+    digests,
+    domains,
+    letters,
+    offers,
+    offices,
+    texts,
+    unsubscribe,
+)
 from services.notifier.channels import CHANNELS
 from services.notifier.channels.channel import Channel, Later, Letter, Never
 from services.notifier.decisions import CHANGED, Decision, Hold, Suppress
 from services.notifier.digests import DIGEST
-from services.notifier.kinds import EMAIL, KINDS, ONCE, SMS, TRANSACTIONAL
+from services.notifier.kinds import EMAIL, KINDS, ONCE, PARTNER_DIGEST, SMS, TRANSACTIONAL
 from services.notifier.settings import NotifierSettings, sender
 from services.notifier.store import bounces as bounce_store
 from services.notifier.store import holding, outgoing
@@ -213,6 +224,9 @@ class Sender:
             links = offers.opened(self._key, self._settings.public_url, notice.sealed)
         if notice.template == DIGEST:
             return digests.letter(self._templates, notice, self._stopping_link(notice))
+        if notice.template == PARTNER_DIGEST:
+            public_url = self._settings.public_url
+            return offices.letter(self._templates, notice, public_url, self._stopping_link(notice))
         letter = letters.letter(self._templates, notice, links, self._stopping_link(notice))
         if notice.sequence is not None:
             letter = replace(letter, appointment=appointments.appointment(notice, letter, self._sender))
@@ -270,6 +284,8 @@ def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
         quiet = None
         if notice.quiet_from is not None and notice.quiet_until is not None:
             quiet = notice.quiet_from, notice.quiet_until
+    if notice.template == PARTNER_DIGEST:  # an office sleeps; held after a stop, it would come beside the next one
+        quiet = None
     soonest = decisions.soonest(notice.template, notice.facts, notice.starts_at, now)
     if notice.channel == SMS and notice.expires_at is not None:  # by then it must be answered
         soonest = min(soonest or notice.expires_at, notice.expires_at)

@@ -66,6 +66,12 @@ class NotifierSettings(Settings):
         description="when nobody who has not chosen otherwise is disturbed by what can wait, on Oslo's clock; or none",
     )
 
+    partners_told_at: time = Field(
+        time(7),
+        description="when partners' offices are told by mail what has happened to their runs, on Oslo's clock: it is "
+        "there when the office opens",
+    )
+
     webhook_allow: str = Field(
         "",
         description="host:port, with commas between, that webhooks may call although they are not https on port 443 of "

@@ -120,5 +120,6 @@ def _page(
     request: Request, status: int, language: str, kind: str, about: str = "", button: str = "", action: str = ""
 ) -> Response:
     said = words()[language]
-    lines = [said[f"{kind}_words"].format(about=about)]
+    own = f"{kind}_partner_words" if about == said["partner"] else ""  # an office has no seat that it is told of
+    lines = [said.get(own, said[f"{kind}_words"]).format(about=about)]
     return page.page(request, status, language, said[kind], lines, button=said[button] if button else "", action=action)

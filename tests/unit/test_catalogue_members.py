@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from deploy.demo.data import PARTNERS
-from services.catalogue.members import Member, NotValid, read, steps
+from kit import sealing
+from services.catalogue import offices
+from services.catalogue.members import NO_OFFICE, Member, NotValid, read, steps
+from services.catalogue.offices import Office
 from services.catalogue.operating import differences
 
 GOOD = """# who may publish
@@ -30,6 +33,9 @@ def test_a_file_is_read_with_and_without_its_mark_and_whatever_ends_its_lines(en
 def test_the_four_centres_of_the_demonstration_data_stand_in_it() -> None:
     there = {one.slug: one for one in read(PARTNERS.read_bytes())}
     assert sorted(there) == ["kunnskapsparken", "mosjoen", "torgar", "ytre-helgeland"]
+    assert [one.office.mail for one in there.values() if one.office] == [
+        f"kurs@{slug}.example" for slug in sorted(there)
+    ]
     assert {one.arenas for one in there.values()} == {("bronnoysund", "mo-i-rana", "mosjoen", "online", "sandnessjoen")}
 
 
@@ -54,6 +60,30 @@ def test_the_four_centres_of_the_demonstration_data_stand_in_it() -> None:
         ('["online", "mo-i-rana"]', '["online", 7]', "line 5: nesna: arenas has 7"),
         ("orgnr", "orgnummer", "line 4: nesna: orgnummer is not known; is orgnr meant?"),
         ("orgnr", "colour", "line 4: nesna: colour is not known; there are name, orgnr, arenas"),
+        (
+            'name = "Vega"',
+            'name = "Vega"\nmail = "vega.example"',
+            "line 9: vega: mail must be one mail address such as",
+        ),
+        (
+            'name = "Vega"',
+            'name = "Vega"\nmail = "a@vega.example, b@vega.example"',
+            "line 9: vega: mail must be one mail",
+        ),
+        ('name = "Vega"', 'name = "Vega"\nmail = "a@vega.example\\nBcc: b@vega.example"', "line 9: vega: mail must be"),
+        ('name = "Vega"', 'name = "Vega"\nmail = 7', "line 9: vega: mail must be one mail address"),
+        ('name = "Vega"', 'name = "Vega"\nmail = ""', "line 9: vega: mail must be one mail address"),
+        (
+            'name = "Vega"',
+            'name = "Vega"\nemail = "a@vega.example"',
+            "line 9: vega: email is not known; is mail meant?",
+        ),
+        ('name = "Vega"', 'name = "Vega"\nmail_language = "nn"', "line 9: vega: mail_language says nothing without"),
+        (
+            'name = "Vega"',
+            'name = "Vega"\nmail = "a@vega.example"\nmail_language = "no"',
+            "line 10: vega: mail_language must be one of nb, nn, en, sma, sme",
+        ),
         ("# who may publish", 'name = "x"', "line 1: name stands before any partner"),
     ],
 )
@@ -79,8 +109,9 @@ def test_all_mistakes_are_told_at_once_and_what_cannot_be_read_is_told_by_its_li
 
 def test_the_difference_says_what_comes_what_changes_and_who_is_left_as_he_is() -> None:
     known: list[Any] = [
-        {"slug": "gone", "name": "Borte", "orgnr": None, "arenas": ["online"], "state": "active"},
-        {"slug": "vega", "name": "Vega kurs", "orgnr": None, "arenas": ["mosjoen", "online"], "state": "suspended"},
+        {"slug": "gone", "name": "Borte", "orgnr": None, "arenas": ["online"], "state": "active"} | NO_OFFICE,
+        {"slug": "vega", "name": "Vega kurs", "orgnr": None, "arenas": ["mosjoen", "online"], "state": "suspended"}
+        | NO_OFFICE,
     ]
     todo, absent = steps([NESNA, VEGA], known)
     assert [(one.slug, one.outcome) for one in todo] == [("nesna", "added"), ("vega", "changed")]
@@ -96,3 +127,23 @@ def test_the_difference_says_what_comes_what_changes_and_who_is_left_as_he_is() 
         "? gone  (not in the file: left as it is; to hold it up: partners suspend gone --reason …)",
         "1 would be added, 1 would be changed, 0 as they were.",
     ]
+
+
+def test_an_office_is_told_apart_without_a_word_of_its_address() -> None:
+    _, public = sealing.generate()
+    office = Office("kari@vega.example", "nn")
+    letter = offices.sealed(public, office)
+    kept = {"mail_digest": letter.digest, "mail_language": "nn"}
+    assert offices.changes(office, kept) == {}, "given again, it is the same"
+    assert offices.changes(None, NO_OFFICE) == {}
+    assert offices.changes(office, NO_OFFICE) == {"mail": (None, "given"), "mail_language": (None, "nn")}
+    assert offices.changes(Office("ola@vega.example", "nn"), kept) == {"mail": ("given", "another")}
+    assert offices.changes(Office("kari@vega.example"), kept) == {"mail_language": ("nn", "nb")}
+    assert offices.changes(None, kept) == {"mail": ("given", None), "mail_language": ("nn", None)}
+    assert offices.sealed(public, office).digest != letter.digest, "the same address is not known again elsewhere"
+    vega = read(GOOD.replace('"Vega"', '"Vega"\nmail = "Kari@VEGA.example"').encode())[1]
+    assert vega.office == Office("Kari@vega.example", "nb")
+    todo, _ = steps([vega], [])
+    shown = "\n".join(differences(todo, [], False)) + repr((vega, todo, letter))
+    assert "    mail     given" in shown
+    assert "kari" not in shown.lower()

@@ -210,7 +210,7 @@ def test_every_archive_is_listed_once_with_its_hash() -> None:
 
 
 def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:
-    assert len(secrets.make(tmp_path)) == 13
+    assert len(secrets.make(tmp_path)) == 14
     before = {path: path.read_text() for path in tmp_path.glob("*/*")}
     assert secrets.make(tmp_path) == []
     assert {path: path.read_text() for path in tmp_path.glob("*/*")} == before
@@ -239,7 +239,9 @@ def test_a_lost_public_key_comes_back_and_a_lost_private_one_takes_it_along(tmp_
     private.unlink()
     secrets.make(tmp_path)
     assert public.read_text() != first
-    assert secrets.public_half(private.read_text()) == public.read_text()
+    for service in ("catalogue", "enrolment"):
+        written = (tmp_path / service / "contact_public_key").read_text()
+        assert secrets.public_half(private.read_text()) == written
 
 
 def letter(subject: str) -> bytes:

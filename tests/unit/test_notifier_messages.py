@@ -12,7 +12,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from kit import sealing
-from services.notifier import digests, letters, offers
+from services.notifier import digests, letters, offers, offices
 from services.notifier.channels import mime
 from services.notifier.channels.channel import Letter, Never
 from services.notifier.settings import sender
@@ -587,3 +587,81 @@ def test_a_room_is_words_and_nothing_else() -> None:
     letter = written(sessions=hostile)
     assert "20.30, a b <script>{{ 7 * 191 }}\n" in letter.text
     assert "a b &lt;script&gt;{{ 7 * 191 }}</li>" in letter.html
+
+
+RUN: dict[str, Any] = {
+    "offering_id": "0197-run",
+    "title": TITLES,
+    "starts_at": "2026-12-03T17:00:00+00:00",
+    "ends_at": "2026-12-03T19:30:00+00:00",
+    "in_line": 21,
+    "pending": 34,
+    "news": {"seated": 55, "queued": 1, "asked": 1, "withdrew": 89, "at_risk": 1, "on_hold": 1},
+}
+OVER: dict[str, Any] = {**RUN, "in_line": 0, "pending": 0, "news": {"confirmed": 1, "cancelled": 1}}
+
+
+def to_office(language: str, told: list[dict[str, Any]], waiting: list[dict[str, Any]], **changed: Any) -> Letter:
+    notice = claimed(template="partner_digest", language=language, facts={"told": told, "waiting": waiting}, **changed)
+    return offices.letter(environment(), notice, "https://kurs.example", "https://kurs.example/stop")
+
+
+@pytest.mark.parametrize(
+    ("language", "subject", "lines"),
+    [
+        (
+            "nb",
+            "Nytt på kursene deres",
+            "Fikk plass: 55|Meldte seg av: 89|Står i kø nå: 21|Venter på godkjenning nå: 34|Om en uke avgjøres det.|"
+            "da det skulle avgjøres|Kurset går: nok har plass.|Kurset er avlyst.|Avgjør om kurset skal gå.",
+        ),
+        (
+            "nn",
+            "Nytt på kursa dykkar",
+            "Fekk plass: 55|Melde seg av: 89|Står i kø no: 21|Ventar på godkjenning no: 34|Om ei veke blir det|"
+            "da det skulle avgjerast|Kurset går: nok har plass.|Kurset er avlyst.|Avgjer om kurset skal gå.",
+        ),
+        (
+            "en",
+            "News of your courses at Kursnett",
+            "Got a seat: 55|Withdrew: 89|In line now: 21|Waiting for approval now: 34|It is decided in a week.|"
+            "when it was to be decided|The course takes place: enough|The course is cancelled.|Decide whether",
+        ),
+    ],
+)
+def test_an_offices_mail_is_whole_in_every_language(language: str, subject: str, lines: str) -> None:
+    letter = to_office(language, [RUN, OVER], [RUN], name="Torgar Næringshage")
+    mail = read_back(letter)
+    text, html = mail.get_body(("plain",)).get_content(), mail.get_body(("html",)).get_content()
+    assert (mail["Subject"], mail["Content-Language"]) == (subject, language)
+    assert f'<html lang="{language}">' in html
+    for words in (text.replace("\r", ""), html):
+        for line in lines.split("|"):
+            assert words.count(line) == 1, line
+        assert "Torgar Næringshage" in words
+        assert words.count(TITLES[language]) == 3
+        assert "https://kurs.example/deltakere/0197-run" in words
+        assert "https://kurs.example/partner" in words
+        assert "https://kurs.example/stop" in words
+        assert "{" not in words
+        assert "None" not in words
+        assert "\n\n\n" not in words
+    quiet = to_office(language, [OVER], [])
+    assert "deltakere" not in quiet.text + quiet.html, "nothing waits"
+    assert ": 0" not in quiet.text + quiet.html
+    assert "\n\n\n" not in quiet.text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("ugly", UGLY)
+def test_what_others_typed_is_only_ever_shown_to_an_office_too(ugly: str, language: str) -> None:
+    run = {**RUN, "title": {"nb": ugly}}
+    letter = to_office(language, [run], [run], name=ugly)
+    mail = read_back(letter)
+    assert letters.one_line(ugly) in letter.text
+    assert "1337" not in letter.text + letter.html
+    assert "<script>" not in letter.html
+    assert "\u202e" not in letter.text + letter.html
+    assert (len(mail.get_all("Subject")), mail["Bcc"]) == (1, None)
+    assert [address.addr_spec for address in mail["To"].addresses] == ["kari@example.no"]
+    assert not any(line.startswith(("Bcc:", "Subject:")) for line in letter.text.splitlines())

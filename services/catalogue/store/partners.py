@@ -41,7 +41,10 @@ async def keys(conn: Connection, partner: str) -> list[bytes]:
 
 async def keys_changed(conn: Connection, slug: str) -> Row:
     row = await conn.fetchrow(
-        "UPDATE partners SET version = version + 1 WHERE slug = $1 RETURNING slug, name, orgnr, arenas, state, version",
+        """
+        UPDATE partners SET version = version + 1 WHERE slug = $1
+        RETURNING slug, name, orgnr, arenas, state, version, mail_sealed
+        """,
         slug,
     )
     if row is None:
@@ -77,12 +80,30 @@ async def change(conn: Connection, slug: str, name: str, orgnr: str | None, aren
     row = await conn.fetchrow(
         """
         UPDATE partners SET name = $2, orgnr = $3, arenas = $4, version = version + 1 WHERE slug = $1
-        RETURNING slug, name, orgnr, arenas, state, version
+        RETURNING slug, name, orgnr, arenas, state, version, mail_sealed
         """,
         slug,
         name,
         orgnr,
         arenas,
+    )
+    if row is None:
+        raise LookupError("a partner that was there is gone")
+    return row
+
+
+async def set_mail(conn: Connection, slug: str, mail: str | None, digest: bytes | None, language: str | None) -> Row:
+    """Give a partner's office this address, sealed, or none."""
+    row = await conn.fetchrow(
+        """
+        UPDATE partners SET mail_sealed = $2, mail_digest = $3, mail_language = $4, version = version + 1
+        WHERE slug = $1
+        RETURNING slug, name, orgnr, arenas, state, version, mail_sealed
+        """,
+        slug,
+        mail,
+        digest,
+        language,
     )
     if row is None:
         raise LookupError("a partner that was there is gone")
@@ -95,7 +116,7 @@ async def set_state(conn: Connection, slug: str, state: str, because: str) -> Ro
         UPDATE partners SET state = $2, state_because = $3, version = version + (state <> $2)::int,
                state_since = CASE WHEN state = $2 THEN state_since ELSE app_now() END
         WHERE slug = $1
-        RETURNING slug, name, orgnr, arenas, state, version
+        RETURNING slug, name, orgnr, arenas, state, version, mail_sealed
         """,
         slug,
         state,
@@ -153,7 +174,7 @@ async def partners(conn: Connection) -> list[Row]:
     """All of them, with how much each has published and when something last came from it."""
     return await conn.fetch(
         """
-        SELECT slug, name, orgnr, arenas, state, state_because, joined_at,
+        SELECT slug, name, orgnr, arenas, state, state_because, joined_at, mail_digest, mail_language,
                (SELECT count(*) FROM partner_keys k WHERE k.partner = slug) AS keys,
                (SELECT count(*) FROM courses c WHERE c.partner = slug AND NOT c.withdrawn) AS courses,
                (SELECT max(at) FROM intake i WHERE i.partner = slug) AS last_taken_at,
