@@ -1,8 +1,8 @@
 """A partner's office and its mail address: what will do as one, sealed for the notifier, and known again here.
 
 The catalogue cannot read what it keeps: a letter that only the notifier opens, and a digest by which it sees that an
-address given again is the same. That is all it needs, as it never writes to anybody. An office's address can be guessed,
-which a partner's key cannot, so each digest has a salt, and whoever would try many needs a long time.
+address given again is the same. That is all it needs, as it never writes to anybody. Unlike a partner's key, an address
+can be guessed: so each digest has a salt, and whoever would try many needs a long time.
 """
 
 import hashlib

@@ -65,7 +65,8 @@ WHOLE = {
         INSERT INTO notices (id, event_id, learner_id, offering_id, about, template, channel, state, attempts,
                              message_id, sent_at, sending_since) VALUES
             ({A}, 'e1', {A}, {A}, {A}, 'enrolled', 'email', 'sent', 1, '<a>', now(), now()),
-            ({B}, 'e2', {A}, {A}, {A}, 'withdrawn', 'email', 'sending', 2, '<b>', NULL, now());
+            ({B}, 'e2', {A}, {A}, {A}, 'withdrawn', 'email', 'sending', 2, '<b>', NULL, now()),
+            ({C}, 'partner_digest-p', {B}, {A}, {B}, 'partner_digest', 'email', 'due', 0, NULL, NULL, NULL);
         UPDATE notices SET resends = 1 WHERE state = 'sending';
         INSERT INTO inbox (consumer, event_id) VALUES ('notifier.enrolments', 'e1'), ('notifier.enrolments', 'e2');
         {said(A, "NoticeSent")};

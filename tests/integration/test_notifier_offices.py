@@ -144,9 +144,17 @@ async def test_there_is_one_mail_a_day_however_many_look_and_how_often(world: Wo
     assert await facts(world) == [{"seated": 3}]
 
 
-async def test_without_its_lock_and_its_hour_more_than_one_is_owed(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_office_that_another_has_in_hand_is_left_to_it(world: World) -> None:
+    """Or news that comes between the two would be taken by the second, which owes no mail of its own."""
+    await joined(world)
+    await happens(world, seated(world))
+    async with world.here.database.reading() as conn, conn.transaction():
+        await conn.execute("SELECT FROM partner_offices FOR NO KEY UPDATE")
+        assert await look(world, SEVEN) == 0
+    assert await look(world, SEVEN) == 1
+
+
+async def test_without_its_hour_more_than_one_is_owed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The red control of the one before: who forgets for which hour was told tells again."""
     real = store.owe
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from contracts.envelope import decode
 from contracts.topics import owned_by
@@ -21,6 +22,7 @@ from services.catalogue import operating as catalogue
 from services.catalogue.domain import Rule
 from services.catalogue.members import Member
 from services.catalogue.offices import Office
+from services.catalogue.settings import CatalogueSettings
 from services.notifier import events as notifier_events
 from tests.delivery import Servers, listening, records, relaying, until
 from tests.integration.test_catalogue import World, world
@@ -120,6 +122,8 @@ async def test_without_the_notifiers_key_no_address_is_taken(servers: Servers) -
             await catalogue.synced(here.settings, [member(here, KARI)], False)
         assert await letters(here) == [None]
         await catalogue.give_mail(here.settings, here.partner, None)  # nothing has to be sealed for that
+        with pytest.raises(ValidationError, match="must be a JWK set with a public EC key"):
+            CatalogueSettings(**here.settings.model_dump() | {"contact_public_key": '{"keys": []}'})
 
 
 async def test_operators_give_an_address_at_the_command_line(servers: Servers, tmp_path: Path) -> None:

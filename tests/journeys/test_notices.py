@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx2
@@ -233,6 +234,33 @@ async def test_who_has_come_further_up_in_line_is_told_in_the_morning(web: Web) 
         await by_the_clock_of(web, "enrolment", timedelta(0))
     assert mail["Subject"] == f"Du er nå nummer 1 i køen for {course.title}"
     assert "fra nummer 2 til nummer 1" in text(mail)
+
+
+async def test_a_partners_office_is_told_in_the_morning_what_has_happened_and_what_waits(web: Web) -> None:
+    course, name = Course(web, "office"), f"kari-{web.word}"
+    offering = await course.run(requires_approval=True)
+    await enrol(web, offering, name)
+    conn = await asyncpg.connect(web.places.database("notifier"))
+    try:
+        heard = "SELECT FROM partner_news JOIN enrolments USING (offering_id) WHERE offering_id = $1"
+        await until(lambda: conn.fetch(heard, UUID(offering)))
+    finally:
+        await conn.close()
+    now = datetime.now(OSLO)
+    morning = datetime.combine(now.date() + timedelta(days=now.hour >= 7), time(7), OSLO)
+    try:
+        await by_the_clock_of(web, "notifier", morning - now + timedelta(seconds=61))
+        [mail] = await web.mails("kurs", 1, LOOK_S, "torgar.example")
+    finally:
+        await by_the_clock_of(web, "notifier", timedelta(0))
+    assert (mail["Subject"], mail["List-Unsubscribe-Post"]) == ("Nytt på kursene deres", "List-Unsubscribe=One-Click")
+    lines = text(mail).replace("\r", "").splitlines()
+    assert lines[0] == "Hei Torgar Næringshage,"
+    mine = lines.index(f"{web.places.gateway}/deltakere/{offering}")
+    assert lines[mine - 1] == "Venter på godkjenning: 1"
+    assert lines[mine - 3] == course.title
+    assert f"{web.places.gateway}/partner" in lines
+    assert name not in mail.as_string()
 
 
 async def test_a_partner_hears_of_its_course_by_signed_posts(web: Web) -> None:

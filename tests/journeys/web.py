@@ -60,13 +60,13 @@ class Web:
             f"/api/enrolment/v1/offerings/{offering}/enrolments", json=body, headers=bearer(token) | headers
         )
 
-    async def mails(self, name: str, count: int, within_s: float = 10) -> list[Any]:
-        """The mails to one learner, oldest first, once there are so many."""
+    async def mails(self, name: str, count: int, within_s: float = 10, domain: str = "example.org") -> list[Any]:
+        """The mails to one learner, or to another address, oldest first, once there are so many."""
         base = f"http://127.0.0.1:{self.places.port('mail')}/api/v1"
 
         async def come() -> list[str] | None:
             listed = (await self.http.get(f"{base}/messages", params={"limit": 1000})).json()["messages"]
-            ids = [m["ID"] for m in listed if m["To"][0]["Address"] == f"{name}@example.org"]
+            ids = [m["ID"] for m in listed if m["To"][0]["Address"] == f"{name}@{domain}"]
             return ids[::-1] if len(ids) >= count else None
 
         ids = await until(come, within_s)
