@@ -70,6 +70,7 @@ class CourseText(PartnerEvent, key="code"):
     title: dict[Language, _Line] = Field(min_length=1)
     summary: dict[Language, _Summary] = {}
     description: dict[Language, _Prose] = {}
+    prerequisites: Annotated[dict[Language, _Summary], Field(description="what one must have or know beforehand")] = {}
     subjects: Annotated[list[Slug], Field(max_length=10)] = []
     language: Language = "nb"
     delivery_mode: DeliveryMode = "onsite"
@@ -118,6 +119,8 @@ class OfferingDates(OfferingRules, PartnerEvent, key="course_code"):
             raise wrong("must be after starts_at and not after ends_at", "late_enrolment_until")
         if len(set(self.priority_groups)) != len(self.priority_groups):
             raise wrong("must name each group once", "priority_groups")
+        if len(set(self.reminder_days)) != len(self.reminder_days):
+            raise wrong("must name each day once", "reminder_days")
 
 
 class CoursePublished(CourseText):

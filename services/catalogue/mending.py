@@ -82,6 +82,7 @@ def _rules(language: str) -> list[Rule]:
         r"must not hold more than (\d+) marks on one letter": _("Teksten har for mange tegn over samme bokstav."),
         r"must not hold a national identity number: take it out": _("Teksten har et fødselsnummer. Ta det bort."),
         r'must be a number of study points such as "7.5"': _("Skriv studiepoeng som et tall, slik: 7,5."),
+        r"must name each day once": _("Samme dag står to ganger."),
         r"must name each arena once": _("Samme sted står to ganger."),
         r"Input should be a valid integer.*": _("Skriv et helt tall."),
         r"Input should be greater than or equal to (\d+)": _("Tallet må være minst {0}."),

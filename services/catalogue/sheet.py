@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from contracts.fields import Code
 from contracts.partner import CourseText, OfferingDates, OfferingRetracted
 
-TEXTS = tuple(f"{text}_{language}" for text in ("title", "summary") for language in ("nb", "nn", "en"))
+OF_TEXT = ("title", "summary", "prerequisites")
+TEXTS = tuple(f"{text}_{language}" for text in OF_TEXT for language in ("nb", "nn", "en"))
 TITLES = TEXTS[:3]
 OF_COURSE = (*TEXTS, "subjects", "studiepoeng", "language", "level", "delivery_mode", "price_ore", "funded_by")
 OF_RUN = ("offering", "starts_at", "ends_at", "arena", "capacity")
@@ -283,8 +284,8 @@ def _agreed(rows: list[_Row], names: tuple[str, ...], what: str, mistakes: list[
 
 def _course(code: str, rows: list[_Row], mistakes: list[Mistake]) -> Course | None:
     cells = _agreed(rows, OF_COURSE, "course", mistakes)
-    body: dict[str, object] = {"title": {}, "summary": {}}
-    for text in ("title", "summary"):
+    body: dict[str, object] = {}
+    for text in OF_TEXT:
         body[text] = {n: cells[f"{text}_{n}"] for n in ("nb", "nn", "en") if f"{text}_{n}" in cells}
     body["subjects"] = re.split(r"[\s,]+", cells["subjects"]) if "subjects" in cells else []
     if "studiepoeng" in cells:

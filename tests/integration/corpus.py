@@ -111,6 +111,14 @@ COURSES: dict[str, Bad] = {
     "a price beyond all": Bad({"price_ore": 2**53 + 1}, "price_ore", "less than or equal", {"price_ore": "1" * 9}),
     "true as a price": Bad({"price_ore": True}, "price_ore", "valid integer"),
     "no price at all": Bad({"price_ore": None}, "price_ore", "valid integer"),
+    "a number of a person in what one must know": Bad(
+        {"prerequisites": {"nb": "Ring 15108695088"}},
+        "prerequisites.nb",
+        NUMBER,
+        {"prerequisites_nb": "Ring 15108695088"},
+        "prerequisites_nb",
+    ),
+    "what one must know without a language": Bad({"prerequisites": "Fagbrev"}, "prerequisites", DICTIONARY),
     "who pays in two lines": Bad(
         {"funded_by": "Fylket\nog staten"}, "funded_by", LINE, {"funded_by": '"Fylket\nog staten"'}
     ),
@@ -210,6 +218,10 @@ RULES: dict[str, Bad] = {
     "a group twice": Bad({"priority_groups": ["ansatte"] * 2}, "priority_groups", "name each group once"),
     "an offer of no time": Bad({"offer_hours": 0}, "offer_hours", "greater than or equal to 1"),
     "an offer of a month": Bad({"offer_hours": 400}, "offer_hours", "less than or equal to 336"),
+    "a reminder when it is over": Bad({"reminder_days": [0]}, "reminder_days[0]", "greater than or equal to 1"),
+    "a reminder a year before": Bad({"reminder_days": [365]}, "reminder_days[0]", "less than or equal to 60"),
+    "a reminder every day": Bad({"reminder_days": [4, 3, 2, 1]}, "reminder_days", "at most 3"),
+    "a reminder twice": Bad({"reminder_days": [7, 7]}, "reminder_days", "name each day once"),
     "to the front": Bad({"on_lapse": "front"}, "on_lapse", "'leave'"),
     "yes": Bad({"requires_approval": "yes"}, "requires_approval", "valid boolean"),
 }

@@ -243,9 +243,11 @@ async def test_a_page_that_was_kept_is_made_anew_when_its_course_or_its_seats_ch
         await run(here, "A", "a", 5)
         for address in ("/", "/kurs", f"/kurs/{course}"):
             assert "Før" in (await look(here, address)).text
+            small = [await look(here, address, **{"accept-encoding": "gzip"}) for _ in range(3)][-1]
+            assert ("Før" in small.text, small.headers["content-encoding"]) == (True, "gzip")
         await publish(here, "A", "Etter")
         for address in ("/", "/kurs", f"/kurs/{course}"):
-            assert "Etter" in (await look(here, address)).text, address
+            assert "Etter" in (await look(here, address, **{"accept-encoding": "gzip"})).text, address
         async with here.here.database.reading() as conn:
             await count(conn, await conn.fetchval("SELECT id FROM offerings"), taken=10)
         assert "Fullt" in words(await look(here, f"/kurs/{course}"))
@@ -266,6 +268,7 @@ async def test_a_course_is_told_whole(servers: Servers) -> None:
             delivery_mode="blended",
             subjects=["bygg"],
             description={"nb": "Først dette.\n\nSå det."},
+            prerequisites={"nb": "Du må ha fagbrev."},
         )
         dates = {
             "starts_at": start.isoformat(),
@@ -297,6 +300,7 @@ async def test_a_course_is_told_whole(servers: Servers) -> None:
         assert f'data-live="/api/enrolment/v1/offerings/{offering}/live"' in page.text
         assert f'data-part="/plasser/{offering}/delta"' in page.text, "which enrolment answers"
         assert "Først dette." in page.text
+        assert read.index("Forkunnskaper Du må ha fagbrev.") < read.index("Datoer og påmelding"), "before one asks"
         assert page.text.count("<h1") == 1
         [data] = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page.text)
         linked = await here.asking.get(f"{BASE}/courses/{course}", headers={"accept": "application/ld+json"})
@@ -359,7 +363,13 @@ async def test_a_strange_text_is_a_text_in_every_place_where_it_is_shown(servers
         plain: list[tuple[list[str], set[str]]] = []
         for text in ("Et helt vanlig navn", *TITLES.values()):
             course = await publish(
-                here, "A", {"nb": text, "en": text}, summary={"nb": text}, description={"nb": text}, funded_by=text
+                here,
+                "A",
+                {"nb": text, "en": text},
+                summary={"nb": text},
+                description={"nb": text},
+                prerequisites={"nb": text},
+                funded_by=text,
             )
             starts_at = datetime.now(UTC) + timedelta(days=5)
             times = {"starts_at": starts_at.isoformat(), "ends_at": (starts_at + timedelta(hours=1)).isoformat()}

@@ -135,6 +135,20 @@ async def test_a_course_that_begins_with_its_first_session_is_reminded_of_by_tha
     assert await look(world, first + DAY - 7 * DAY + HOUR) == [7]
 
 
+async def test_a_partner_says_how_long_before_its_learners_are_reminded(world: World, sink: Sink) -> None:
+    starts_at = datetime.now(UTC) + 30 * DAY
+    await planned(world, starts_at, reminder_days=[14, 3])
+    await seated(world)
+    assert await look(world, starts_at - 14 * DAY - MINUTE) == []
+    assert await look(world, starts_at - 14 * DAY + HOUR + MINUTE) == [14]  # an hour, should the clocks change
+    await planned(world, starts_at, version=3, reminder_days=[3])
+    assert await look(world, starts_at - 14 * DAY + 2 * HOUR) == [], "what has not gone is taken back"
+    assert await look(world, starts_at - 7 * DAY + 2 * HOUR) == []
+    assert await look(world, starts_at - 3 * DAY + HOUR + MINUTE) == [3]
+    await planned(world, starts_at, version=4, reminder_days=[])
+    assert await look(world, starts_at - DAY + 2 * HOUR) == []
+
+
 async def test_a_course_that_is_moved_is_reminded_of_at_its_new_time(world: World) -> None:
     starts_at = datetime.now(UTC) + 20 * DAY
     await planned(world, starts_at)

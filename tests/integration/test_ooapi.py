@@ -68,6 +68,7 @@ COURSE = thing(
     primaryCode=CODE,
     name=WORDS,
     description=WORDS,
+    admissionRequirements=WORDS,
     studyLoad=some(
         thing(
             "studyLoadUnit value",
@@ -177,6 +178,7 @@ def dates(days: int, **more: Any) -> dict[str, Any]:
 FULL = {
     "title": {"nb": "Sveising", "en": "Welding"},
     "description": {"nb": "Vi sveiser."},
+    "prerequisites": {"nb": "Fagbrev."},
     "subjects": ["bygg"],
     "studiepoeng": "7.5",
     "level": "5.1",
@@ -208,6 +210,8 @@ async def test_what_is_published_is_read_in_the_shape_of_ooapi(servers: Servers)
         one = await read(here, f"/courses/{course_id}", COURSE)
         assert one == courses["items"][1]
         assert (one["level"], one["studyLoad"]) == ("x-nkr-5.1", [{"studyLoadUnit": "ects", "value": 7.5}])
+        assert one["admissionRequirements"] == [{"language": "nb", "value": "Fagbrev."}]
+        assert "admissionRequirements" not in courses["items"][0], "none rather than an empty list"
         assert one["ext"] == {"subjects": ["bygg"], "nkrLevel": "5.1", "eqfLevel": 5}
         runs = await read(here, f"/courses/{course_id}/course-offerings", page(OFFERING))
         assert [run["courseOfferingId"] for run in runs["items"]] == [soon, late], "what is to come, in order of time"

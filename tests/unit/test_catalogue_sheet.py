@@ -46,8 +46,10 @@ def test_a_file_that_is_nearly_utf_8_is_not_read_as_what_it_is_not() -> None:
 
 
 def test_who_pays_is_a_column_that_may_be_there() -> None:
-    [course] = read(sheet("A;T;450000;NAV og fylket", header="code;title_nb;price_ore;funded_by")).courses
+    header = "code;title_nb;price_ore;funded_by;prerequisites_nb;prerequisites_en"
+    [course] = read(sheet("A;T;450000;NAV og fylket;Fagbrev;A trade certificate", header=header)).courses
     assert (course.text.price_ore, course.text.funded_by) == (450_000, "NAV og fylket")
+    assert course.text.prerequisites == {"nb": "Fagbrev", "en": "A trade certificate"}
 
 
 def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
