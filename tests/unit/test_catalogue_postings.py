@@ -11,7 +11,7 @@ def held(postings: Postings, course: int, *words: str) -> None:
 
 
 def test_a_course_that_says_another_word_each_night_does_not_fill_the_memory() -> None:
-    """`Oppdatert 27. november 2026 kl. 03.14`, in each of some ten thousand courses: a word more for each, each night."""
+    """`Oppdatert 27. november 2026 kl. 03.14`, in each of many courses: a word more for each, each night."""
     postings = Postings()
     held(postings, 0, "laks", "laksefisk")
     tracemalloc.start()
