@@ -115,6 +115,7 @@ class Sender:
 
     async def _taken(self, conn: Connection, most: int) -> list[Claimed]:
         claimed = await outgoing.claim(conn, most, self._sender.domain, self._settings.instance)
+        claimed = await digests.as_chosen(conn, claimed)
         if self._settings.sms_gateway_url:
             beside = [one.about for one in claimed if one.channel == EMAIL and one.phone is not None]
             if beside:

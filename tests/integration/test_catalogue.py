@@ -197,6 +197,19 @@ async def test_a_stale_if_match_changes_nothing(servers: Servers) -> None:
         assert len(await here.said()) == 4
 
 
+async def test_what_must_be_new_changes_nothing_that_is_there(servers: Servers) -> None:
+    async with world(servers) as here:
+        for path, body in (("SV-1", COURSE), ("SV-1/offerings/v27", DATES)):
+            twice = [await here.put(path, body, if_none_match="*") for _ in range(2)]
+            assert [one.status_code for one in twice] == [201, 412]
+            assert twice[1].json()["errors"][0]["field"] == "header if-none-match"
+        both = [here.put("SV-2", COURSE | {"price_ore": 100 * n}, if_none_match="*") for n in (1, 2)]
+        assert sorted(one.status_code for one in await asyncio.gather(*both)) == [201, 412]
+        assert (await here.put("SV-1", COURSE, if_none_match='"1"')).status_code == 422
+        assert (await here.put("SV-1", COURSE, if_match='"7", "1"')).status_code == 200
+        assert len(await here.said()) == 4
+
+
 async def two_writers_of_one_version(here: World) -> list[int]:
     await here.put("SV-1", COURSE)
     bodies = [COURSE | {"price_ore": 100 * number} for number in (1, 2)]
