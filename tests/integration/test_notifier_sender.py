@@ -26,9 +26,10 @@ from tests.notifying import PUBLIC, Sink, World, mail_server, notifier
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def sink() -> AsyncIterator[Sink]:
+@pytest.fixture(params=[False, True], ids=["one-by-one", "together"])
+async def sink(request: pytest.FixtureRequest) -> AsyncIterator[Sink]:
     async with mail_server() as sink:
+        sink.pipelining = request.param
         yield sink
 
 
