@@ -285,19 +285,20 @@ async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
 async def put_back(conn: Connection, notices: Sequence[Claimed], pauses_s: Sequence[float]) -> None:
     """Let go of notices whose turn did not come, each for so many seconds.
 
-    Nothing was tried, so each is as it was before it was claimed. With a pause of 0 it keeps its place in front. The
-    CASE is that of `mark_sent`.
+    Nothing was tried, so each is as it was before it was claimed; of one that may have gone before, that stays known.
+    With a pause of 0 it keeps its place in front. The CASE is that of `mark_sent`.
     """
     await conn.execute(
         """
         UPDATE notices SET state = 'due', attempts = notices.attempts - 1, resends = resends - mine.resent::int,
             due_at = CASE WHEN mine.pause_s > 0 THEN app_now() + make_interval(secs => mine.pause_s) ELSE due_at END,
-            updated_at = app_now()
+            reason = CASE WHEN mine.resent THEN $5 ELSE reason END, updated_at = app_now()
         FROM unnest($1::uuid[], $2::int[], $3::boolean[], $4::float8[]) AS mine (id, attempt, resent, pause_s)
         WHERE notices.id = mine.id AND CASE state WHEN 'sending' THEN attempts END = mine.attempt
         """,
         *columns(notices, "id attempt may_have_gone"),
         pauses_s,
+        UNANSWERED,
     )
 
 
