@@ -160,7 +160,7 @@ async def test_a_mail_that_was_taken_without_a_word_comes_again_under_the_same_i
 async def test_a_final_no_is_told_and_not_asked_again(
     world: World, sink: Sink, rcpt: list[str], data: list[str], reason: str
 ) -> None:
-    sink.rcpt, sink.data = rcpt, data
+    sink.rcpt, sink.data = list(rcpt), list(data)
     await world.learners(1)
     async with world.sending():
         await world.all_are("failed", 1)
