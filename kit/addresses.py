@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LOCAL = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
-_LONGEST_LOCAL, _SHORT = 64, 200  # the whole may have 254; what comes near is read with care
+_SHORT = 200  # the whole may have 254; what comes near is read with care
 
 
 def usual(text: str, *, smtputf8: bool, test_domains: bool = False) -> str:
@@ -18,7 +18,7 @@ def usual(text: str, *, smtputf8: bool, test_domains: bool = False) -> str:
     The library takes most of its time for the domain, of which there are few: each is read once.
     """
     local, _, domain = text.rpartition("@")
-    if len(local) <= _LONGEST_LOCAL and len(text) <= _SHORT and domain.isascii() and _LOCAL.fullmatch(local):
+    if len(text) <= _SHORT and domain.isascii() and _LOCAL.fullmatch(local):
         return f"{local}@{_domain(domain, test_domains)}"
     found = validate_email(text, check_deliverability=False, allow_smtputf8=smtputf8, test_environment=test_domains)
     return found.ascii_email or found.normalized

@@ -39,7 +39,7 @@ def whole(text: str, *, smtputf8: bool, test_domains: bool) -> str | None:
 
 @pytest.mark.parametrize(("smtputf8", "test_domains"), [(False, False), (True, True)])
 def test_every_address_is_read_as_the_library_reads_it(smtputf8: bool, test_domains: bool) -> None:
-    """Red control: with locals of any length or sign, a local of 65 signs is taken."""
+    """Red control: with locals of any signs, `a b@example.no` is taken."""
     read = 0
     for local, domain in [*product(LOCALS, DOMAINS), *product(LOCALS, DOMAINS)]:  # known domains too
         text = f"{local}@{domain}"
