@@ -1,4 +1,4 @@
-"""What those ask of their database who send mails and call webhooks costs the same whatever is owed, and whatever PostgreSQL counted last."""
+"""To take mails or calls in hand costs the same whatever is owed, and whatever PostgreSQL counted last."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
