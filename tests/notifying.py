@@ -47,7 +47,12 @@ class Sink:
         self.connections = 0
         self.port = 0
         self.tls: ssl.SSLContext | None = None  # with it STARTTLS is offered
+        self.pipelining = False  # whether PIPELINING is offered; commands are read one by one all the same
         self.in_clear: list[str] = []  # each address that came without TLS
+
+    async def handle_EHLO(self, server: Any, session: Any, envelope: Any, name: str, offers: list[str]) -> list[str]:
+        session.host_name = name
+        return [*offers[:-1], *(["250-PIPELINING"] if self.pipelining else []), offers[-1]]
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
         answer = self.rcpt.pop(0) if self.rcpt else self.domains.get(address.rpartition("@")[2], "250 OK")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, TypeVar, cast
 from uuid import UUID
 
-from email_validator import EmailNotValidError, validate_email
+from email_validator import EmailNotValidError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from contracts.catalogue import (
@@ -25,8 +25,8 @@ from contracts.catalogue import (
 from contracts.enrolment import ContactGiven, EnrolmentEvent, LearnerAdvanced
 from contracts.envelope import explain
 from contracts.fields import Language, Line
+from kit import addresses, tracing
 from kit import partners as kept_partners
-from kit import tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received, Refused
@@ -62,8 +62,8 @@ class Contact(BaseModel):
     def one_address(cls, value: str) -> str:
         try:
             # `.test` is let in: the door decides which domains a learner may use, and this is not the door.
-            found = validate_email(value, check_deliverability=False, test_environment=True)
-            return found.ascii_email or found.normalized  # one without is told as a mail that could not go
+            # One without an ASCII form is told as a mail that could not go.
+            return addresses.usual(value, smtputf8=True, test_domains=True)
         except EmailNotValidError:
             raise ValueError("must be one address") from None
 
