@@ -66,6 +66,11 @@ async def acting(request: Request, visitor: Visiting) -> Visitor:
 Acting = Annotated[Visitor, Depends(acting)]
 
 
+async def visiting_plainly(request: Request) -> Visitor | None:
+    """As `visiting`, for a page's short way; none for an address with a query, which goes the whole way."""
+    return None if request.scope["query_string"] else await visiting(known(request))
+
+
 def acting_as(role: str) -> Callable[[Visitor], Awaitable[Visitor]]:
     """A dependency for the forms of one role, as `visiting_as` for its pages."""
 

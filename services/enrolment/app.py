@@ -16,9 +16,12 @@ PAGES = (
     links.router,
     login.router,
     login.gateway,
+    join.shown,
     join.router,
+    mine.listed,
     mine.router,
     own.router,
+    roster.listed,
     roster.router,
     console.mounted("enrolment"),
 )
