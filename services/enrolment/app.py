@@ -48,4 +48,5 @@ def build() -> Service:
         workers={"clock": clock.run, "sessions": login.forget},
         plots=PLOTS,
         decide=desk.deciding(settings),
+        session=login.visitor_of,
     )

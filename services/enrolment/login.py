@@ -157,15 +157,19 @@ def sessions_of(running: Running) -> Sessions:
     return found
 
 
+async def visitor_of(request: Request) -> Visitor | None:
+    """Who is logged in by the cookie of a request, none where nobody is: our own pages need no pass to know it."""
+    key = request.cookies.get(COOKIE)
+    return await sessions_of(request.app.state.running).submit(digest_of(key)) if key else None
+
+
 @gateway.get("/sesjon")
 async def session(request: Request, running: ThisService) -> Response:
     """For the gateway alone: the pass of whoever is logged in by this cookie, or none. Never reached from outside."""
-    key, headers = request.cookies.get(COOKIE), {}
+    visitor, headers = await visitor_of(request), {}
     signing = cast(EnrolmentSettings, running.settings).pass_private_key.get_secret_value()
-    if key and signing:
-        visitor = await sessions_of(running).submit(digest_of(key))
-        if visitor is not None:
-            headers[HEADER] = passes.sign(signing, visitor)
+    if visitor is not None and signing:
+        headers[HEADER] = passes.sign(signing, visitor)
     return Response(status_code=204, headers=headers)
 
 
