@@ -41,6 +41,7 @@ class CourseState(Event, topic="catalogue.courses", aggregate="course", key="cou
     title: dict[str, str]
     summary: dict[str, str] = {}
     description: dict[str, str] = {}
+    prerequisites: dict[str, str] = {}
     subjects: list[str] = []
     language: str = "nb"
     delivery_mode: str = "onsite"

@@ -131,7 +131,7 @@ class Period(BaseModel):
 
 
 class OfferingRules(BaseModel):
-    """How the seats of one run are given out; what a partner leaves out is as it is here."""
+    """How the seats of one run are given out and its learners reminded; what a partner leaves out is as it is here."""
 
     minimum: Annotated[int, Field(ge=1, le=100_000, strict=True, description="learners over all places")] | None = None
     decide_at: Annotated[Instant, Field(description="when it is judged whether the minimum is reached")] | None = None
@@ -148,3 +148,7 @@ class OfferingRules(BaseModel):
     on_lapse: Annotated[
         Literal["leave", "back_of_queue"], Field(description="what an offer nobody answers does to the learner")
     ] = "leave"
+    reminder_days: Annotated[
+        list[Annotated[int, Field(ge=1, le=60, strict=True)]],
+        Field(max_length=3, description="so many days before the first meeting learners are reminded; none: never"),
+    ] = [7, 1]

@@ -168,14 +168,23 @@ class Keys:
 
 
 def usable(key_set: Any) -> "dict[str | None, RSAKey | ECKey]":
-    """The signing keys of a JWK set by id. A set of one key serves tokens that name none, too."""
+    """The signing keys of a JWK set by id. A set of one key serves tokens that name none, too.
+
+    One that we cannot read, of a curve that we do not know say, takes none of the others away.
+    """
+    from joserfc.errors import JoseError
     from joserfc.jwk import ECKey, KeySet, RSAKey
 
     found: dict[str | None, RSAKey | ECKey] = {}
     for entry in key_set["keys"]:
         if entry.get("use", "sig") != "sig" or entry.get("kty") not in ("RSA", "EC"):
             continue
-        for key in KeySet.import_key_set({"keys": [entry]}).keys:
+        try:
+            keys = KeySet.import_key_set({"keys": [entry]}).keys
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            log.warning("issuer_key_not_read", error=type(error).__name__)
+            continue
+        for key in keys:
             if isinstance(key, (RSAKey, ECKey)):
                 found[key.kid] = key
     if len(found) == 1:

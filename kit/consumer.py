@@ -32,7 +32,10 @@ STUCK_EXIT = 70
 
 
 class Consumer:
-    """One consumer group of a service. `foreign`: strangers write here, so what is malformed holds nobody back."""
+    """One consumer group of a service. `foreign`: strangers write here, so what is malformed holds nobody back.
+
+    `batch`: records in one transaction, fewer where its locks keep others waiting.
+    """
 
     def __init__(
         self,
@@ -41,12 +44,14 @@ class Consumer:
         topics: Sequence[str] = (),
         pattern: str | None = None,
         foreign: bool = False,
+        batch: int = BATCH,
     ) -> None:
         self.name = name
         self._listeners = listeners
         self._topics = topics
         self._pattern = pattern
         self._foreign = foreign
+        self._batch = batch
         self._progress = time.monotonic()
         self._in_hand = 0  # records taken and not done with
         self._astray = False  # a look at the broker ended in an error: what it passed over is not known
@@ -112,7 +117,7 @@ class Consumer:
             group_id=self.group,
             group_instance_id=f"{self.group}-{instance}" if instance else None,  # restarted, it needs no rebalance
             batch=True,
-            max_records=BATCH,
+            max_records=self._batch,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,  # a reply_to header would make FastStream publish with our credentials
@@ -132,10 +137,10 @@ class Consumer:
             await fetching.go_back(consumer)
         self._astray = True
         try:
-            found = fetching.records(await consumer.getmany(timeout_ms=FETCH_MS, max_records=BATCH))
+            found = fetching.records(await consumer.getmany(timeout_ms=FETCH_MS, max_records=self._batch))
         except UnicodeDecodeError:
             log.warning("header_not_utf8", consumer=self.group)
-            found = await fetching.leniently(consumer, BATCH)
+            found = await fetching.leniently(consumer, self._batch)
         self._astray = False
         return found
 
@@ -151,8 +156,12 @@ class Consumer:
         """One batch: one transaction and one commit of offsets; record by record when that fails. Never raises."""
         records: Any = message.raw_message
         self._in_hand = len(records)
+        taken = False
         try:
             taken = not self._effects.paused and await self._effects.take(records)
+        except Exception as error:  # FastStream would go on behind the batch, and the next commit past it
+            log.error("batch_not_taken", consumer=self.group, count=len(records), exc_info=error)
+            await self._running.pause(SWITCH_S)
         finally:
             self._in_hand = 0
         if not taken:
@@ -178,6 +187,7 @@ class Consumer:
         first = True
         watched = time.monotonic()
         while True:
+            more = False
             try:
                 async with self._running.database.reading("consumer") as conn:
                     position = await switch.look(conn, self.group)
@@ -186,7 +196,7 @@ class Consumer:
                 if not first and position.replay_asked_at != replayed and position.replay_from is not None:
                     await self._replay(position.replay_from.timestamp())
                 replayed, first = position.replay_asked_at, False
-                await self._effects.redrive()
+                more = await self._effects.redrive(SWITCH_S)
             except AWAY as error:
                 log.info("switch_not_seen", consumer=self.group, error=type(error).__name__)
             except Exception as error:
@@ -194,7 +204,7 @@ class Consumer:
             if time.monotonic() - watched > WATCH_S:
                 watched = time.monotonic()
                 await self._look_for_progress()
-            if not await self._running.pause(SWITCH_S):
+            if not await self._running.pause(0 if more else SWITCH_S):
                 return
 
     def _apply(self, paused: bool, reason: str) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import asyncpg
 
@@ -13,6 +14,8 @@ from kit.database import COLLIDED, Connection, Unknown, is_away
 from kit.listeners import Listeners, Received, Refused
 from kit.parking import Record
 from kit.running import Running
+
+T = TypeVar("T")
 
 log = logs.get(__name__)
 
@@ -72,6 +75,7 @@ class Effects:
                         return False
                     continue
                 if isinstance(error, TRANSIENT) and time.monotonic() - began < TRANSIENT_S:
+                    self.waited = time.monotonic()
                     if not await self._running.pause(0.2):
                         return False
                     continue
@@ -153,14 +157,9 @@ class Effects:
         async def keep(conn: Connection) -> bool:
             return await self._keep(conn, record, state, reason, detail)
 
-        new = False
-        while True:
-            try:
-                new = await self._running.database.run(keep, "consumer")
-                break
-            except Exception as error:
-                if not await self._wait_for_database(error):
-                    return False
+        new = await self._patiently(keep)
+        if new is None:
+            return False
         if state == "parked" and new:  # what was parked before and is read again says nothing of this deploy
             self._outcomes.append(True)
             if sum(self._outcomes) >= MOST_PARKED:
@@ -170,8 +169,18 @@ class Effects:
 
     async def _stop(self, reason: str) -> None:
         self.paused = reason
-        await self._running.database.run(lambda conn: switch.pause(conn, self._group, reason), "consumer")
+        await self._patiently(lambda conn: switch.pause(conn, self._group, reason))
+        self.paused = reason  # while it was not written, the switch said something else
         log.error("consumer_paused", consumer=self._group, because=reason)
+
+    async def _patiently(self, work: Callable[[Connection], Awaitable[T]]) -> T | None:
+        """What the work gives, however long the database is away; none when the process is stopping."""
+        while True:
+            try:
+                return await self._running.database.run(work, "consumer")
+            except Exception as error:
+                if not await self._wait_for_database(error):
+                    return None
 
     async def _keep(self, conn: Connection, record: Record, state: str, reason: str, detail: str) -> bool:
         event_id, kind = self._named(record)
@@ -198,10 +207,16 @@ class Effects:
             return None, None
         return received.event_id, received.envelope.type
 
-    async def redrive(self) -> None:
-        """Run what operators have let go, and what nothing holds back any more, each in a transaction of its own."""
+    async def redrive(self, within_s: float) -> bool:
+        """Run what operators have let go, and what nothing holds back any more, each in a transaction of its own.
+
+        True when there may be more after so many seconds: whoever calls sees to the switch meanwhile.
+        """
         failed: list[int] = []
+        ends = time.monotonic() + within_s
         while not self._running.stopping.is_set() and not self.paused:
+            if time.monotonic() > ends:
+                return True
             found: list[int] = []
 
             async def again(conn: Connection, found: list[int] = found) -> None:
@@ -228,7 +243,8 @@ class Effects:
 
             await self._running.database.run(again, "consumer")
             if not found:
-                return
+                break
+        return False
 
     async def _wait_for_database(self, error: Exception) -> bool:
         if not self.waiting_for_database:

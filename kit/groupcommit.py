@@ -22,13 +22,15 @@ Commit = Callable[[Connection, Sequence[C]], Awaitable[Sequence[R | Exception]]]
 class GroupCommit(Generic[C, R]):
     """One lane of commands. `commit` decides a batch in one transaction and gives each command's result or its error.
 
-    With one command waiting there is no added delay: it is a batch of one.
+    With one command waiting there is no added delay: it is a batch of one. `gather_s`: how long a batch gathers after
+    the one before it, where nobody waits for the answers.
     """
 
-    def __init__(self, database: Database, commit: Commit[C, R], purpose: str = "web") -> None:
+    def __init__(self, database: Database, commit: Commit[C, R], purpose: str = "web", gather_s: float = 0.0) -> None:
         self._database = database
         self._commit = commit
         self._purpose = purpose
+        self._gather_s = gather_s
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -54,6 +56,8 @@ class GroupCommit(Generic[C, R]):
                 batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
                 batch = [(command, future) for command, future in batch if not future.done()]  # who has hung up
                 await self._decide(batch)
+                if self._gather_s:
+                    await asyncio.sleep(self._gather_s)
         finally:
             # Between the loop's last look and this line there is no await, so nobody can be left waiting unseen.
             self._task = None

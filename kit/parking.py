@@ -18,7 +18,7 @@ WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive') AND topic = ANY($
 _PARK = """
 INSERT INTO parked (consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, state)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
+ON CONFLICT DO NOTHING
 """
 # The oldest that an operator has let go (redrive) or waits (held), before which nothing with its key is open: in the
 # order in which they came. Without a key there is nothing to hold back.
@@ -44,7 +44,7 @@ SELECT $1, *, 'held' FROM unnest(
     $2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::json[], $7::bytea[], $8::text[], $9::text[], $10::text[],
     $11::text[]
 )
-ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
+ON CONFLICT DO NOTHING
 """
 _UNHEARD = "DELETE FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[])"
 _CLOSE = "UPDATE parked SET state = 'redriven', closed_at = app_now() WHERE id = $1"

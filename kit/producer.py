@@ -63,6 +63,11 @@ class Producer:
         self._suspects: set[str] = set()  # aggregates of a refused batch: sent apart, so that one costs only itself
         self.trouble = ""
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was thrown away, with whatever was under way."""
+        return self._producer is None
+
     def resting(self) -> list[str]:
         """The aggregates not to be sent now: what comes after a failed record must not overtake it."""
         now = time.monotonic()

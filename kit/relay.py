@@ -129,6 +129,9 @@ class Relay:
             if not rows and not self._under_way:
                 self._moved = time.monotonic()
                 await self._prune(conn)
+        if rows and self._under_way and self._producer.is_gone:  # it took with it what these would overtake
+            await self._settled()
+            return 0
         flights = await self._producer.send(rows) if rows else []
         if not flights and self._settling is not None and not self._settling.done():
             return 0  # nothing new: the rows under way are waited for when there is, or looked after below

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -105,7 +105,12 @@ class World:
 
     async def together(self, offering_id: UUID, numbers: range) -> list[Enrolment]:
         """Learners who ask in one transaction, for a seat online."""
-        asked = [Enrol(offering_id, ("issuer", f"learner-{n}"), ("online",), "Kari") for n in numbers]
+        return await self.decided(
+            [Enrol(offering_id, ("issuer", f"learner-{n}"), ("online",), "Kari") for n in numbers]
+        )
+
+    async def decided(self, asked: Sequence[Command]) -> list[Enrolment]:
+        """What became of commands of one transaction, without those that were refused."""
         found = await self.database.run(lambda conn: commands.decide(conn, asked, self.settings))
         return [one for one in found if isinstance(one, Enrolment)]
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -61,6 +62,12 @@ def address(name: str) -> str:
     return f"/felles/{digest()}/{name}"
 
 
+def takes_gzip(request: Request) -> bool:
+    """Whether who asks can read gzip: names it, and not with q=0, which says no."""
+    offered = (one.replace(" ", "").split(";") for one in request.headers.get("accept-encoding", "").split(","))
+    return any(name == "gzip" and not re.fullmatch(r"q=0(\.0*)?", "".join(how)) for name, *how in offered)
+
+
 @router.get("/{of}/{name}")
 async def read(of: str, name: str, request: Request) -> Response:
     """One file. Another digest is that of a page from before an update: it gets today's file, not to be kept."""
@@ -68,6 +75,6 @@ async def read(of: str, name: str, request: Request) -> Response:
     if file is None:
         raise Problem("not-found", "Not found", 404, "There is no such file.")
     headers = {"cache-control": FOREVER if of == digest() else "no-cache", "vary": "accept-encoding"}
-    if file.small is not None and "gzip" in request.headers.get("accept-encoding", ""):
+    if file.small is not None and takes_gzip(request):
         return Response(file.small, headers={**headers, "content-encoding": "gzip"}, media_type=file.kind)
     return Response(file.plain, headers=headers, media_type=file.kind)

@@ -1,6 +1,7 @@
 """Who looks at a page, and whether a form that comes back is one that we gave them."""
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -17,6 +18,7 @@ log = logs.get(__name__)
 
 HEADER = "kursnett-pass"
 FOUND = "kursnett.visitor"  # in the scope of a request: who it was found to be from
+HALF = re.compile("[\ud800-\udfff]")
 CHALLENGE = 'Session realm="kursnett"'
 
 explain(
@@ -100,8 +102,15 @@ def same(visitor: Visitor, sent: object) -> bool:
 
 
 async def form(request: Request) -> FormData:
-    """The fields that were sent; read once, and the same each time."""
-    return await request.form(max_files=2, max_fields=100)
+    """The fields that were sent; read once, and the same each time. Raises Problem (400) for half a character.
+
+    A form says in which encoding it comes, and some of those have such: neither a page nor a database can hold one.
+    """
+    sent = await request.form(max_files=2, max_fields=100)
+    for part in sent.multi_items():
+        if any(isinstance(text, str) and HALF.search(text) for text in part):
+            raise Problem("malformed-request", "The request is malformed", 400, "The form holds half a character.")
+    return sent
 
 
 def visiting_as(role: str) -> Callable[[Visitor], Awaitable[Visitor]]:

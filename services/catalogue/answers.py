@@ -89,6 +89,7 @@ class CourseShown(BaseModel):
     title: dict[str, str]
     summary: dict[str, str] = {}
     description: dict[str, str] = {}
+    prerequisites: dict[str, str] = {}
     subjects: list[str] = []
     language: str = "nb"
     delivery_mode: str = "onsite"

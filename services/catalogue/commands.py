@@ -68,8 +68,8 @@ async def publish_course(
         raise LookupError("a course that was there is gone")
     _expect(if_version, row["version"])
     await retractions.drop(conn, row["id"], None)  # the partner's newest word is that there is such a course
-    # What was stored before one could say who pays lacks it, which means that nobody was named.
-    if {"funded_by": None} | json.loads(row["content"]) == content and not row["withdrawn"]:
+    # What was stored before one could say who pays, or what one must know, lacks it: that means that it was not said.
+    if {"funded_by": None, "prerequisites": {}} | json.loads(row["content"]) == content and not row["withdrawn"]:
         return Published(row["id"], row["version"])
     version = await courses.change_course(conn, row["id"], content)
     await outbox.add(conn, CourseChanged(course_id=row["id"], partner=partner, code=code, version=version, **content))

@@ -161,6 +161,7 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> Re
         mixed=mixes_scripts(title.text),
         summary=shown(content, "summary", language),
         description=shown(content, "description", language),
+        prerequisites=shown(content, "prerequisites", language),
         provider=owner["name"],
         runs=runs,
         most_live=MOST_LIVE,

@@ -67,6 +67,7 @@ class Course(BaseModel):
     primaryCode: Code
     name: list[Words]
     description: list[Words] | None = None
+    admissionRequirements: list[Words] | None = None
     studyLoad: list[StudyLoad] | None = None
     modesOfDelivery: list[str]
     teachingLanguages: list[str]
@@ -173,6 +174,7 @@ def course(course_id: UUID, partner: str, code: str, content: Mapping[str, Any],
         primaryCode=Code(codeType="identifier", code=code),
         name=words(content["title"]) or [],
         description=words(content.get("description")) or words(content.get("summary")),
+        admissionRequirements=words(content.get("prerequisites")),
         # A Norwegian study point is a credit of ECTS.
         studyLoad=[StudyLoad(studyLoadUnit="ects", value=float(Decimal(points)))] if points else None,
         modesOfDelivery=[MODES[content.get("delivery_mode", "onsite")]],

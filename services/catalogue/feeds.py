@@ -206,7 +206,7 @@ async def read_calendar(
     return response
 
 
-TEXTS = ("title", "summary", "description")
+TEXTS = ("title", "summary", "description", "prerequisites")
 
 
 def lacking(row: Row, languages: Sequence[str]) -> dict[str, list[str]]:
@@ -223,6 +223,7 @@ class Missing(BaseModel):
     title: list[Language] = []
     summary: list[Language] = []
     description: list[Language] = []
+    prerequisites: list[Language] = []
 
 
 class MissingTranslations(BaseModel):

@@ -1,7 +1,7 @@
 """Takes in a partner's file of courses: the same models and rules as over HTTP and Kafka, all of it or nothing."""
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
@@ -12,7 +12,7 @@ from kit.http import Db
 from kit.idempotency import Answer
 from kit.partners import Partner, Repeatable
 from kit.problems import Problem
-from services.catalogue import commands, sheet
+from services.catalogue import commands, retracting, sheet
 from services.catalogue.api import BASE
 from services.catalogue.domain import Rule
 from services.catalogue.sheet import Mistake, Sheet, Unreadable
@@ -26,7 +26,9 @@ problems.explain(
     "`errors` names each by row and column; the header is row 1. Nothing was taken: mend the file and send it again.",
 )
 
-Outcome = Literal["created", "changed", "unchanged"]
+Outcome = Literal["created", "changed", "unchanged", "retracted"]
+COLUMNS = {"places": "arena", "key": "offering"}  # where the rules speak of another field
+WITHOUT_COURSE = ("unknown_course", "course_withdrawn")
 BODY = {"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
@@ -46,6 +48,7 @@ class Imported(BaseModel):
     created: int
     changed: int
     unchanged: int
+    retracted: int
     items: list[Item]
 
 
@@ -58,39 +61,52 @@ class Rehearsed(Exception):
 
 
 async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) -> Imported:
-    """Publish everything in the sheet. Raises Unreadable for broken rules, of all rows; then nothing may be kept."""
-    items: list[Item] = []
+    """Publish, and retract, everything in the sheet. Raises Unreadable for broken rules, of all rows; then nothing may
+    be kept. What people are enrolled in is retracted when its row has confirmed it, else it is a mistake of its row."""
+    items: list[tuple[str, Item]] = []  # each with the event that would have said the same
     mistakes: list[Mistake] = []
+    refused: set[str] = set()
     for course in whole.courses:
         try:
             async with conn.transaction():
                 done = await commands.publish_course(conn, partner, course.code, course.text)
         except Rule as rule:
+            refused.add(course.code)
             mistakes.append(Mistake(course.row, rule.field, rule.text))
             continue
-        items.append(Item(row=course.row, code=course.code, key=None, outcome=_outcome(done)))
-    missed = {one.row for one in mistakes}
+        items.append(("CoursePublished", Item(row=course.row, code=course.code, key=None, outcome=_outcome(done))))
     for run in whole.runs:
-        if run.row in missed:
-            continue  # its course was refused: that is one mistake, not two
         try:
             async with conn.transaction():
                 done = await commands.publish_offering(conn, partner, run.code, run.key, run.dates)
         except Rule as rule:
-            column = {"places": "arena", "key": "offering"}.get(rule.field, rule.field)
+            if rule.code in WITHOUT_COURSE and run.code in refused:
+                continue  # its course was refused: that is one mistake, not two
+            column = COLUMNS.get(rule.field, rule.field)
             strange = [
                 row for arena, row in run.rows.items() if column == "arena" and arena in rule.text.split(" is ")[0]
             ]
             mistakes.append(Mistake(strange[0] if strange else run.row, column, rule.text))
             continue
-        items.append(Item(row=run.row, code=run.code, key=run.key, outcome=_outcome(done)))
+        items.append(("OfferingPublished", Item(row=run.row, code=run.code, key=run.key, outcome=_outcome(done))))
+    for one in sorted(whole.retractions, key=lambda one: one.key is None):  # runs first: each has a reason of its own
+        try:
+            async with conn.transaction():
+                done = await retracting.cancel(conn, partner, one.code, one.key, one.reason, one.confirmed)
+        except Rule as rule:
+            if rule.code not in WITHOUT_COURSE or one.code not in refused:
+                mistakes.append(Mistake(one.row, COLUMNS.get(rule.field, rule.field), rule.text))
+            continue
+        what = "CourseRetracted" if one.key is None else "OfferingRetracted"
+        outcome: Outcome = "retracted" if done.changed else "unchanged"
+        items.append((what, Item(row=one.row, code=one.code, key=one.key, outcome=outcome)))
     if mistakes:
         raise Unreadable(mistakes)
     if not dry_run:
-        whats = ["CoursePublished" if item.key is None else "OfferingPublished" for item in items]
-        await intake.note_file(conn, partner, whats, [item.code for item in items])
-    counts = {name: sum(item.outcome == name for item in items) for name in ("created", "changed", "unchanged")}
-    return Imported(dry_run=dry_run, **counts, items=sorted(items, key=lambda item: (item.row, item.key or "")))
+        await intake.note_file(conn, partner, [what for what, _ in items], [item.code for _, item in items])
+    counts = {name: sum(item.outcome == name for _, item in items) for name in get_args(Outcome)}
+    shown = sorted((item for _, item in items), key=lambda item: (item.row, item.key or ""))
+    return Imported(dry_run=dry_run, **counts, items=shown)
 
 
 def _outcome(done: commands.Published) -> Outcome:
@@ -113,7 +129,7 @@ def refused(error: Unreadable) -> Problem:
 async def import_file(
     partner: Partner, request: Request, database: Db, asked: Repeatable, dry_run: Annotated[bool, Query()] = False
 ) -> Response:
-    """Take in courses and runs from a CSV file with `;` between its columns, one row per place; all or nothing."""
+    """Take in or retract courses and runs by a CSV file: `;` between columns, a row for each place; all or nothing."""
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
     if kind.strip().lower() != "text/csv":
         words = "The body must be sent as text/csv."

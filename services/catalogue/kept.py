@@ -1,5 +1,6 @@
 """Answers that are the same for everybody, kept ready for as long as nothing has changed of what they tell."""
 
+import gzip
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,6 +11,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from kit import tags
+from kit.pages.static import takes_gzip
 from kit.running import Running
 from services.catalogue.current import Version, current
 from services.catalogue.store.search import Words
@@ -17,6 +19,7 @@ from services.catalogue.store.search import Words
 T = TypeVar("T")
 
 MOST_BYTES = 16 << 20  # what people look at is the same again and again: some 1,000 pages, or 2,000 lists
+EACH_BYTES = 1_000  # what keeping an answer takes beside its body and address: one that nothing was found for is tiny
 LONGEST_S = 60.0  # a page tells what the index does not hold: names of providers, what has ended meanwhile
 CACHING = "public, no-cache"  # anybody may keep it, and asks each time whether it still holds
 _LEFT_BEHIND = ("content-length", "set-cookie")
@@ -36,18 +39,35 @@ class Made(Generic[T]):
         return self.version == version and time.monotonic() - self.made_s < LONGEST_S
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """What is told at an address; the ETag is among the headers."""
+    """What is told at an address; the ETag is among the headers.
+
+    `small`: a page's body in gzip, once it was asked for again. Else the gateway would do that anew for each reader.
+    """
 
     body: bytes
     headers: Mapping[str, str]
+    small: bytes | None = None
+
+    @property
+    def is_page(self) -> bool:
+        return self.headers.get("content-type", "").startswith("text/html")
 
     def to(self, request: Request) -> Response:
-        """The answer, or 304 without its body for whoever has it."""
-        if tags.names(request.headers.get("if-none-match"), self.headers["etag"]):
-            return Response(status_code=304, headers={**self.headers})
-        return Response(self.body, headers={**self.headers})
+        """The answer, or 304 without its body for whoever has it, in gzip or not."""
+        headers, body = {**self.headers}, self.body
+        plain, known = headers["etag"], request.headers.get("if-none-match")
+        if self.is_page:
+            headers["vary"] = f"{headers['vary']}, accept-encoding"
+            if self.small is not None and takes_gzip(
+                request
+            ):  # other bytes have another tag: the gateway's word for it
+                headers |= {"etag": f'{plain[:-1]}-gzip"', "content-encoding": "gzip"}
+                body = self.small
+        if tags.names(known, plain) or tags.names(known, headers["etag"]):
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers)
 
 
 class Kept:
@@ -70,13 +90,26 @@ class Kept:
     def keep(self, key: Key, made: Made[Answer]) -> None:
         self.forget(key)
         self._answers[key] = made
-        self._bytes += len(made.what.body)
-        while self._bytes > self._most:
-            self.forget(next(iter(self._answers)))
+        self._grow(_room(key, made))
+
+    def press(self, key: Key, made: Made[Answer]) -> None:
+        """Keep this page in gzip too, unless it is not kept any more."""
+        if made.what.small is None and self._answers.get(key) is made:
+            made.what.small = gzip.compress(made.what.body, mtime=0)
+            self._grow(len(made.what.small))
 
     def forget(self, key: Key) -> None:
         old = self._answers.pop(key, None)
-        self._bytes -= len(old.what.body) if old is not None else 0
+        self._bytes -= _room(key, old) if old is not None else 0
+
+    def _grow(self, by: int) -> None:
+        self._bytes += by
+        while self._bytes > self._most:
+            self.forget(next(iter(self._answers)))
+
+
+def _room(key: Key, made: Made[Answer]) -> int:
+    return EACH_BYTES + len(key[1]) + len(made.what.body) + len(made.what.small or b"")
 
 
 def kept(running: Running) -> Kept:
@@ -99,6 +132,8 @@ async def for_everybody(
     if found is not None:
         await now.index(Words())
         if found.holds(now.version):
+            if found.what.is_page and takes_gzip(request):
+                answers.press(key, found)
             return found.what.to(request)
         answers.forget(key)
     version = now.version  # before it is made: what changes meanwhile makes it old

@@ -39,6 +39,7 @@ class Texts(BaseModel):
     title: Text
     summary: Text | None = None
     description: Text | None = None
+    prerequisites: Text | None = None
 
 
 def wanted(language: str | None, accepted: str | None) -> str:
@@ -75,7 +76,7 @@ def in_language(texts: Mapping[str, str] | None, language: str) -> Text | None:
 
 
 def texts_in(content: Mapping[str, Mapping[str, str]], language: str) -> Texts:
-    """A course's title, summary and description in this language or the next best of each."""
+    """A course's title and its other texts in this language or the next best of each."""
     title = in_language(content["title"], language)
     if title is None:
         raise LookupError("a course without a title")
@@ -83,12 +84,15 @@ def texts_in(content: Mapping[str, Mapping[str, str]], language: str) -> Texts:
         title=title,
         summary=in_language(content.get("summary"), language),
         description=in_language(content.get("description"), language),
+        prerequisites=in_language(content.get("prerequisites"), language),
     )
 
 
 def languages_of(*shown: Texts) -> str:
     """The Content-Language of an answer that shows these."""
-    used = (text.language for one in shown for text in (one.title, one.summary, one.description) if text)
+    used = (
+        text.language for one in shown for text in (one.title, one.summary, one.description, one.prerequisites) if text
+    )
     return ", ".join(dict.fromkeys(used))
 
 

@@ -39,6 +39,8 @@ def course(
         "provider": {"@type": "Organization", "name": provider, "identifier": row["partner"]},
         "offers": [offer(content.get("price_ore", 0))],
     }
+    if texts.prerequisites:
+        about["coursePrerequisites"] = texts.prerequisites.text
     if content.get("funded_by"):
         about["funder"] = {"@type": "Organization", "name": content["funded_by"]}
     if level:

@@ -81,6 +81,7 @@ def _rules(language: str) -> list[Rule]:
         ),
         r"must not hold a national identity number: take it out": _("Teksten har et fødselsnummer. Ta det bort."),
         r'must be a number of study points such as "7.5"': _("Skriv studiepoeng som et tall, slik: 7,5."),
+        r"must name each day once": _("Samme dag står to ganger."),
         r"must name each arena once": _("Samme sted står to ganger."),
         r"Input should be a valid integer.*": _("Skriv et helt tall."),
         r"Input should be greater than or equal to (\d+)": _("Tallet må være minst {0}."),
@@ -89,6 +90,16 @@ def _rules(language: str) -> list[Rule]:
         r"String should match pattern .+": _("Bruk bare små bokstaver fra a til z, tall og strek, som mo-i-rana."),
         r"(?:Dictionary|List) should have at least 1 item .+": _("Dette må stå der."),
         r"List should have at most (\d+) items .+": _("Det er for mange. Bruk høyst {0}."),
+        r"(\d+) (?:person has|people have) a seat, .+": _(
+            "Påmeldte: {0}. Skriv ja i kolonnen confirmed for å avlyse likevel. Da får de beskjed."
+        ),
+        r"is missing: write here why it is retracted": _("Cellen er tom. Skriv hvorfor det avlyses."),
+        r"must be ja \(yes\), or empty": _("Skriv ja, eller la cellen være tom."),
+        r"is empty: its course is retracted; retract it too, or leave it out": _(
+            "Kurset trekkes, så disse datoene må avlyses også. Skriv hvorfor her, eller ta bort raden."
+        ),
+        r".+ has no course .+; publish it first": _("Kurset finnes ikke."),
+        r"course .+ has no offering .+": _("Datoene finnes ikke."),
         r"this offering was cancelled; publish a new one under another key": _(
             "Disse datoene er avlyst. Legg inn nye datoer under et annet navn."
         ),

@@ -196,7 +196,8 @@ def operators(app: cyclopts.App) -> None:
         for item in found.items:
             print(f"row {item.row:<5} {item.outcome:<10} {item.code}{'/' + item.key if item.key else ''}")
         word = "would be " if dry_run else ""
-        print(f"{found.created} {word}created, {found.changed} {word}changed, {found.unchanged} as they were.")
+        ended = f" {found.retracted} {word}retracted." if found.retracted else ""
+        print(f"{found.created} {word}created, {found.changed} {word}changed, {found.unchanged} as they were.{ended}")
 
 
 def connecting(slug: str, kafka: dict[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import unicodedata
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -119,13 +120,13 @@ def words_of(q: str) -> Words:
     """What must be there, what must not, and what is being typed, of a search as people write it.
 
     `-word` and `-"a phrase"` leave out, `"a phrase"` keeps words together, `a or b` takes either. The last word may be
-    half typed, when it is a plain one.
+    half typed, when it is a plain one. Letters are put together (NFC), as they are in the texts.
     """
     parts: list[str] = []
     without: list[str] = []
     typed = ""
     either = False
-    for minus, phrase, word in TOKEN.findall(q):
+    for minus, phrase, word in TOKEN.findall(unicodedata.normalize("NFC", q)):
         typed = ""
         if not word:
             (without if minus else parts).append(f'"{phrase}"')

@@ -1,5 +1,6 @@
 """Reads a partner's file of courses: the habits of Norwegian spreadsheets, and every mistake by its row and column."""
 
+import codecs
 import csv
 import difflib
 import io
@@ -11,15 +12,22 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.fields import Code
-from contracts.partner import CourseText, OfferingDates
+from contracts.partner import CourseText, OfferingDates, OfferingRetracted
 
-TEXTS = tuple(f"{text}_{language}" for text in ("title", "summary") for language in ("nb", "nn", "en"))
+OF_TEXT = ("title", "summary", "prerequisites")
+TEXTS = tuple(f"{text}_{language}" for text in OF_TEXT for language in ("nb", "nn", "en"))
 TITLES = TEXTS[:3]
 OF_COURSE = (*TEXTS, "subjects", "studiepoeng", "language", "level", "delivery_mode", "price_ore", "funded_by")
 OF_RUN = ("offering", "starts_at", "ends_at", "arena", "capacity")
-COLUMNS = ("code", *OF_COURSE, *OF_RUN)
+ENDING = ("retracted", "confirmed")
+COLUMNS = ("code", *OF_COURSE, *OF_RUN, *ENDING)
+YES = ("ja", "yes", "true", "sann")  # the last is what Excel in Norway makes of the one before
 MOST_ROWS = 5_000
 MOST_MISTAKES = 200  # who has more has one mistake many times
+MOST_COLUMNS = 100  # names beyond are not looked at one by one: everybody would wait for that
+# By their names in Python; others decode to what nobody has written, or take long about it.
+CHARSETS = ("utf-8", "cp1252", "iso8859-1", "iso8859-15", "ascii")
+YEARS = range(2000, 2101)  # what the models take, and no more than a day beyond
 OSLO = ZoneInfo("Europe/Oslo")
 
 _NORWEGIAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:\s+(?:kl\.?\s*)?(\d{1,2})[.:](\d{2}))?")
@@ -62,11 +70,23 @@ class Run:
 
 
 @dataclass(slots=True)
+class Retraction:
+    """Of a run, or of a whole course where `key` is none."""
+
+    row: int
+    code: str
+    key: str | None
+    reason: str
+    confirmed: bool
+
+
+@dataclass(slots=True)
 class Sheet:
-    """What a file says, each course and run once, in the order of their codes."""
+    """What a file says, each course and run once, in the order of their codes; what it retracts is not among them."""
 
     courses: list[Course] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    retractions: list[Retraction] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -91,20 +111,66 @@ def read(content: bytes, charset: str | None = None) -> Sheet:
             words = "must be the course's code: A-Z a-z 0-9 . _ -, at most 60 of them"
             mistakes.append(Mistake(by_code[code][0].number, "code", words))
             continue
-        course = _course(code, by_code[code], mistakes)
-        if course is not None:
-            sheet.courses.append(course)
-        runs: dict[str, list[_Row]] = {}
-        for row in by_code[code]:
-            if any(row.cells.get(name) for name in OF_RUN):
-                runs.setdefault(row.cells.get("offering", ""), []).append(row)
-        for key in sorted(runs):
-            run = _run(code, key, runs[key], mistakes)
-            if run is not None:
-                sheet.runs.append(run)
+        _read_course(sheet, code, by_code[code], mistakes)
     if mistakes:
         raise Unreadable(sorted(mistakes, key=lambda one: (one.row, one.column)))
     return sheet
+
+
+def _read_course(sheet: Sheet, code: str, rows: list[_Row], mistakes: list[Mistake]) -> None:
+    """Put into the sheet what these rows, all of one course, say of it and its runs."""
+    runs: dict[str, list[_Row]] = {}
+    of_course = []
+    for row in rows:
+        if any(row.cells.get(name) for name in OF_RUN):
+            runs.setdefault(row.cells.get("offering", ""), []).append(row)
+        else:
+            of_course.append(row)
+    ending = [key for key, its in runs.items() if any(row.cells.get(name) for row in its for name in ENDING)]
+    is_over = any(row.cells.get(name) for row in of_course for name in ENDING)
+    if is_over:
+        sheet.retractions += _retraction(code, None, of_course, mistakes)
+        mistakes += [
+            Mistake(
+                runs[key][0].number, "retracted", "is empty: its course is retracted; retract it too, or leave it out"
+            )
+            for key in runs.keys() - set(ending)
+        ]
+    elif len(ending) < len(runs) or of_course or any(row.cells.get(name) for row in rows for name in OF_COURSE):
+        course = _course(code, rows, mistakes)
+        sheet.courses += [] if course is None else [course]
+    for key in sorted(runs):
+        if key in ending:
+            sheet.retractions += _retraction(code, key, runs[key], mistakes)
+        elif not is_over:
+            run = _run(code, key, runs[key], mistakes)
+            sheet.runs += [] if run is None else [run]
+
+
+def _retraction(code: str, key: str | None, rows: list[_Row], mistakes: list[Mistake]) -> list[Retraction]:
+    """What retracts a run, or with no `key` a course; none when it has a mistake. Dates that stand there still are
+    those of what is retracted."""
+    before, first = len(mistakes), rows[0]
+    cells = _agreed(rows, ENDING, "course" if key is None else "offering", mistakes)
+    confirmed = cells.get("confirmed", "").lower()
+    if "retracted" not in cells:
+        mistakes.append(Mistake(first.number, "retracted", "is missing: write here why it is retracted"))
+    if confirmed and confirmed not in YES:
+        mistakes.append(Mistake(first.number, "confirmed", "must be ja (yes), or empty"))
+    if key == "":
+        mistakes.append(Mistake(first.number, "offering", "is missing: a row with a run needs it"))
+    if len(mistakes) > before:
+        return []
+    try:
+        said = OfferingRetracted(
+            course_code=code, key=key or code, reason=cells["retracted"], confirmed=confirmed in YES
+        )
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False, include_context=False):
+            column = "offering" if problem["loc"] == ("key",) else "retracted"
+            mistakes.append(Mistake(first.number, column, problem["msg"].removeprefix("Value error, ")))
+        return []
+    return [Retraction(first.number, code, key, said.reason, said.confirmed)]
 
 
 def _decoded(content: bytes, charset: str | None) -> str:
@@ -114,10 +180,12 @@ def _decoded(content: bytes, charset: str | None) -> str:
     names = [charset] if charset else ["utf-8", "cp1252"]
     refused = Mistake(1, "", "cannot be read")
     for name in names:
-        try:
-            text = content.decode("utf-8-sig" if name.lower() in ("utf-8", "utf8") else name)
-        except LookupError:
+        known = _codec(name)
+        if known is None:
             refused = Mistake(1, "", "has a charset that is not known: use utf-8 or windows-1252")
+            continue
+        try:
+            text = content.decode("utf-8-sig" if known == "utf-8" else known)
         except UnicodeDecodeError as error:
             row = content.count(b"\n", 0, error.start) + 1
             refused = Mistake(row, "", f"is not {name}: save it as CSV UTF-8")
@@ -128,13 +196,28 @@ def _decoded(content: bytes, charset: str | None) -> str:
     raise Unreadable([refused])
 
 
-def _rows(text: str) -> list[_Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True)
+def _codec(charset: str) -> str | None:
+    """What Python calls this charset; none for one that no file is taken in."""
     try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+        name = codecs.lookup(charset).name
+    except LookupError:
+        return None
+    return name if name in CHARSETS else None
+
+
+def _rows(text: str) -> list[_Row]:
+    """The rows below the header that are not empty, numbered as a spreadsheet shows them: a cell may hold lines."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True)
+    rows: list[list[str]] = []
+    try:
+        rows += reader
     except csv.Error as error:
-        raise Unreadable([Mistake(reader.line_num, "", f"is not CSV: {error}")]) from None
+        raise Unreadable([Mistake(len(rows) + 1, "", f"is not CSV: {error}")]) from None
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if len(header) > MOST_COLUMNS:
+        words = f"has {len(header)} columns; there are {len(COLUMNS)} that a file may have"
+        raise Unreadable([Mistake(1, "", words)])
+    lines = [(number, line) for number, line in enumerate(rows[1:], 2) if any(cell.strip() for cell in line)]
     if len(header) == 1 and "," in header[0]:
         raise Unreadable([Mistake(1, "", "has commas between its columns: use semicolons")])
     wrong = _missing(header)
@@ -197,8 +280,8 @@ def _agreed(rows: list[_Row], names: tuple[str, ...], what: str, mistakes: list[
 
 def _course(code: str, rows: list[_Row], mistakes: list[Mistake]) -> Course | None:
     cells = _agreed(rows, OF_COURSE, "course", mistakes)
-    body: dict[str, object] = {"title": {}, "summary": {}}
-    for text in ("title", "summary"):
+    body: dict[str, object] = {}
+    for text in OF_TEXT:
         body[text] = {n: cells[f"{text}_{n}"] for n in ("nb", "nn", "en") if f"{text}_{n}" in cells}
     body["subjects"] = re.split(r"[\s,]+", cells["subjects"]) if "subjects" in cells else []
     if "studiepoeng" in cells:
@@ -271,6 +354,8 @@ def instant(cell: str, late: bool = False) -> str:
     A day alone is its beginning, or its last minute when `late`. Raises ValueError with words for the partner.
     """
     day, clock = _spelled(cell, late)
+    if day.year not in YEARS:  # at the ends of the calendar no zone can be told
+        raise ValueError(f"must be between {YEARS[0]} and {YEARS[-1]}")
     if isinstance(day, datetime):
         return day.astimezone(UTC).isoformat()
     wall = datetime.combine(day, clock)

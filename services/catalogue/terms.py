@@ -1,6 +1,7 @@
 """On which terms OOAPI is asked and answers: its version, its pages and filters, and its way to tell of errors."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, get_args
 
@@ -129,7 +130,11 @@ async def ignored(consumer: str | None = None, fields: str | None = None) -> Non
 
 ThePage = Annotated[Paged, Depends(the_page)]
 Ignored = Depends(ignored)
-Search = Annotated[str, Query(alias="q", max_length=200, description="stands in the name, code or description")]
+Search = Annotated[
+    str,
+    Query(alias="q", max_length=200, description="stands in the name, code or description"),
+    AfterValidator(lambda text: unicodedata.normalize("NFC", text)),  # as the texts are
+]
 Teaching = Annotated[str | None, Query(alias="teachingLanguage", pattern=r"^[a-z]{2,3}(-.*)?$", max_length=40)]
 Mode = Annotated[str | None, Query(alias="modeOfDelivery", max_length=40)]
 Level = Annotated[str | None, Query(max_length=40)]

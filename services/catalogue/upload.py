@@ -47,7 +47,7 @@ def answer(
     asked: str = "",
     mistakes: tuple[Wrong, ...] = (),
     tried: Imported | None = None,
-    kept: tuple[int, int, int] | None = None,
+    kept: tuple[int, int, int, int] | None = None,
 ) -> Response:
     """The page. `asked` is what is wrong with the form itself: there is no file, or nothing may be taken."""
     return site().page(
@@ -68,11 +68,16 @@ def answer(
 
 @router.get("/partner/fil")
 async def read_upload(
-    request: Request, provider: TheProvider, nye: Number = None, endret: Number = None, like: Number = None
+    request: Request,
+    provider: TheProvider,
+    nye: Number = None,
+    endret: Number = None,
+    like: Number = None,
+    avlyst: Number = None,
 ) -> Response:
     """The form; after a file was taken in, what became of it."""
-    counts = (nye, endret, like)
-    kept = (nye or 0, endret or 0, like or 0) if any(one is not None for one in counts) else None
+    counts = (nye, endret, like, avlyst)
+    kept = (nye or 0, endret or 0, like or 0, avlyst or 0) if any(one is not None for one in counts) else None
     return answer(request, provider, kept=kept)
 
 
@@ -95,7 +100,7 @@ async def send_file(request: Request, _: Acting, provider: TheProvider, database
         return answer(request, provider, 422, mistakes=mistakes)
     if dry_run:
         return answer(request, provider, tried=done)
-    counts = {"nye": done.created, "endret": done.changed, "like": done.unchanged}
+    counts = {"nye": done.created, "endret": done.changed, "like": done.unchanged, "avlyst": done.retracted or None}
     return RedirectResponse(provider.address("/fil", **counts), 303)
 
 

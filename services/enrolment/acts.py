@@ -14,7 +14,7 @@ Kind = Literal["withdraw", "accept", "decline", "approve", "deny"]
 class Cannot:
     """Why not. `state` is what the enrolment is."""
 
-    why: Literal["ended", "no_offer", "lapsed", "not_pending", "closed"]
+    why: Literal["ended", "no_offer", "lapsed", "not_pending", "cancelled", "started"]
     state: str
 
 
@@ -29,18 +29,23 @@ def withdraw(here: Enrolment) -> Step:
     return Change(here, here.unseated("cancelled"), "learner", "withdrawn")
 
 
-def accept(here: Enrolment, now: datetime) -> Step:
+def accept(here: Enrolment, offering: Offering, now: datetime) -> Step:
+    """Take the seat; not of an offering that was cancelled, whose learners are told of it some at a time."""
     if here.state != "offered" or here.place is None or here.expires_at is None:
         return Cannot("no_offer", here.state)
+    if offering.cancelled:
+        return Cannot("cancelled", here.state)
     if now >= here.expires_at:
         return Cannot("lapsed", here.state)
     return Change(here, here.seated(here.place), "learner", "accepted")
 
 
-def decline(here: Enrolment, now: datetime, stay: bool) -> Step:
+def decline(here: Enrolment, offering: Offering, now: datetime, stay: bool) -> Step:
     """Say no to the seat; `stay`: and stand at the back of the line, else the same seat would be offered again."""
     if here.state != "offered" or here.expires_at is None:
         return Cannot("no_offer", here.state)
+    if offering.cancelled:
+        return Cannot("cancelled", here.state)
     if now >= here.expires_at:
         return Cannot("lapsed", here.state)
     return Change(here, here.unseated("queued" if stay else "cancelled"), "learner", "declined", to_back=stay)
@@ -58,8 +63,9 @@ def approve(here: Enrolment, book: Book, now: datetime) -> Step:
         return None
     if here.state != "pending":
         return Cannot("not_pending", here.state)
-    if closed(book.offering, now) is not None:
-        return Cannot("closed", here.state)
+    shut = closed(book.offering, now)
+    if shut is not None:
+        return Cannot(shut, here.state)
     return Change(here, seat_or_line(here, book), "partner", "approved")
 
 

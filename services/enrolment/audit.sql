@@ -41,6 +41,17 @@ FROM (
     GROUP BY p.offering_id, p.arena
 ) AS lines;
 
+-- V6: each block of a line counts as many as stand in it
+SELECT coalesce(sum(looked), 0)::bigint AS looked, count(*) FILTER (WHERE looked IS DISTINCT FROM counted) AS wrong,
+       min(offering_id || ' ' || block) FILTER (WHERE looked IS DISTINCT FROM counted) AS example
+FROM (
+    SELECT offering_id, rank, line_block(queue_number) AS block, waiting_for, count(*) AS looked FROM enrolments
+    WHERE waiting_for <> '{}' GROUP BY offering_id, rank, line_block(queue_number), waiting_for
+) AS line
+FULL JOIN (
+    SELECT offering_id, rank, block, waiting_for, waiting AS counted FROM line_blocks
+) AS blocks USING (offering_id, rank, block, waiting_for);
+
 -- V7: no seat is free that somebody stands in line for, until 12 hours before the start: then it is whose who asks first
 SELECT count(*) AS looked, count(*) FILTER (WHERE idle) AS wrong, min(place) FILTER (WHERE idle) AS example
 FROM (

@@ -172,7 +172,7 @@ class Book:
             place = self.places[arena]
             place.taken += seated
             place.queued += waiting
-            if seated < 0:
+            if seated < 0 and not (after.state in SEATED and after.place == arena):  # what was offered and is taken
                 place.capacity = max(place.wanted, place.taken)
 
     def in_front(self, rank: int, choices: Sequence[str]) -> int:

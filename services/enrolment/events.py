@@ -28,6 +28,8 @@ from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import courses as named
 from services.enrolment.store import seats
 
+LOCKED = 100  # offerings in one transaction, some 300 ms: who asks for a seat waits for its lock 2 s at most
+
 
 def courses(settings: EnrolmentSettings) -> Consumer:
     """Keeps each offering as the catalogue tells it; seats that come of it are filled in the same transaction."""
@@ -44,7 +46,7 @@ def courses(settings: EnrolmentSettings) -> Consumer:
                 else:
                     await offerings.keep(conn, event, settings)
 
-    return Consumer(name="courses", listeners=listeners, topics=("catalogue.courses",))
+    return Consumer(name="courses", listeners=listeners, topics=("catalogue.courses",), batch=LOCKED)
 
 
 def titles() -> Consumer:

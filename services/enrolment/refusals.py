@@ -146,6 +146,5 @@ def cannot(step: Cannot) -> Problem:
         case "not_pending":
             words = f"The enrolment is {step.state}, not pending."
             return Problem("not-pending", "There is nothing to approve", 409, words, state=step.state)
-        case "closed":
-            words = "It was cancelled, or seats are not given out any more."
-            return Problem("offering-closed", "This offering is closed", 409, words, reason="started")
+        case "cancelled" | "started":
+            return Problem("offering-closed", "This offering is closed", 409, CLOSED[step.why], reason=step.why)

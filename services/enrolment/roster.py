@@ -14,6 +14,7 @@ from kit.auth import must_act_for
 from kit.database import Connection, Database
 from kit.http import Db
 from kit.pages.visitors import Visiting, form, visiting_plainly
+from kit.partners import must_not_be_suspended
 from kit.passes import Visitor
 from kit.problems import Problem
 from kit.shortway import route_class
@@ -132,7 +133,9 @@ async def _decide(
     reason: str = "",
 ) -> Response:
     async with database.reading() as conn:
-        await _run(conn, offering_id, visitor)
+        run = await _run(conn, offering_id, visitor)
+    if visitor.caller.role != "operator":
+        await must_not_be_suspended(database, run.partner)
     command = partners.partners_own(kind, enrolment_id, visitor.caller, None, reason)
     try:
         await desk_.submit(desk.Request(command, None))

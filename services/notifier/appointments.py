@@ -1,5 +1,6 @@
 """The appointment in a mail (RFC 5546): what a calendar is asked to enter, change or cancel, one event per session."""
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.headerregistry import Address
@@ -26,27 +27,34 @@ def appointment(notice: Claimed, letter: Letter, organizer: Address) -> Appointm
     method = KINDS[notice.template].method or "REQUEST"
     title, _ = chosen_title(notice.title, letter.language)
     meetings, known_by = tuple(notice.meetings()), organizer.display_name
-    text = _mould(method, title, notice.place, meetings, letter.language, organizer.addr_spec, known_by)
+    parts = list(_mould(method, title, notice.place, meetings, letter.language, organizer.addr_spec, known_by))
     own = {
-        f"UID:{_NO_ENROLMENT}": f"UID:{notice.about}",
-        "ATTENDEE:mailto:nobody\r\n": f"{_attendee(letter.address, letter.name or letter.address)}\r\n",
-        "DTSTAMP:19700101T000000Z\r\n": f"DTSTAMP:{notice.created_at.astimezone(UTC):%Y%m%dT%H%M%SZ}\r\n",
-        "SEQUENCE:0\r\n": f"SEQUENCE:{notice.sequence}\r\n",
+        _UID: f"\r\nUID:{notice.about}",
+        _ATTENDEE: f"\r\n{_attendee(letter.address, letter.name or letter.address)}",
+        _DTSTAMP: f"\r\nDTSTAMP:{notice.created_at.astimezone(UTC):%Y%m%dT%H%M%SZ}",
+        _SEQUENCE: f"\r\nSEQUENCE:{notice.sequence}",
     }
-    for nobodys, mine in own.items():
-        text = text.replace(f"\r\n{nobodys}", f"\r\n{mine}")
-    return Appointment(method, text)
+    parts[1::2] = [own[nobodys] for nobodys in parts[1::2]]
+    return Appointment(method, "".join(parts))
 
+
+_PLAIN = re.compile(r"[\w .'-]+")  # what a name between quotes may have, as it is
+_MAILTO = re.compile(r"[!-~]+")
+_FOLD = 74  # octets, and a space before them from the second line on
 
 # As long as any other id, so that a long line stays folded where it is.
 _NO_ENROLMENT = UUID(int=0)
+# The beginnings of lines that are nobody's in the mould.
+_UID, _ATTENDEE = f"\r\nUID:{_NO_ENROLMENT}", "\r\nATTENDEE:mailto:nobody"
+_DTSTAMP, _SEQUENCE = "\r\nDTSTAMP:19700101T000000Z", "\r\nSEQUENCE:0"
+_NOBODYS = re.compile(f"({'|'.join((_UID, _ATTENDEE, _DTSTAMP, _SEQUENCE))})")
 
 
 @lru_cache(maxsize=128)  # a rush is for few courses, and the library takes a millisecond for one calendar
 def _mould(
     method: Method, title: str, place: str | None, meetings: Sequence[Session], language: str, address: str, name: str
-) -> str:
-    """The calendar of one run with nobody's id, address, time of writing and number in it.
+) -> Sequence[str]:
+    """The calendar of one run with nobody's id, address, time of writing and number in it: each second part is one.
 
     Each of these begins a line, and no title can: the library escapes its line breaks.
     """
@@ -60,16 +68,30 @@ def _mould(
         event.add("organizer", _person(address, name))
         event.add("attendee", vCalAddress("mailto:nobody"), encode=False)
         whole.add_component(event)
-    return str(whole.to_ical(), "utf-8")
+    return tuple(_NOBODYS.split(str(whole.to_ical(), "utf-8")))
 
 
 def _attendee(address: str, name: str) -> str:
-    """The line that names the learner, escaped and folded by the library."""
+    """The line that names the learner. By hand where there is nothing to escape: a twentieth of what it takes else."""
+    if _PLAIN.fullmatch(name) and _MAILTO.fullmatch(address):
+        return folded(f'ATTENDEE;CN="{name}";PARTSTAT=ACCEPTED:mailto:{address}')
     from icalendar.parser import Contentline
 
     attendee = _person(address, name)
     attendee.params["PARTSTAT"] = "ACCEPTED"
     return str(Contentline.from_parts("ATTENDEE", attendee.params, attendee, sorted=True).to_ical(), "utf-8")
+
+
+def folded(line: str) -> str:
+    """A line of RFC 5545 as it may stand: none has more than 75 octets, and each character is whole."""
+    octets, parts, start = line.encode(), [], 0
+    while len(octets) - start > _FOLD:
+        end = start + _FOLD
+        while octets[end] & 0xC0 == 0x80:  # within a character
+            end -= 1
+        parts.append(octets[start:end])
+        start = end
+    return b"\r\n ".join([*parts, octets[start:]]).decode()
 
 
 def events(

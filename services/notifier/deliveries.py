@@ -107,7 +107,12 @@ class Deliverer:
                 log.error("webhook_secret_not_opened", **about)
                 answer = Answer(reason="secret_not_opened")
             else:
-                answer = await self._channel.deliver(Call(one.url, f"{one.event_id}_{one.webhook_id}", one.body, keys))
+                call = Call(one.url, f"{one.event_id}_{one.webhook_id}", one.body, keys)
+                try:
+                    answer = await self._channel.deliver(call)
+                except Exception as error:  # a fault of ours, which must cost no other webhook its worker
+                    log.error("webhook_call_failed", **about, exc_info=error)
+                    answer = Answer(reason="not_called", reached=False)
             if answer.reason:
                 log.info("webhook_not_taken", **about, reason=answer.reason, status=answer.status)
         return Outcome(one, answer, max(delay_s(one.failures + 1), answer.wait_s))

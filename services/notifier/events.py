@@ -62,7 +62,8 @@ class Contact(BaseModel):
     def one_address(cls, value: str) -> str:
         try:
             # `.test` is let in: the door decides which domains a learner may use, and this is not the door.
-            return validate_email(value, check_deliverability=False, test_environment=True).normalized
+            found = validate_email(value, check_deliverability=False, test_environment=True)
+            return found.ascii_email or found.normalized  # one without is told as a mail that could not go
         except EmailNotValidError:
             raise ValueError("must be one address") from None
 

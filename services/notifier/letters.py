@@ -208,6 +208,8 @@ def chosen_title(titles: Mapping[str, str], language: str) -> tuple[str, str]:
 @lru_cache(maxsize=1024)
 def one_line(text: str) -> str:
     """The text on one line, without control characters or invisible ones that turn its direction."""
+    if text.isprintable():  # none of these is
+        return " ".join(text.split())
     visible = "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in text)
     return " ".join("".join(c for c in visible if c not in _TURNING).split())
 

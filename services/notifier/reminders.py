@@ -1,11 +1,10 @@
-"""Reminds those who have a seat that their course begins: a week and a day before, by the clock in Oslo."""
+"""Reminds those who have a seat that their course begins: on the days before that its partner has named, in Oslo."""
 
 from kit.database import Connection
 from kit.running import Running
 from services.notifier import notices
 from services.notifier.store import reminders
 
-DAYS = (7, 1)  # before the first meeting
 LOOK_S = 30.0
 MOST = 2_000  # owed in one transaction
 
@@ -21,4 +20,4 @@ async def run(running: Running) -> None:
 async def turn(conn: Connection) -> int:
     """One look, in one transaction; returns how many reminders it has owed."""
     await reminders.take_back(conn)
-    return await reminders.owe(conn, DAYS, notices.CHANNEL, MOST)
+    return await reminders.owe(conn, notices.CHANNEL, MOST)

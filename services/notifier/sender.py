@@ -43,10 +43,13 @@ IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the datab
 AWAY_S = 1.0  # between questions to a database that does not answer
 FIRST_DELAY_S = 2.0
 LONGEST_DELAY_S = 900.0  # a mail server that greylists wants minutes; a learner should not wait for hours
-AHEAD = 8  # letters in hand for each connection: a claim costs three round trips, however many it takes
+AHEAD = 16  # letters in hand for each connection: a claim costs four round trips, however many it takes
 TURN_S = 4.0  # how long a letter waits for both its turns before it is put back, for another replica perhaps
 SLOW_S = 60.0  # after one was put back, none is taken ahead for so long
 NOTING_S = 15.0  # how long we try to note what became of a notice; with its turn and the mail's 40 s it is under 60 s
+GATHER_S = (
+    0.005  # in a rush, how long what was sent waits for others to be noted with: five round trips for all of them
+)
 STOP_S = 15.0  # letters in hand at a stop may take so long; the process has 18 s
 
 
@@ -68,7 +71,7 @@ class Sender:
     async def run(self, running: Running) -> None:
         """Send until the process is asked to stop; letters in hand are finished."""
         channels = self._channels or {name: make(self._settings) for name, make in CHANNELS.items()}
-        self._sent = GroupCommit(running.database, _note_sent, "worker")
+        self._sent = GroupCommit(running.database, _note_sent, "worker", GATHER_S)
         self._put_back = GroupCommit(running.database, _put_back, "worker")
         in_hand: dict[asyncio.Task[None], UUID] = {}
         sure = not self._settings.instance  # that we know of all that is ours; without a name nobody can ask

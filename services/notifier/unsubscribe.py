@@ -81,6 +81,8 @@ async def _answer(
         return _page(request, 404, _spoken(request, None), "unknown")
 
     async def work(conn: Connection) -> tuple[datetime, str | None, bool]:
+        if acts:  # a form that was opened before, and is kept at this moment, must not undo it unseen
+            await store.lock(conn, link.person)
         now, language = await store.reader(conn, link.person)
         late = link.expires_at <= now
         if acts and not late:

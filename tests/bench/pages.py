@@ -25,7 +25,8 @@ LEARNERS = 16  # log in, each with a seat
 
 def asking(address: str, cookie: str = "") -> bytes:
     own = f"Cookie: {cookie}\r\n" if cookie else ""
-    return f"GET {address} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n{own}\r\n".encode()
+    can = "Accept: text/html\r\nAccept-Encoding: gzip\r\n"  # as every browser does: making them small costs, too
+    return f"GET {address} HTTP/1.1\r\nHost: localhost\r\n{can}{own}\r\n".encode()
 
 
 async def logged_in(web: httpx2.AsyncClient, gateway: str, name: str) -> str:

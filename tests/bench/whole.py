@@ -35,11 +35,9 @@ def processor_s(stack: Stack) -> Mapping[str, float]:
     """Program -> seconds of processor time that it has taken by now."""
     used: dict[str, float] = {}
     for program in stack.programs:
-        for pid in stack.pids(program):
-            process = psutil.Process(pid)
-            for one in [process, *process.children(recursive=True)]:
-                times = one.cpu_times()
-                used[program] = used.get(program, 0.0) + times.user + times.system
+        for pid in stack.pids(program):  # with those that it started: PostgreSQL has a process for each connection
+            times = psutil.Process(pid).cpu_times()
+            used[program] = used.get(program, 0.0) + times.user + times.system
     return used
 
 

@@ -131,6 +131,7 @@ class Scene:
             "Lederutvikling for mellomledere i industri og havbruk",
             summary={"nb": "Fire samlinger om å lede folk som kan faget bedre enn deg."},
             description={"nb": "Du lærer å fordele arbeid.\n\nDu øver på vanskelige samtaler."},
+            prerequisites={"nb": "Du har fagbrev og to års erfaring, eller du leder andre alt."},
             subjects=["ledelse", "havbruk"],
             studiepoeng="7.5",
             level="5.2",

@@ -42,7 +42,9 @@ def enrolled(people: People, scene: Scene, title: str, seats: int = 3, who: str 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_what_a_partner_or_a_learner_writes_is_shown_and_never_run(people: People, scene: Scene, hostile: str) -> None:
-    code = scene.course(hostile, summary={"nb": hostile}, description={"nb": hostile}, funded_by=hostile)
+    code = scene.course(
+        hostile, summary={"nb": hostile}, description={"nb": hostile}, prerequisites={"nb": hostile}, funded_by=hostile
+    )
     offering = scene.run(code, {"bronnoysund": 2}, requires_approval=True)
     who = scene.somebody("siri")
     scene.enrol(offering, who, hostile)

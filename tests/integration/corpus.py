@@ -108,6 +108,14 @@ COURSES: dict[str, Bad] = {
     "a price beyond all": Bad({"price_ore": 2**53 + 1}, "price_ore", "less than or equal", {"price_ore": "1" * 9}),
     "true as a price": Bad({"price_ore": True}, "price_ore", "valid integer"),
     "no price at all": Bad({"price_ore": None}, "price_ore", "valid integer"),
+    "a number of a person in what one must know": Bad(
+        {"prerequisites": {"nb": "Ring 15108695088"}},
+        "prerequisites.nb",
+        NUMBER,
+        {"prerequisites_nb": "Ring 15108695088"},
+        "prerequisites_nb",
+    ),
+    "what one must know without a language": Bad({"prerequisites": "Fagbrev"}, "prerequisites", DICTIONARY),
     "who pays in two lines": Bad(
         {"funded_by": "Fylket\nog staten"}, "funded_by", LINE, {"funded_by": '"Fylket\nog staten"'}
     ),
@@ -125,9 +133,16 @@ OFFERINGS: dict[str, Bad] = {
     "milliseconds in quotes": Bad({"starts_at": "1800000000000"}, "starts_at", TIME, {"starts_at": "1800000000000"}),
     "words": Bad({"starts_at": "i morgen"}, "starts_at", TIME, {"starts_at": "i morgen"}),
     "year 0": Bad({"starts_at": "0000-01-01T00:00:00Z"}, "starts_at", "", {"starts_at": "0000-01-01T00:00:00Z"}),
-    "year 1": Bad({"starts_at": "0001-01-01T00:00:00+23:59"}, "starts_at", YEARS),
+    "year 1": Bad({"starts_at": "0001-01-01T00:00:00+23:59"}, "starts_at", YEARS, {"starts_at": "01.01.0001"}),
     "year 1999": Bad({"starts_at": "1999-12-31T22:59:59Z"}, "starts_at", YEARS, {"starts_at": "31.12.1999 10:00"}),
-    "year 9999": Bad({"ends_at": "9999-12-31T23:59:59-23:59"}, "ends_at", YEARS),
+    "year 9999": Bad(
+        {"ends_at": "9999-12-31T23:59:59-23:59"}, "ends_at", YEARS, {"ends_at": "9999-12-31T23:59:59-23:59"}
+    ),
+    "somebody's number as a room": Bad(
+        {"sessions": [{"starts_at": START, "ends_at": "2027-03-01T10:00:00Z", "room": "Rom 2, 15108695088"}]},
+        "sessions[0].room",
+        NUMBER,
+    ),
     "30 February": Bad({"starts_at": "2027-02-30T09:00:00Z"}, "starts_at", "", {"starts_at": "30.02.2027 09:00"}),
     "29 February of a common year": Bad(
         {"starts_at": "2027-02-29T09:00:00Z"}, "starts_at", "", {"starts_at": "2027-02-29T09:00:00Z"}
@@ -200,6 +215,10 @@ RULES: dict[str, Bad] = {
     "a group twice": Bad({"priority_groups": ["ansatte"] * 2}, "priority_groups", "name each group once"),
     "an offer of no time": Bad({"offer_hours": 0}, "offer_hours", "greater than or equal to 1"),
     "an offer of a month": Bad({"offer_hours": 400}, "offer_hours", "less than or equal to 336"),
+    "a reminder when it is over": Bad({"reminder_days": [0]}, "reminder_days[0]", "greater than or equal to 1"),
+    "a reminder a year before": Bad({"reminder_days": [365]}, "reminder_days[0]", "less than or equal to 60"),
+    "a reminder every day": Bad({"reminder_days": [4, 3, 2, 1]}, "reminder_days", "at most 3"),
+    "a reminder twice": Bad({"reminder_days": [7, 7]}, "reminder_days", "name each day once"),
     "to the front": Bad({"on_lapse": "front"}, "on_lapse", "'leave'"),
     "yes": Bad({"requires_approval": "yes"}, "requires_approval", "valid boolean"),
 }

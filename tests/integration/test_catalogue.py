@@ -160,15 +160,18 @@ async def test_saying_the_same_again_makes_no_version_and_no_event(servers: Serv
         ]
 
 
-async def test_a_course_of_before_one_could_say_who_pays_comes_again_as_it_was(servers: Servers) -> None:
+async def test_a_course_of_before_one_could_say_all_that_one_can_comes_again_as_it_was(servers: Servers) -> None:
     async with world(servers) as here:
         await here.put("SV-1", COURSE)
         async with here.here.database.reading() as conn:
-            await conn.execute("UPDATE courses SET content = content - 'funded_by'")
+            await conn.execute("UPDATE courses SET content = content - 'funded_by' - 'prerequisites'")
         assert (await here.put("SV-1", COURSE)).headers["etag"] == '"1"'
-        # The control: who is named now is a change.
-        assert (await here.put("SV-1", COURSE | {"funded_by": "NAV"})).headers["etag"] == '"2"'
-        assert await here.said() == [("PartnerJoined", 1), ("CourseCreated", 1), ("CourseChanged", 2)]
+        # The control: what is said now is a change.
+        told = COURSE | {"funded_by": "NAV"}
+        assert (await here.put("SV-1", told)).headers["etag"] == '"2"'
+        assert (await here.put("SV-1", told | {"prerequisites": {"nb": "Fagbrev."}})).headers["etag"] == '"3"'
+        said = [("PartnerJoined", 1), ("CourseCreated", 1), ("CourseChanged", 2), ("CourseChanged", 3)]
+        assert await here.said() == said
 
 
 async def test_many_writers_of_one_course_make_versions_without_gaps(servers: Servers) -> None:

@@ -57,6 +57,10 @@ async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers:
             (GOOD.replace("mosjoen", "sandnessjoen"), 3, "arena", "is not an arena of this partner"),
             (GOOD.replace("online;12", "online;tolv"), 2, "capacity", "integer"),
             (GOOD.replace("SV-2;Lodding", "SV-2;"), 4, "title_nb", ""),
+            (  # two runs of a course that is refused: one mistake
+                GOOD.replace("bygg;7,5", "bygging;7,5") + "SV-1;;;;;;H27;01.09.2027;02.09.2027;online;12\n",
+                *(2, "subjects", "is not a subject"),
+            ),
         ):
             answer = await send(here, content)
             assert (answer.status_code, answer.json()["type"].rpartition("/")[2]) == (422, "file-not-valid")

@@ -21,6 +21,8 @@ from kit.pages.visitors import HEADER
 from kit.passes import Visitor
 from services.catalogue import joining
 from services.catalogue.languages import MOST_LANGUAGES
+from services.catalogue.mending import in_words
+from services.catalogue.retracting import PeopleEnrolled
 from services.catalogue.store import intake
 from tests.delivery import Servers
 from tests.integration.corpus import COURSE, TITLES
@@ -241,9 +243,11 @@ async def test_a_page_that_was_kept_is_made_anew_when_its_course_or_its_seats_ch
         await run(here, "A", "a", 5)
         for address in ("/", "/kurs", f"/kurs/{course}"):
             assert "Før" in (await look(here, address)).text
+            small = [await look(here, address, **{"accept-encoding": "gzip"}) for _ in range(3)][-1]
+            assert ("Før" in small.text, small.headers["content-encoding"]) == (True, "gzip")
         await publish(here, "A", "Etter")
         for address in ("/", "/kurs", f"/kurs/{course}"):
-            assert "Etter" in (await look(here, address)).text, address
+            assert "Etter" in (await look(here, address, **{"accept-encoding": "gzip"})).text, address
         async with here.here.database.reading() as conn:
             await count(conn, await conn.fetchval("SELECT id FROM offerings"), taken=10)
         assert "Fullt" in words(await look(here, f"/kurs/{course}"))
@@ -264,6 +268,7 @@ async def test_a_course_is_told_whole(servers: Servers) -> None:
             delivery_mode="blended",
             subjects=["bygg"],
             description={"nb": "Først dette.\n\nSå det."},
+            prerequisites={"nb": "Du må ha fagbrev."},
         )
         dates = {
             "starts_at": start.isoformat(),
@@ -295,6 +300,7 @@ async def test_a_course_is_told_whole(servers: Servers) -> None:
         assert f'data-live="/api/enrolment/v1/offerings/{offering}/live"' in page.text
         assert f'data-part="/plasser/{offering}/delta"' in page.text, "which enrolment answers"
         assert "Først dette." in page.text
+        assert read.index("Forkunnskaper Du må ha fagbrev.") < read.index("Datoer og påmelding"), "before one asks"
         assert page.text.count("<h1") == 1
         [data] = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page.text)
         linked = await here.asking.get(f"{BASE}/courses/{course}", headers={"accept": "application/ld+json"})
@@ -357,7 +363,13 @@ async def test_a_strange_text_is_a_text_in_every_place_where_it_is_shown(servers
         plain: list[tuple[list[str], set[str]]] = []
         for text in ("Et helt vanlig navn", *TITLES.values()):
             course = await publish(
-                here, "A", {"nb": text, "en": text}, summary={"nb": text}, description={"nb": text}, funded_by=text
+                here,
+                "A",
+                {"nb": text, "en": text},
+                summary={"nb": text},
+                description={"nb": text},
+                prerequisites={"nb": text},
+                funded_by=text,
             )
             starts_at = datetime.now(UTC) + timedelta(days=5)
             times = {"starts_at": starts_at.isoformat(), "ends_at": (starts_at + timedelta(hours=1)).isoformat()}
@@ -555,6 +567,24 @@ async def test_a_file_is_tried_without_a_trace_and_then_taken_in(servers: Server
         more, query = GOOD.replace("online;12", "online;20"), f"?tilbyder={here.partner}"
         changed = await send(here, more, "lagre", query=query, headers=of("operator"))
         assert changed.headers["location"].startswith(f"/partner/fil?tilbyder={here.partner}&nye=0&endret=1")
+
+
+async def test_a_file_cancels_a_run_and_says_so_before_and_after(servers: Servers) -> None:
+    async with pages(servers) as here:
+        await send(here, GOOD, "lagre")
+        ending = "code;title_nb;offering;starts_at;ends_at;arena;capacity;retracted\nSV-1;Sveising;V27;;;;;flom\n"
+        tried = await send(here, ending, "prov")
+        assert "Avlyst eller trukket: 1. Velg filen en gang til" in words(tried)
+        assert "avlyses eller trekkes" in words(tried)
+        kept = await send(here, ending, "lagre")
+        page = await look(here, kept.headers["location"], **of(partner=here.partner))
+        assert "Avlyst eller trukket: 1." in words(page)
+        assert [kind for kind, _ in await here.said()][-1] == "OfferingCancelled"
+    for people in (1, 2):
+        said = in_words(str(PeopleEnrolled(people)), "nb")
+        assert (
+            said.text == f"Påmeldte: {people}. Skriv ja i kolonnen confirmed for å avlyse likevel. Da får de beskjed."
+        )
 
 
 async def test_a_mistake_in_a_file_is_told_by_row_and_column_and_how_to_mend_it(servers: Servers) -> None:

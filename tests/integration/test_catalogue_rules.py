@@ -28,6 +28,7 @@ RULES = {
     "priority_groups": ["ansatte", "helgeland"],
     "offer_hours": 24,
     "on_lapse": "back_of_queue",
+    "reminder_days": [14, 2],
 }
 
 

@@ -1,7 +1,7 @@
 """Enrolment hears the catalogue over a real Kafka, and what it says of it stays on the same trail."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -91,6 +91,39 @@ async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: S
             ("no.kursnett.enrolment.LearnerWithdrew.v1", "the-end"),
         ]
         assert all(one.causationid for one in said)
+
+
+async def test_a_partner_who_changes_much_at_once_keeps_few_offerings_locked_at_a_time(servers: Servers) -> None:
+    await topics.declare(servers.kafka, owned_by("catalogue"))
+    settings = EnrolmentSettings(**(await servers.database()).model_dump() | {"contact_public_key": PUBLIC})
+    conn = await connect(settings, "migrate")
+    await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
+    starts_at, course_id, count = datetime.now(UTC) + timedelta(days=9), uuid.uuid4(), 2 * events.LOCKED + 1
+    said = [
+        OfferingScheduled(
+            offering_id=uuid.uuid4(),
+            course_id=course_id,
+            partner="torgar",
+            key=f"h{number}",
+            version=1,
+            starts_at=starts_at,
+            ends_at=starts_at + timedelta(hours=2),
+            places=[Place(arena="online", capacity=1)],
+        )
+        for number in range(count)
+    ]
+    await say(servers.kafka, said, "a-file-of-courses")
+    async with running(settings) as here, listening(here, events.courses(settings)):
+        ids = [one.offering_id for one in said]
+        known = "SELECT count(*) FROM offerings WHERE id = ANY ($1)"
+        await until(lambda: _are(conn.fetchval(known, ids), count))
+        together = "SELECT max(many) FROM (SELECT count(*) AS many FROM offerings GROUP BY xmin::text) AS each"
+        assert await conn.fetchval(together) <= events.LOCKED
+    await conn.close()
+
+
+async def _are(found: Awaitable[int], wanted: int) -> bool:
+    return await found == wanted
 
 
 async def test_titles_are_heard_from_the_beginning_on_a_stack_that_has_passed_them(servers: Servers) -> None:

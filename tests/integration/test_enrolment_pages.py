@@ -690,6 +690,25 @@ async def test_a_partner_does_nothing_with_anothers_enrolment_through_its_own_ru
         assert [row["state"] for row in await rows(here, "SELECT state FROM enrolments")] == ["pending"]
 
 
+@pytest.mark.parametrize("field", ["csrf", "name"])
+async def test_half_a_character_in_a_form_is_told_and_no_fault_of_ours(servers: Servers, field: str) -> None:
+    """A form may say that it comes in UTF-7, in which half a character can be written."""
+    async with open_pages(servers) as here:
+        kari, offering_id = person(here, "kari"), await here.offering(online=1)
+        sent = FORM | {"csrf": kari.visitor.csrf} | {field: "\ud800"}
+        parts = [f'--x\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n' for name in sent]
+        texts = [text.encode("utf-7", "surrogatepass") for text in sent.values()]
+        body = b"".join(part.encode() + text + b"\r\n" for part, text in zip(parts, texts, strict=True)) + b"--x--\r\n"
+        headers = {
+            "content-type": "multipart/form-data; boundary=x; charset=utf-7",
+            "kursnett-pass": passes.sign(SIGNS, kari.visitor),
+            "accept": "text/html",
+        }
+        answer = await here.asking.post(f"/delta/{offering_id}", content=body, headers=headers)
+        assert answer.status_code == 400
+        assert not await rows(here, "SELECT id FROM enrolments")
+
+
 async def test_a_partner_lets_in_and_turns_away_on_the_page(servers: Servers) -> None:
     async with open_pages(servers) as here:
         offering_id = await here.offering(online=2, rules={"requires_approval": True})
@@ -716,6 +735,23 @@ async def test_a_partner_lets_in_and_turns_away_on_the_page(servers: Servers) ->
         for one, told in ((kari, "Du har plass."), (ola, "Begrunnelse: For ansatte.")):
             await one.go(own(one))
             assert told in one.words
+
+
+async def test_a_partner_that_is_suspended_lets_nobody_in_and_turns_nobody_away_on_the_page(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1, rules={"requires_approval": True})
+        await person(here, "kari").enrol(offering_id)
+        [one] = await rows(here, "SELECT id FROM enrolments")
+        async with here.database.reading() as conn:
+            await conn.execute("INSERT INTO partners (slug, state, version) VALUES ('torgar', 'suspended', 1)")
+        tor, drift = person(here, "tor", partner="torgar"), person(here, "drift", role="operator")
+        for verb in ("godkjenn", "avslaa"):
+            fields = {"csrf": tor.visitor.csrf, "reason": "Nei"}
+            assert (await tor.ask("POST", f"/deltakere/{offering_id}/{one['id']}/{verb}", fields)).status_code == 403
+        assert [row["state"] for row in await rows(here, "SELECT state FROM enrolments")] == ["pending"]
+        assert (await tor.ask("GET", f"/deltakere/{offering_id}")).status_code == 200
+        answer = await drift.ask("POST", f"/deltakere/{offering_id}/{one['id']}/godkjenn", {"csrf": drift.visitor.csrf})
+        assert answer.status_code == 303
 
 
 async def test_a_roster_comes_in_pages_whole_as_a_file_and_by_place_and_name_as_a_sheet(

@@ -144,6 +144,7 @@ async def test_search_engines_read_a_course_as_schema_org_has_it(servers: Server
     async with world(servers) as here:
         more = {"studiepoeng": "7.5", "level": "6.1", "price_ore": 50, "subjects": ["bygg"], "delivery_mode": "hybrid"}
         more["funded_by"] = "Nordland fylkeskommune"
+        more["prerequisites"] = {"nb": "Sveisesertifikat."}
         course_id = await publish(here, "A", {"nb": "Sveising </script>", "nn": "Sveising"}, **more)
         now = datetime.now(UTC)
         for key, days in (("past", -9), ("soon", 9)):
@@ -166,7 +167,10 @@ async def test_search_engines_read_a_course_as_schema_org_has_it(servers: Server
         (run,) = course["hasCourseInstance"]
         assert (run["@type"], run["courseMode"], run["maximumAttendeeCapacity"]) == ("CourseInstance", "blended", 11)
         assert [place["@type"] for place in run["location"]] == ["Place", "VirtualLocation"]
+        assert course["coursePrerequisites"] == "Sveisesertifikat."
         plain = await here.asking.get(f"{BASE}/courses/{course_id}", headers={"accept": "application/json"})
+        assert plain.json()["prerequisites"] == {"nb": "Sveisesertifikat."}
+        assert plain.json()["text"]["prerequisites"] == {"language": "nb", "text": "Sveisesertifikat."}
         assert plain.json()["funded_by"] == "Nordland fylkeskommune"
         assert (plain.json()["eqf"], plain.headers["content-type"]) == (6, "application/json")
 

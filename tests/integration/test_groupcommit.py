@@ -75,6 +75,19 @@ async def test_who_asks_while_others_are_answered_is_answered_by_what_is_there_s
     assert looks == [["a", "b"], ["c"]]
 
 
+async def test_where_nobody_waits_a_batch_gathers_after_the_one_before_it(till: Till) -> None:
+    """Red control: without `gather_s`, as above, what comes one after the other is committed one by one."""
+    desk: GroupCommit[int, int] = GroupCommit(till.database, till.commit, gather_s=0.5)
+    assert await desk.submit(0) == 0  # alone, it does not wait
+    first = asyncio.create_task(desk.submit(1))
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert not first.done()
+    assert await desk.submit(2) == 20
+    assert await first == 10
+    assert till.batches == [[0], [1, 2]]
+
+
 async def test_one_alone_is_a_batch_of_one_and_the_desk_sleeps_after_it(till: Till) -> None:
     for number in range(3):
         assert await till.desk.submit(number) == number * 10

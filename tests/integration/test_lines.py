@@ -9,14 +9,17 @@ from uuid import UUID
 import pytest
 
 from contracts.envelope import decode
+from kit import audit
 from kit.parking import Record
 from services.catalogue import events as catalogue
 from services.enrolment import domain, offerings
+from services.enrolment.app import MIGRATIONS
+from services.enrolment.commands import Enrol
 from services.enrolment.domain import Enrolment
-from services.enrolment.store import times
+from services.enrolment.store import enrolments, times
 from tests.delivery import Servers
 from tests.integration.test_offers import full
-from tests.seats import World, world
+from tests.seats import World, acting, world
 
 pytestmark = pytest.mark.anyio
 
@@ -194,6 +197,59 @@ async def test_who_has_a_seat_and_waits_for_a_better_is_told_no_place(servers: S
         liv = await here.enrol(offering_id, "liv", "mosjoen")
         await here.act("withdraw", per)  # siri and liv, who have come up by one
         assert await in_the_morning(here, 2) == [*first, (str(liv.id), 3, 2)]
+
+
+async def test_places_are_the_same_counted_one_by_one(servers: Servers) -> None:
+    """A line of several blocks, of two ranks and of learners who wait for different places; some have left it."""
+    wishes = [("online",), ("mosjoen", "online"), ("mosjoen",), ("mo-i-rana",), ("mo-i-rana", "mosjoen")]
+    async with world(servers) as here:
+        rules: dict[str, Any] = {"priority_groups": ["helse"]}
+        offering_id = await here.scheduled(online=0, mosjoen=0, mo_i_rana=0, in_days=30, rules=rules)
+        asked = [
+            Enrol(offering_id, ("issuer", f"w{n}"), wishes[n % 5], "Kari", group="helse" if n % 7 == 0 else None)
+            for n in range(700)
+        ]
+        line = [await here.decide(asked[0]), *await here.decided(asked[1:])]
+        told = [one.place_in_line for one in line[-3:]]
+        assert [(await here.now(one)).place_in_line for one in line[-3:]] == told, (
+            "so they were answered when they asked"
+        )
+        await here.decided([acting("withdraw", one.id) for one in line[::3]])
+        async with here.database.reading() as conn:
+            known = await enrolments.enrolments(conn, [one.id for one in line])
+            rows = await conn.fetch("SELECT DISTINCT block FROM line_blocks WHERE offering_id = $1", offering_id)
+        assert len(rows) >= 3
+        left = sorted((one for one in known.values() if one.state == "queued"), key=lambda o: (o.rank, o.queue_number))
+        assert len(left) == 700 - 234
+        for number, one in enumerate(left):
+            front = [other for other in left[:number] if not set(other.waiting_for).isdisjoint(one.choices)]
+            assert one.place_in_line == len(front) + 1
+
+
+async def test_blocks_that_do_not_count_what_stands_there_are_found(servers: Servers) -> None:
+    """The rule of the audit sees it, whichever way: too many, none, and one that nobody stands in."""
+    rule = next(one for one in audit.rules(MIGRATIONS.parent / "audit.sql") if "each block of a line" in one.words)
+    async with world(servers) as here:
+        _, _, [_, per] = await full(here, "ola", "per", in_days=30)
+        async with here.database.reading() as conn:
+
+            async def wrong() -> int:
+                row = await conn.fetchrow(rule.statement)
+                assert row is not None
+                return int(row["wrong"])
+
+            await conn.execute("UPDATE enrolments SET rank = 4")
+            assert await wrong() == 0, "who has got another rank is counted there"
+            await conn.execute("TRUNCATE enrolment_changes")
+            await conn.execute("DELETE FROM enrolments WHERE id = $1", per.id)
+            assert await wrong() == 0, "who is deleted is counted no more"
+            for harm in (
+                "UPDATE line_blocks SET waiting = waiting + 1",
+                "UPDATE line_blocks SET rank = 3",
+                "DELETE FROM line_blocks",
+            ):
+                await conn.execute(harm)
+                assert await wrong()
 
 
 LONG = 10_000

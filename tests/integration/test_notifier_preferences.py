@@ -1,5 +1,7 @@
 """What people have chosen to be told is kept to, over HTTP and by the link in each mail that can be stopped."""
 
+import asyncio
+import functools
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -13,8 +15,10 @@ from httpx2 import AsyncClient
 from contracts.enrolment import LearnerEnrolled
 from kit import http
 from kit.auth import Caller
+from kit.database import connect
 from services.notifier import events, unsubscribe
 from services.notifier.app import ROUTERS
+from services.notifier.store import preferences
 from services.notifier.tokens import Link, Signer
 from tests.delivery import Servers, until
 from tests.integration.test_notifier_changes import changed
@@ -197,6 +201,31 @@ async def test_one_click_stops_that_category_for_that_person(here: People) -> No
     assert (await here.get()).json()["categories"]["changes"] == {**USUAL, "email": "off"}
     assert (await here.get()).json()["categories"]["reminders"] == USUAL
     assert (await here.get("ola")).json()["categories"]["changes"] == USUAL
+
+
+async def _waits_or_is_done(here: People, clicked: asyncio.Task[Any]) -> bool:
+    waiting = await here.world.rows("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return bool(waiting) or clicked.done()
+
+
+async def test_a_click_waits_for_a_form_that_is_being_kept_and_is_not_lost_in_it(here: People) -> None:
+    """Red control: without the lock it is kept between the form's look and its writing, which takes it away again."""
+    who = Caller(ISSUER, "kari").key
+    path = f"{unsubscribe.PLACE}/{Signer(PRIVATE).token('unsubscribe', Link(who, ('changes',), START))}"
+    conn = await connect(here.world.settings, "operator")
+    try:
+        async with conn.transaction():
+            await preferences.lock(conn, who)  # as a form's transaction begins
+            clicked = asyncio.create_task(here.asking.post(path, data={"List-Unsubscribe": "One-Click"}))
+            await until(functools.partial(_waits_or_is_done, here, clicked))
+            assert not clicked.done()
+            await preferences.forget(conn, who)
+            await preferences.keep(conn, who, [preferences.Choice("reminders", "email", "daily")])
+        assert (await clicked).status_code == 200
+    finally:
+        await conn.close()
+    chosen = (await here.get()).json()["categories"]
+    assert (chosen["changes"]["email"], chosen["reminders"]["email"]) == ("off", "daily")
 
 
 async def test_the_page_undoes_what_it_did_as_it_was_before(here: People) -> None:

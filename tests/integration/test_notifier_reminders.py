@@ -135,6 +135,20 @@ async def test_a_course_that_begins_with_its_first_session_is_reminded_of_by_tha
     assert await look(world, first + DAY - 7 * DAY + HOUR) == [7]
 
 
+async def test_a_partner_says_how_long_before_its_learners_are_reminded(world: World, sink: Sink) -> None:
+    starts_at = datetime.now(UTC) + 30 * DAY
+    await planned(world, starts_at, reminder_days=[14, 3])
+    await seated(world)
+    assert await look(world, starts_at - 14 * DAY - MINUTE) == []
+    assert await look(world, starts_at - 14 * DAY + HOUR + MINUTE) == [14]  # an hour, should the clocks change
+    await planned(world, starts_at, version=3, reminder_days=[3])
+    assert await look(world, starts_at - 14 * DAY + 2 * HOUR) == [], "what has not gone is taken back"
+    assert await look(world, starts_at - 7 * DAY + 2 * HOUR) == []
+    assert await look(world, starts_at - 3 * DAY + HOUR + MINUTE) == [3]
+    await planned(world, starts_at, version=4, reminder_days=[])
+    assert await look(world, starts_at - DAY + 2 * HOUR) == []
+
+
 async def test_a_course_that_is_moved_is_reminded_of_at_its_new_time(world: World) -> None:
     starts_at = datetime.now(UTC) + 20 * DAY
     await planned(world, starts_at)
@@ -148,6 +162,34 @@ async def test_a_course_that_is_moved_is_reminded_of_at_its_new_time(world: Worl
     await planned(world, starts_at + 28 * DAY, version=4)
     assert await look(world, starts_at + 21 * DAY + 2 * HOUR) == [7]  # it was told once, and the change by itself
     assert await look(world, starts_at + 27 * DAY + 2 * HOUR) == [7, 1]
+
+
+async def test_a_first_session_that_is_moved_moves_its_reminder_though_the_run_begins_when_it_did(world: World) -> None:
+    begins = datetime.now(UTC) + 20 * DAY
+    first, later = begins + 2 * DAY, begins + 16 * DAY
+
+    def meeting(at: datetime) -> dict[str, Any]:
+        return {"sessions": [Session(starts_at=at, ends_at=at + HOUR, room=None)], "ends_at": begins + 30 * DAY}
+
+    await planned(world, begins, **meeting(first))
+    await seated(world)
+    assert await look(world, first - 7 * DAY + 2 * HOUR) == [7]  # owed, and held for the morning
+    await planned(world, begins, version=3, **meeting(later))
+    assert await look(world, first - 7 * DAY + 3 * HOUR) == []
+    assert await look(world, later - 7 * DAY + 2 * HOUR) == [7]
+
+
+async def test_a_session_before_the_run_begins_is_reminded_of_once(world: World) -> None:
+    begins = datetime.now(UTC) + 30 * DAY
+    first = begins - 9 * DAY
+    meeting = Session(starts_at=first, ends_at=first + HOUR, room=None)
+    await planned(world, begins, sessions=[meeting])
+    await seated(world)
+    ids = []
+    for minutes in (1, 2):
+        assert await look(world, first - 7 * DAY + minutes * MINUTE) == [7]
+        ids.append(await world.rows("SELECT id FROM notices WHERE template = 'reminder'"))
+    assert ids[0] == ids[1]  # what is taken back at each look loses its place, its hour and its attempts
 
 
 @pytest.mark.parametrize("end", ["withdrawn", "cancelled"])

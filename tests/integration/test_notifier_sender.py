@@ -1,6 +1,7 @@
 """A notice becomes one mail, whatever the mail server answers and whoever dies on the way."""
 
 import asyncio
+import functools
 import json
 import uuid
 from collections import Counter
@@ -335,6 +336,15 @@ async def test_a_strangers_lock_costs_time_and_no_second_mail(
     assert "mail_may_come_twice" not in capsys.readouterr().out
 
 
+async def test_a_domain_with_letters_of_its_own_is_written_to(world: World, sink: Sink) -> None:
+    about = world.about(uuid.uuid4())
+    await world.contact_is_known(about["learner_id"], "kari@blåbær.no")
+    await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])
+    async with world.sending():
+        await world.all_are("sent", 1)
+    assert sink.asked == ["kari@xn--blbr-roah.no"]
+
+
 async def test_two_senders_send_each_mail_once(world: World, sink: Sink) -> None:
     await world.learners(60)
     async with world.sending(Sender(world.settings), Sender(world.settings), Sender(world.settings)):
@@ -351,6 +361,23 @@ async def test_a_late_sender_does_not_undo_what_another_noted(world: World) -> N
     assert second.message_id == first.message_id
     assert not await world.here.database.run(lambda conn: outgoing.mark_failed(conn, first, "late"))
     assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, [second]))
+
+
+async def test_what_may_have_gone_is_still_known_to_when_its_turn_did_not_come(world: World) -> None:
+    """Red control: put back as any other, it goes a second time and nobody has said that it might."""
+    await world.learners(1)
+    run = world.here.database.run
+    [lost] = await run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+    assert not lost.may_have_gone
+    await world.rows("UPDATE notices SET sending_since = app_now() - interval '61 s'")
+    for _ in range(2):  # its domain is slow, perhaps for long
+        [again] = await run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+        assert (again.may_have_gone, again.attempt) == (True, 2)
+        await run(functools.partial(outgoing.put_back, notices=[again], pauses_s=[0.0]))
+        assert [row["resends"] for row in await world.rows("SELECT resends FROM notices")] == [0]
+    [last] = await run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+    assert last.may_have_gone
+    assert [row["resends"] for row in await world.rows("SELECT resends FROM notices")] == [1]
 
 
 async def test_each_answer_of_a_channel_has_its_state(world: World) -> None:

@@ -8,13 +8,14 @@ import asyncpg
 import pytest
 
 from kit import sealing
-from kit.database import Busy
+from kit.database import Busy, Connection
 from kit.problems import Problem
 from services.enrolment import offerings, offers
+from services.enrolment.commands import Enrol
 from services.enrolment.domain import Enrolment
 from services.enrolment.store import times
 from services.enrolment.work import digest
-from tests.delivery import Servers
+from tests.delivery import Servers, until
 from tests.seats import PRIVATE, World, world
 
 pytestmark = pytest.mark.anyio
@@ -233,6 +234,34 @@ async def test_nobody_has_more_than_the_house_allows(servers: Servers) -> None:
         assert (await here.enrol(several[2], "kari")).state == "associated"
 
 
+async def test_nobody_has_more_than_the_house_allows_by_asking_two_processes_at_once(servers: Servers) -> None:
+    async with world(servers, most_live_enrolments=2) as here:
+        several = [await here.scheduled(online=5) for _ in range(3)]
+        await here.enrol(several[0], "kari")
+        decided, go = asyncio.Event(), asyncio.Event()
+
+        async def decide(conn: Connection) -> Enrolment:
+            made = await here.one(conn, Enrol(several[1], ("issuer", "kari"), ("online",), "Kari"))
+            decided.set()
+            await go.wait()
+            return made
+
+        async def waits_or_is_done() -> bool:
+            async with here.database.reading() as conn:
+                waiting = await conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            return bool(waiting) or second.done()
+
+        first = asyncio.create_task(here.database.run(decide))
+        await decided.wait()
+        second = asyncio.create_task(here.enrol(several[2], "kari"))
+        await until(waits_or_is_done)
+        go.set()
+        assert (await first).state == "associated"
+        with pytest.raises(Problem) as refused:
+            await second
+        assert refused.value.slug == "too-many-enrolments"
+
+
 async def test_approval_comes_before_a_seat_and_gives_the_place_of_the_hour_of_asking(servers: Servers) -> None:
     async with world(servers) as here:
         offering_id = await here.scheduled(online=1, rules={"requires_approval": True})
@@ -379,7 +408,7 @@ def test_offers_hold_for_hours_that_a_person_can_keep() -> None:
         return datetime.fromisoformat(text)
 
     start = at("2027-04-20T16:00:00+00:00")
-    for made, hours, until in (
+    for made, hours, ends in (
         ("2027-03-20T12:00:00+00:00", 48, "2027-03-22T12:00:00+00:00"),
         ("2027-03-20T21:30:00+00:00", 48, "2027-03-23T07:00:00+00:00"),  # 22.30 in Oslo: from 8 the next morning
         ("2027-03-27T23:30:00+00:00", 24, "2027-03-29T06:00:00+00:00"),  # the night when summer time begins
@@ -390,4 +419,35 @@ def test_offers_hold_for_hours_that_a_person_can_keep() -> None:
         ("2027-04-20T04:00:00+00:00", 48, None),
     ):
         deadline = offers.deadline(at(made), start, hours)
-        assert deadline == (at(until) if until else None), made
+        assert deadline == (at(ends) if ends else None), made
+
+
+@pytest.mark.parametrize(("kind", "how"), [("accept", {}), ("decline", {"stay": True})])
+async def test_an_offer_of_a_cancelled_offering_cannot_be_answered(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, kind: Any, how: dict[str, Any]
+) -> None:
+    """Its learners are released some at a time: who has not been yet must not be told that there is a seat."""
+    monkeypatch.setattr(offerings, "AT_ONCE", 1)
+    async with world(servers) as here:
+        offering_id, [kari, _], [ola] = await full(here, "ola", seats=2)
+        await here.act("withdraw", kari)
+        await here.cancelled(offering_id)
+        assert (await here.now(ola)).state == "offered"
+        with pytest.raises(Problem) as refused:
+            await here.act(kind, ola, **how)
+        assert (refused.value.slug, refused.value.extensions["reason"]) == ("offering-closed", "cancelled")
+        await here.tick()
+        assert await here.stands(ola) == [("cancelled", None)]
+
+
+async def test_who_waits_for_approval_of_a_cancelled_offering_is_not_said_to_be_late(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offerings, "AT_ONCE", 1)
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=2, rules={"requires_approval": True})
+        _, ola = [await here.enrol(offering_id, who) for who in ("kari", "ola")]
+        await here.cancelled(offering_id)
+        with pytest.raises(Problem) as refused:
+            await here.act("approve", ola)
+        assert refused.value.extensions["reason"] == "cancelled"

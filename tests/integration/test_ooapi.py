@@ -66,6 +66,7 @@ COURSE = thing(
     primaryCode=CODE,
     name=WORDS,
     description=WORDS,
+    admissionRequirements=WORDS,
     studyLoad=some(
         thing(
             "studyLoadUnit value",
@@ -175,6 +176,7 @@ def dates(days: int, **more: Any) -> dict[str, Any]:
 FULL = {
     "title": {"nb": "Sveising", "en": "Welding"},
     "description": {"nb": "Vi sveiser."},
+    "prerequisites": {"nb": "Fagbrev."},
     "subjects": ["bygg"],
     "studiepoeng": "7.5",
     "level": "5.1",
@@ -206,6 +208,8 @@ async def test_what_is_published_is_read_in_the_shape_of_ooapi(servers: Servers)
         one = await read(here, f"/courses/{course_id}", COURSE)
         assert one == courses["items"][1]
         assert (one["level"], one["studyLoad"]) == ("x-nkr-5.1", [{"studyLoadUnit": "ects", "value": 7.5}])
+        assert one["admissionRequirements"] == [{"language": "nb", "value": "Fagbrev."}]
+        assert "admissionRequirements" not in courses["items"][0], "none rather than an empty list"
         assert one["ext"] == {"subjects": ["bygg"], "nkrLevel": "5.1", "eqfLevel": 5}
         runs = await read(here, f"/courses/{course_id}/course-offerings", page(OFFERING))
         assert [run["courseOfferingId"] for run in runs["items"]] == [soon, late], "what is to come, in order of time"
@@ -237,10 +241,11 @@ async def test_what_is_asked_for_whole_is_there(servers: Servers) -> None:
 async def test_filters_find_what_they_name(servers: Servers) -> None:
     async with world(servers) as here:
         course_id = (await here.put("SV-1", FULL)).json()["course_id"]
-        await here.put("REG-1", {"title": {"nb": "Regnskap"}, "level": "7", "language": "en"})
+        await here.put("REG-1", {"title": {"nb": "Regnskap på Åsen"}, "level": "7", "language": "en"})
         for query, codes in {
             "q=WELD": ["SV-1"],
             "q=vi%20sveiser": ["SV-1"],
+            "q=A%CC%8ASEN": ["REG-1"],  # the letter and its ring, one after the other
             "q=%25": [],
             "primaryCode=REG-1": ["REG-1"],
             "level=master": ["REG-1"],

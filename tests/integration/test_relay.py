@@ -1,5 +1,6 @@
 """What the broker refuses costs its own aggregate some seconds, and nobody else anything."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -109,6 +110,37 @@ async def test_many_turns_under_way_keep_every_aggregate_in_its_order(
         found: list[Any] = [record.value.decode().split() for record in await records(place.kafka, place.topic, 200)]
     for aggregate in ("thing/a", "thing/b"):
         assert [int(seq) for name, seq in found if name == aggregate] == list(range(1, 101))
+
+
+async def test_a_row_does_not_overtake_one_that_was_under_way_when_the_producer_was_given_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listeners pass over what is older than what they have heard: the one that was overtaken would have no effect."""
+    monkeypatch.setattr(producer, "SEND_S", 0.2)
+    relay = Relay(place.here.database, place.here.settings, place.here.metrics)
+    first = await relay._producer._open()
+    stop = first.stop
+
+    async def unsent(*_: Any, **__: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()  # as one that waits for a broker that is away
+
+    async def slowly() -> None:  # as it does then
+        await asyncio.sleep(1)
+        await stop()
+
+    async def turned() -> bool:
+        await relay._turn()
+        return await _none(place)
+
+    monkeypatch.setattr(first, "send_batch", unsent)
+    monkeypatch.setattr(first, "stop", slowly)
+    await place.say("thing/a", 1, b"1")
+    await relay._turn()
+    await until(lambda: asyncio.sleep(0, relay._producer.is_gone))
+    await place.say("thing/a", 2, b"2")
+    await until(turned)
+    await relay._leave()
+    assert [record.value for record in await records(place.kafka, place.topic, 2)] == [b"1", b"2"]
 
 
 async def test_large_rows_are_read_some_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ from services.catalogue.store import retractions
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS
 from tests.integration.test_catalogue import BASE, World, world
+from tests.integration.test_catalogue_import import send
 from tests.integration.test_catalogue_minimum import Enrolment
 from tests.integration.test_catalogue_pages import CSRF, PUBLIC, look, of, words
 from tests.integration.test_catalogue_partners import change
@@ -156,6 +157,67 @@ async def test_over_kafka_a_run_with_people_is_not_cancelled_before_it_is_confir
         assert [one["reason"] for one in await told(people.here, "OfferingCancelled")] == ["for få lærere"]
         assert await people.waiting() == []
         assert {one["reason"] for one in await people.here.intake()} == {None}, "and the intake says that it is over"
+
+
+FILE = """code;title_nb;offering;starts_at;ends_at;arena;capacity;retracted;confirmed
+SV-1;Sveising;v27;;;;;for få lærere;{}
+SV-2;Lodding;;;;;;;
+"""
+
+
+async def test_in_a_file_it_is_asked_by_its_row_and_nothing_of_the_file_is_done(servers: Servers) -> None:
+    async with enrolled(servers) as people:
+        await people.are(await people.publish(), ENROLLED, ENROLLED)
+        said = len(await people.here.said())
+        for query in ("", "?dry_run=true"):
+            answer = await send(people.here, FILE.format(""), query)
+            [error] = answer.json()["errors"]
+            assert (answer.status_code, error["row"], error["column"]) == (422, 2, "confirmed")
+            assert error["detail"].startswith("2 people have a seat")
+        assert (await people.waiting(), len(await people.here.said())) == ([], said), "and SV-2 was not published"
+
+        tried = (await send(people.here, FILE.format("ja"), "?dry_run=true")).json()
+        assert (tried["created"], tried["retracted"], await people.cancelled()) == (1, 1, [])
+        done = (await send(people.here, FILE.format("ja"))).json()
+        assert [(one["code"], one["key"], one["outcome"]) for one in done["items"]] == [
+            ("SV-1", None, "changed"),
+            ("SV-1", "v27", "retracted"),
+            ("SV-2", None, "created"),
+        ]
+        assert [one["reason"] for one in await told(people.here, "OfferingCancelled")] == ["for få lærere"]
+        whats = {(one["way"], one["what"]) for one in await people.here.intake()}
+        assert ("csv", "OfferingRetracted") in whats
+        again = (await send(people.here, FILE.format("ja"))).json()
+        assert (again["unchanged"], again["retracted"]) == (3, 0), "the row may stay in the file"
+        assert await people.cancelled() == ["OfferingCancelled"]
+
+
+async def test_without_the_question_a_file_costs_people_their_seats(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody_is_counted(monkeypatch)
+    async with enrolled(servers) as people:
+        await people.are(await people.publish(), ENROLLED)
+        assert (await send(people.here, FILE.format(""))).json()["retracted"] == 1
+
+
+async def test_a_file_retracts_a_course_with_all_its_runs_and_only_what_there_is(servers: Servers) -> None:
+    header = FILE.partition("\n")[0]
+    async with enrolled(servers) as people:
+        await people.publish()
+        for rows, column in (
+            ("SV-9;;;;;;;slutt;", "code"),
+            ("SV-1;;v99;;;;;slutt;", "offering"),
+        ):
+            [error] = (await send(people.here, f"{header}\n{rows}\n")).json()["errors"]
+            assert (error["row"], error["column"]) == (2, column)
+        assert await people.cancelled() == []
+        rows = "SV-1;Sveising;;;;;;slutt;\nSV-1;;v27;01.03.2027;05.03.2027;online;12;flom;\n"
+        for outcomes in (["retracted", "retracted"], ["unchanged", "unchanged"]):
+            done = (await send(people.here, f"{header}\n{rows}")).json()
+            assert [one["outcome"] for one in done["items"]] == outcomes
+        assert await people.cancelled() == ["OfferingCancelled", "CourseWithdrawn"]
+        assert [one["reason"] for one in await told(people.here, "OfferingCancelled")] == ["flom"]
 
 
 async def test_what_is_not_true_or_false_confirms_nothing(servers: Servers) -> None:

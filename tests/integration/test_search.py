@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -51,6 +52,8 @@ def test_a_search_is_read_as_people_write_it() -> None:
     assert words_of("båt -") == Words(("båt",))
     assert words_of("' \\ c++") == Words(("'", "\\", "c++"))
     assert words_of("") == Words()
+    apart = unicodedata.normalize("NFD", "på båt")  # as some programs copy it
+    assert words_of(apart) == words_of("på båt") == Words(("på",), (), "båt")
 
 
 async def test_words_are_found_in_each_of_their_forms_in_both_written_languages(servers: Servers) -> None:

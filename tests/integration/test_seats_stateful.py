@@ -105,10 +105,8 @@ class Standing:
     async def emptied(self) -> None:
         await self.at(0)
         async with self.here.database.reading() as conn:
-            names = (
-                "offerings, places, learners, enrolments, enrolment_changes, offers, timers, outbox, outbox_sequence"
-            )
-            await conn.execute(f"TRUNCATE {names}")
+            ours = "offerings, places, learners, enrolments, enrolment_changes, offers, timers, line_blocks"
+            await conn.execute(f"TRUNCATE {ours}, outbox, outbox_sequence")
         self.here.version = 0
 
     async def at(self, hours: float) -> None:

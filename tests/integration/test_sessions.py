@@ -123,11 +123,12 @@ async def test_many_who_ask_at_once_are_each_told_who_they_are_in_few_looks(
     monkeypatch.setattr(sessions, "visitors", looking)
     names = [f"kari-{number}" for number in range(12)]
     async with logging_in(servers) as here:
-        for name in names:
-            caller = Caller(here.issuer.url, name)
-            await here.world.database.run(
-                lambda conn, name=name, caller=caller: sessions.begin(conn, digest_of(name), caller, name, {})
-            )
+
+        async def begin(conn: Connection) -> None:
+            for name in names:
+                await sessions.begin(conn, digest_of(name), Caller(here.issuer.url, name), name, {})
+
+        await here.world.database.run(begin)
         await here.change("UPDATE sessions SET seen_at = app_now() - interval '5 minutes'")
         asked = [*names, "unknown", *names, ""]
         found = await asyncio.gather(*(here.caller(key) for key in asked))

@@ -15,9 +15,11 @@ from contracts.enrolment import OfferingFilled, SeatCount, SeatOffered
 from contracts.topics import TOLD_TO_PARTNERS, TOPICS
 from kit import logs, outbox, topics
 from kit.database import Connection
-from services.notifier import deliveries, partners
+from services.notifier import deliveries, partners, webhooks
 from services.notifier.app import LOG_FIELDS
 from services.notifier.channels import webhook as channel
+from services.notifier.channels.webhook import Answer, Call, Webhook
+from services.notifier.deliveries import Deliverer
 from services.notifier.store import deliveries as store
 from tests.calling import BASE, Calling, Hooks, calling_notifier, listening_hooks, silence
 from tests.delivery import Servers, listening, relaying, until
@@ -214,12 +216,49 @@ async def test_nothing_goes_there_before_retry_after(world: Calling, hooks: Hook
         await world.all_delivered(2)  # what waited goes as soon as somebody answers
 
 
+DATES_OF_NO_CALENDAR = (
+    "Thu, 99999999999999999999 Jan 1970 00:00:00 GMT",  # a day, and a zone, that no integer of C holds
+    "Thu, 01 Jan 2032 00:00:00 +9999999999999999",
+)
+
+
 def test_a_retry_after_is_a_number_or_a_date_and_never_more_than_an_hour() -> None:
     assert channel.seconds("7") == 7
     assert channel.seconds("99999999999999") == channel.MOST_WAIT_S
     assert channel.seconds("Fri, 31 Dec 2100 23:59:59 GMT") == channel.MOST_WAIT_S
     assert channel.seconds("Fri, 31 Dec 1999 23:59:59 GMT") == 0
     assert [channel.seconds(text) for text in (None, "", "soon", "-1", "1e9", "²")] == [0] * 6
+    assert [channel.seconds(text) for text in DATES_OF_NO_CALENDAR] == [0] * 2
+
+
+async def test_a_retry_after_beyond_all_calendars_stops_no_other_webhook(world: Calling, hooks: Hooks) -> None:
+    for path in ("/mad", "/well"):
+        await world.webhook(path)
+    hooks.answers["/mad"] = [(503, {"retry-after": one}) for one in DATES_OF_NO_CALENDAR]
+    await world.happens(world.enrolled())
+    async with world.calling():
+        await until(lambda: world.rows("SELECT FROM webhook_deliveries WHERE state = 'deferred'"))
+        await world.hurry_webhooks()
+        await until(lambda: world.rows("SELECT FROM webhook_deliveries WHERE state = 'deferred' AND attempts = 2"))
+        await world.hurry_webhooks()
+        await world.all_delivered(2)
+    assert len(hooks.at("/well")) == 1
+
+
+async def test_a_fault_of_ours_in_one_call_costs_no_other_webhook_its_turn(world: Calling, hooks: Hooks) -> None:
+    class Faulty(Webhook):
+        async def deliver(self, call: Call) -> Answer:
+            if "/mad" in call.url:
+                raise RuntimeError("what nobody has thought of")
+            return await super().deliver(call)
+
+    for path in ("/mad", "/well"):
+        await world.webhook(path)
+    await world.happens(world.enrolled())
+    async with world.calling(Deliverer(world.settings, Faulty(webhooks.guard_of(world.settings)))):
+        await until(lambda: world.rows("SELECT FROM webhook_deliveries WHERE reason = 'not_called'"))
+        await until(lambda: world.rows("SELECT FROM webhook_deliveries WHERE state = 'delivered'"))
+    assert len(hooks.at("/well")) == 1
 
 
 async def test_each_key_keeps_its_order_while_others_go_on(world: Calling, hooks: Hooks) -> None:

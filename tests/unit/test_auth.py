@@ -389,3 +389,19 @@ async def test_an_id_token_is_no_access_token(asking: AsyncClient, issuer: Issue
 
 async def test_the_same_name_at_another_issuer_is_another_caller() -> None:
     assert Caller("http://a", "kari").key != Caller("http://b", "kari").key
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"kty": "EC", "crv": "of-tomorrow", "x": "AA", "y": "AA", "kid": "odd"},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "odd"},
+        {"kty": "RSA", "kid": "odd"},
+    ],
+)
+def test_a_key_of_the_issuer_that_we_cannot_read_takes_none_of_the_others_away(odd: dict[str, str]) -> None:
+    good = Issuer().key
+    found = auth.usable({"keys": [odd, good.as_dict(private=False)]})
+    assert found.keys() == {good.kid, None}
+    with pytest.raises(ValueError, match="no signing key"):
+        auth.usable({"keys": [odd]})

@@ -1,10 +1,11 @@
 """A partner's file is read as Norwegian spreadsheets write it, and each mistake is told by row and column."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
 
-from services.catalogue.sheet import Mistake, Unreadable, instant, read
+from services.catalogue.sheet import COLUMNS, Mistake, Retraction, Unreadable, instant, read
 
 HEADER = "code;title_nb;summary_nb;subjects;studiepoeng;language;offering;starts_at;ends_at;arena;capacity"
 FIRST = "HAV-1;Havbruk på norsk;Om laks;havbruk, bygg;7,5;nb;V27;01.02.2027 18:00;01.02.2027 20.30;online;20"
@@ -36,8 +37,10 @@ def test_a_file_is_read_however_excel_has_written_it(encoding: str, charset: str
 
 
 def test_who_pays_is_a_column_that_may_be_there() -> None:
-    [course] = read(sheet("A;T;450000;NAV og fylket", header="code;title_nb;price_ore;funded_by")).courses
+    header = "code;title_nb;price_ore;funded_by;prerequisites_nb;prerequisites_en"
+    [course] = read(sheet("A;T;450000;NAV og fylket;Fagbrev;A trade certificate", header=header)).courses
     assert (course.text.price_ore, course.text.funded_by) == (450_000, "NAV og fylket")
+    assert course.text.prerequisites == {"nb": "Fagbrev", "en": "A trade certificate"}
 
 
 def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
@@ -60,6 +63,9 @@ def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
         (["A;T;;;;;V;01.02.2027 18:00;01.02.2027 17:00;online;1"], 2, "ends_at", "must be after starts_at"),
         (["A;T;;;;;V;01.13.2027;02.02.2027;online;1"], 2, "starts_at", "is not a day"),
         (["A;T;;;;;V;i morgen;02.02.2027;online;1"], 2, "starts_at", "must be a time such as"),
+        (["A;T;;;;;V;01.01.0001;02.02.2027;online;1"], 2, "starts_at", "must be between 2000 and 2100"),
+        (["A;T;;;;;V;0001-01-01T00:00+01:00;02.02.2027;online;1"], 2, "starts_at", "must be between 2000 and 2100"),
+        (["A;T;;;;;V;01.02.2027;9999-12-31T23:59-05:00;online;1"], 2, "ends_at", "must be between 2000 and 2100"),
         (["A;T;;;;;V;28.03.2027 02:30;29.03.2027;online;1"], 2, "starts_at", "left out"),
         (["A;T;;;;;V;31.10.2027 02:30;01.11.2027;online;1"], 2, "starts_at", "comes twice"),
         (["A;T;;;;;V;01.02.2027;02.02.2027;online;mange"], 2, "capacity", "integer"),
@@ -96,7 +102,8 @@ def test_a_header_that_will_not_do_is_told_first() -> None:
         ("sted", "is not a column"),
     ]
     assert "UTF-16" in mistakes(sheet(FIRST).decode().encode("utf-16"))[0].detail
-    assert "charset" in mistakes(sheet(FIRST), "klingon")[0].detail
+    for strange in ("klingon", "undefined", "punycode", "unicode_escape", "utf-7", "utf-16"):
+        assert "charset that is not known" in mistakes(sheet(FIRST), strange)[0].detail
     assert mistakes(sheet(FIRST).decode().encode("cp1252"), "utf-8")[0].row == 2
 
 
@@ -132,6 +139,65 @@ def test_a_header_is_told_by_its_column_and_what_mends_it(header: str, column: s
     [found] = mistakes(sheet("A" + ";" * header.count(";"), header=header))
     assert (found.row, found.column) == (1, column)
     assert says in found.detail
+
+
+RETRACTING = f"{HEADER};retracted;confirmed"
+
+
+def test_a_reason_in_its_row_retracts_a_run_and_in_a_row_without_a_run_the_course() -> None:
+    found = read(
+        sheet(
+            f"{FIRST};;",
+            "HAV-1;;;;;;H27;01.09.2027;02.09.2027;online;20;For få lærere;SANN",
+            "HAV-1;;;;;;H27;;;mosjoen;20;;",
+            "B;Bygg;;;;;;;;;;slutt;",
+            "C;;;;;;V27;;;;;Flom;",
+            header=RETRACTING,
+        )
+    )
+    assert [one.code for one in found.courses] == ["HAV-1"], "what is retracted is not published with it"
+    assert [one.key for one in found.runs] == ["V27"]
+    assert found.retractions == [
+        Retraction(5, "B", None, "slutt", False),
+        Retraction(6, "C", "V27", "Flom", False),
+        Retraction(3, "HAV-1", "H27", "For få lærere", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "row", "column", "says"),
+    [
+        (["A;;;;;;V;;;;;;ja"], 2, "retracted", "write here why"),
+        (["A;;;;;;V;;;;;Flom;kanskje"], 2, "confirmed", "must be ja"),
+        (["A;;;;;;V;;;;;Flom;false"], 2, "confirmed", "must be ja"),
+        (["A;;;;;;;;;online;;Flom;"], 2, "offering", "is missing"),
+        (["A;;;;;;V 1;;;;;Flom;"], 2, "offering", "pattern"),
+        (["A;;;;;;V;;;;;Lærer 15108695088 er syk;"], 2, "retracted", "national identity number"),
+        (["A;;;;;;V;;;;;Flom;", "A;;;;;;V;;;;;Storm;"], 3, "retracted", "another than in row 2"),
+        (["A;;;;;;;;;;;slutt;", f"{FIRST.replace('HAV-1', 'A')};;"], 3, "retracted", "its course is retracted"),
+    ],
+)
+def test_a_mistake_in_what_is_retracted_is_told_by_its_place(rows: list[str], row: int, column: str, says: str) -> None:
+    [first, *_] = mistakes(sheet(*rows, header=RETRACTING))
+    assert (first.row, first.column) == (row, column)
+    assert says in first.detail
+
+
+def test_rows_are_counted_as_a_spreadsheet_does_when_a_text_has_several_lines() -> None:
+    long = 'A;T;"to\r\nlinjer";;;;;;;;'
+    assert read(sheet(long)).courses[0].text.summary == {"nb": "to\nlinjer"}
+    found = mistakes(sheet(long, "", ";;;;;;;;;;", "B;T;;;syv;;;;;;", 'C;"T;;;'))
+    assert [(one.row, one.detail.partition(":")[0]) for one in found] == [(6, "is not CSV")]
+    assert [(one.row, one.column) for one in mistakes(sheet(long, "", ";;;;;;;;;;", "B;T;;;syv;;;;;;"))] == [
+        (5, "studiepoeng")
+    ]
+
+
+def test_a_header_without_end_is_refused_before_anybody_waits_for_it() -> None:
+    began = time.process_time()
+    [found] = mistakes(";".join(f"k{n}" for n in range(30_000)).encode() + b"\nA\n")
+    assert (found.row, found.detail) == (1, f"has 30000 columns; there are {len(COLUMNS)} that a file may have")
+    assert time.process_time() - began < 1
 
 
 def test_a_file_of_more_rows_than_one_may_have_is_refused() -> None:

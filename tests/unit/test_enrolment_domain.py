@@ -138,3 +138,14 @@ def test_one_who_asks_again_and_again_in_one_batch_meets_the_limit() -> None:
     asks = [Ask(uuid.uuid4(), one.id, learner, ("online",)) for one in several]
     decided = asking.decide(asks, books, NOW, {}, 2)
     assert [getattr(one, "state", one) for one in decided] == ["associated", "associated", TooMany(2)]
+
+
+def test_a_seat_that_is_offered_and_taken_stays_where_it_is_wanted_no_more() -> None:
+    """A place that holds more than is wanted shrinks by what is given back, and not when a seat there is accepted."""
+    place = Place("online", capacity=2, taken=2, open=True, wanted=1)
+    book = Book(an_offering(), {"online": place})
+    offered = waiting("online").seated("online", "offered")
+    book.note(offered, offered.seated("online"))
+    assert (place.taken, place.capacity) == (2, 2)
+    book.note(offered, offered.unseated("cancelled"))
+    assert (place.taken, place.capacity) == (1, 1)

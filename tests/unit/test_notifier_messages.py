@@ -218,6 +218,22 @@ def test_an_offer_says_until_when_and_what_silence_does(language: str, deadline:
 
 
 @pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("nb", {1: "snart", 7: "om omtrent en uke", 14: "om omtrent 14 dager"}),
+        ("nn", {1: "snart", 7: "om omtrent ei veke", 14: "om omtrent 14 dagar"}),
+        ("en", {1: "soon", 7: "in about a week", 14: "in about 14 days"}),
+    ],
+)
+def test_a_reminder_says_how_soon_it_is(language: str, said: dict[int, str]) -> None:
+    for days, words in said.items():
+        letter = written(template="reminder", language=language, facts={"days": days})
+        for text in (letter.text, letter.html):
+            assert f" {words}, " in text
+            assert not [other for other in said.values() if other != words and f" {other}, " in text]
+
+
+@pytest.mark.parametrize(
     ("expires_at", "spelled"),
     [
         (datetime(2027, 3, 27, 7, tzinfo=UTC), "lørdag 27. mars 2027 kl. 08.00"),

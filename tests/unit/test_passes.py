@@ -58,14 +58,14 @@ def test_whoever_is_another_in_anything_is_given_another_pass(clock: Clock) -> N
         KARI,
         replace(KARI, csrf="forms-of-her-next-session"),
         *(
-            replace(KARI, caller=replace(KARI.caller, **changed))
-            for changed in (
-                {"role": "operator"},
-                {"partner": "torgar"},
-                {"employer": "974760673"},
-                {"name": "Kari"},
-                {"subject": "ola"},
-                {"issuer": "https://another.test"},
+            replace(KARI, caller=caller)
+            for caller in (
+                replace(KARI.caller, role="operator"),
+                replace(KARI.caller, partner="torgar"),
+                replace(KARI.caller, employer="974760673"),
+                replace(KARI.caller, name="Kari"),
+                replace(KARI.caller, subject="ola"),
+                replace(KARI.caller, issuer="https://another.test"),
             )
         ),
     ]

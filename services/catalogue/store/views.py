@@ -116,7 +116,7 @@ async def texts(conn: Connection, partner: str) -> list[Row]:
     return await conn.fetch(
         """
         SELECT id, code, content->>'title' AS title, content->>'summary' AS summary,
-               content->>'description' AS description
+               content->>'description' AS description, content->>'prerequisites' AS prerequisites
         FROM courses WHERE partner = $1 AND NOT withdrawn ORDER BY code
         """,
         partner,
@@ -131,7 +131,7 @@ async def own(conn: Connection, partner: str, after: str, limit: int) -> list[Ro
     return await conn.fetch(
         """
         SELECT id, code, withdrawn, content->>'title' AS title, content->>'summary' AS summary,
-               content->>'description' AS description,
+               content->>'description' AS description, content->>'prerequisites' AS prerequisites,
                ARRAY(
                    SELECT DISTINCT jsonb_object_keys(content->'title') FROM courses
                    WHERE partner = $1 AND NOT withdrawn

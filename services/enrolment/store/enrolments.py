@@ -16,14 +16,20 @@ SELECT e.id, e.offering_id, e.learner_id, e.state, e.choices, e.place, e.name, e
        e.group_name, e.waiting_for, e.wait_for_earlier, e.on_lapse, e.denied_because, o.id AS offer_id, o.expires_at
 """
 FROM = "FROM enrolments e LEFT JOIN offers o ON o.enrolment_id = e.id AND o.ended_at IS NULL"
-# How many stand in front: those further up who would take a seat that this one would take, too.
-_IN_LINE = """,
-       CASE WHEN e.state = 'queued' THEN 1 + (
-           SELECT count(*) FROM enrolments front
-           WHERE front.offering_id = e.offering_id AND front.waiting_for <> '{}'
-             AND (front.rank, front.queue_number) < (e.rank, e.queue_number) AND front.waiting_for && e.choices
-       ) END AS place_in_line
+# How many of `e`'s line stand further up and would take a seat that it would take: whole blocks, and those of its own.
+_IN_FRONT = """
+coalesce((
+    SELECT sum(waiting) FROM line_blocks front
+    WHERE front.offering_id = e.offering_id AND (front.rank, front.block) < (e.rank, line_block(e.queue_number))
+      AND front.waiting_for && e.choices
+), 0) + (
+    SELECT count(*) FROM enrolments front
+    WHERE front.offering_id = e.offering_id AND front.waiting_for <> '{}' AND front.waiting_for && e.choices
+      AND front.rank = e.rank AND front.queue_number >= line_block(e.queue_number)
+      AND front.queue_number < e.queue_number
+)
 """
+_IN_LINE = f", CASE WHEN e.state = 'queued' THEN 1 + {_IN_FRONT} END AS place_in_line"
 SHOWN_COLUMNS = f"{_COLUMNS} {_IN_LINE}"
 _SHOWN = f"{SHOWN_COLUMNS} {FROM}"
 
@@ -87,6 +93,18 @@ async def know_learners(conn: Connection, logins: Sequence[tuple[str, str]]) -> 
     return {(row["issuer"], row["subject"]): row["id"] for row in rows}
 
 
+async def lock_learners(conn: Connection, learner_ids: Sequence[UUID]) -> None:
+    """Nobody else who locks them asks for a seat for these people until the transaction ends.
+
+    After the offerings' rows, and in the order of their ids: who holds one of these waits for no offering. Whoever has
+    just met another process in making the same login does, and the two are tried again.
+    """
+    await conn.execute(
+        "SELECT FROM learners WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE",
+        learner_ids,
+    )
+
+
 async def live_of(conn: Connection, learner_ids: Sequence[UUID]) -> list[Enrolment]:
     """All enrolments of these learners that live, in any offering."""
     # Said by what they are not: else the planner takes the index of who lives where, and looks at each offering.
@@ -104,8 +122,8 @@ async def lines(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Co
     """Offering -> how many of each rank wait for which places. A line has few different ones, however long it is."""
     rows = await conn.fetch(
         """
-        SELECT offering_id, rank, waiting_for, count(*) AS waiting FROM enrolments
-        WHERE offering_id = ANY ($1::uuid[]) AND waiting_for <> '{}' GROUP BY offering_id, rank, waiting_for
+        SELECT offering_id, rank, waiting_for, sum(waiting) AS waiting FROM line_blocks
+        WHERE offering_id = ANY ($1::uuid[]) GROUP BY offering_id, rank, waiting_for
         """,
         offering_ids,
     )
@@ -168,10 +186,10 @@ async def first_in_line(conn: Connection, offering_id: UUID, arenas: Sequence[st
 async def in_front(conn: Connection, one: Enrolment) -> int:
     """How many stand further up in line who would take a seat that this one would take."""
     found: int = await conn.fetchval(
-        """
-        SELECT count(*) FROM enrolments
-        WHERE offering_id = $1 AND waiting_for <> '{}' AND (rank, queue_number) < ($2, $3) AND waiting_for && $4::text[]
-        """,
+        f"""
+        WITH e (offering_id, rank, queue_number, choices) AS (VALUES ($1::uuid, $2::smallint, $3::bigint, $4::text[]))
+        SELECT {_IN_FRONT} FROM e
+        """,  # noqa: S608 - constants alone
         one.offering_id,
         one.rank,
         one.queue_number,

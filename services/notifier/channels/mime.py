@@ -5,7 +5,6 @@ that has neither a line of ours nor a boundary in it.
 """
 
 import re
-from base64 import encodebytes
 from binascii import b2a_base64, b2a_qp
 from email.utils import format_datetime
 from functools import lru_cache
@@ -48,7 +47,7 @@ def mail(letter: Letter, sender: str) -> bytes:
     if letter.appointment is not None:  # the last alternative is the one that a program which knows it prefers
         lines += [
             _part("text/calendar", "base64", f"; method={letter.appointment.method}"),
-            encodebytes(letter.appointment.text.encode()).decode("ascii").replace("\n", "\r\n"),
+            _base64(letter.appointment.text),
         ]
     lines.append(f"--{BOUNDARY}--\r\n")
     return "\r\n".join(lines).encode("ascii")
@@ -63,6 +62,12 @@ def _quoted(text: str) -> str:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
     # The encoder breaks its own lines as the first line of the text ends.
     return b2a_qp(lines.replace("\n", "\r\n").encode() + b"\r\n").decode("ascii")
+
+
+def _base64(text: str) -> str:
+    """Base64 in lines of 76 (RFC 2045, 6.8), the last with its line break."""
+    whole = b2a_base64(text.encode(), newline=False).decode("ascii")
+    return "\r\n".join([*(whole[place : place + 76] for place in range(0, len(whole), 76)), ""])
 
 
 def _recipient(letter: Letter) -> str:
@@ -99,6 +104,8 @@ def _encoded(text: str) -> str:
     """Text as encoded words (RFC 2047): whatever stands in it, a reader shows it and no header begins in it."""
     words, word = [], b""
     try:
+        if len(text) <= _WORD and "\r" not in text and "\n" not in text and len(whole := text.encode()) <= _WORD:
+            return _encoded_word(whole)
         for sign in text.replace("\r", " ").replace("\n", " "):
             octets = sign.encode()
             if len(word) + len(octets) > _WORD:  # each has whole characters alone
@@ -107,4 +114,8 @@ def _encoded(text: str) -> str:
             word += octets
     except UnicodeEncodeError as error:  # half a character
         raise Never("bad_header") from error
-    return "\r\n ".join(f"=?utf-8?b?{b2a_base64(one, newline=False).decode('ascii')}?=" for one in (*words, word))
+    return "\r\n ".join(map(_encoded_word, (*words, word)))
+
+
+def _encoded_word(octets: bytes) -> str:
+    return f"=?utf-8?b?{b2a_base64(octets, newline=False).decode('ascii')}?="

@@ -141,7 +141,7 @@ def seconds(retry_after: str | None) -> float:
         return min(float(text[:9]), MOST_WAIT_S)
     try:
         at = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # a number in it may be larger than any calendar's
         return 0.0
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max((at - datetime.now(UTC)).total_seconds(), 0.0), MOST_WAIT_S)

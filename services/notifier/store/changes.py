@@ -143,7 +143,8 @@ async def leave_older(conn: Connection, event_ids: Sequence[str]) -> None:
         UPDATE notices AS old SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
         FROM notices AS new
         WHERE new.event_id = ANY($1) AND new.template = $2 AND old.about = new.about AND old.template = $2
-          AND old.id < new.id AND old.state IN ('due', 'held') AND old.attempts = 0
+          AND old.id < new.id AND old.attempts = 0
+          AND old.state NOT IN ('sending', 'deferred', 'sent', 'failed', 'suppressed')  -- as in `outgoing.claim`
         """,
         event_ids,
         ADVANCED,

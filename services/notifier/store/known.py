@@ -99,20 +99,24 @@ async def keep_offerings(conn: Connection, offerings: Sequence[OfferingState]) -
     """Keep each offering's newest version; one row per offering at most."""
     await conn.execute(
         """
-        INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version, sessions, arenas)
+        INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version, sessions, arenas,
+                                      reminder_days)
         SELECT offering_id, course_id, starts_at, ends_at, version, sessions,
-               ARRAY(SELECT jsonb_array_elements_text(arenas))
+               ARRAY(SELECT jsonb_array_elements_text(arenas)),
+               ARRAY(SELECT jsonb_array_elements_text(reminder_days)::int)
         FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::jsonb[],
-                    $7::jsonb[])
-            AS new (offering_id, course_id, starts_at, ends_at, version, sessions, arenas)
+                    $7::jsonb[], $8::jsonb[])
+            AS new (offering_id, course_id, starts_at, ends_at, version, sessions, arenas, reminder_days)
         ON CONFLICT (offering_id) DO UPDATE SET
             course_id = excluded.course_id, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
-            version = excluded.version, sessions = excluded.sessions, arenas = excluded.arenas
+            version = excluded.version, sessions = excluded.sessions, arenas = excluded.arenas,
+            reminder_days = excluded.reminder_days
         WHERE excluded.version >= old.version
         """,
         *columns(offerings, "offering_id course_id starts_at ends_at version"),
         [json.dumps([meeting.model_dump(mode="json") for meeting in one.sessions]) for one in offerings],
         [json.dumps(open_arenas(one)) for one in offerings],
+        [json.dumps(one.reminder_days) for one in offerings],
     )
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -96,7 +97,12 @@ class Claimed:
     def meetings(self) -> list[Session]:
         """When people meet: each session, or the offering as a whole when it has none."""
         sessions = [Session.model_validate(one) for one in self.sessions]
-        return sessions or [Session(starts_at=self.starts_at, ends_at=self.ends_at)]
+        return sessions or [_whole(self.starts_at, self.ends_at)]
+
+
+@lru_cache(maxsize=256)
+def _whole(starts_at: datetime, ends_at: datetime) -> Session:
+    return Session(starts_at=starts_at, ends_at=ends_at)
 
 
 async def owe_confirmations(conn: Connection, confirmed: Sequence[Confirmation], channel: str) -> None:
@@ -163,6 +169,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
     What is held for its hour holds up nothing that is newer, nor does what goes another way; what is held for a digest
     goes in that. One that was left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it
     had.
+    What is older is looked for among all notices of its enrolment: said as `notices_open` says it, PostgreSQL may read
+    that from end to end for each notice, as it counts it as empty when nothing was open the last time it counted.
     A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
     gets none when none was sent. `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes
     them, empty if it has none.
@@ -209,7 +217,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
               AND NOT EXISTS (
                   SELECT FROM notices AS older
                   WHERE older.about = notice.about AND older.channel = notice.channel AND older.id < notice.id
-                    AND older.state IN ('due', 'deferred', 'held', 'sending')
+                    AND older.state NOT IN ('sent', 'failed', 'suppressed')  -- not as notices_open says it
                     AND (older.state <> 'held' OR (older.due_at <= app_now() AND older.reason <> 'digest'))
               )
             ORDER BY notice.due_at, notice.id
@@ -248,18 +256,25 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
 
 
 def _claimed(row: Any) -> Claimed:
-    return Claimed(
-        **{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts", "alternatives", "sessions")}}
-    )
+    return Claimed(**{**row, **{name: _read(row[name]) for name in ("title", "facts", "alternatives", "sessions")}})
+
+
+@lru_cache(maxsize=256)  # a rush is for few courses; whoever reads of them changes nothing in it
+def _read(text: str) -> Any:
+    return json.loads(text)
 
 
 async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
-    """Note that these notices were taken. Those that are no longer in this sender's hands are not in the answer."""
+    """Note that these notices were taken. Those that are no longer in this sender's hands are not in the answer.
+
+    By a CASE, since a plain `state = 'sending'` would let PostgreSQL look in `notices_open`, and read all that is owed
+    for each few that are noted.
+    """
     rows = await conn.fetch(
         """
         UPDATE notices SET state = 'sent', sent_at = app_now(), updated_at = app_now(), reason = NULL, sealed = NULL
         FROM unnest($1::uuid[], $2::int[]) AS taken (id, attempt)
-        WHERE notices.id = taken.id AND state = 'sending' AND attempts = taken.attempt
+        WHERE notices.id = taken.id AND CASE state WHEN 'sending' THEN attempts END = taken.attempt
         RETURNING notices.id
         """,
         *columns(notices, "id attempt"),
@@ -270,18 +285,20 @@ async def mark_sent(conn: Connection, notices: Sequence[Claimed]) -> set[UUID]:
 async def put_back(conn: Connection, notices: Sequence[Claimed], pauses_s: Sequence[float]) -> None:
     """Let go of notices whose turn did not come, each for so many seconds.
 
-    Nothing was tried, so each is as it was before it was claimed. With a pause of 0 it keeps its place in front.
+    Nothing was tried, so each is as it was before it was claimed; of one that may have gone before, that stays known.
+    With a pause of 0 it keeps its place in front. The CASE is that of `mark_sent`.
     """
     await conn.execute(
         """
         UPDATE notices SET state = 'due', attempts = notices.attempts - 1, resends = resends - mine.resent::int,
             due_at = CASE WHEN mine.pause_s > 0 THEN app_now() + make_interval(secs => mine.pause_s) ELSE due_at END,
-            updated_at = app_now()
+            reason = CASE WHEN mine.resent THEN $5 ELSE reason END, updated_at = app_now()
         FROM unnest($1::uuid[], $2::int[], $3::boolean[], $4::float8[]) AS mine (id, attempt, resent, pause_s)
-        WHERE notices.id = mine.id AND state = 'sending' AND notices.attempts = mine.attempt
+        WHERE notices.id = mine.id AND CASE state WHEN 'sending' THEN attempts END = mine.attempt
         """,
         *columns(notices, "id attempt may_have_gone"),
         pauses_s,
+        UNANSWERED,
     )
 
 

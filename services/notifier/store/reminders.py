@@ -4,12 +4,10 @@ The moment is so many days before the first meeting, at the same hour by the clo
 between are. An hour that does not exist there is the one after it, one that comes twice the second.
 """
 
-from collections.abc import Sequence
-
 from kit.database import Connection
 
 
-async def owe(conn: Connection, days: Sequence[int], channel: str, most: int) -> int:
+async def owe(conn: Connection, channel: str, most: int) -> int:
     """Owe at most so many reminders whose moment has come; returns how many.
 
     Each once for a learner, an offering and a number of days. For a day at most after its moment, and not once the
@@ -18,14 +16,14 @@ async def owe(conn: Connection, days: Sequence[int], channel: str, most: int) ->
     rows = await conn.fetch(
         """
         INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place, facts, expires_at)
-        SELECT reminder.id, seat.learner_id, run.offering_id, seat.enrolment_id, 'reminder', $2, seat.place,
+        SELECT reminder.id, seat.learner_id, run.offering_id, seat.enrolment_id, 'reminder', $1, seat.place,
                jsonb_build_object('days', kind.days), first.at
         FROM offerings AS run
         CROSS JOIN LATERAL (
             SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), run.starts_at) AS at
             FROM jsonb_array_elements(run.sessions) AS meeting
         ) AS first
-        CROSS JOIN unnest($1::int[]) AS kind (days)
+        CROSS JOIN unnest(run.reminder_days) AS kind (days)
         CROSS JOIN LATERAL (
             SELECT (first.at AT TIME ZONE 'Europe/Oslo' - make_interval(days => kind.days)) AT TIME ZONE 'Europe/Oslo'
                        AS at,
@@ -40,11 +38,10 @@ async def owe(conn: Connection, days: Sequence[int], channel: str, most: int) ->
               WHERE owed.event_id = reminder.id AND owed.learner_id = seat.learner_id AND owed.template = 'reminder'
           )
         ORDER BY first.at, seat.enrolment_id
-        LIMIT $3
+        LIMIT $2
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         RETURNING id
         """,
-        days,
         channel,
         most,
     )
@@ -52,7 +49,8 @@ async def owe(conn: Connection, days: Sequence[int], channel: str, most: int) ->
 
 
 async def take_back(conn: Connection) -> None:
-    """Forget reminders that have not gone and are wrong: the seat is given up, or the course cancelled or later.
+    """Forget reminders that have not gone and are wrong: the seat is given up, the course cancelled or later, or its
+    partner wants none on that day any more.
 
     One of a course that was moved is owed again at its new moment.
     """
@@ -62,6 +60,10 @@ async def take_back(conn: Connection) -> None:
         WHERE notice.template = 'reminder' AND notice.state IN ('due', 'held', 'deferred')
           AND run.offering_id = notice.offering_id AND seat.enrolment_id = notice.about
           AND (run.cancelled OR seat.state <> 'associated'
-               OR run.starts_at > app_now() + make_interval(days => (notice.facts ->> 'days')::int, hours => 2))
+               OR (notice.facts ->> 'days')::int <> ALL (run.reminder_days)
+               OR (
+                   SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), run.starts_at)
+                   FROM jsonb_array_elements(run.sessions) AS meeting
+               ) > app_now() + make_interval(days => (notice.facts ->> 'days')::int, hours => 2))
         """
     )

@@ -24,7 +24,8 @@ async def owe(conn: Connection, abouts: Sequence[UUID]) -> None:
         JOIN contacts AS contact USING (learner_id)
         JOIN preferences AS choice ON choice.person = coalesce(contact.login, contact.learner_id::text)
             AND choice.category = $2::jsonb ->> mail.template AND choice.channel = 'sms'
-        WHERE mail.about = ANY($1::uuid[]) AND mail.channel = 'email' AND mail.state IN ('due', 'deferred', 'sending')
+        WHERE mail.about = ANY($1::uuid[]) AND mail.channel = 'email'
+          AND mail.state NOT IN ('held', 'sent', 'failed', 'suppressed')  -- as in `outgoing.claim`
         ORDER BY mail.id
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         """,

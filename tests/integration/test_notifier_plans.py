@@ -1,0 +1,101 @@
+"""What the sender asks of its database costs the same whatever is owed, and whatever PostgreSQL counted last."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from kit.database import Connection, connect
+from services.notifier.store import outgoing, texts
+from tests.delivery import Servers
+from tests.notifying import Sink, World, notifier
+
+pytestmark = pytest.mark.anyio
+OWED = 2_000
+TAKEN = 10
+
+
+class Watched:
+    """A connection that runs a statement under EXPLAIN ANALYZE, and counts the rows that it looked at on its way."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        self.rows = 0.0
+
+    async def fetch(self, sql: str, *values: Any) -> list[Any]:
+        [row] = await self._conn.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *values)
+        self.rows += looked_at(json.loads(row[0])[0]["Plan"])
+        return []
+
+    execute = fetch
+
+
+def looked_at(plan: dict[str, Any]) -> float:
+    each = plan["Actual Rows"] + sum(count for name, count in plan.items() if name.startswith("Rows Removed"))
+    return float(each * plan["Actual Loops"] + sum(looked_at(below) for below in plan.get("Plans", ())))
+
+
+@pytest.fixture
+async def world(servers: Servers) -> AsyncIterator[World]:
+    sink = Sink()
+    sink.port = 1  # nothing is sent
+    async with notifier(servers, sink) as world:
+        yield world
+
+
+async def owe(world: World, count: int) -> None:
+    """So many notices that are due now, of as many enrolments that are known."""
+    await world.rows(
+        """
+        WITH contact AS (
+            INSERT INTO contacts (learner_id, email, name, language, epoch, seq)
+            SELECT gen_random_uuid(), 'l' || n || '@example.no', 'Kari', 'nb', 1, n FROM generate_series(1, $2) AS n
+            RETURNING learner_id
+        ), seat AS (
+            INSERT INTO enrolments (enrolment_id, learner_id, offering_id, state, epoch, seq)
+            SELECT gen_random_uuid(), learner_id, $1, 'associated', 1, 1 FROM contact
+            RETURNING enrolment_id, learner_id
+        )
+        INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place)
+        SELECT gen_random_uuid()::text, learner_id, $1, enrolment_id, 'enrolled', 'email', 'mosjoen' FROM seat
+        """,
+        world.offering,
+        count,
+    )
+
+
+Question = Callable[[Connection, Sequence[outgoing.Claimed]], Awaitable[Any]]
+QUESTIONS: dict[str, Question] = {
+    "claim": lambda conn, taken: outgoing.claim(conn, TAKEN, "x.example", ""),
+    "mark_sent": lambda conn, taken: outgoing.mark_sent(conn, taken),
+    "put_back": lambda conn, taken: outgoing.put_back(conn, taken, [0.0] * len(taken)),
+    "owe_texts": lambda conn, taken: texts.owe(conn, [one.about for one in taken]),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("counted", [None, 20, 2_000])
+async def test_a_question_of_the_sender_reads_no_more_when_thousands_are_owed(
+    world: World, question: str, counted: int | None
+) -> None:
+    """PostgreSQL counts while all is sent, or never has; a plan is made and kept; then there is a rush.
+
+    Red control: with an index of the open notices of an enrolment, as there was, a claim of ten looks at 20,000 rows.
+    """
+    await owe(world, counted or OWED)
+    conn = await connect(world.settings, "worker")
+    if counted:
+        await conn.execute("UPDATE notices SET state = 'sent', message_id = id::text")
+        await conn.execute("ANALYZE")
+    async with conn.transaction():
+        taken = await outgoing.claim(conn, TAKEN, "x.example", "")
+        await QUESTIONS[question](conn, taken)
+    if counted:
+        await owe(world, OWED)
+    async with conn.transaction():
+        taken = await outgoing.claim(conn, TAKEN, "x.example", "")
+        watched = Watched(conn)
+        await QUESTIONS[question](cast(Connection, watched), taken)
+    await conn.close()
+    assert watched.rows < 50 * TAKEN
