@@ -52,6 +52,7 @@ COLUMNS = """
     coalesce(course.code, '') AS run_code, coalesce(course.title, '{}') AS run_title
 """
 FROM = "offerings AS run LEFT JOIN courses AS course ON course.id = run.course_id"
+_RUNS = f"SELECT {COLUMNS} FROM {FROM} WHERE run.id = ANY ($1::uuid[])"  # noqa: S608 - constants alone
 
 
 def run(row: asyncpg.Record) -> Run:
@@ -70,6 +71,5 @@ def run(row: asyncpg.Record) -> Run:
 
 async def runs(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Run]:
     """These runs by id, those that there are."""
-    query = f"SELECT {COLUMNS} FROM {FROM} WHERE run.id = ANY ($1::uuid[])"  # noqa: S608 - constants alone
-    rows = await conn.fetch(query, offering_ids)
+    rows = await conn.fetch(_RUNS, offering_ids)
     return {row["run_id"]: run(row) for row in rows}

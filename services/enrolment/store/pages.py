@@ -38,6 +38,13 @@ _OWN = f"""
     JOIN ({courses.FROM}) ON run.id = e.offering_id
     WHERE l.issuer = $1 AND l.subject = $2
 """
+_WHOLE = f"""
+    SELECT {courses.COLUMNS}, run.course_id, run.version, run.rules, run.warned_for, run.judged_for, run.tell_line_at,
+           app_now() AS now,
+           places.arena, places.capacity, places.taken, places.open, places.queued, places.wanted_capacity
+    FROM {courses.FROM} LEFT JOIN places ON places.offering_id = run.id
+    WHERE run.id = $1 ORDER BY places.number, places.arena
+"""  # noqa: S608 - constants alone
 
 
 def _own(row: asyncpg.Record) -> Own:
@@ -59,16 +66,8 @@ async def all_own(conn: Connection, issuer: str, subject: str, before: UUID | No
 
 
 async def whole(conn: Connection, offering_id: UUID) -> Whole | None:
-    rows = await conn.fetch(
-        f"""
-        SELECT {courses.COLUMNS}, run.course_id, run.version, run.rules, run.warned_for, run.judged_for,
-               run.tell_line_at, app_now() AS now, places.arena, places.capacity, places.taken, places.open,
-               places.queued, places.wanted_capacity
-        FROM {courses.FROM} LEFT JOIN places ON places.offering_id = run.id
-        WHERE run.id = $1 ORDER BY places.number, places.arena
-        """,  # noqa: S608 - constants alone
-        offering_id,
-    )
+    """None when there is no such run."""
+    rows = await conn.fetch(_WHOLE, offering_id)
     if not rows:
         return None
     one = rows[0]
