@@ -44,6 +44,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     unsubscribe.router,
     feed.router,
     calendar.router,
+    letterbox.listed,
     letterbox.router,
     choosing.router,
     console.mounted("notifier"),

@@ -22,7 +22,7 @@ from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.running import Running
-from services.enrolment import desk, offerings
+from services.enrolment import desk, login, offerings
 from services.enrolment.app import MIGRATIONS, ROUTERS
 from services.enrolment.live import Hub
 from services.enrolment.settings import EnrolmentSettings
@@ -96,6 +96,7 @@ async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
     await database.open()
     running = Running("enrolment", settings, database, Metrics(), Health("enrolment"))
     running.desk = GroupCommit(database, desk.deciding(settings))
+    running.session = login.visitor_of
     app = http.build(running, ROUTERS)
     issuer = Issuer()
     issuer.serve(app.state.keys)
