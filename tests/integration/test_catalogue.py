@@ -13,12 +13,12 @@ from aiokafka import AIOKafkaProducer
 from httpx2 import AsyncClient
 
 from contracts.envelope import decode
-from kit import http, migrations
-from kit.database import Connection, connect
+from kit import http
+from kit.database import Connection
 from kit.running import Running
 from services.catalogue import events
 from services.catalogue import operating as catalogue
-from services.catalogue.app import MIGRATIONS, ROUTERS
+from services.catalogue.app import ROUTERS
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import courses
@@ -90,13 +90,8 @@ class World:
 
 @asynccontextmanager
 async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
-    known = (await servers.database()).model_dump() | {"issuer": ISSUER, "trust_role_claims": True} | changed
+    known = (await servers.database("catalogue")).model_dump() | {"issuer": ISSUER, "trust_role_claims": True} | changed
     settings = CatalogueSettings(**known)
-    conn = await connect(settings, "migrate")
-    try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    finally:
-        await conn.close()
     partner = f"p-{uuid.uuid4().hex[:12]}"  # a topic of its own on the broker that all tests share
     made = await catalogue.add(settings, partner, "Sveiseskolen", None, ["online", "mosjoen"])
     async with running(settings, "catalogue") as here:
