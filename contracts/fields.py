@@ -18,6 +18,11 @@ NkrLevel = Literal["2", "3", "4A", "4B", "5.1", "5.2", "6.1", "6.2", "7", "8"]
 _REFUSED = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
+# No language has so many marks on a letter (Unicode calls 30 stream-safe), and to put them in order takes Python the
+# square of their number: half a minute for what one message holds. All marks stand above U+0300.
+MOST_MARKS = 30
+_MAY_BE_MARKS = re.compile(f"[\u0300-\U0010ffff]{{{MOST_MARKS + 1}}}")
+_MADE_OF_MARKS = frozenset("\u0f73\u0f75\u0f81")  # no marks by name, but taken apart for it into two each
 _STUDY_POINTS = r"[0-9]{1,3}(\.[0-9]{1,2})?"
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 # Outside these a time zone's offset may leave the calendar, and somebody has mistyped the year anyway.
@@ -27,10 +32,21 @@ MOST_SEQ = 2**53 - 1  # above this, JavaScript rounds
 
 
 def clean(text: str) -> str:
-    """NFC-normalised and stripped, lines ended by one newline; refuses control characters and direction overrides."""
+    """NFC-normalised and stripped, lines ended by one newline; refuses what is no language's text, or misleads."""
     if _REFUSED.search(text):
         raise ValueError("must not hold control characters or text direction overrides")
+    if _MAY_BE_MARKS.search(text) and _is_piled(text):
+        raise ValueError(f"must not hold more than {MOST_MARKS} marks on one letter")
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def _is_piled(text: str) -> bool:
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) or character in _MADE_OF_MARKS else 0
+        if marks > MOST_MARKS:
+            return True
+    return False
 
 
 def clean_line(text: str) -> str:

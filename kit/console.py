@@ -4,7 +4,7 @@ Only a POST changes anything; it does what the command line does, by the same fu
 acts in the same transaction. Nothing here asks another service: the view of all is put together by the browser.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any
@@ -20,10 +20,11 @@ from kit.database import Connection
 from kit.http import Db, ThisService
 from kit.pages import languages
 from kit.pages.site import HERE, Site
-from kit.pages.visitors import acting_as, form, visiting_as
+from kit.pages.visitors import acting_as, form, visiting_as, visiting_plainly
 from kit.passes import Visitor
 from kit.problems import Problem
 from kit.running import Running
+from kit.shortway import route_class
 from kit.timeline import timeline
 
 ROLE = "operator"
@@ -32,7 +33,8 @@ MOST_SHOWN = 4000  # characters of what somebody sent: enough to see what is wro
 MOST_REASON = 500  # characters
 FRESH = {"cache-control": "no-store"}
 
-Watching = Annotated[Visitor, Depends(visiting_as(ROLE))]
+watching = visiting_as(ROLE)
+Watching = Annotated[Visitor, Depends(watching)]
 Acting = Annotated[Visitor, Depends(acting_as(ROLE))]
 
 router = APIRouter()
@@ -266,10 +268,17 @@ async def _story(running: Running, database: Db, about: str) -> list[dict[str, A
         return await timeline(conn, [about.strip()[:100]], running.shown.timeline)
 
 
+async def plainly(request: Request) -> Awaitable[Response] | None:
+    """The page of all services for whoever is logged in. Raises Problem as `Watching` does: 401, 403 for others."""
+    visitor = await visiting_plainly(request)
+    return None if visitor is None else home(request, await watching(visitor))
+
+
+first = APIRouter(prefix="/drift", include_in_schema=False, route_class=route_class(plainly))
 shared = APIRouter(prefix="/drift", include_in_schema=False)
 
 
-@shared.get("")
+@first.get("")
 async def home(request: Request, visitor: Watching) -> Response:
     """All services: what each says of itself is fetched by the browser; without a script there are links."""
     return site().page(request, "console_home.html", visitor=visitor, services=SERVICES)

@@ -17,6 +17,7 @@ from kit import edge, logs, metrics, openapi, problems, shortway
 from kit.auth import Keys
 from kit.database import Busy, Database, Unknown
 from kit.pages import errors, static
+from kit.pages.visitors import perhaps_visitor
 from kit.problems import Problem
 from kit.running import Running
 from kit.shortway import ShortWays
@@ -84,32 +85,36 @@ def build(running: Running, routers: Sequence[APIRouter]) -> Application:
     app.state.short_ways = list(shortway.among(routers))
     public_url = running.settings.public_url
 
-    def told(request: Request, problem: Problem) -> Response:
-        return errors.answer(request, problem) if errors.wanted(request) else problems.answer(problem, public_url)
+    async def told(request: Request, problem: Problem) -> Response:
+        if not errors.wanted(request):
+            return problems.answer(problem, public_url)
+        if problem.status < 500:  # else the database may be away: a page that names nobody is better than none
+            await perhaps_visitor(request)
+        return errors.answer(request, problem)
 
     async def on_problem(request: Request, error: Any) -> Response:
-        return told(request, error)
+        return await told(request, error)
 
     async def on_invalid(request: Request, error: Any) -> Response:
-        return told(request, wrong_content_type(request, error) or problems.invalid(error.errors()))
+        return await told(request, wrong_content_type(request, error) or problems.invalid(error.errors()))
 
     async def on_http(request: Request, error: Any) -> Response:
-        return told(request, of_http(error))
+        return await told(request, of_http(error))
 
     async def on_busy(request: Request, error: Any) -> Response:
         log.warning("busy", reason=type(error).__name__)
-        return told(request, edge.busy(Busy.retry_after_s))
+        return await told(request, edge.busy(Busy.retry_after_s))
 
     async def on_unknown(request: Request, _: Any) -> Response:
         log.warning("outcome_unknown")
-        return told(request, edge.unknown())
+        return await told(request, edge.unknown())
 
     async def on_unstorable(request: Request, _: Any) -> Response:
         words = "A text holds a character we cannot keep."
-        return told(request, Problem("invalid", "The request is not valid", 422, words))
+        return await told(request, Problem("invalid", "The request is not valid", 422, words))
 
     async def on_any(request: Request, error: Any) -> Response:
-        return told(request, edge.unforeseen(error))
+        return await told(request, edge.unforeseen(error))
 
     for kinds, answer in (
         ([Problem], on_problem),

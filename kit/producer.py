@@ -127,13 +127,12 @@ class Producer:
             log.warning("relay_topic_not_found", topic=topic, error=type(error).__name__)
             return []
 
-    def alive(self, flights: Sequence[Flight]) -> list[Flight]:
-        """Those whose producer was not thrown away since: the rows of the others are to be read and sent again."""
-        return [flight for flight in flights if flight.producer is self._producer]
-
     async def settle(self, flights: Sequence[Flight]) -> list[int]:
-        """Wait for the broker; returns the ids of the rows that it has for certain, and lets rest what it refused."""
-        flights = self.alive(flights)
+        """Wait for the broker; returns the ids of the rows that it has for certain, and lets rest what it refused.
+
+        Those whose producer was thrown away since are to be read and sent again.
+        """
+        flights = [flight for flight in flights if flight.producer is self._producer]
         if not flights:
             return []
         await asyncio.wait([flight.ack for flight in flights], timeout=SEND_S)

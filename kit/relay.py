@@ -136,7 +136,6 @@ class Relay:
         if not flights and self._settling is not None and not self._settling.done():
             return 0  # nothing new: the rows under way are waited for when there is, or looked after below
         await self._settled()
-        flights = self._producer.alive(flights)  # else a later row would be read without these, and overtake them
         if flights:
             self._under_way = [row["id"] for flight in flights for row in flight.rows]
             self._settling = asyncio.create_task(self._settle(flights))

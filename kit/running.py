@@ -1,18 +1,23 @@
 """What a service has in its hands while it runs; given to its routes, consumers and workers."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.requests import Request
 
 from kit.database import Database
 from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.pace import Pace
+from kit.passes import Visitor
 from kit.plots import Plot
 from kit.settings import Settings
 from kit.timeline import More, nothing_more
+
+SessionOf = Callable[[Request], Awaitable[Visitor | None]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Running:
     metrics: Metrics
     health: Health
     desk: GroupCommit[Any, Any] | None = None  # where requests that are committed together are handed in
+    session: SessionOf | None = None  # where sessions are kept: who is logged in by a request's cookie
     kept: dict[type[Any], Any] = field(default_factory=dict)  # what a part of the service holds in memory, by its class
     shown: Shown = field(default_factory=Shown)
     pace: Pace = field(default_factory=Pace)

@@ -26,7 +26,7 @@ from kit.groupcommit import Commit, GroupCommit
 from kit.metrics import Metrics
 from kit.plots import Plot
 from kit.relay import Relay
-from kit.running import Running, Shown
+from kit.running import Running, SessionOf, Shown
 from kit.settings import Settings
 from kit.timeline import More, nothing_more
 
@@ -54,6 +54,7 @@ class Service:
     consumers: Sequence[Consumer] = ()
     workers: Mapping[str, Worker] = field(default_factory=dict)
     decide: Commit[Any, Any] | None = None  # decides a batch of commands that are committed together
+    session: SessionOf | None = None  # of the service that keeps sessions
     timeline: More = nothing_more  # what it knows of one thing beside what it said and heard
     plots: Sequence[Plot] = ()  # for the operators' console
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # from there: {language: text} by address
@@ -146,6 +147,7 @@ async def serve(service: Service) -> None:
     running = Running(service.name, service.settings, database, Metrics(), health.Health(service.name))
     if service.decide is not None:
         running.desk = GroupCommit(database, service.decide)
+    running.session = service.session
     running.shown = shown(service)
     relay = Relay(database, service.settings, running.metrics)
     running.health.register("database", health.database_answers(database))

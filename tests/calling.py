@@ -15,10 +15,9 @@ from standardwebhooks import Webhook as Verifier
 from contracts.catalogue import CourseCreated
 from contracts.enrolment import LearnerEnrolled
 from contracts.envelope import Event
-from kit import http, migrations
-from kit.database import connect
+from kit import http
 from services.notifier import partners, webhooks
-from services.notifier.app import MIGRATIONS, ROUTERS
+from services.notifier.app import ROUTERS
 from services.notifier.channels.webhook import Webhook
 from services.notifier.deliveries import Deliverer
 from services.notifier.guard import Guard
@@ -189,7 +188,7 @@ class Calling(World):
 
 @asynccontextmanager
 async def calling_notifier(servers: Servers, hooks: Hooks, **changed: Any) -> AsyncIterator[Calling]:
-    plain = await servers.database()
+    plain = await servers.database("notifier")
     settings = NotifierSettings(
         **plain.model_dump(exclude={"issuer", "trust_role_claims", *changed}),
         issuer=ISSUER,
@@ -197,9 +196,6 @@ async def calling_notifier(servers: Servers, hooks: Hooks, **changed: Any) -> As
         contact_private_key=SecretStr(PRIVATE),
         **{"webhook_allow": f"127.0.0.1:{hooks.port}", **changed},
     )
-    conn = await connect(settings, "migrate")
-    await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    await conn.close()
     async with running(settings, "notifier") as here:
         world = Calling(here, settings)
         world.hooks = hooks

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer
 from pydantic import SecretStr
 
 from contracts.topics import Topic
+from deploy.local.places import ROOT
 from kit import migrations
 from kit.consumer import Consumer
 from kit.database import Database, connect
@@ -47,21 +48,32 @@ class Servers:
             issuer_keys_url="http://localhost/test/jwks",
         )
 
-    async def database(self) -> Settings:
-        """The settings of a new database that has the kit's tables."""
-        name = f"test_{uuid.uuid4().hex}"
+    async def database(self, service: str = "") -> Settings:
+        """The settings of a new database that has the kit's tables, and those of a service.
+
+        A copy of one that is migrated once in each run: a test that makes its own waits for every file anew.
+        """
+        name, template = f"test_{uuid.uuid4().hex}", f"template_{service or 'kit'}"
         admin = await asyncpg.connect(self.admin)
         try:
-            await admin.execute(f'CREATE DATABASE "{name}"')
+            # One at a time: a template must have no guests, not even a second test that wants to make it.
+            await admin.execute("SELECT pg_advisory_lock(1)")
+            if not await admin.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", template):
+                await admin.execute(f'CREATE DATABASE "{template}_draft"')
+                await self._migrate(f"{template}_draft", service)
+                await admin.execute(f'ALTER DATABASE "{template}_draft" RENAME TO "{template}"')
+            await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         finally:
             await admin.close()
-        settings = self.settings(name)
-        conn = await connect(settings, "migrate")
+        return self.settings(name)
+
+    async def _migrate(self, name: str, service: str) -> None:
+        folders = [migrations.KIT, *([ROOT / "services" / service / "migrations"] if service else [])]
+        conn = await connect(self.settings(name), "migrate")
         try:
-            await migrations.migrate(conn, [migrations.KIT])
+            await migrations.migrate(conn, folders)
         finally:
             await conn.close()
-        return settings
 
 
 @asynccontextmanager

@@ -103,7 +103,7 @@ async def issuing() -> AsyncIterator[LoginIssuer]:
 
 
 class Gateway(AsyncBaseTransport):
-    """What the Caddyfile says of a person's pages: the pass comes from the session's cookie, never from the client."""
+    """What the Caddyfile says of enrolment's pages: the cookie comes through, and a pass never from the client."""
 
     def __init__(self, app: Application) -> None:
         self._app = ASGITransport(app)
@@ -113,13 +113,6 @@ class Gateway(AsyncBaseTransport):
         if request.url.host != urlsplit(GATEWAY).hostname:
             return await self._web.handle_async_request(request)
         request.headers.pop(HEADER, None)
-        if f"{COOKIE}=" in request.headers.get("cookie", ""):
-            headers = {"cookie": request.headers["cookie"], "host": request.headers["host"]}
-            known = await self._app.handle_async_request(httpx2.Request("GET", f"{GATEWAY}/sesjon", headers=headers))
-            if not known.is_success:
-                return known
-            if HEADER in known.headers:
-                request.headers[HEADER] = known.headers[HEADER]
         return await self._app.handle_async_request(request)
 
 

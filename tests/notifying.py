@@ -18,13 +18,11 @@ from contracts.catalogue import CourseCreated, OfferingScheduled
 from contracts.enrolment import ContactGiven, LearnerEnrolled
 from contracts.envelope import Event, encode, wrap
 from contracts.fields import Place
-from kit import migrations, sealing
-from kit.database import connect
+from kit import sealing
 from kit.listeners import Listeners
 from kit.parking import Record
 from kit.running import Running
 from services.notifier import events
-from services.notifier.app import MIGRATIONS
 from services.notifier.sender import Sender
 from services.notifier.settings import NotifierSettings
 from tests.delivery import Servers, running, until
@@ -47,7 +45,12 @@ class Sink:
         self.connections = 0
         self.port = 0
         self.tls: ssl.SSLContext | None = None  # with it STARTTLS is offered
+        self.pipelining = False  # whether PIPELINING is offered; commands are read one by one all the same
         self.in_clear: list[str] = []  # each address that came without TLS
+
+    async def handle_EHLO(self, server: Any, session: Any, envelope: Any, name: str, offers: list[str]) -> list[str]:
+        session.host_name = name
+        return [*offers[:-1], *(["250-PIPELINING"] if self.pipelining else []), offers[-1]]
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
         answer = self.rcpt.pop(0) if self.rcpt else self.domains.get(address.rpartition("@")[2], "250 OK")
@@ -219,7 +222,7 @@ async def notifier(servers: Servers, sink: Sink, **changed: Any) -> AsyncIterato
 
     Nobody sleeps in it, unless it is said by `changed`.
     """
-    plain = await servers.database()
+    plain = await servers.database("notifier")
     settings = NotifierSettings(
         **plain.model_dump(exclude={"contact_private_key", *changed}),
         contact_private_key=SecretStr(PRIVATE),
@@ -227,9 +230,6 @@ async def notifier(servers: Servers, sink: Sink, **changed: Any) -> AsyncIterato
         smtp_timeout_s=5,
         **{"smtp_tls": "none", "quiet_hours": "none", "changes_settle_s": 0, **changed},
     )
-    conn = await connect(settings, "migrate")
-    await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    await conn.close()
     async with running(settings, "notifier") as here:
         world = World(here, settings)
         await world.course_is_known()

@@ -11,12 +11,11 @@ from uuid import UUID
 from contracts.catalogue import OfferingCancelled, OfferingChanged, OfferingScheduled, OfferingState
 from contracts.envelope import decode
 from contracts.fields import Place
-from kit import migrations, sealing
-from kit.database import Connection, Database, connect
+from kit import sealing
+from kit.database import Connection, Database
 from kit.problems import Problem
 from services.enrolment import commands, domain, offerings
 from services.enrolment.acts import Kind
-from services.enrolment.app import MIGRATIONS
 from services.enrolment.commands import Act, Command, Enrol
 from services.enrolment.domain import Enrolment
 from services.enrolment.settings import EnrolmentSettings
@@ -161,12 +160,9 @@ class World:
 @asynccontextmanager
 async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
     """The world; settings that are to be otherwise are named."""
-    settings = EnrolmentSettings(**(await servers.database()).model_dump() | {"contact_public_key": PUBLIC} | changed)
-    conn = await connect(settings, "migrate")
-    try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    finally:
-        await conn.close()
+    settings = EnrolmentSettings(
+        **(await servers.database("enrolment")).model_dump() | {"contact_public_key": PUBLIC} | changed
+    )
     database = Database(settings, pools={"web": 16})
     await database.open()
     try:

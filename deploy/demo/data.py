@@ -52,6 +52,7 @@ async def _publish(web: httpx2.AsyncClient, row: dict[str, str], token: str) -> 
     course = {
         "title": {"nb": row["title"]},
         "summary": {"nb": row["summary"]},
+        "prerequisites": {"nb": row["prerequisites"]} if row["prerequisites"] else {},
         "subjects": row["subjects"].split(","),
         "delivery_mode": row["mode"],
         "studiepoeng": row["studiepoeng"] or None,

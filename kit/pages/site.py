@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from kit.pages import languages, static
@@ -29,8 +29,9 @@ HEADERS = {
     "referrer-policy": "same-origin",
 }
 
-# A text that is the same whoever asks: most are. One with values, or inside an expression, is asked for by Jinja.
+# A text that is the same whoever asks: most are. One with values is asked for by Jinja.
 _TEXT = re.compile(r"""\{\{ _\((["'])([^"'\\]*)\1\) \}\}""")
+_IN_EXPRESSION = re.compile(r"""\b_\((["'])([^"'\\]*)\1\)""")
 
 
 class _Templates(FileSystemLoader):
@@ -46,7 +47,12 @@ class _Templates(FileSystemLoader):
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         source, path, is_fresh = super().get_source(environment, template)
-        return _TEXT.sub(lambda found: self._texts.gettext(found[2]) % (), source), path, is_fresh
+        source = _TEXT.sub(lambda found: self._said(found[2]), source)
+        # Texts may hold marks of HTML, as those do that Jinja asks for.
+        return _IN_EXPRESSION.sub(lambda found: f"({self._said(found[2])!r}|safe)", source), path, is_fresh
+
+    def _said(self, text: str) -> str:
+        return self._texts.gettext(text) % ()
 
 
 class Site:
@@ -139,7 +145,8 @@ def _in(language: str, of: Callable[..., Any], value: Any, *more: Any) -> Any:
 
 def _csrf(visitor: Visitor | None) -> Markup:
     """The hidden field of every form of somebody who is logged in."""
-    return Markup('<input type="hidden" name="csrf" value="{}">').format(visitor.csrf if visitor else "")
+    value = escape(visitor.csrf if visitor else "")
+    return Markup(f'<input type="hidden" name="csrf" value="{value}">')  # noqa: S704 - escaped just now
 
 
 def _in_language(request: Request) -> Callable[[str], str]:

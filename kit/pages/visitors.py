@@ -17,6 +17,7 @@ from kit.running import Running
 log = logs.get(__name__)
 
 HEADER = "kursnett-pass"
+FOUND = "kursnett.visitor"  # in the scope of a request: who it was found to be from
 HALF = re.compile("[\ud800-\udfff]")
 CHALLENGE = 'Session realm="kursnett"'
 
@@ -28,7 +29,13 @@ explain(
 
 
 def known(request: Request) -> Visitor | None:
-    """Who is logged in, or none. A pass that will not do counts as none: it can only be an old one, or forged."""
+    """Who is logged in, or none, as far as is known without asking the database.
+
+    A pass that will not do counts as none: it can only be an old one, or forged.
+    """
+    if FOUND in request.scope:
+        found: Visitor | None = request.scope[FOUND]
+        return found
     given = request.headers.get(HEADER)
     running: Running = request.app.state.running
     if not given or not running.settings.pass_public_key:
@@ -41,6 +48,13 @@ def known(request: Request) -> Visitor | None:
 
 
 async def perhaps_visitor(request: Request) -> Visitor | None:
+    """Who is logged in, or none: by the pass that the gateway hands on; where sessions are kept, by the session."""
+    running: Running = request.app.state.running
+    if FOUND not in request.scope:
+        visitor = known(request)
+        if visitor is None and running.session is not None:
+            visitor = await running.session(request)
+        request.scope[FOUND] = visitor
     return known(request)
 
 
@@ -66,6 +80,11 @@ async def acting(request: Request, visitor: Visiting) -> Visitor:
 
 
 Acting = Annotated[Visitor, Depends(acting)]
+
+
+async def visiting_plainly(request: Request) -> Visitor | None:
+    """As `visiting`, for a page's short way; none for an address with a query, which goes the whole way."""
+    return None if request.scope["query_string"] else await visiting(await perhaps_visitor(request))
 
 
 def acting_as(role: str) -> Callable[[Visitor], Awaitable[Visitor]]:

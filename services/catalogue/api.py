@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from contracts.fields import Code
 from contracts.partner import CourseText, OfferingDates
-from kit import idempotency, openapi, tags
+from kit import idempotency, openapi, problems, tags
 from kit.bodies import Whole
 from kit.database import Connection, Database
 from kit.http import Db, ThisService
@@ -26,7 +26,7 @@ from services.catalogue.answers import (
     OfferingTaken,
     Seats,
 )
-from services.catalogue.commands import Published, Wanted
+from services.catalogue.commands import ONLY_NEW, Published, Wanted
 from services.catalogue.domain import Rule, eqf
 from services.catalogue.languages import (
     AcceptLanguage,
@@ -44,6 +44,7 @@ MOST_LISTED = 100
 
 router = APIRouter(prefix=BASE, tags=["catalogue"])
 
+OnlyNew = Annotated[str | None, Header(description="`*`: make it, and change nothing; 412 when there is one.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
 STATUSES = {
     "unknown_partner": 404,
@@ -68,12 +69,16 @@ def refused(rule: Rule) -> Problem:
     return Problem(slug, title, code, str(rule), errors=[{"field": rule.field, "detail": rule.text}])
 
 
-def version_of(tag: str | None) -> Wanted:
-    """The version that an If-Match names; -1 for one that is none of ours, which matches nothing."""
-    if tag is None or tag.strip() == "*":
-        return None if tag is None else "*"
-    number = tag.strip().removeprefix("W/").strip('"')
-    return int(number) if number.isdecimal() and len(number) < 10 and number[0] != "0" else -1
+def version_of(if_match: str | None, if_none_match: str | None = None) -> Wanted:
+    """The versions of which one must be there; what is none of ours matches nothing. Raises Problem (422)."""
+    if if_none_match is not None:
+        if if_none_match.strip() != "*":
+            raise problems.invalid([{"loc": ("header", "if-none-match"), "msg": "must be *, for what must be new"}])
+        return ONLY_NEW if if_match is None else frozenset()
+    if if_match is None or if_match.strip() == "*":
+        return None if if_match is None else "*"
+    numbers = [tag.strip().removeprefix("W/").strip('"') for tag in if_match.split(",")]
+    return frozenset(int(one) for one in numbers if one.isdecimal() and len(one) < 10 and one[0] != "0")
 
 
 async def done(
@@ -119,9 +124,10 @@ async def put_course(
     database: Db,
     asked: Repeatable,
     if_match: IfMatch = None,
+    if_none_match: OnlyNew = None,
 ) -> Response:
     """Make or change a course; the same again changes nothing."""
-    version = version_of(if_match)
+    version = version_of(if_match, if_none_match)
     return await done(
         database,
         asked,
@@ -140,9 +146,10 @@ async def put_offering(
     database: Db,
     asked: Repeatable,
     if_match: IfMatch = None,
+    if_none_match: OnlyNew = None,
 ) -> Response:
     """Schedule or change a run of a course; the same again changes nothing."""
-    version = version_of(if_match)
+    version = version_of(if_match, if_none_match)
     return await done(
         database,
         asked,

@@ -26,7 +26,7 @@ from services.catalogue.settings import CatalogueSettings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"partner", "owner", "offering_id"})  # slugs of organisations, and an id
-PAGES = (browse.router, details.router, provider.router, deciding.router, upload.router, holding.router)
+PAGES = (browse.router, details.router, provider.first, provider.router, deciding.router, upload.router, holding.router)
 ROUTERS = (
     search.router,
     feeds.router,
@@ -36,6 +36,7 @@ ROUTERS = (
     intake.router,
     ooapi.router,
     *PAGES,
+    console.first,
     console.shared,
     console.mounted("catalogue"),
 )

@@ -34,7 +34,9 @@ DECISIONS: Mapping[type[MinimumEvent], str] = {
     MinimumMissed: TOO_FEW,
 }
 
-Wanted = int | Literal["*"] | None  # the version that must be there; "*": any; none: no condition
+# The versions of which one must be there, 0 of what is not; "*": any that there is; none: no condition.
+Wanted = frozenset[int] | Literal["*"] | None
+ONLY_NEW = frozenset({0})
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +202,10 @@ def _content(said: CourseText | OfferingDates) -> dict[str, Any]:
 
 def _expect(wanted: Wanted, version: int) -> None:
     """Raises Rule when it is not what the caller has read; `version` is 0 while there is none."""
-    if wanted is None or wanted == version or (wanted == "*" and version):
+    if wanted is None or (bool(version) if wanted == "*" else version in wanted):
         return
+    if wanted == ONLY_NEW:
+        raise Rule("stale", "header if-none-match", f"is *, and there is one already: it is at version {version}")
     now = (
         f"it is at version {version}: read it again" if version else "there is none yet: leave If-Match out to make it"
     )

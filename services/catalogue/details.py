@@ -1,9 +1,10 @@
 """The page of one course: what it is, its runs in words, and how many seats are known to be free."""
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,6 @@ from starlette.responses import Response
 
 from contracts.fields import OfferingRules
 from contracts.partner import CourseText, OfferingDates
-from kit.database import Connection
 from kit.http import ThisService
 from kit.pages.languages import pick, spoken
 from kit.problems import Problem
@@ -25,6 +25,7 @@ from services.catalogue.languages import mixes_scripts
 from services.catalogue.site import site
 from services.catalogue.store import Row, courses, intake, partners, views
 
+MOST_DATES = 1_000  # of some 3 KB
 MOST_LIVE = 3  # runs whose seats are followed: a browser opens six connections to one host, and a page needs some
 # What was stored before a course could say it, means the same as when it is left out.
 UNSAID: Mapping[str, Any] = {
@@ -84,9 +85,7 @@ class Run:
     @classmethod
     def of(cls, row: Row, counted: Row | None, now: datetime) -> "Run | None":
         """None when it is over."""
-        # What was stored before there were rules lacks them, which means that they are as when left out.
-        content = OfferingRules().model_dump(mode="json") | json.loads(row["content"])
-        dates = OfferingDates.model_validate(content)
+        dates = dates_of(row["content"])
         if dates.ends_at <= now:
             return None
         seats = Seats.of(counted)
@@ -108,11 +107,16 @@ class Run:
         return cls(row["id"], row["course_id"], dates, row["decision"], row["enrolled"], places, as_of, state, until)
 
 
-async def runs_of(conn: Connection, rows: list[Row], now: datetime) -> list[Run]:
+@lru_cache(maxsize=MOST_DATES)
+def dates_of(content: str) -> OfferingDates:
+    """What is stored of a run, read. The same text reads the same, and the page of a partner has many."""
+    # What was stored before there were rules lacks them, which means that they are as when left out.
+    return OfferingDates.model_validate(OfferingRules().model_dump(mode="json") | json.loads(content))
+
+
+def in_order(runs: Iterable[Run | None]) -> list[Run]:
     """Those that are not over, the soonest first; what is cancelled comes last."""
-    counted = await intake.seats(conn, [row["id"] for row in rows])
-    found = [run for row in rows if (run := Run.of(row, counted.get(row["id"]), now))]
-    return sorted(found, key=lambda run: (run.state == "cancelled", run.dates.starts_at, run.id))
+    return sorted(filter(None, runs), key=lambda run: (run.state == "cancelled", run.dates.starts_at, run.id))
 
 
 def shown(content: Mapping[str, Any], name: str, language: str) -> Shown | None:
@@ -141,7 +145,8 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> Re
             raise no_such_course()
         rows = await courses.offerings(conn, course_id)
         now = await views.now(conn)
-        runs = await runs_of(conn, rows, now)
+        counted = await intake.seats(conn, [row["id"] for row in rows])
+        runs = in_order(Run.of(row, counted.get(row["id"]), now) for row in rows)
     content = UNSAID | json.loads(row["content"])
     title = shown(content, "title", language)
     if title is None:

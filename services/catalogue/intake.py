@@ -1,6 +1,8 @@
 """What became of what a partner sent: one by one at `GET /partners/{partner}/intake`, as a whole at `…/status`."""
 
+import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlencode
@@ -166,11 +168,12 @@ async def page(
     return [item(row) for row in shown], further
 
 
-async def ways(conn: Connection, partner: str) -> dict[WayIn, Way]:
-    """How much of what a partner sent was taken and refused, by the way it came."""
-    taken = {row["way"]: row for row in await store.taken(conn, partner)}
-    kept = await store.not_taken(conn, partner_courses(partner).name)
-    return {way: _way(taken.get(way), kept if way == "kafka" else None) for way in get_args(WayIn)}
+async def received(conn: Connection, partner: str) -> tuple[dict[WayIn, Way], int]:
+    """(how much of what a partner sent was taken and refused, by the way it came; how many records wait)."""
+    row = await store.received(conn, partner, partner_courses(partner).name)
+    taken = json.loads(row["taken"])
+    ways = {way: _way(taken.get(way), row if way == "kafka" else None) for way in get_args(WayIn)}
+    return ways, row["waiting"]
 
 
 @router.get("/partners/{partner}/intake", response_model=Intake, responses=openapi.problems(403))
@@ -201,9 +204,8 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         known = await partners.known(conn, partner)
         if known is None:
             raise Problem("not-found", "Not found", 404, f"{partner} is not a partner.")
-        by_way = await ways(conn, partner)
+        ways, waiting = await received(conn, partner)
         newest = await store.intake(conn, partner, topic, None, None, 1)
-        waiting = await partners.waiting(conn, topic)
         runs = await store.runs(conn, partner, MOST_RUNS)
         retracted = await retracting.waiting(conn, partner)
     may_look = not running.pace.wait_s(f"lag of {partner}", LOOKS_A_MINUTE)
@@ -215,14 +217,14 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         since=known["state_since"],
         waiting=waiting,
         lag=await lag.on_topic(running.settings.kafka_bootstrap, GROUP, topic) if may_look else None,
-        ways=by_way,
+        ways=ways,
         last=item(newest[0]) if newest else None,
         offerings=[RunStatus(**{**row, "seats": Seats.of(row)}) for row in runs],
         retractions=[Retraction(**row) for row in retracted],
     )
 
 
-def _way(taken: Row | None, kept: Row | None) -> Way:
+def _way(taken: Mapping[str, int] | None, kept: Row | None) -> Way:
     def count(span: str) -> Count:
         done, refused, parked = (
             taken[span] if taken else 0,

@@ -79,6 +79,7 @@ def _rules(language: str) -> list[Rule]:
         r"must not hold control characters or text direction overrides": _(
             "Teksten har skjulte tegn. Skriv den på nytt."
         ),
+        r"must not hold more than (\d+) marks on one letter": _("Teksten har for mange tegn over samme bokstav."),
         r"must not hold a national identity number: take it out": _("Teksten har et fødselsnummer. Ta det bort."),
         r'must be a number of study points such as "7.5"': _("Skriv studiepoeng som et tall, slik: 7,5."),
         r"must name each day once": _("Samme dag står to ganger."),

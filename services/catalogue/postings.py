@@ -15,6 +15,7 @@ WHERE = ("title", "brief", "all")
 MOST_KEPT = 1_000  # words and beginnings that stand in many courses: 20 KB each for 50,000
 MANY = 500  # courses
 BULK = 20  # courses at once: to look all kept words over for each would take longer than to find them anew
+SPARE_WORDS = 10_000  # that no course has any more, before they are forgotten
 
 
 class Places(NamedTuple):
@@ -46,10 +47,11 @@ class Postings:
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}  # of words, as they came
+        self._numbers: dict[str, int] = {}  # of words, as they came; a number is never given again
+        self._last = -1
         self._slots: list[dict[int, array[int]]] = [{} for _ in WHERE]
         self._of_slot: list[array[int]] = []  # the numbers of a course's words: those of the title, of the brief, all
-        self._alphabet: list[str] = []
+        self._alphabet: list[str] | None = None  # all words in order, once somebody has asked for a beginning
         self._kept: dict[Word, Places] = {}
 
     def put(self, new: Mapping[int, Sequence[Sequence[str]]]) -> None:
@@ -63,7 +65,9 @@ class Postings:
             for slots, here in zip(self._slots, words, strict=True):
                 numbers.append(len(here))
                 for word in here:
-                    number = self._numbers.setdefault(word, len(self._numbers))
+                    number = self._numbers.get(word)
+                    if number is None:
+                        number = self._new(word)
                     numbers.append(number)
                     of_word = slots.get(number)
                     if of_word is None:
@@ -72,10 +76,23 @@ class Postings:
                         of_word.append(slot)
                     else:
                         insort(of_word, slot)
+        if len(self._numbers) > 2 * len(self._slots[-1]) + SPARE_WORDS:
+            self._forget_spare_words()
         if len(new) > BULK:
             self._kept.clear()
         else:
             self._change_kept(new)
+
+    def _new(self, word: str) -> int:
+        self._last += 1
+        self._numbers[word] = self._last
+        self._alphabet = None
+        return self._last
+
+    def _forget_spare_words(self) -> None:
+        there = [slots.keys() for slots in self._slots]
+        self._numbers = {word: one for word, one in self._numbers.items() if any(one in numbers for numbers in there)}
+        self._alphabet = None
 
     def _take_out(self, slot: int) -> None:
         numbers, at = self._of_slot[slot], 0
@@ -110,7 +127,7 @@ class Postings:
     def _meant(self, word: Word) -> list[int]:
         if not word.begins:
             return [self._numbers[word.word]] if word.word in self._numbers else []
-        if len(self._alphabet) < len(self._numbers):
+        if self._alphabet is None:
             self._alphabet = sorted(self._numbers)
         found = []
         for at in range(bisect_left(self._alphabet, word.word), len(self._alphabet)):

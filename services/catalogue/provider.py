@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, get_args
@@ -12,18 +13,18 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from contracts.fields import Language
-from contracts.topics import partner_courses
 from kit.auth import forbidden
 from kit.database import Connection
 from kit.http import Db, ThisService
 from kit.pages.languages import spoken
-from kit.pages.visitors import Visiting
+from kit.pages.visitors import Visiting, visiting_plainly
 from kit.passes import Visitor
 from kit.problems import Problem
+from kit.shortway import route_class
 from services.catalogue import retracting
-from services.catalogue.details import Run, Shown, runs_of, shown
+from services.catalogue.details import Run, Shown, in_order, shown
 from services.catalogue.feeds import lacking
-from services.catalogue.intake import IntakeItem, Outcome, begin, page, ways
+from services.catalogue.intake import IntakeItem, Outcome, begin, page, received
 from services.catalogue.mending import because, in_words
 from services.catalogue.site import site
 from services.catalogue.store import Row, partners, views
@@ -36,6 +37,15 @@ MOST_PEOPLE = 100_000
 NEWEST = 5  # of what was not taken, on the first page
 
 router = APIRouter(include_in_schema=False)
+
+
+async def plainly(request: Request) -> Awaitable[Response] | None:
+    """The first page for whoever is logged in. Raises Problem as the whole way does: 401, 403 for who has no pages."""
+    visitor = await visiting_plainly(request)
+    return None if visitor is None else read_provider(request, visitor, request.app.state.running)
+
+
+first = APIRouter(include_in_schema=False, route_class=route_class(plainly))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +142,13 @@ async def own_courses(conn: Connection, partner: str, after: str, language: str)
     """One page of a provider's courses by code, and the code that the next begins behind."""
     rows = await views.own(conn, partner, after, MOST_COURSES + 1)
     page = rows[:MOST_COURSES]
-    used = set(await views.languages(conn, partner))
-    looked_for = [one for one in get_args(Language) if one in used]
     by_course: dict[UUID, list[Run]] = {}
-    runs = await runs_of(conn, await views.runs_of(conn, [row["id"] for row in page]), await views.now(conn))
-    for run in runs:
+    runs = await views.runs_of(conn, [row["id"] for row in page])
+    for run in in_order(Run.of(row, row, row["now"]) for row in runs):
         by_course.setdefault(run.course_id, []).append(run)
     found = []
     for row in page:
+        looked_for = [one for one in get_args(Language) if one in row["languages"]]
         lacks = {} if row["withdrawn"] else {name: some for name, some in lacking(row, looked_for).items() if some}
         title = shown({"title": json.loads(row["title"])}, "title", language)
         found.append(Own(row["id"], row["code"], title, row["withdrawn"], by_course.get(row["id"], []), lacks))
@@ -154,7 +163,7 @@ def line(one: IntakeItem, language: str) -> Line:
     return Line(one, because(one.reason, language), mend)
 
 
-@router.get("/partner")
+@first.get("/partner")
 async def read_provider(
     request: Request,
     visitor: Visiting,
@@ -174,6 +183,7 @@ async def read_provider(
             listed = await partners.partners(conn)
             return site().page(request, "providers.html", visitor=visitor, providers=listed)
         courses, further = await own_courses(conn, found.slug, etter[:60], language)
+        ways, waiting = await received(conn, found.slug)
         refused, _ = await page(conn, found.slug, "refused", None, NEWEST)
         return site().page(
             request,
@@ -181,8 +191,8 @@ async def read_provider(
             visitor=visitor,
             provider=found,
             contact=running.settings.contact_email,  # type: ignore[attr-defined]  # the catalogue's own
-            ways=await ways(conn, found.slug),
-            waiting=await partners.waiting(conn, partner_courses(found.slug).name),
+            ways=ways,
+            waiting=waiting,
             refused=[line(one, language) for one in refused],
             undecided=[Undecided.of(one, language) for one in await retracting.waiting(conn, found.slug)],
             decided=avgjort,

@@ -36,6 +36,7 @@ OSLO = ZoneInfo("Europe/Oslo")
 NOT_SENT: dict[int | str, Any] = {304: {"description": "It is as `If-None-Match` says."}}
 
 TOKEN = re.compile(r'(-?)"([^"]*)"?|(\S+)')
+OPERATORS = str.maketrans(dict.fromkeys("!|&():*<>", " "))
 TYPED = re.compile(r"[\w.-]*\w[\w.-]*")
 Sort = Literal["relevance", "title", "start"]
 
@@ -120,18 +121,19 @@ def words_of(q: str) -> Words:
     """What must be there, what must not, and what is being typed, of a search as people write it.
 
     `-word` and `-"a phrase"` leave out, `"a phrase"` keeps words together, `a or b` takes either. The last word may be
-    half typed, when it is a plain one. Letters are put together (NFC), as they are in the texts.
+    half typed, when it is a plain one. Letters are put together (NFC), as they are in the texts; what only PostgreSQL
+    takes for operators is left out.
     """
     parts: list[str] = []
     without: list[str] = []
     typed = ""
     either = False
-    for minus, phrase, word in TOKEN.findall(unicodedata.normalize("NFC", q)):
+    for minus, phrase, word in TOKEN.findall(unicodedata.normalize("NFC", q).translate(OPERATORS)):
         typed = ""
         if not word:
             (without if minus else parts).append(f'"{phrase}"')
         elif word.startswith("-"):
-            without.append(word[1:])
+            without.append(word.lstrip("-"))
         elif word.lower() == "or" and parts:
             either = True
             continue

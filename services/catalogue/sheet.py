@@ -32,6 +32,8 @@ OSLO = ZoneInfo("Europe/Oslo")
 
 _NORWEGIAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:\s+(?:kl\.?\s*)?(\d{1,2})[.:](\d{2}))?")
 _CODE = TypeAdapter(Code)
+# æ, ø and å, small or large, in UTF-8; in windows-1252 these are pairs of signs that stand in no word.
+_UTF_8_LETTERS = re.compile(rb"\xc3[\xa5\xa6\xb8\x85\x86\x98]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,8 @@ def _decoded(content: bytes, charset: str | None) -> str:
         except UnicodeDecodeError as error:
             row = content.count(b"\n", 0, error.start) + 1
             refused = Mistake(row, "", f"is not {name}: save it as CSV UTF-8")
+            if _UTF_8_LETTERS.search(content):
+                break  # cut short, or put together of two files: Excel has not written this
         else:
             if "\0" not in text:
                 return text

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Annotated, Any, get_args
 
 from fastapi import Depends, Query, Request, Response
@@ -60,20 +60,32 @@ def bad_request(problem: Problem, instance: str) -> Problem:
 
 def wanted_version(accept: str) -> bool:
     """Whether a version was asked for. Raises Problem (406) when it is not a version 6."""
-    found = re.search(r"application/vnd\.oeapi\+json\s*;[^,]*?version\s*=\s*\"?([0-9]+(?:\.[0-9]+)?)", accept, re.I)
+    found = next(_versions(accept), None)
     if found is None:
         return KIND in accept.lower()
-    if found[1].partition(".")[0] != "6":
-        words = f"The requested OEAPI version '{found[1]}' cannot be served."
+    if found.partition(".")[0] != "6":
+        words = f"The requested OEAPI version '{found}' cannot be served."
         raise Problem(
             "version-not-acceptable",
             "Version not acceptable",
             406,
             words,
-            requestedVersion=found[1],
+            requestedVersion=found,
             supportedVersions=[VERSION],
         )
     return True
+
+
+def _versions(accept: str) -> Iterator[str]:
+    """Each version that an Accept names, part by part: one pattern for the whole would go over a long one again and
+    again."""
+    for part in accept.split(","):
+        kind, *parameters = part.split(";")
+        for one in parameters if kind.strip().lower() == KIND else ():
+            name, _, value = one.partition("=")
+            number = value.strip().strip('"')
+            if name.strip().lower() == "version" and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", number):
+                yield number
 
 
 def a_size(size: int) -> int:

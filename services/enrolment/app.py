@@ -16,9 +16,12 @@ PAGES = (
     links.router,
     login.router,
     login.gateway,
+    join.shown,
     join.router,
+    mine.listed,
     mine.router,
     own.router,
+    roster.listed,
     roster.router,
     console.mounted("enrolment"),
 )
@@ -45,4 +48,5 @@ def build() -> Service:
         workers={"clock": clock.run, "sessions": login.forget},
         plots=PLOTS,
         decide=desk.deciding(settings),
+        session=login.visitor_of,
     )

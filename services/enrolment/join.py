@@ -1,6 +1,6 @@
 """The page where one asks for a seat: /delta/{offering}. What is done is what `rush.py` does."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -13,9 +13,10 @@ from starlette.responses import RedirectResponse, Response
 from kit.database import Database
 from kit.http import Db, ThisService
 from kit.pages import languages
-from kit.pages.visitors import Visiting, form
+from kit.pages.visitors import Visiting, form, visiting_plainly
 from kit.passes import Visitor
 from kit.problems import Problem
+from kit.shortway import route_class
 from services.enrolment import asking, desk, domain, refusals, rush, sentences
 from services.enrolment.asking import Closed
 from services.enrolment.desk import Desk, PacedVisitor, login
@@ -23,13 +24,24 @@ from services.enrolment.domain import Enrolment, Offering, Place
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.shown import EnrolmentShown
 from services.enrolment.site import sent_text, site
-from services.enrolment.store import courses, enrolments, seats
+from services.enrolment.store import enrolments, pages, seats
 from services.enrolment.store.courses import Run
 
 PLACES = ("place1", "place2", "place3")
 FIELDS = (*PLACES, "name", "email", "phone", "language", "group", "wait_for_earlier", "on_lapse")
 
 router = APIRouter(include_in_schema=False)  # pages for people, not an interface for programs
+
+
+async def plainly(request: Request) -> Awaitable[Response] | None:
+    """The form for whoever is logged in. Raises Problem (401) as `Visiting` does."""
+    visitor = await visiting_plainly(request)
+    if visitor is None:
+        return None
+    return show(UUID(request.path_params["offering_id"]), request, visitor, request.app.state.running.database)
+
+
+shown = APIRouter(include_in_schema=False, route_class=route_class(plainly))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class Seen:
         )
 
 
-@router.get("/delta/{offering_id:uuid}")
+@shown.get("/delta/{offering_id:uuid}")
 async def show(offering_id: UUID, request: Request, visitor: Visiting, database: Db) -> Response:
     """The form; for one who is enrolled already, how that stands."""
     seen = await _look(database, offering_id, visitor)
@@ -147,13 +159,11 @@ def _asking(values: Mapping[str, str], places: list[str]) -> rush.Asking:
 async def _look(database: Database, offering_id: UUID, visitor: Visitor) -> Seen:
     """Raises Problem (404) for an unknown offering."""
     async with database.reading() as conn:
-        offering = await seats.offering(conn, offering_id)
-        if offering is None:
+        found = await pages.whole(conn, offering_id)
+        if found is None:
             raise refusals.unknown_offering()
-        run = (await courses.runs(conn, [offering_id]))[offering_id]
-        places = (await seats.places(conn, [offering_id]))[offering_id]
         own = await enrolments.own_in(conn, offering_id, *login(visitor.caller))
-        return Seen(offering, run, _shown(places), own, await seats.now(conn))
+        return Seen(found.offering, found.run, _shown(found.places), own, found.now)
 
 
 async def _seats(database: Database, offering_id: UUID) -> list[Place]:
@@ -162,11 +172,11 @@ async def _seats(database: Database, offering_id: UUID) -> list[Place]:
         places = (await seats.places(conn, [offering_id]))[offering_id]
     if not places:
         raise refusals.unknown_offering()
-    return _shown(places)
+    return _shown(places.values())
 
 
-def _shown(places: Mapping[str, Place]) -> list[Place]:
-    return [place for place in places.values() if place.open or place.taken]
+def _shown(places: Iterable[Place]) -> list[Place]:
+    return [place for place in places if place.open or place.taken]
 
 
 def _page(

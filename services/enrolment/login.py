@@ -15,9 +15,11 @@ from starlette.responses import RedirectResponse, Response
 from kit import logs, passes
 from kit.auth import Refused, speaks_for
 from kit.database import Connection
+from kit.groupcommit import GroupRead
 from kit.http import Db, ThisService
 from kit.pages.site import login_address
 from kit.pages.visitors import HEADER, PerhapsVisitor, form, same
+from kit.passes import Visitor
 from kit.problems import Problem
 from kit.running import Running
 from kit.shortway import route_class
@@ -140,16 +142,34 @@ async def plainly(request: Request) -> Awaitable[Response]:
 gateway = APIRouter(include_in_schema=False, route_class=route_class(plainly))
 
 
+class Sessions(GroupRead[bytes, Visitor | None]):
+    """Whose session a key's digest is: one look for all who ask at the same time.
+
+    It begins after each has asked, so that nobody who was logged out before is found.
+    """
+
+
+def sessions_of(running: Running) -> Sessions:
+    """The one of this process."""
+    found: Sessions | None = running.kept.get(Sessions)
+    if found is None:
+        found = running.kept[Sessions] = Sessions(running.database, sessions.visitors)
+    return found
+
+
+async def visitor_of(request: Request) -> Visitor | None:
+    """Who is logged in by the cookie of a request, none where nobody is: our own pages need no pass to know it."""
+    key = request.cookies.get(COOKIE)
+    return await sessions_of(request.app.state.running).submit(digest_of(key)) if key else None
+
+
 @gateway.get("/sesjon")
 async def session(request: Request, running: ThisService) -> Response:
     """For the gateway alone: the pass of whoever is logged in by this cookie, or none. Never reached from outside."""
-    key, headers = request.cookies.get(COOKIE), {}
+    visitor, headers = await visitor_of(request), {}
     signing = cast(EnrolmentSettings, running.settings).pass_private_key.get_secret_value()
-    if key and signing:
-        async with running.database.reading() as conn:
-            visitor = await sessions.visitor(conn, digest_of(key))
-        if visitor is not None:
-            headers[HEADER] = passes.sign(signing, visitor)
+    if visitor is not None and signing:
+        headers[HEADER] = passes.sign(signing, visitor)
     return Response(status_code=204, headers=headers)
 
 

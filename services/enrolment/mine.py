@@ -1,5 +1,6 @@
 """The page where a person sees their own courses: /min-side."""
 
+from collections.abc import Awaitable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,18 +11,32 @@ from starlette.responses import Response
 from kit.database import Database
 from kit.http import Db, ThisService
 from kit.live import LastEventId, for_a_while
-from kit.pages.visitors import Visiting
+from kit.pages.visitors import Visiting, visiting_plainly
 from kit.passes import Visitor
+from kit.shortway import route_class
 from services.enrolment.desk import login
 from services.enrolment.domain import LIVE
 from services.enrolment.live import Own
 from services.enrolment.site import site
-from services.enrolment.store import courses, enrolments, seats
+from services.enrolment.store import pages
 
 MOST_SHOWN = 50
 
-router = APIRouter(prefix="/min-side", include_in_schema=False)  # pages for people, not an interface for programs
+PLACE = "/min-side"
 
+router = APIRouter(prefix=PLACE, include_in_schema=False)  # pages for people, not an interface for programs
+
+
+async def plainly(request: Request) -> Awaitable[Response] | None:
+    """The list, as a page or a part of it, of whoever is logged in. Raises Problem (401) as `Visiting` does."""
+    visitor = await visiting_plainly(request)
+    if visitor is None:
+        return None
+    show = mine if request.scope["path"] == PLACE else part
+    return show(request, visitor, request.app.state.running.database)
+
+
+listed = APIRouter(prefix=PLACE, include_in_schema=False, route_class=route_class(plainly))
 After = Annotated[UUID | None, Query()]
 
 
@@ -33,13 +48,13 @@ async def the_hub(request: Request, running: ThisService) -> Own:
     return hub
 
 
-@router.get("")
+@listed.get("")
 async def mine(request: Request, visitor: Visiting, database: Db, etter: After = None) -> Response:
     """One's own enrolments, newest first, those that live before those that are over."""
     return site().page(request, "mine.html", visitor=visitor, **await _mine(database, visitor, etter))
 
 
-@router.get("/kurs")
+@listed.get("/kurs")
 async def part(request: Request, visitor: Visiting, database: Db, etter: After = None) -> Response:
     """The list anew, for a page that is open."""
     return site().page(request, "list.html", visitor=visitor, **await _mine(database, visitor, etter))
@@ -54,15 +69,11 @@ async def live(visitor: Visiting, hub: Annotated[Own, Depends(the_hub)], last_ev
 
 async def _mine(database: Database, visitor: Visitor, after: UUID | None) -> dict[str, Any]:
     async with database.reading() as conn:
-        found = await enrolments.own_enrolments(conn, *login(visitor.caller), after, MOST_SHOWN + 1)
-        runs = await courses.runs(conn, [one.offering_id for one in found])
-        now = await seats.now(conn)
+        found = await pages.all_own(conn, *login(visitor.caller), after, MOST_SHOWN + 1)
     shown = found[:MOST_SHOWN]
     return {
-        "alive": [one for one in shown if one.state in LIVE],
-        "over": [one for one in shown if one.state not in LIVE],
-        "runs": runs,
-        "now": now,
+        "alive": [each for each in shown if each.one.state in LIVE],
+        "over": [each for each in shown if each.one.state not in LIVE],
         "after": after,
-        "more": shown[-1].id if len(found) > MOST_SHOWN else None,
+        "more": shown[-1].one.id if len(found) > MOST_SHOWN else None,
     }

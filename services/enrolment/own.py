@@ -18,7 +18,7 @@ from services.enrolment.acts import Cannot, Kind
 from services.enrolment.desk import Desk, PacedVisitor, login
 from services.enrolment.domain import LIVE, Enrolment
 from services.enrolment.site import sent_text, site
-from services.enrolment.store import courses, enrolments, seats, steps
+from services.enrolment.store import pages, steps
 from services.enrolment.store.courses import Run
 from services.enrolment.store.steps import Step
 
@@ -142,11 +142,10 @@ def _to(enrolment_id: UUID) -> Response:
 async def _look(database: Database, visitor: Visitor, enrolment_id: UUID) -> Seen:
     """Raises Problem (404) for an enrolment that is not the visitor's: nobody learns that there is one."""
     async with database.reading() as conn:
-        one = await enrolments.own_enrolment(conn, enrolment_id, *login(visitor.caller))
-        if one is None:
+        found = await pages.own(conn, *login(visitor.caller), enrolment_id)
+        if found is None:
             raise refusals.unknown_enrolment()
-        run = (await courses.runs(conn, [one.offering_id]))[one.offering_id]
-        return Seen(one, run, await steps.steps(conn, enrolment_id), await seats.now(conn))
+        return Seen(found.one, found.run, await steps.steps(conn, enrolment_id), found.now)
 
 
 def _page(

@@ -1,5 +1,6 @@
 """The pages of a run for its partner: /deltakere/{offering}, with approvals, a sheet to sign and a file."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated
@@ -12,17 +13,18 @@ from starlette.responses import RedirectResponse, Response
 from kit.auth import must_act_for
 from kit.database import Connection, Database
 from kit.http import Db
-from kit.pages.visitors import Visiting, form
+from kit.pages.visitors import Visiting, form, visiting_plainly
 from kit.partners import must_not_be_suspended
 from kit.passes import Visitor
 from kit.problems import Problem
+from kit.shortway import route_class
 from services.enrolment import desk, partners, refusals, sentences
 from services.enrolment.acts import Kind
 from services.enrolment.desk import Desk, PacedVisitor
 from services.enrolment.domain import Enrolment
 from services.enrolment.partners import Attending, Denying
 from services.enrolment.site import sent_text, site
-from services.enrolment.store import courses, enrolments, seats, steps
+from services.enrolment.store import courses, enrolments, pages, steps
 from services.enrolment.store.courses import Run
 
 MOST_SHOWN = 50
@@ -30,6 +32,17 @@ MOST_PENDING = 20  # the next come when these are decided
 LAST_LETTERS = str.maketrans({"æ": "z1", "ø": "z2", "å": "z3"})
 
 router = APIRouter(prefix="/deltakere", include_in_schema=False)  # pages for people, not an interface for programs
+
+
+async def plainly(request: Request) -> Awaitable[Response] | None:
+    """The list for whoever is logged in. Raises Problem as the whole way does: 401, 403 for others than its partner."""
+    visitor = await visiting_plainly(request)
+    if visitor is None:
+        return None
+    return show(UUID(request.path_params["offering_id"]), request, visitor, request.app.state.running.database)
+
+
+listed = APIRouter(prefix="/deltakere", include_in_schema=False, route_class=route_class(plainly))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,7 @@ class Denial:
     error: str
 
 
-@router.get("/{offering_id:uuid}")
+@listed.get("/{offering_id:uuid}")
 async def show(
     offering_id: UUID,
     request: Request,
@@ -155,10 +168,12 @@ async def _page(
     denial: Denial | None = None,
 ) -> Response:
     async with database.reading() as conn:
-        run = await _run(conn, offering_id, visitor)
-        places = (await seats.places(conn, [offering_id]))[offering_id]
+        whole = await pages.whole(conn, offering_id)
+        if whole is None:
+            raise refusals.unknown_offering()
+        must_act_for(visitor.caller, whole.run.partner)
         counts = await steps.counts(conn, offering_id)
-        waiting = await enrolments.pending(conn, offering_id, MOST_PENDING)
+        waiting = await enrolments.pending(conn, offering_id, MOST_PENDING) if counts["pending"] else []
         found = await enrolments.roster(conn, offering_id, after, MOST_SHOWN + 1)
     rows: list[Enrolment] = found[:MOST_SHOWN]
     return site().page(
@@ -166,8 +181,8 @@ async def _page(
         "roster.html",
         status,
         visitor=visitor,
-        run=run,
-        places=[place for place in places.values() if place.open or place.taken],
+        run=whole.run,
+        places=[place for place in whole.places if place.open or place.taken],
         counts=counts,
         waiting=waiting,
         rows=rows,

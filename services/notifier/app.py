@@ -45,6 +45,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     unsubscribe.router,
     feed.router,
     calendar.router,
+    letterbox.listed,
     letterbox.router,
     choosing.router,
     console.mounted("notifier"),

@@ -1,6 +1,6 @@
 """Gathers what is held for a person's digest into one notice when its hour has come, and writes its letter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -51,7 +51,7 @@ async def gather(conn: Connection) -> int:
 
 
 def facts(told: Sequence[store.Held]) -> dict[str, Any]:
-    """What the letter of these notices needs: they are not looked at again."""
+    """What the letter of these notices needs: they are not looked at again, but for what is turned off meanwhile."""
     return {
         "categories": sorted({KINDS[one.template].category for one in told}),
         "items": [
@@ -67,6 +67,23 @@ def facts(told: Sequence[store.Held]) -> dict[str, Any]:
             for one in told
         ],
     }
+
+
+async def as_chosen(conn: Connection, claimed: Sequence[Claimed]) -> list[Claimed]:
+    """The same, each digest without what its person has turned off since it was made; with nothing left, it is off."""
+    mine = [one.person for one in claimed if one.template == DIGEST]
+    off = await store.turned_off(conn, mine) if mine else set()
+    return [_left(one, off) if one.template == DIGEST else one for one in claimed]
+
+
+def _left(digest: Claimed, off: Collection[tuple[str, str, str]]) -> Claimed:
+    told = [
+        (KINDS[item["template"]].category, item)
+        for item in digest.facts["items"]
+        if (digest.person, KINDS[item["template"]].category, digest.channel) not in off
+    ]
+    said = {"categories": sorted({category for category, _ in told}), "items": [item for _, item in told]}
+    return replace(digest, facts=said, cadence=digest.cadence if told else "off")
 
 
 def letter(templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None) -> Letter:

@@ -1,5 +1,6 @@
 """The page where a person reads their own notices, /varsler: newest first, marked as read, renewed when one comes."""
 
+from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,9 @@ from starlette.responses import RedirectResponse, Response
 from kit.database import Connection, Database
 from kit.http import Db
 from kit.live import LastEventId, for_a_while
-from kit.pages.visitors import Acting, Visiting, form
+from kit.pages.visitors import Acting, Visiting, form, visiting_plainly
 from kit.problems import Problem
+from kit.shortway import route_class
 from services.notifier.feed import shown
 from services.notifier.live import TheHub
 from services.notifier.site import site
@@ -23,7 +25,19 @@ MOST_SHOWN = 20
 router = APIRouter(prefix=PLACE, include_in_schema=False)  # pages for people, not an interface for programs
 
 
-@router.get("")
+async def plainly(request: Request) -> Awaitable[Response] | None:
+    """The newest, as a page or a part of it, of whoever is logged in. Raises Problem (401) as `Visiting` does."""
+    visitor = await visiting_plainly(request)
+    if visitor is None:
+        return None
+    show = read_letterbox if request.scope["path"] == PLACE else read_list
+    return show(request, visitor, request.app.state.running.database)
+
+
+listed = APIRouter(prefix=PLACE, include_in_schema=False, route_class=route_class(plainly))
+
+
+@listed.get("")
 async def read_letterbox(
     request: Request, visitor: Visiting, database: Db, before: str = "", gjort: str = ""
 ) -> Response:
@@ -32,7 +46,7 @@ async def read_letterbox(
     return site().page(request, "letterbox.html", visitor=visitor, before=before, done=gjort, **listed)
 
 
-@router.get("/liste")
+@listed.get("/liste")
 async def read_list(request: Request, visitor: Visiting, database: Db) -> Response:
     """The newest notices alone, for a page that has heard of a change."""
     listed = await _listed(database, visitor.caller.key, None)
@@ -68,7 +82,10 @@ async def mark_read(request: Request, visitor: Acting, database: Db) -> Response
 async def _listed(database: Database, who: str, before: UUID | None) -> dict[str, Any]:
     async with database.reading() as conn:
         found = await store.page(conn, who, before, MOST_SHOWN + 1)
-        count = (await store.counts(conn, [who])).get(who, store.Count())
+        if before is None and len(found) <= MOST_SHOWN:  # these are all that there are
+            count = store.count(found)
+        else:
+            count = (await store.counts(conn, [who])).get(who, store.Count())
     notices = [shown(one) for one in found[:MOST_SHOWN]]
     older = notices[-1].id if len(found) > MOST_SHOWN else None
     return {"notices": notices, "unread": count.unread, "newest": count.newest, "older": older}

@@ -54,7 +54,10 @@ IDLE_S = 0.1  # how soon a new notice is seen; one indexed question to the datab
 AWAY_S = 1.0  # between questions to a database that does not answer
 FIRST_DELAY_S = 2.0
 LONGEST_DELAY_S = 900.0  # a mail server that greylists wants minutes; a learner should not wait for hours
-AHEAD = 16  # letters in hand for each connection: a claim costs four round trips, however many it takes
+# Letters in hand for each connection: a claim costs four round trips, however many it takes. More where they go
+# quickly, as many as go in so long a time; where the server takes its time, few wait for their turn.
+AHEAD, MOST_AHEAD = 8, 32
+AHEAD_S = 0.1
 TURN_S = 4.0  # how long a letter waits for both its turns before it is put back, for another replica perhaps
 SLOW_S = 60.0  # after one was put back, none is taken ahead for so long
 NOTING_S = 15.0  # how long we try to note what became of a notice; with its turn and the mail's 40 s it is under 60 s
@@ -76,6 +79,7 @@ class Sender:
         self._turns = asyncio.Semaphore(settings.sender_connections)
         self._domains = domains.Domains(settings.sender_per_domain)
         self._put_back_at = -SLOW_S
+        self._ahead = Ahead(settings.sender_connections)
         self._put_back: GroupCommit[tuple[Claimed, float], None]
         self._sent: GroupCommit[tuple[Claimed, Trail], None]
 
@@ -90,7 +94,7 @@ class Sender:
             while not running.stopping.is_set():
                 if not sure:
                     sure = await self._take_back(running, list(in_hand.values()))
-                most = self._settings.sender_connections * (1 if self._is_slow() else AHEAD)
+                most = self._settings.sender_connections if self._is_slow() else self._ahead.most
                 free = most - len(in_hand)
                 claimed = await self._claim(running, free) if 2 * free >= most and sure else []
                 if claimed is None:
@@ -101,7 +105,9 @@ class Sender:
                     await asyncio.wait(in_hand, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
                 else:
                     await running.pause(IDLE_S)
-                for task in [task for task in in_hand if task.done()]:
+                done = [task for task in in_hand if task.done()]
+                self._ahead.gone(len(done))
+                for task in done:
                     del in_hand[task]
                     task.result()
         finally:
@@ -126,6 +132,7 @@ class Sender:
 
     async def _taken(self, conn: Connection, most: int) -> list[Claimed]:
         claimed = await outgoing.claim(conn, most, self._sender.domain, self._settings.instance)
+        claimed = await digests.as_chosen(conn, claimed)
         if self._settings.sms_gateway_url:
             beside = [one.about for one in claimed if one.channel == EMAIL and one.phone is not None]
             if beside:
@@ -185,7 +192,10 @@ class Sender:
         if pause_s > 0:
             return pause_s
         try:
-            async with asyncio.timeout_at(by):
+            if self._turns.locked():
+                async with asyncio.timeout_at(by):
+                    await self._turns.acquire()
+            else:
                 await self._turns.acquire()
         except TimeoutError:
             self._domains.leave(domain)
@@ -270,6 +280,23 @@ class Sender:
                     await asyncio.sleep(AWAY_S)
         except TimeoutError:
             log.error("notice_not_noted", reason="database_away")
+
+
+class Ahead:
+    """How many letters to have in hand."""
+
+    def __init__(self, connections: int) -> None:
+        self._least, self._limit = connections * AHEAD, connections * MOST_AHEAD
+        self._gone, self._since = 0, time.monotonic()
+        self.most = self._least
+
+    def gone(self, count: int) -> None:
+        """So many have gone since this was told the last time."""
+        self._gone += count
+        past_s = time.monotonic() - self._since
+        if past_s >= AHEAD_S:
+            self.most = max(self._least, min(round(self._gone / past_s * AHEAD_S), self._limit))
+            self._gone, self._since = 0, time.monotonic()
 
 
 def decision(notice: Claimed, settings: NotifierSettings) -> Decision:

@@ -1,6 +1,7 @@
 """Text, study points, slugs and times keep their limits, and say in words what is wrong."""
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -197,3 +198,20 @@ def test_no_letter_that_a_text_may_hold_takes_more_than_four_bytes() -> None:
         except ValueError:
             continue
         assert len(to_json(letter)) - 2 <= 4 * len(letter), hex(number)
+
+
+@pytest.mark.parametrize(
+    "marks",
+    ["\u0301" * 30_000 + "\u0323" * 30_000, "\u0301\u0323" * 30_000, "\u0f73" * 30_000, "\u0301" * 31],
+    ids=["two sorts", "in turn", "made of two", "one too many"],
+)
+def test_marks_without_end_are_refused_before_they_are_put_in_order(marks: str) -> None:
+    """Python puts them in order in the square of their number: these took up to 7 s, in which a service did no more."""
+    began = time.process_time()
+    assert "more than 30 marks on one letter" in refusal(Prose, f"a{marks}")
+    assert time.process_time() - began < 0.5
+
+
+def test_letters_with_all_the_marks_that_any_language_has_are_text() -> None:
+    for text in ("Å" * 100, "\u0e01\u0e34\u0e48" * 40, "e\u0301\u0323" * 40, "学" * 100, "a" + "\u0301" * 30):
+        assert read(Line, text)

@@ -40,6 +40,7 @@ LINE = "must be one line"
 CONTROL = "must not hold control characters"
 READABLE = "must hold a letter or a digit"
 LONG = "must be at most 200 characters"
+MARKS = "must not hold more than 30 marks on one letter"
 NUMBER = "must not hold a national identity number"
 TIME = "must be a time"
 YEARS = "must be between 2000 and 2100"
@@ -58,6 +59,8 @@ COURSES: dict[str, Bad] = {
     "a number as a title": Bad({"title": {"nb": 7}}, "title.nb", "valid string"),
     "201 letters": titled("x" * 201, LONG),
     "10,000 combining marks": titled("x" + "\u0301\u0489" * 5000, LONG),
+    "36,000 marks to be put in order": titled("a" + "\u0301" * 18_000 + "\u0323" * 18_000, MARKS, in_a_file=False),
+    "31 marks on one letter": titled("a" + "\u0301" * 31, MARKS),
     "40,000 characters that NFC makes 20,000": titled("e\u0301" * 20_000, LONG),
     "spaces of no width": titled(" \u200b\u200d\ufeff ", READABLE),
     "punctuation": titled("…!?", READABLE),

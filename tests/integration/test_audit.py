@@ -121,6 +121,7 @@ BREACHES = [
         "UPDATE enrolment_changes SET from_state = 'associated', from_place = 'online' WHERE to_state = 'cancelled'",
     ),
     ("enrolment", "the line is as long", f"UPDATE places SET queued = 2 WHERE offering_id = {A}"),
+    ("enrolment", "each block of a line counts", "UPDATE line_blocks SET waiting = waiting + 1"),
     ("enrolment", "a minute after its hour", f"UPDATE offers SET expires_at = {LATE}"),
     ("enrolment", "who has an offer has a seat kept", "UPDATE offers SET ended_at = now(), outcome = 'lapsed'"),
     ("enrolment", "free that somebody stands in line for", f"UPDATE places SET capacity = 2 WHERE offering_id = {A}"),

@@ -13,12 +13,12 @@ from aiokafka import AIOKafkaProducer
 from httpx2 import AsyncClient
 
 from contracts.envelope import decode
-from kit import http, migrations
-from kit.database import Connection, connect
+from kit import http
+from kit.database import Connection
 from kit.running import Running
 from services.catalogue import events
 from services.catalogue import operating as catalogue
-from services.catalogue.app import MIGRATIONS, ROUTERS
+from services.catalogue.app import ROUTERS
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import courses
@@ -90,13 +90,8 @@ class World:
 
 @asynccontextmanager
 async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
-    known = (await servers.database()).model_dump() | {"issuer": ISSUER, "trust_role_claims": True} | changed
+    known = (await servers.database("catalogue")).model_dump() | {"issuer": ISSUER, "trust_role_claims": True} | changed
     settings = CatalogueSettings(**known)
-    conn = await connect(settings, "migrate")
-    try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    finally:
-        await conn.close()
     partner = f"p-{uuid.uuid4().hex[:12]}"  # a topic of its own on the broker that all tests share
     made = await catalogue.add(settings, partner, "Sveiseskolen", None, ["online", "mosjoen"])
     async with running(settings, "catalogue") as here:
@@ -194,6 +189,19 @@ async def test_a_stale_if_match_changes_nothing(servers: Servers) -> None:
         assert (stale.status_code, stale.headers["content-type"]) == (412, "application/problem+json")
         moved = DATES | {"ends_at": "2027-03-06T15:00:00+01:00"}
         assert (await here.put("SV-1/offerings/v27", moved, if_match='"7"')).status_code == 412
+        assert len(await here.said()) == 4
+
+
+async def test_what_must_be_new_changes_nothing_that_is_there(servers: Servers) -> None:
+    async with world(servers) as here:
+        for path, body in (("SV-1", COURSE), ("SV-1/offerings/v27", DATES)):
+            twice = [await here.put(path, body, if_none_match="*") for _ in range(2)]
+            assert [one.status_code for one in twice] == [201, 412]
+            assert twice[1].json()["errors"][0]["field"] == "header if-none-match"
+        both = [here.put("SV-2", COURSE | {"price_ore": 100 * n}, if_none_match="*") for n in (1, 2)]
+        assert sorted(one.status_code for one in await asyncio.gather(*both)) == [201, 412]
+        assert (await here.put("SV-1", COURSE, if_none_match='"1"')).status_code == 422
+        assert (await here.put("SV-1", COURSE, if_match='"7", "1"')).status_code == 200
         assert len(await here.said()) == 4
 
 

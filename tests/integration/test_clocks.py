@@ -10,15 +10,16 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from kit.database import Database, connect
+from kit.database import Connection, Database, connect
 from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.problems import Problem
 from kit.running import Running
-from services.enrolment import clock, commands
+from services.enrolment import clock, commands, offerings
 from services.enrolment.commands import Command, Enrol
 from services.enrolment.domain import Enrolment
+from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import times
 from tests.delivery import Servers, until
 from tests.seats import World, acting, world
@@ -56,6 +57,31 @@ async def test_a_clock_passes_over_what_another_has_in_hand(servers: Servers) ->
             taken = [await times.take_timer(one), await asyncio.wait_for(times.take_timer(other), 1)]
             assert sorted(map(str, taken)) == sorted(map(str, offerings))
             assert await asyncio.wait_for(times.take_timer(other), 1) is None
+
+
+async def test_an_offering_whose_look_fails_keeps_no_other_from_its_own(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(servers) as here:
+        bad, good = await here.scheduled(in_days=1, online=1), await here.scheduled(in_days=2, online=1)
+        look = offerings.look
+
+        async def fails(conn: Connection, offering_id: UUID, settings: EnrolmentSettings) -> None:
+            if offering_id == bad:
+                raise LookupError("a test")
+            await look(conn, offering_id, settings)
+
+        async def left() -> set[UUID]:
+            async with here.database.reading() as conn:
+                return {row["offering_id"] for row in await conn.fetch("SELECT offering_id FROM timers")}
+
+        async def good_is_done() -> bool:
+            return good not in await left()
+
+        monkeypatch.setattr(offerings, "look", fails)
+        async with here.later(days=20) as then, a_replica(then):
+            await until(good_is_done)
+        assert await left() == {bad}, "it is looked at again, later"
 
 
 async def due_now(here: World, offering_ids: list[UUID]) -> set[UUID]:

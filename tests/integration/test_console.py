@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from httpx2 import AsyncClient, Response
 
 from contracts.topics import partner_courses
-from kit import acts, http, migrations, parking, passes, plots, switch, topics
+from kit import acts, http, parking, passes, plots, switch, topics
 from kit.acts import Operator
 from kit.auth import Caller
 from kit.database import Connection, connect
@@ -25,7 +25,7 @@ from kit.passes import Visitor
 from kit.running import Running, Shown
 from services.catalogue import events, holding
 from services.catalogue import operating as catalogue
-from services.catalogue.app import MIGRATIONS, ROUTERS
+from services.catalogue.app import ROUTERS
 from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import partners
 from tests.delivery import Servers, listening, running, until
@@ -102,12 +102,11 @@ class Desk:
 @asynccontextmanager
 async def opened(servers: Servers, **changed: Any) -> AsyncIterator[Desk]:
     """A catalogue with one partner and one parked record that holds what a stranger would write."""
-    known = (await servers.database()).model_dump() | {"pass_public_key": PUBLIC} | changed
+    known = (await servers.database("catalogue")).model_dump() | {"pass_public_key": PUBLIC} | changed
     settings = CatalogueSettings(**known)
     conn = await connect(settings, "migrate")
     partner = f"p-{uuid.uuid4().hex[:12]}"
     try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
         await conn.execute("INSERT INTO partners (slug, name, arenas) VALUES ($1, 'Sveiseskolen', '{online}')", partner)
         async with conn.transaction():
             record = Record(f"partners.{partner}.courses", 0, 7, b"kari", (("x", b"<b>"),), HOSTILE.encode())

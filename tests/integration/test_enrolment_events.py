@@ -12,10 +12,9 @@ from contracts.catalogue import CourseChanged, CourseCreated, OfferingCancelled,
 from contracts.envelope import Event, decode, encode, wrap
 from contracts.fields import Place
 from contracts.topics import owned_by
-from kit import migrations, topics
+from kit import topics
 from kit.database import connect
 from services.enrolment import commands, events
-from services.enrolment.app import MIGRATIONS
 from services.enrolment.domain import Enrolment
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import seats
@@ -48,12 +47,7 @@ async def say(kafka: str, said: Sequence[Event], correlation_id: str, first: int
 
 async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: Servers) -> None:
     await topics.declare(servers.kafka, owned_by("catalogue"))
-    settings = EnrolmentSettings(**(await servers.database()).model_dump() | {"contact_public_key": PUBLIC})
-    conn = await connect(settings, "migrate")
-    try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    finally:
-        await conn.close()
+    settings = EnrolmentSettings(**(await servers.database("enrolment")).model_dump() | {"contact_public_key": PUBLIC})
     about: dict[str, Any] = {"offering_id": uuid.uuid4(), "course_id": uuid.uuid4(), "partner": "torgar"}
     starts_at = datetime.now(UTC) + timedelta(days=9)
     times: dict[str, Any] = {"key": "h26", "starts_at": starts_at, "ends_at": starts_at + timedelta(hours=2)}
@@ -95,9 +89,8 @@ async def test_an_offering_is_followed_from_its_scheduling_to_its_end(servers: S
 
 async def test_a_partner_who_changes_much_at_once_keeps_few_offerings_locked_at_a_time(servers: Servers) -> None:
     await topics.declare(servers.kafka, owned_by("catalogue"))
-    settings = EnrolmentSettings(**(await servers.database()).model_dump() | {"contact_public_key": PUBLIC})
-    conn = await connect(settings, "migrate")
-    await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
+    settings = EnrolmentSettings(**(await servers.database("enrolment")).model_dump() | {"contact_public_key": PUBLIC})
+    conn = await connect(settings, "test")
     starts_at, course_id, count = datetime.now(UTC) + timedelta(days=9), uuid.uuid4(), 2 * events.LOCKED + 1
     said = [
         OfferingScheduled(
@@ -128,12 +121,7 @@ async def _are(found: Awaitable[int], wanted: int) -> bool:
 
 async def test_titles_are_heard_from_the_beginning_on_a_stack_that_has_passed_them(servers: Servers) -> None:
     await topics.declare(servers.kafka, owned_by("catalogue"))
-    settings = EnrolmentSettings(**(await servers.database()).model_dump() | {"contact_public_key": PUBLIC})
-    conn = await connect(settings, "migrate")
-    try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    finally:
-        await conn.close()
+    settings = EnrolmentSettings(**(await servers.database("enrolment")).model_dump() | {"contact_public_key": PUBLIC})
     about: dict[str, Any] = {"course_id": uuid.uuid4(), "partner": "torgar", "code": "BYG-1"}
     starts_at = datetime.now(UTC) + timedelta(days=9)
     run = OfferingScheduled(

@@ -15,15 +15,15 @@ from pydantic import SecretStr
 from contracts.catalogue import OfferingScheduled
 from contracts.envelope import decode
 from contracts.fields import Place
-from kit import http, migrations, sealing
+from kit import http, sealing
 from kit.auth import Caller
-from kit.database import Database, connect
+from kit.database import Database
 from kit.groupcommit import GroupCommit
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.running import Running
-from services.enrolment import desk, offerings
-from services.enrolment.app import MIGRATIONS, ROUTERS
+from services.enrolment import desk, login, offerings
+from services.enrolment.app import ROUTERS
 from services.enrolment.live import Hub
 from services.enrolment.settings import EnrolmentSettings
 from tests.delivery import Servers
@@ -82,20 +82,16 @@ class World:
 @asynccontextmanager
 async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
     known = (
-        (await servers.database()).model_dump()
+        (await servers.database("enrolment")).model_dump()
         | {"issuer": ISSUER, "contact_public_key": PUBLIC, "trust_role_claims": True}
         | changed
     )
     settings = EnrolmentSettings(**known)
-    conn = await connect(settings, "migrate")
-    try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    finally:
-        await conn.close()
     database = Database(settings, pools={"web": 4})
     await database.open()
     running = Running("enrolment", settings, database, Metrics(), Health("enrolment"))
     running.desk = GroupCommit(database, desk.deciding(settings))
+    running.session = login.visitor_of
     app = http.build(running, ROUTERS)
     issuer = Issuer()
     issuer.serve(app.state.keys)

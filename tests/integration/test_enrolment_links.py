@@ -12,6 +12,9 @@ import pytest
 
 from contracts.envelope import decode
 from kit import sealing
+from kit.database import Connection
+from services.enrolment import commands
+from services.enrolment.commands import Act
 from tests.delivery import Servers, until
 from tests.integration.test_enrolment_http import BASE, PRIVATE, World, world
 
@@ -76,6 +79,33 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
         assert shown.json()["state"] == "associated"
         seats = (await here.asking.get(f"{BASE}/offerings/{offering_id}")).json()["places"]
         assert seats[0]["taken"] == 1
+
+
+async def test_a_link_answers_its_own_offer_and_not_one_that_takes_its_place_meanwhile(servers: Servers) -> None:
+    async with world(servers) as here:
+        _, [ola] = await offered(here, "ola")
+        token, one = (await links(here))["accept"], ola.json()["enrolment_id"]
+        decided, go = asyncio.Event(), asyncio.Event()
+
+        async def stay(conn: Connection) -> None:
+            act = Act("decline", uuid.UUID(one), lambda _: True, stay=True)
+            await commands.decide(conn, [act], here.settings)  # nobody else is in line: it is offered anew
+            decided.set()
+            await go.wait()
+
+        async def waits() -> Any:
+            async with here.database.reading() as conn:
+                return await conn.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+        staying = asyncio.create_task(here.database.run(stay))
+        await decided.wait()
+        clicking = asyncio.create_task(here.asking.post(f"/tilbud/{token}/godta"))
+        await until(waits)
+        go.set()
+        await staying
+        assert (await clicking).status_code == 410
+        shown = await here.asking.get(ola.headers["location"], headers=here.signed("ola"))
+        assert shown.json()["state"] == "offered"
 
 
 async def test_a_link_is_for_one_act_only(servers: Servers) -> None:

@@ -201,7 +201,7 @@ async def test_a_wrong_field_is_marked_and_what_was_typed_is_kept(
     async with open_pages(servers) as here:
         offering_id = await here.offering(online=1, mosjoen=1, a=1, rules={"priority_groups": ["ansatte"]})
         kari = person(here, "kari")
-        typed = {"name": "Kåre <Ås>", "email": "kåre@example.no", "language": "nn", "place1": "online"} | fields
+        typed = {"name": "Kåre <Ås>", "email": "kaare@example.no", "language": "nn", "place1": "online"} | fields
         await kari.enrol(offering_id, **typed)
         assert kari.status == 422
         assert kari.page is not None
@@ -213,7 +213,7 @@ async def test_a_wrong_field_is_marked_and_what_was_typed_is_kept(
         assert "autofocus" in summary
         if wrong not in ("name", "email"):
             assert 'value="Kåre &lt;Ås&gt;"' in kari.text
-            assert 'value="kåre@example.no"' in kari.text
+            assert 'value="kaare@example.no"' in kari.text
         if wrong != "language":
             assert '<option value="nn" lang="nn" selected>' in kari.text
         assert not await rows(here, "SELECT 1 FROM enrolments")

@@ -8,7 +8,7 @@ import pytest
 
 from kit import groupcommit
 from kit.database import Busy, Connection, Database, Unknown
-from kit.groupcommit import GroupCommit
+from kit.groupcommit import GroupCommit, GroupRead
 from tests.delivery import Servers
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +50,29 @@ async def test_what_comes_while_a_batch_commits_shares_the_next(till: Till) -> N
     assert results == [number * 10 for number in range(1000)]
     assert await till.taken() == list(range(1000))  # the order of arrival
     assert len(till.batches) == 2  # 512 and the rest
+
+
+async def test_who_asks_while_others_are_answered_is_answered_by_what_is_there_since(till: Till) -> None:
+    """A look that began before somebody asked may be old: whoever logs out in between must not be found by it."""
+    looks: list[list[str]] = []
+    began, told = asyncio.Event(), asyncio.Event()
+
+    async def look(conn: Connection, asked: Sequence[str]) -> list[int]:
+        looks.append(list(asked))
+        count: int = await conn.fetchval("SELECT count(*) FROM taken")
+        began.set()
+        await told.wait()
+        return [count] * len(asked)
+
+    reading: GroupRead[str, int] = GroupRead(till.database, look)
+    before = [asyncio.create_task(reading.submit(name)) for name in ("a", "b")]
+    await began.wait()
+    await till.desk.submit(1)
+    after = asyncio.create_task(reading.submit("c"))
+    await asyncio.sleep(0)  # it has asked, and waits
+    told.set()
+    assert [*await asyncio.gather(*before), await after] == [0, 0, 1]
+    assert looks == [["a", "b"], ["c"]]
 
 
 async def test_where_nobody_waits_a_batch_gathers_after_the_one_before_it(till: Till) -> None:

@@ -80,6 +80,22 @@ async def _are_done(world: World, wanted: set[int]) -> bool:
     return wanted <= await numbers(world)
 
 
+async def test_what_cannot_be_read_waits_its_turn_behind_a_parked_record_too(world: World) -> None:
+    world.poison.add(1)
+    async with listening(world.here, world.consumer()):
+        await world.send(("a", world.raw("a", 1)), ("a", b"{"), ("a", world.raw("a", 2)))
+
+        async def all_wait() -> bool:
+            return [row["state"] for row in await open_rows(world)] == ["parked", "held", "held"]
+
+        await until(all_wait)
+        world.poison.clear()
+        rows = await open_rows(world)
+        await parking.redrive(world.conn, [rows[0]["id"]], "test")
+        await until(lambda: world.conn.fetchval("SELECT state = 'parked' FROM parked WHERE id = $1", rows[1]["id"]))
+        assert await done(world) == [("a", 1)]
+
+
 async def test_a_lock_that_others_hold_is_waited_for_and_no_reason_to_restart(world: World) -> None:
     other = await connect(world.here.settings, "test")
     async with listening(world.here, world.consumer()) as consumer:

@@ -22,12 +22,11 @@ from aiokafka.errors import (
 from contracts.topics import SERVICES, TOPICS, partner_courses, partner_feed
 from deploy.local.kafka import PARTNERS
 from deploy.local.stack import Stack
-from kit import access, migrations, topics
+from kit import access, topics
 from kit.database import connect
 from kit.settings import Settings
 from services.catalogue import logins
 from services.catalogue import operating as catalogue
-from services.catalogue.app import MIGRATIONS
 from services.catalogue.domain import Rule
 from services.catalogue.members import Member
 from services.catalogue.settings import CatalogueSettings
@@ -219,13 +218,7 @@ async def test_who_does_not_log_in_rightly_does_not_get_in_and_locks_nobody_out(
 
 async def database(servers: Servers) -> Settings:
     """The settings of a catalogue's new database."""
-    made = await servers.database()
-    conn = await connect(made, "migrate")
-    try:
-        await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    finally:
-        await conn.close()
-    return made
+    return await servers.database("catalogue")
 
 
 async def test_a_new_password_shuts_out_the_one_before_it_and_nobody_else(servers: Servers, doors: Doors) -> None:

@@ -12,10 +12,14 @@ from contracts.catalogue import OfferingScheduled
 from contracts.enrolment import LearnerEnrolled, LearnerWithdrew
 from kit.calendars import OSLO
 from services.notifier import digests, events
+from services.notifier.channels.channel import Later
+from services.notifier.channels.failing import Failing
+from services.notifier.sender import Sender
+from services.notifier.tokens import Signer
 from tests.delivery import Servers, running, until
 from tests.integration.test_notifier_changes import changed
 from tests.integration.test_notifier_preferences import People, people
-from tests.notifying import START, World
+from tests.notifying import PRIVATE, START, World
 
 pytestmark = pytest.mark.anyio
 
@@ -214,6 +218,45 @@ async def test_what_is_held_for_a_digest_is_one_mail_in_the_persons_language(ser
         assert "kl. 20.00–22.00" in text
         assert (await here.asking.post(here.stopping())).status_code == 200
         assert (await here.get()).json()["categories"]["changes"]["email"] == "off"
+
+
+@pytest.mark.parametrize("also", ["nothing", "a reminder"])
+async def test_what_is_turned_off_while_its_digest_waits_for_the_mail_server_is_not_sent(
+    servers: Servers, also: str
+) -> None:
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "daily"}, "reminders": {"email": "daily"}}})
+        async with at(world, NIGHT), world.sending():
+            await here.seated()
+            await reach(world, sent=1)
+            await here.course_changes(2)
+            await reach(world, sent=1, held=1)
+        async with at(world, EIGHT):
+            await gather(world)
+            if also == "a reminder":  # beside it
+                await world.rows("""
+                    UPDATE notices SET facts = jsonb_build_object(
+                        'categories', '["changes", "reminders"]'::jsonb,
+                        'items', facts -> 'items'
+                            || (facts -> 'items' -> 0 || '{"template": "reminder", "facts": {"days": 7}}'))
+                    WHERE template = 'digest'
+                """)
+            async with world.sending(Sender(world.settings, {"email": Failing(Later("busy"))})):
+                await reach(world, sent=1, suppressed=1, deferred=1)
+            await here.put({"categories": {"changes": {"email": "off"}, "reminders": {"email": "daily"}}})
+            await world.hurry()
+            async with world.sending():
+                await world.no_more_open()
+        [digest] = await world.rows("SELECT state, reason FROM notices WHERE template = 'digest'")
+        if also == "nothing":
+            assert (digest["state"], digest["reason"], len(here.sink.mails)) == ("suppressed", "preference", 1)
+            return
+        assert (digest["state"], len(here.sink.mails)) == ("sent", 2)
+        text = here.sink.mails[-1].get_body(("plain",)).get_content()
+        assert ("Endring" in text, "Påminnelse" in text) == (False, True)
+        link = Signer(PRIVATE).opened("unsubscribe", here.stopping().rpartition("/")[2])
+        assert link.categories == ("reminders",)
 
 
 async def test_all_that_waited_for_a_week_is_gathered_together(servers: Servers) -> None:

@@ -239,6 +239,7 @@ async def test_pages_follow_each_other(world: Calling, kari: Browser, monkeypatc
     while path:
         await kari.get(path)
         assert ('data-part="/varsler/liste"' in kari.text) == (path == "/varsler"), "only the newest are renewed"
+        assert "Du har 5 uleste varsler." in plain(kari.text), "on all pages together"
         seen += re.findall(r'<details class="ds-details" id="v-([^"]+)"', kari.text)
         path = unescape("".join(re.findall(r'id="eldre" href="([^"]+)"', kari.text)))
         assert len(seen) <= 5

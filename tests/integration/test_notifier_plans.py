@@ -1,4 +1,4 @@
-"""What the sender asks of its database costs the same whatever is owed, and whatever PostgreSQL counted last."""
+"""To take mails or calls in hand costs the same whatever is owed, and whatever PostgreSQL counted last."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from kit.database import Connection, connect
-from services.notifier.store import outgoing, texts
+from services.notifier.store import deliveries, outgoing, texts
 from tests.delivery import Servers
 from tests.notifying import Sink, World, notifier
 
@@ -97,5 +97,42 @@ async def test_a_question_of_the_sender_reads_no_more_when_thousands_are_owed(
         taken = await outgoing.claim(conn, TAKEN, "x.example", "")
         watched = Watched(conn)
         await QUESTIONS[question](cast(Connection, watched), taken)
+    await conn.close()
+    assert watched.rows < 50 * TAKEN
+
+
+async def owe_calls(conn: Connection, count: int) -> None:
+    """So many calls of each webhook that are due now."""
+    await conn.execute(
+        """
+        INSERT INTO webhook_deliveries (webhook_id, event_id, type, key, body)
+        SELECT id, gen_random_uuid()::text, 'a type', gen_random_uuid()::text, ''
+        FROM webhooks, generate_series(1, $1::int) AS n
+        """,
+        count,
+    )
+
+
+@pytest.mark.parametrize("counted", [None, 2, 200])
+async def test_a_claim_of_calls_reads_no_more_when_thousands_are_owed(world: World, counted: int | None) -> None:
+    """Red control: with both indexes of the open ones, as they were, a claim of ten looks at 20,000 rows or more."""
+    conn = await connect(world.settings, "worker")
+    await conn.execute(
+        """
+        INSERT INTO webhooks (partner, url, events, secret)
+        SELECT 'torgar', 'https://example.no/' || n, '{*}', '' FROM generate_series(1, 10) AS n
+        """
+    )
+    await owe_calls(conn, counted or OWED // 10)
+    if counted:
+        await conn.execute("UPDATE webhook_deliveries SET state = 'delivered'")
+        await conn.execute("ANALYZE")
+    async with conn.transaction():
+        await deliveries.claim(conn, TAKEN)
+    if counted:
+        await owe_calls(conn, OWED // 10)
+    watched = Watched(conn)
+    async with conn.transaction():
+        await deliveries.claim(cast(Connection, watched), TAKEN)
     await conn.close()
     assert watched.rows < 50 * TAKEN

@@ -27,9 +27,10 @@ from tests.notifying import PUBLIC, Sink, World, mail_server, notifier
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def sink() -> AsyncIterator[Sink]:
+@pytest.fixture(params=[False, True], ids=["one-by-one", "together"])
+async def sink(request: pytest.FixtureRequest) -> AsyncIterator[Sink]:
     async with mail_server() as sink:
+        sink.pipelining = request.param
         yield sink
 
 
@@ -159,7 +160,7 @@ async def test_a_mail_that_was_taken_without_a_word_comes_again_under_the_same_i
 async def test_a_final_no_is_told_and_not_asked_again(
     world: World, sink: Sink, rcpt: list[str], data: list[str], reason: str
 ) -> None:
-    sink.rcpt, sink.data = rcpt, data
+    sink.rcpt, sink.data = list(rcpt), list(data)
     await world.learners(1)
     async with world.sending():
         await world.all_are("failed", 1)

@@ -451,3 +451,14 @@ async def test_who_waits_for_approval_of_a_cancelled_offering_is_not_said_to_be_
         with pytest.raises(Problem) as refused:
             await here.act("approve", ola)
         assert refused.value.extensions["reason"] == "cancelled"
+
+
+async def test_an_offering_that_is_held_after_all_tells_that_it_has_seats(servers: Servers) -> None:
+    """While it was cancelled nothing was said of its seats: the last that others know is that it is full."""
+    async with world(servers) as here:
+        offering_id, _, _ = await full(here)
+        assert (await here.kinds())[-1] == "OfferingFilled"
+        await here.cancelled(offering_id)
+        here.version = 99
+        await here.scheduled(offering_id=offering_id, online=1)
+        assert (await here.kinds())[-1] == "OfferingReopened"

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from contracts.topics import owned_by
-from kit import migrations, operating, topics
+from kit import operating, topics
 from kit.database import connect
 from kit.running import Running
 from services.enrolment import events
-from services.enrolment.app import MIGRATIONS
 from services.enrolment.settings import EnrolmentSettings
 from tests.delivery import Servers, listening, relaying, running, until
 from tests.integration.corpus import COURSE
@@ -51,7 +50,7 @@ async def said_again(here: World) -> None:
 
 
 async def test_enrolments_copy_of_the_catalogue_is_made_anew_from_nothing(servers: Servers) -> None:
-    known = (await servers.database()).model_dump() | {"contact_public_key": PUBLIC}
+    known = (await servers.database("enrolment")).model_dump() | {"contact_public_key": PUBLIC}
     settings = EnrolmentSettings(**known)
 
     @asynccontextmanager
@@ -60,9 +59,6 @@ async def test_enrolments_copy_of_the_catalogue_is_made_anew_from_nothing(server
         async with listening(there, hearing[0]), listening(there, hearing[1]):
             yield
 
-    conn = await connect(settings, "migrate")
-    await migrations.migrate(conn, [migrations.KIT, MIGRATIONS])
-    await conn.close()
     await topics.declare(servers.kafka, owned_by("catalogue"))
     async with world(servers) as here, running(settings) as there:
         await here.put("A", COURSE)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 
 from contracts.topics import Topic
 from kit import producer, topics
 from kit.database import Connection, connect
+from kit.producer import Flight
 from kit.relay import Relay
 from kit.running import Running
 from tests.delivery import Servers, records, relaying, running, until
@@ -141,6 +143,56 @@ async def test_a_row_does_not_overtake_one_that_was_under_way_when_the_producer_
     await until(turned)
     await relay._leave()
     assert [record.value for record in await records(place.kafka, place.topic, 2)] == [b"1", b"2"]
+
+
+async def test_an_aggregate_that_rests_since_its_rows_were_read_is_not_sent(place: Place) -> None:
+    sending = producer.Producer(place.kafka, place.here.metrics)
+    rows = [_row(place, 1, "thing/a"), _row(place, 2, "thing/b")]
+    sending.rest("thing/a", "a test")
+    flights = await sending.send(rows)
+    assert [row["id"] for flight in flights for row in flight.rows] == [2]
+    assert await sending.settle(flights) == [2]
+    await sending.drop()
+
+
+async def test_what_the_broker_has_of_an_aggregate_counts_as_sent_only_when_it_has_all_of_it(place: Place) -> None:
+    """Else the row that it refused would come after one that was said later."""
+    sending = producer.Producer(place.kafka, place.here.metrics)
+    client = await sending._open()
+    refused, taken = (asyncio.get_running_loop().create_future() for _ in range(2))
+    refused.set_exception(MessageSizeTooLargeError("a test"))
+    taken.set_result(None)
+    flights = [
+        Flight([_row(place, 1, "thing/a")], refused, client),
+        Flight([_row(place, 2, "thing/a"), _row(place, 3, "thing/b")], taken, client),
+    ]
+    assert await sending.settle(flights) == [3]
+    assert sending.resting() == ["thing/a"]
+
+
+def _row(place: Place, number: int, aggregate: str) -> dict[str, Any]:
+    return {
+        "id": number,
+        "aggregate": aggregate,
+        "topic": place.topic,
+        "key": b"one key",
+        "headers": None,
+        "payload": b"{}",
+    }
+
+
+async def test_a_relay_that_has_lost_its_lease_while_it_sent_stands_by_at_once(place: Place) -> None:
+    await place.say("thing/a", 1)
+    relay = Relay(place.here.database, place.here.settings, place.here.metrics)
+    await relay._turn()
+    await place.conn.execute("UPDATE lease SET holder = 'another', term = term + 1")
+    await relay._settled()
+    assert await place.unpublished() == []  # it is on the topic, whoever sent it
+    await place.say("thing/a", 2)
+    await relay._turn()
+    assert await place.unpublished() == [("thing/a", 2)]
+    assert not relay._under_way
+    await relay._leave()
 
 
 async def test_large_rows_are_read_some_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import string
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -66,6 +67,19 @@ async def test_words_are_found_in_each_of_their_forms_in_both_written_languages(
             assert await found(here, q) == ["B"], q
         assert sorted(await found(here, "kurset or verksemd")) == ["A", "B"]
         assert await found(here, "pleier") == [] == await found(here, "!!! \" '"), "not within a word; no words at all"
+
+
+async def test_signs_of_any_kind_and_number_are_no_words(servers: Servers) -> None:
+    """PostgreSQL reads some of them as operators, and has room for 32 of these beside each other."""
+    async with world(servers) as here:
+        await publish(here, "A", "Båt (med motor): a-b & c")
+        for sign in string.punctuation:
+            for q in (sign * 100, f"{sign}-" * 60, "a" + f"{sign}-" * 60, f"a or {sign}" + "-" * 100, f"--{sign}x"):
+                answer = await here.asking.get(f"{BASE}/courses", params={"q": q})
+                assert answer.status_code == 200, q
+        for q in ("(båt)", "båt:", "!motor", "<c>", "motor & c", '"båt (med"', "a-b"):
+            assert await found(here, q) == ["A"], q
+        assert await found(here, "båt ---motor") == [] == await found(here, "---båt")
 
 
 async def test_a_title_goes_before_a_summary_and_a_summary_before_a_description(servers: Servers) -> None:

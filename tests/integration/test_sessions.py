@@ -5,13 +5,18 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
+from kit.auth import Caller
+from kit.database import Connection
+from kit.passes import Visitor
 from kit.settings import PREFIX
-from services.enrolment.login import COOKIE
+from services.enrolment.login import COOKIE, digest_of
 from services.enrolment.store import sessions
 from tests.delivery import Servers
 from tests.issuing import GATEWAY, Here, logging_in
@@ -92,6 +97,69 @@ async def test_one_who_logs_out_is_out_whoever_has_the_key(servers: Servers) -> 
         assert await here.rows("SELECT FROM sessions") == []
         again = await person.ask("POST", "/logg-ut", {})
         assert again.status_code == 200, "a second press is no error"
+
+
+async def test_a_pass_that_was_given_is_not_given_after_the_log_out(servers: Servers) -> None:
+    """It is kept for who asks again, and given to whoever has a session at that moment, and nobody else."""
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        key = person.session
+        assert await here.caller(key) == await here.caller(key) is not None, "the control"
+        await person.go("/min-side")
+        await person.send("/logg-ut")
+        assert await here.caller(key) is None
+
+
+async def test_many_who_ask_at_once_are_each_told_who_they_are_in_few_looks(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Any] = []
+    visitors = sessions.visitors
+
+    async def looking(conn: Connection, digests: Sequence[bytes]) -> list[Visitor | None]:
+        looks.append(digests)
+        return await visitors(conn, digests)
+
+    monkeypatch.setattr(sessions, "visitors", looking)
+    names = [f"kari-{number}" for number in range(12)]
+    async with logging_in(servers) as here:
+
+        async def begin(conn: Connection) -> None:
+            for name in names:
+                await sessions.begin(conn, digest_of(name), Caller(here.issuer.url, name), name, {})
+
+        await here.world.database.run(begin)
+        await here.change("UPDATE sessions SET seen_at = app_now() - interval '5 minutes'")
+        asked = [*names, "unknown", *names, ""]
+        found = await asyncio.gather(*(here.caller(key) for key in asked))
+        assert [one and one.subject for one in found] == [key if key in names else None for key in asked]
+        assert len(looks) < 4
+        [row] = await here.rows("SELECT min(seen_at) > app_now() - interval '1 minute' AS noted FROM sessions")
+        assert row["noted"], "of each of them"
+
+
+async def test_nobody_waits_for_another_process_that_notes_the_same_session(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        await here.change("UPDATE sessions SET seen_at = app_now() - interval '5 minutes'")
+        async with here.world.database.reading() as other, other.transaction():
+            await other.execute("SELECT FROM sessions FOR UPDATE")
+            assert await asyncio.wait_for(here.caller(person.session), 1) is not None
+
+
+async def test_a_page_that_says_no_knows_who_it_says_it_to(servers: Servers) -> None:
+    """Whoever is logged in can log out of it."""
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        for address, status in (
+            (f"/deltakere/{uuid4()}", 404),
+            (f"/deltakere/{uuid4()}?etter={uuid4()}", 404),
+            ("/drift/enrolment", 403),
+            ("/min-side/nothing", 404),
+        ):
+            answer = await person.ask("GET", address)
+            assert (answer.status_code, 'action="/logg-ut"' in answer.text) == (status, True), address
+            assert 'action="/logg-ut"' not in (await here.person().ask("GET", address)).text, "the control"
 
 
 async def test_another_site_logs_nobody_out(servers: Servers) -> None:

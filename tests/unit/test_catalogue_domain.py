@@ -90,21 +90,27 @@ def test_five_alternatives_are_named_and_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "version"),
+    ("tag", "versions"),
     [
         (None, None),
         ("*", "*"),
-        ('"3"', 3),
-        ('W/"12"', 12),
-        ('"0"', -1),
-        ("", -1),
-        ('"x"', -1),
-        ("9" * 4000, -1),
-        ("\u00b2", -1),
+        ('"3"', {3}),
+        ('W/"12"', {12}),
+        ('"3", W/"12","x"', {3, 12}),
+        ('"0"', set()),
+        ("", set()),
+        ('"x"', set()),
+        ("9" * 4000, set()),
+        ("\u00b2", set()),
     ],
 )
-def test_an_if_match_that_is_not_ours_matches_nothing(tag: str | None, version: object) -> None:
-    assert api.version_of(tag) == version
+def test_an_if_match_that_is_not_ours_matches_nothing(tag: str | None, versions: object) -> None:
+    assert api.version_of(tag) == versions
+
+
+def test_what_must_be_new_and_be_there_is_neither() -> None:
+    assert api.version_of(None, "*") == frozenset({0})
+    assert api.version_of('"1"', "*") == frozenset()
 
 
 READ = TypeAdapter(Annotated[CourseText, Whole()])

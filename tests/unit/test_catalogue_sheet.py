@@ -36,6 +36,15 @@ def test_a_file_is_read_however_excel_has_written_it(encoding: str, charset: str
     assert run.rows == {"online": 2, "bronnoysund": 3}
 
 
+def test_a_file_that_is_nearly_utf_8_is_not_read_as_what_it_is_not() -> None:
+    """Read as Excel's, each of its titles would be published as `KjÃ¸ring pÃ¥ glatta`."""
+    whole = sheet("A;Kjøring på glatta;;;;;;;;;", "B;Båt;;;;;;;;;")
+    for broken, row in ((whole.replace("Båt".encode(), b"B\xe5t"), 3), (whole[:-13], 3)):
+        [found] = mistakes(broken)
+        assert (found.row, found.detail) == (row, "is not utf-8: save it as CSV UTF-8")
+    assert read(whole.decode().encode("cp1252")).courses[0].text.title == {"nb": "Kjøring på glatta"}
+
+
 def test_who_pays_is_a_column_that_may_be_there() -> None:
     header = "code;title_nb;price_ore;funded_by;prerequisites_nb;prerequisites_en"
     [course] = read(sheet("A;T;450000;NAV og fylket;Fagbrev;A trade certificate", header=header)).courses

@@ -46,6 +46,18 @@ def test_a_text_that_nobody_has_translated_is_named(tmp_path: Path, monkeypatch:
     assert not any("nn" in line and "Ny tekst" in line for line in told)
 
 
+def test_a_text_inside_an_expression_reads_as_one_outside(tmp_path: Path) -> None:
+    (tmp_path / "locale").mkdir()
+    (tmp_path / "a.html").write_text(
+        """{{ _("Ny tekst") }}{% for one in [_('Ny tekst'), "<"] %}|{{ one }}{% endfor %}|{{ x or _("Ny tekst") }}"""
+    )
+    said = """<b>100 %</b> 'a' "b" \\u00e5 å"""
+    spelled = said.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    (tmp_path / "locale" / "en.po").write_text(f'msgid "Ny tekst"\nmsgstr "{spelled}"\n')
+    assert Site(tmp_path).part("a.html", "en", x="") == f"{said}|{said}|&lt;|{said}"
+    assert Site(tmp_path).part("a.html", "nb", x="<") == "Ny tekst|Ny tekst|&lt;|&lt;"
+
+
 @pytest.mark.parametrize(
     ("query", "headers", "language"),
     [

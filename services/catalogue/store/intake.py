@@ -83,32 +83,34 @@ async def intake(
     )
 
 
-async def taken(conn: Connection, partner: str) -> list[Row]:
-    """How much of a partner was taken, by the way it came: in a day and in a week."""
-    return await conn.fetch(
-        """
-        SELECT way, count(*) FILTER (WHERE at > app_now() - interval '24 hours') AS day, count(*) AS week
-        FROM intake WHERE partner = $1 AND at > app_now() - interval '7 days' GROUP BY way
-        """,
-        partner,
-    )
+async def received(conn: Connection, partner: str, topic: str) -> Row:
+    """How much of a partner was taken, refused and still waits.
 
-
-async def not_taken(conn: Connection, topic: str) -> Row | None:
-    """How much of a topic was refused in a day and in a week, and how much of it still waits."""
-    return await conn.fetchrow(
+    `taken` is {way in: {"day", "week"}}, in JSON; the other numbers are of its topic: how much of it was refused, and
+    how much of what came since still waits, in a day and in a week; `waiting` is all that is kept to run later.
+    """
+    found = await conn.fetchrow(
         """
         SELECT count(*) FILTER (WHERE refused AND parked_at > app_now() - interval '24 hours') AS refused_day,
                count(*) FILTER (WHERE refused) AS refused_week,
                count(*) FILTER (WHERE NOT refused AND parked_at > app_now() - interval '24 hours') AS parked_day,
-               count(*) FILTER (WHERE NOT refused) AS parked_week
+               count(*) FILTER (WHERE NOT refused) AS parked_week,
+               (SELECT count(*) FROM parked WHERE topic = $2 AND state = 'held') AS waiting,
+               coalesce((SELECT jsonb_object_agg(way, jsonb_build_object('day', day, 'week', week)) FROM (
+                   SELECT way, count(*) FILTER (WHERE at > app_now() - interval '24 hours') AS day, count(*) AS week
+                   FROM intake WHERE partner = $1 AND at > app_now() - interval '7 days' GROUP BY way
+               ) AS by_way), '{}') AS taken
         FROM (
             SELECT parked_at, state IN ('refused', 'discarded') AS refused FROM parked
-            WHERE topic = $1 AND state <> 'redriven' AND parked_at > app_now() - interval '7 days'
-        ) AS week
+            WHERE topic = $2 AND state <> 'redriven' AND parked_at > app_now() - interval '7 days'
+        ) AS kept
         """,
+        partner,
         topic,
     )
+    if found is None:
+        raise LookupError("a count is always one row")
+    return found
 
 
 async def keep_seats(conn: Connection, offering_id: UUID, places: list[dict[str, Any]], as_of: datetime) -> None:

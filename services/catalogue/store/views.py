@@ -124,11 +124,18 @@ async def texts(conn: Connection, partner: str) -> list[Row]:
 
 
 async def own(conn: Connection, partner: str, after: str, limit: int) -> list[Row]:
-    """One page of a partner's courses by code, those behind `after`, also what is no longer on offer."""
+    """One page of a partner's courses by code, those behind `after`, also what is no longer on offer.
+
+    With each the languages that one of the partner's courses on offer has a title in, on whichever page.
+    """
     return await conn.fetch(
         """
         SELECT id, code, withdrawn, content->>'title' AS title, content->>'summary' AS summary,
-               content->>'description' AS description, content->>'prerequisites' AS prerequisites
+               content->>'description' AS description, content->>'prerequisites' AS prerequisites,
+               ARRAY(
+                   SELECT DISTINCT jsonb_object_keys(content->'title') FROM courses
+                   WHERE partner = $1 AND NOT withdrawn
+               ) AS languages
         FROM courses WHERE partner = $1 AND code > $2 ORDER BY code LIMIT $3
         """,
         partner,
@@ -137,22 +144,17 @@ async def own(conn: Connection, partner: str, after: str, limit: int) -> list[Ro
     )
 
 
-async def languages(conn: Connection, partner: str) -> list[str]:
-    """The languages that one of a partner's courses on offer has a title in."""
-    rows = await conn.fetch(
-        "SELECT DISTINCT jsonb_object_keys(content->'title') AS language FROM courses "
-        "WHERE partner = $1 AND NOT withdrawn",
-        partner,
-    )
-    return [row["language"] for row in rows]
-
-
 async def runs_of(conn: Connection, course_ids: Sequence[UUID]) -> list[Row]:
-    """The runs of these courses that are not over, the soonest first, as `courses.offerings` has them."""
+    """The runs of these courses that are not over, the soonest first, as `courses.offerings` has them.
+
+    With what is known of their seats, as `intake.seats` has it, and the time.
+    """
     return await conn.fetch(
         """
-        SELECT id, course_id, key, version, content, state, decision, enrolled, minimum, decided_at
-        FROM offerings LEFT JOIN judgements ON offering_id = id
+        SELECT id, course_id, key, version, content, state, decision, enrolled, minimum, decided_at, places, as_of,
+               app_now() AS now
+        FROM offerings LEFT JOIN judgements ON judgements.offering_id = id
+        LEFT JOIN seat_counts ON seat_counts.offering_id = id
         WHERE course_id = ANY($1) AND (content->>'ends_at')::timestamptz > app_now() ORDER BY starts_at, id
         """,
         course_ids,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
+
 from contracts.catalogue import CourseState
 from kit.database import Connection
 
@@ -43,15 +45,31 @@ async def keep(conn: Connection, courses: Sequence[CourseState]) -> None:
     )
 
 
+# The columns of a run, called as none of what else a statement may have.
+COLUMNS = """
+    run.id AS run_id, run.partner AS run_partner, run.starts_at AS run_starts_at, run.ends_at AS run_ends_at,
+    run.cancelled AS run_cancelled, coalesce(run.rules ->> 'on_lapse', 'leave') AS run_on_lapse,
+    coalesce(course.code, '') AS run_code, coalesce(course.title, '{}') AS run_title
+"""
+FROM = "offerings AS run LEFT JOIN courses AS course ON course.id = run.course_id"
+_RUNS = f"SELECT {COLUMNS} FROM {FROM} WHERE run.id = ANY ($1::uuid[])"  # noqa: S608 - constants alone
+
+
+def run(row: asyncpg.Record) -> Run:
+    """The run in a row that has these columns."""
+    return Run(
+        row["run_id"],
+        row["run_partner"],
+        row["run_starts_at"],
+        row["run_ends_at"],
+        row["run_cancelled"],
+        row["run_on_lapse"],
+        row["run_code"],
+        json.loads(row["run_title"]),
+    )
+
+
 async def runs(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Run]:
     """These runs by id, those that there are."""
-    rows = await conn.fetch(
-        """
-        SELECT o.id AS offering_id, o.partner, o.starts_at, o.ends_at, o.cancelled,
-               coalesce(o.rules ->> 'on_lapse', 'leave') AS on_lapse,
-               coalesce(c.code, '') AS code, coalesce(c.title, '{}') AS title
-        FROM offerings o LEFT JOIN courses c ON c.id = o.course_id WHERE o.id = ANY ($1::uuid[])
-        """,
-        offering_ids,
-    )
-    return {row["offering_id"]: Run(**{**row, "title": json.loads(row["title"])}) for row in rows}
+    rows = await conn.fetch(_RUNS, offering_ids)
+    return {row["run_id"]: run(row) for row in rows}

@@ -15,7 +15,7 @@ _COLUMNS = """
 SELECT e.id, e.offering_id, e.learner_id, e.state, e.choices, e.place, e.name, e.asked_at, e.queue_number, e.rank,
        e.group_name, e.waiting_for, e.wait_for_earlier, e.on_lapse, e.denied_because, o.id AS offer_id, o.expires_at
 """
-_FROM = "FROM enrolments e LEFT JOIN offers o ON o.enrolment_id = e.id AND o.ended_at IS NULL"
+FROM = "FROM enrolments e LEFT JOIN offers o ON o.enrolment_id = e.id AND o.ended_at IS NULL"
 # How many of `e`'s line stand further up and would take a seat that it would take: whole blocks, and those of its own.
 _IN_FRONT = """
 coalesce((
@@ -30,13 +30,32 @@ coalesce((
 )
 """
 _IN_LINE = f", CASE WHEN e.state = 'queued' THEN 1 + {_IN_FRONT} END AS place_in_line"
-_SHOWN = f"{_COLUMNS} {_IN_LINE} {_FROM}"
+SHOWN_COLUMNS = f"{_COLUMNS} {_IN_LINE}"
+_SHOWN = f"{SHOWN_COLUMNS} {FROM}"
 
 
-def _enrolment(row: asyncpg.Record) -> Enrolment:
-    found = dict(row)
-    found["group"] = found.pop("group_name")
-    return Enrolment(**{**found, "choices": tuple(row["choices"]), "waiting_for": tuple(row["waiting_for"])})
+def enrolment(row: asyncpg.Record) -> Enrolment:
+    """The enrolment in a row that has these columns; there may be others beside them."""
+    return Enrolment(
+        row["id"],
+        row["offering_id"],
+        row["learner_id"],
+        row["state"],
+        tuple(row["choices"]),
+        row["place"],
+        row["name"],
+        row["asked_at"],
+        row.get("place_in_line"),
+        row["queue_number"],
+        row["rank"],
+        row["group_name"],
+        tuple(row["waiting_for"]),
+        row["wait_for_earlier"],
+        row["on_lapse"],
+        row["denied_because"],
+        row["offer_id"],
+        row["expires_at"],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +110,12 @@ async def live_of(conn: Connection, learner_ids: Sequence[UUID]) -> list[Enrolme
     # Said by what they are not: else the planner takes the index of who lives where, and looks at each offering.
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} {_FROM}
+        {_COLUMNS} {FROM}
         WHERE e.learner_id = ANY ($1::uuid[]) AND e.state NOT IN ('denied', 'cancelled', 'finished')
         """,
         learner_ids,
     )
-    return [_enrolment(row) for row in rows]
+    return [enrolment(row) for row in rows]
 
 
 async def lines(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Counter[tuple[int, tuple[str, ...]]]]:
@@ -153,7 +172,7 @@ async def first_in_line(conn: Connection, offering_id: UUID, arenas: Sequence[st
     """At most so many who would sit in one of these arenas, first in front: by rank, then the time of asking."""
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} {_FROM}
+        {_COLUMNS} {FROM}
         WHERE e.offering_id = $1 AND e.waiting_for <> '{{}}' AND e.waiting_for && $2::text[]
         ORDER BY e.rank, e.queue_number LIMIT $3
         """,
@@ -161,7 +180,7 @@ async def first_in_line(conn: Connection, offering_id: UUID, arenas: Sequence[st
         arenas,
         most,
     )
-    return [_enrolment(row) for row in rows]
+    return [enrolment(row) for row in rows]
 
 
 async def in_front(conn: Connection, one: Enrolment) -> int:
@@ -237,14 +256,14 @@ async def live_in(conn: Connection, offering_id: UUID, most: int) -> list[Enrolm
     """At most so many who have a seat or stand in line, in the order of asking; without places in line."""
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} {_FROM}
+        {_COLUMNS} {FROM}
         WHERE e.offering_id = $1 AND e.state = ANY ($2::text[]) ORDER BY e.queue_number LIMIT $3
         """,
         offering_id,
         LIVE,
         most,
     )
-    return [_enrolment(row) for row in rows]
+    return [enrolment(row) for row in rows]
 
 
 async def lapsed(conn: Connection, offering_id: UUID, now: datetime, most: int) -> list[Enrolment]:
@@ -259,7 +278,7 @@ async def lapsed(conn: Connection, offering_id: UUID, now: datetime, most: int) 
         now,
         most,
     )
-    return [_enrolment(row) for row in rows]
+    return [enrolment(row) for row in rows]
 
 
 async def seated(conn: Connection, offering_id: UUID) -> int:
@@ -286,7 +305,7 @@ async def owners(conn: Connection, enrolment_ids: Sequence[UUID]) -> dict[UUID, 
 async def enrolments(conn: Connection, enrolment_ids: Sequence[UUID]) -> dict[UUID, Enrolment]:
     """These enrolments as they are now, by id."""
     rows = await conn.fetch(f"{_SHOWN} WHERE e.id = ANY ($1::uuid[])", enrolment_ids)
-    return {row["id"]: _enrolment(row) for row in rows}
+    return {row["id"]: enrolment(row) for row in rows}
 
 
 async def own_enrolment(conn: Connection, enrolment_id: UUID, issuer: str, subject: str) -> Enrolment | None:
@@ -297,7 +316,7 @@ async def own_enrolment(conn: Connection, enrolment_id: UUID, issuer: str, subje
         issuer,
         subject,
     )
-    return _enrolment(row) if row else None
+    return enrolment(row) if row else None
 
 
 async def own_in(conn: Connection, offering_id: UUID, issuer: str, subject: str) -> Enrolment | None:
@@ -312,7 +331,7 @@ async def own_in(conn: Connection, offering_id: UUID, issuer: str, subject: str)
         issuer,
         subject,
     )
-    return _enrolment(row) if row else None
+    return enrolment(row) if row else None
 
 
 async def own_enrolments(
@@ -330,31 +349,31 @@ async def own_enrolments(
         before,
         most,
     )
-    return [_enrolment(row) for row in rows]
+    return [enrolment(row) for row in rows]
 
 
 async def roster(conn: Connection, offering_id: UUID, after: UUID | None, most: int) -> list[Enrolment]:
     """Who has a seat, waits for approval or stands in line, in the order of asking, after the enrolment `after`."""
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} {_FROM}
+        {_COLUMNS} {FROM}
         WHERE e.offering_id = $1 AND e.state <> 'cancelled' AND ($2::uuid IS NULL OR e.id > $2) ORDER BY e.id LIMIT $3
         """,
         offering_id,
         after,
         most,
     )
-    return [_enrolment(row) for row in rows]
+    return [enrolment(row) for row in rows]
 
 
 async def pending(conn: Connection, offering_id: UUID, most: int) -> list[Enrolment]:
     """At most so many who wait for approval, those first who asked first."""
     rows = await conn.fetch(
-        f"{_COLUMNS} {_FROM} WHERE e.offering_id = $1 AND e.state = 'pending' ORDER BY e.queue_number LIMIT $2",
+        f"{_COLUMNS} {FROM} WHERE e.offering_id = $1 AND e.state = 'pending' ORDER BY e.queue_number LIMIT $2",
         offering_id,
         most,
     )
-    return [_enrolment(row) for row in rows]
+    return [enrolment(row) for row in rows]
 
 
 async def asked_per(conn: Connection, first: datetime, step: timedelta) -> list[tuple[datetime, int]]:

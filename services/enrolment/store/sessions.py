@@ -1,9 +1,11 @@
 """SQL of sessions, and of the people who may do more than others."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+
+import asyncpg
 
 from kit.auth import Caller
 from kit.database import Connection
@@ -37,24 +39,37 @@ async def begin(conn: Connection, digest: bytes, caller: Caller, csrf: str, said
     )
 
 
-async def visitor(conn: Connection, digest: bytes) -> Visitor | None:
-    """Whose session this is, with the roles of this moment, and note that it was used; none when there is none."""
-    row = await conn.fetchrow(
+async def visitors(conn: Connection, digests: Sequence[bytes]) -> list[Visitor | None]:
+    """Whose session each of these is, with the roles of this moment; none where there is none. Note that it was used.
+
+    One that another process notes at this moment is left to it: two that note the same never wait for each other.
+    """
+    rows = await conn.fetch(
         """
-        SELECT s.id, s.issuer, s.subject, s.name, s.csrf, s.said, s.seen_at < app_now() - $4::interval AS note,
-               m.role, m.partner, m.employer
+        SELECT s.id, s.digest, s.issuer, s.subject, s.name, s.csrf, s.said,
+               s.seen_at < app_now() - $4::interval AS note, m.role, m.partner, m.employer
         FROM sessions AS s LEFT JOIN members AS m USING (issuer, subject)
-        WHERE s.digest = $1 AND s.seen_at > app_now() - $2::interval AND s.created_at > app_now() - $3::interval
+        WHERE s.digest = ANY ($1::bytea[])
+          AND s.seen_at > app_now() - $2::interval AND s.created_at > app_now() - $3::interval
         """,
-        digest,
+        digests,
         IDLE,
         LASTS,
         NOTED,
     )
-    if row is None:
-        return None
-    if row["note"]:
-        await conn.execute("UPDATE sessions SET seen_at = app_now() WHERE id = $1", row["id"])
+    if used := [row["id"] for row in rows if row["note"]]:
+        await conn.execute(
+            """
+            UPDATE sessions SET seen_at = app_now()
+            WHERE id IN (SELECT id FROM sessions WHERE id = ANY ($1::uuid[]) FOR UPDATE SKIP LOCKED)
+            """,
+            used,
+        )
+    found = {row["digest"]: _visitor(row) for row in rows}
+    return [found.get(digest) for digest in digests]
+
+
+def _visitor(row: asyncpg.Record) -> Visitor:
     said = {name: row[name] for name in ("role", "partner", "employer")} if row["role"] else json.loads(row["said"])
     return Visitor(Caller(row["issuer"], row["subject"], name=row["name"], **said), row["csrf"])
 

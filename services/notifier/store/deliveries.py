@@ -82,13 +82,13 @@ async def claim(conn: Connection, most: int) -> list[Claimed]:
                 SELECT one.id, one.due_at, row_number() OVER (ORDER BY one.due_at, one.id) + ready.in_hand AS place
                 FROM webhook_deliveries AS one
                 WHERE one.webhook_id = ready.id AND one.state IN ('pending', 'deferred', 'sending')
-                  AND one.due_at <= app_now()
+                  AND one.due_at <= app_now() AND one.due_at > '-infinity'  -- always so: its index says why
                   AND (one.state <> 'sending' OR one.sending_since < app_now() - make_interval(secs => $3))
                   AND (NOT ready.off OR one.key = ready.id::text)
                   AND NOT EXISTS (
                       SELECT FROM webhook_deliveries AS older
                       WHERE older.webhook_id = one.webhook_id AND older.key = one.key AND older.id < one.id
-                        AND older.state IN ('pending', 'deferred', 'sending')
+                        AND older.state NOT IN ('delivered', 'failed')  -- as in `outgoing.claim`
                   )
                 ORDER BY one.due_at, one.id
                 LIMIT greatest(ready.most - ready.in_hand, 0)
@@ -192,7 +192,11 @@ async def note_health(conn: Connection, found: Sequence[Health]) -> list[Any]:
 async def hurry(conn: Connection, webhooks: Sequence[UUID]) -> None:
     """Let what was put off go now: these webhooks are back."""
     await conn.execute(
-        "UPDATE webhook_deliveries SET due_at = app_now() WHERE webhook_id = ANY($1) AND state = 'deferred'", webhooks
+        """
+        UPDATE webhook_deliveries SET due_at = app_now()
+        WHERE webhook_id = ANY($1) AND state = 'deferred' AND due_at > '-infinity'
+        """,
+        webhooks,
     )
 
 
@@ -201,7 +205,7 @@ async def close_open(conn: Connection, webhooks: Sequence[UUID]) -> None:
     await conn.execute(
         """
         UPDATE webhook_deliveries SET state = 'failed', reason = 'webhook_off', updated_at = app_now()
-        WHERE webhook_id = ANY($1) AND state IN ('pending', 'deferred')
+        WHERE webhook_id = ANY($1) AND state IN ('pending', 'deferred') AND due_at > '-infinity'
         """,
         webhooks,
     )

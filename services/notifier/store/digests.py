@@ -93,3 +93,11 @@ async def done_with(conn: Connection, reasons: Mapping[UUID, str]) -> None:
         list(reasons),
         list(reasons.values()),
     )
+
+
+async def turned_off(conn: Connection, people: Sequence[str]) -> set[tuple[str, str, str]]:
+    """(person, category, channel) of what these people are not told."""
+    rows = await conn.fetch(
+        "SELECT person, category, channel FROM preferences WHERE person = ANY($1) AND cadence = 'off'", people
+    )
+    return {(row["person"], row["category"], row["channel"]) for row in rows}

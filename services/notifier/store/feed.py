@@ -107,6 +107,12 @@ async def read_all(conn: Connection, login: str, newest: UUID) -> None:
     )
 
 
+def count(every: Sequence[Shown]) -> Count:
+    """Of all notices of one person, newest first, what `counts` gives."""
+    unread = sum(one.read_at is None for one in every)
+    return Count(len(every), unread, every[0].id if every else None)
+
+
 async def counts(conn: Connection, logins: Sequence[str]) -> dict[str, Count]:
     """Log-in -> what they have, of these who have any."""
     rows = await conn.fetch(
