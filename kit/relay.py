@@ -68,6 +68,11 @@ DELETE FROM outbox WHERE id IN (
     "inbox": """
 DELETE FROM inbox WHERE ctid IN (
     SELECT ctid FROM inbox WHERE received_at < app_now() - make_interval(days => 2 * $1) LIMIT $2)""",
+    # What is over. It holds what strangers sent, which is not ours to keep for ever; what still waits is never deleted.
+    "parked": """
+DELETE FROM parked WHERE id IN (
+    SELECT id FROM parked WHERE state IN ('refused', 'redriven', 'discarded')
+    AND coalesce(closed_at, parked_at) < app_now() - make_interval(days => 6 * $1) ORDER BY id LIMIT $2)""",
 }
 
 

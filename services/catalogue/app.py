@@ -50,7 +50,7 @@ def build() -> Service:
         migrations=MIGRATIONS,
         routers=ROUTERS,
         consumers=(events.partners(), events.enrolments(), events.learners()),
-        workers={"search": current.warm},
+        workers={"search": current.warm, "intake_log": intake.forget},
         links=holding.LINKS,
         log_fields=LOG_FIELDS,
     )

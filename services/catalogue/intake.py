@@ -18,6 +18,7 @@ from kit.database import Connection
 from kit.http import Db, ThisService
 from kit.partners import Partner
 from kit.problems import Problem
+from kit.running import Running
 from services.catalogue import retracting
 from services.catalogue.answers import Seats
 from services.catalogue.api import BASE, MOST_LISTED, Limit
@@ -29,6 +30,9 @@ router = APIRouter(prefix=BASE, tags=["catalogue"])
 GROUP = "catalogue.partners"
 LOOKS_A_MINUTE = 20  # at the broker, for one partner in one process: each look opens connections
 MOST_RUNS = 500
+KEPT_DAYS = 84  # what came; as long as the kit keeps what was refused
+FORGET_ROWS = 2_000
+FORGET_EVERY_S = 600.0
 UNDECIDED = "decision_wanted"  # the reason of a retraction that waits for its partner
 FIELD = re.compile(r"([^\s:]{1,80}): ")
 CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -222,6 +226,14 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         offerings=[RunStatus(**{**row, "seats": Seats.of(row)}) for row in runs],
         retractions=[Retraction(**row) for row in retracted],
     )
+
+
+async def forget(running: Running) -> None:
+    """A worker: delete what is told no more, some rows at a time."""
+    while True:
+        gone = await running.database.run(lambda conn: store.forget(conn, KEPT_DAYS, FORGET_ROWS), "worker")
+        if not await running.pause(FORGET_EVERY_S if gone < FORGET_ROWS else 1.0):
+            return
 
 
 def _way(taken: Mapping[str, int] | None, kept: Row | None) -> Way:

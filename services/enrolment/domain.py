@@ -130,7 +130,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of one enrolment. `to_back`: it gets a new number, behind all that stand in line."""
+    """One step of one enrolment. `to_back`: it gets a new number and no rank, behind all that stand in line."""
 
     before: Enrolment
     after: Enrolment

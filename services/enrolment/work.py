@@ -17,7 +17,7 @@ from kit import outbox, sealing, trail
 from kit.database import Connection
 from kit.trail import Trail
 from services.enrolment import domain, telling
-from services.enrolment.domain import Book, Change, Enrolment
+from services.enrolment.domain import UNRANKED, Book, Change, Enrolment
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments, lines, seats, times
 from services.enrolment.store.times import NewOffer
@@ -63,7 +63,8 @@ class Work:
             return []
         back = iter(await enrolments.numbers(self.conn, sum(one.to_back for one in changes)))
         changes = [
-            replace(one, after=replace(one.after, queue_number=next(back))) if one.to_back else one for one in changes
+            replace(one, after=replace(one.after, queue_number=next(back), rank=UNRANKED)) if one.to_back else one
+            for one in changes
         ]
         made, letters = self._offers(changes)
         await enrolments.change(self.conn, changes)

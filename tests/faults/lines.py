@@ -1,7 +1,7 @@
 """Judges lines: no seat is free that somebody stands in line for (V7), and each goes to the first of them (V8)."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,16 +17,21 @@ BACK = ("declined", "lapsed")  # steps after which one who stays stands at the b
 
 @dataclass
 class Person:
-    """One enrolment as its steps leave it. `number` is its place in the order of asking."""
+    """One enrolment as its steps leave it. `number`: its place in the order of asking; `back`: it was put last."""
 
     row: Row
     number: int
     state: str = ""
     place: str | None = None
+    back: bool = False
 
     @property
     def waiting(self) -> list[str]:
         return model.waiting_for(self.state, self.place, self.row)
+
+    def rank(self, ranks: Mapping[str, int]) -> int:
+        """Whom a group brings to the front, it does once: not when they have had their turn."""
+        return LAST_OF_ALL if self.back else ranks.get(self.row["group_name"], LAST_OF_ALL)
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Offering:
         firsts = set()
         for groups in self.groups if line else ():
             ranks = {group: rank for rank, group in enumerate(groups)}
-            firsts.add(min(line, key=lambda one: (ranks.get(one[1].row["group_name"], LAST_OF_ALL), one[1].number))[0])
+            firsts.add(min(line, key=lambda one: (one[1].rank(ranks), one[1].number))[0])
         return firsts
 
     def take(self, step: Row, row: Row) -> None:
@@ -69,7 +74,8 @@ class Offering:
             self._numbers += 1
             if one is None:
                 one = self.people[step["enrolment_id"]] = Person(row, self._numbers)
-            one.number = self._numbers
+            else:
+                one.number, one.back = self._numbers, True
         self.waiting.subtract(one.waiting)
         for arena, seats in model.seats(step):
             self.taken[arena] += seats

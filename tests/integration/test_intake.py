@@ -1,5 +1,6 @@
 """A partner reads what became of everything it sent, in pages, and how it goes as a whole; and nothing of another's."""
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from contracts.enrolment import OfferingFilled, OfferingReopened, SeatCount
 from services.catalogue import events, joining
 from services.catalogue import operating as catalogue
+from services.catalogue.intake import KEPT_DAYS, forget
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world
@@ -136,3 +138,22 @@ async def test_seats_are_shown_with_the_time_at_which_enrolment_told_them(server
         strange = {**about, "offering_id": uuid.uuid4()}
         await enrolment.say([OfferingFilled(**strange, seats=[full])])
         assert (await read(here, "status")).json()["offerings"][0]["seats"] == shown["seats"]
+
+
+async def test_what_was_taken_is_told_for_twelve_weeks(servers: Servers) -> None:
+    async with world(servers) as here:
+        for code in ("OLD", "YOUNG", "NEW"):
+            await here.put(code, COURSE)
+        async with here.here.database.reading() as conn:
+            for code, days in (("OLD", KEPT_DAYS + 1), ("YOUNG", KEPT_DAYS - 1)):
+                await conn.execute(
+                    "UPDATE intake SET at = now() - make_interval(days => $2) WHERE code = $1", code, days
+                )
+        working = asyncio.create_task(forget(here.here))
+
+        async def told() -> bool:
+            return [one["code"] for one in await here.intake()] == ["NEW", "YOUNG"]
+
+        await until(told)
+        here.here.stopping.set()
+        await working

@@ -36,6 +36,19 @@ async def note_file(conn: Connection, partner: str, whats: Sequence[str], codes:
     )
 
 
+async def forget(conn: Connection, days: int, most: int) -> int:
+    """Delete what was taken so many days ago, at most so many rows, the oldest first; how many."""
+    done: str = await conn.execute(
+        """
+        DELETE FROM intake WHERE id IN (SELECT id FROM intake ORDER BY id LIMIT $2)
+            AND at < app_now() - make_interval(days => $1)
+        """,
+        days,
+        most,
+    )
+    return int(done.split()[-1])
+
+
 async def intake(
     conn: Connection,
     partner: str,

@@ -208,18 +208,20 @@ async def numbers(conn: Connection, count: int) -> list[int]:
 
 
 async def change(conn: Connection, changes: Sequence[Change]) -> None:
-    """Take these steps, each of another enrolment, and keep what happened. Numbers in line are as `after` says."""
+    """Take these steps, each of another enrolment, and keep what happened. Where it stands in line `after` says."""
     await conn.execute(
         """
         WITH step AS (
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                                 $8::text[], $9::text[], $10::text[], $11::int[]) WITH ORDINALITY
+                                 $8::text[], $9::text[], $10::text[], $11::int[], $12::smallint[], $13::boolean[])
+                WITH ORDINALITY
                 AS step (id, from_state, from_place, state, place, waiting_for, queue_number, denied_because, by_whom,
-                         why, place_in_line, number)
+                         why, place_in_line, rank, put_back, number)
         ), taken AS (
             UPDATE enrolments AS e SET
                 state = step.state, place = step.place, waiting_for = string_to_array(step.waiting_for, ' '),
-                queue_number = step.queue_number, denied_because = step.denied_because, place_told = step.place_in_line
+                queue_number = step.queue_number, denied_because = step.denied_because, place_told = step.place_in_line,
+                rank = step.rank, put_back = e.put_back OR step.put_back
             FROM step WHERE e.id = step.id
         )
         INSERT INTO enrolment_changes (enrolment_id, from_state, from_place, to_state, place, by_whom, why)
@@ -236,15 +238,17 @@ async def change(conn: Connection, changes: Sequence[Change]) -> None:
         [one.by for one in changes],
         [one.why for one in changes],
         [one.after.place_in_line for one in changes],
+        [one.after.rank for one in changes],
+        [one.to_back for one in changes],
     )
 
 
 async def rank_again(conn: Connection, offering_id: UUID, groups: Sequence[str], unranked: int) -> None:
-    """The offering's groups have changed: everybody's rank is by the new ones."""
+    """The offering's groups have changed: everybody's rank is by the new ones, but of those who were put back."""
     await conn.execute(
         """
         UPDATE enrolments SET rank = coalesce(array_position($2::text[], group_name) - 1, $3)
-        WHERE offering_id = $1 AND rank <> coalesce(array_position($2::text[], group_name) - 1, $3)
+        WHERE offering_id = $1 AND NOT put_back AND rank <> coalesce(array_position($2::text[], group_name) - 1, $3)
         """,
         offering_id,
         groups,
