@@ -60,12 +60,20 @@ def _group(group: App, verb: str, help: str, service: str | None = None) -> None
 _group(
     partners,
     "add",
-    "Let one in: SLUG --name NAME, --arena ARENA for each place, --orgnr NUMBER, --json. "
+    "Let one in: SLUG --name NAME, --arena ARENA for each place, --orgnr NUMBER, "
+    "--mail ADDRESS, --json. "
     "Example: `kursnett partners add nesna --name Nesna --arena online`",
     "catalogue",
 )
 _group(partners, "list", "List the providers. Example: `kursnett partners list --json`", "catalogue")
 _group(partners, "show", "Show one. Example: `kursnett partners show nesna`", "catalogue")
+_group(
+    partners,
+    "mail",
+    "Where one's office is told each morning: SLUG ADDRESS, --language nb, or --remove. "
+    "Example: `kursnett partners mail nesna post@nesna.example --language nn`",
+    "catalogue",
+)
 _group(
     partners,
     "suspend",

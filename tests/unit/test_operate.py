@@ -1,0 +1,34 @@
+"""What operators may do to a service can be asked for by `kursnett`, which they have: no command is left behind."""
+
+from collections.abc import Callable
+from typing import Any
+
+import cyclopts
+import pytest
+
+from deploy.commands import operate
+from kit import operating
+from services.catalogue import __main__ as catalogue
+from services.enrolment import __main__ as enrolment
+from services.notifier import __main__ as notifier
+
+GROUPS = [
+    (operate.partners, catalogue.operators),
+    (operate.people, enrolment.operators),
+    (operate.mail, notifier.operators),
+    (operate.parked, lambda app: operating.add(app, _never)),
+    (operate.consumer, lambda app: operating.add(app, _never)),
+]
+
+
+def _never() -> Any:
+    raise AssertionError("nothing is asked of a service here")
+
+
+@pytest.mark.parametrize(("group", "operators"), GROUPS, ids=[group.name[0] for group, _ in GROUPS])
+def test_each_verb_of_a_service_is_one_of_kursnett_too(
+    group: cyclopts.App, operators: Callable[[cyclopts.App], None]
+) -> None:
+    own = cyclopts.App()
+    operators(own)
+    assert set(group) == set(own[group.name[0]])
