@@ -1,5 +1,6 @@
 """Makes a service's HTTP application: its routes inside the manners that all services share."""
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -160,9 +161,12 @@ def of_http(error: HTTPException) -> Problem:
         slug, title = SLUGS[400]
     if error.status_code == 413:
         return edge.too_large()
-    takes = f"This address takes {(error.headers or {}).get('allow', 'other methods')}."
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if "allow" in headers:  # the edge lets whatever takes GET take HEAD
+        headers["allow"] = re.sub(r"\bGET\b", "GET, HEAD", headers["allow"])
+    takes = f"This address takes {headers.get('allow', 'other methods')}."
     detail = {404: "There is nothing at this address.", 405: takes}.get(error.status_code, error.detail)
-    return Problem(slug, title, error.status_code, detail, headers=error.headers)
+    return Problem(slug, title, error.status_code, detail, headers=headers)
 
 
 async def this_service(request: Request) -> Running:
