@@ -1,11 +1,14 @@
 """Takes in a partner's file of courses: the same models and rules as over HTTP and Kafka, all of it or nothing."""
 
+import json
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from contracts.partner import CourseText, OfferingDates
 from kit import idempotency, openapi, problems
 from kit.database import Connection
 from kit.http import Db
@@ -16,7 +19,7 @@ from services.catalogue import commands, retracting, sheet
 from services.catalogue.api import BASE
 from services.catalogue.domain import Rule
 from services.catalogue.sheet import Mistake, Sheet, Unreadable
-from services.catalogue.store import intake
+from services.catalogue.store import courses, intake
 
 router = APIRouter(prefix=BASE, tags=["catalogue"])
 
@@ -69,7 +72,8 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
     for course in whole.courses:
         try:
             async with conn.transaction():
-                done = await commands.publish_course(conn, partner, course.code, course.text)
+                text = await _whole_course(conn, partner, course, whole.columns)
+                done = await commands.publish_course(conn, partner, course.code, text)
         except Rule as rule:
             refused.add(course.code)
             mistakes.append(Mistake(course.row, rule.field, rule.text))
@@ -78,7 +82,11 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
     for run in whole.runs:
         try:
             async with conn.transaction():
-                done = await commands.publish_offering(conn, partner, run.code, run.key, run.dates)
+                dates = await _whole_run(conn, partner, run)
+                done = await commands.publish_offering(conn, partner, run.code, run.key, dates)
+        except ValidationError as error:  # what the file says does not go with what stays as it was
+            mistakes += [Mistake(run.row, "offering", words) for words in _kept_rules(error)]
+            continue
         except Rule as rule:
             if rule.code in WITHOUT_COURSE and run.code in refused:
                 continue  # its course was refused: that is one mistake, not two
@@ -107,6 +115,39 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
     counts = {name: sum(item.outcome == name for _, item in items) for name in get_args(Outcome)}
     shown = sorted((item for _, item in items), key=lambda item: (item.row, item.key or ""))
     return Imported(dry_run=dry_run, **counts, items=shown)
+
+
+async def _whole_course(conn: Connection, partner: str, course: sheet.Course, columns: Collection[str]) -> CourseText:
+    """What the file says of a course; what it has no column for, a description or a text in Sámi, stays as it was."""
+    row = await courses.lock_course(conn, partner, course.code)
+    if row is None:
+        return course.text
+    said = course.text.model_dump(mode="json", exclude=commands.ADDRESS)
+    for name, before in json.loads(row["content"]).items():
+        if isinstance(before, dict):  # by language
+            said[name] |= {one: text for one, text in before.items() if f"{name}_{one}" not in columns}
+        elif name not in columns:
+            said[name] = before
+    return CourseText.model_validate(said)
+
+
+async def _whole_run(conn: Connection, partner: str, run: sheet.Run) -> OfferingDates:
+    """What the file says of a run; its rules, for which there are no columns, stay as they were, and its sessions do as
+    long as its dates are the same. Raises ValidationError when the one does not go with the other, and Rule."""
+    course = await commands.locked(conn, partner, run.code)
+    row = await courses.offering_of(conn, course["id"], run.key)
+    if row is None:
+        return run.dates
+    before = json.loads(row["content"])
+    said = run.dates.model_dump(mode="json", include={"starts_at", "ends_at", "places"})
+    if any(before[name] != said[name] for name in ("starts_at", "ends_at")):
+        before["sessions"] = []
+    return OfferingDates.model_validate(before | said)
+
+
+def _kept_rules(error: ValidationError) -> list[str]:
+    told = error.errors(include_input=False, include_url=False, include_context=False)
+    return [f"its {one['loc'][0]} {one['msg']}: a file cannot change it, HTTP and Kafka can" for one in told]
 
 
 def _outcome(done: commands.Published) -> Outcome:

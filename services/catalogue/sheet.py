@@ -84,8 +84,12 @@ class Retraction:
 
 @dataclass(slots=True)
 class Sheet:
-    """What a file says, each course and run once, in the order of their codes; what it retracts is not among them."""
+    """What a file says, each course and run once, in the order of their codes; what it retracts is not among them.
 
+    `columns`: those that it has.
+    """
+
+    columns: frozenset[str] = frozenset()
     courses: list[Course] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     retractions: list[Retraction] = field(default_factory=list)
@@ -105,7 +109,7 @@ def read(content: bytes, charset: str | None = None) -> Sheet:
     for row in rows:
         mistakes += _formulas(row)
         by_code.setdefault(row.cells["code"], []).append(row)
-    sheet = Sheet()
+    sheet = Sheet(frozenset(rows[0].cells))
     for code in sorted(by_code):
         try:
             _CODE.validate_python(code)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from services.catalogue import operating as command
+from services.catalogue.mending import in_words
 from tests.delivery import Servers
-from tests.integration.corpus import COURSE
+from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +74,48 @@ async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers:
         assert (await send(here, GOOD, **other)).status_code == 403
         page = await here.asking.get("/problems/file-not-valid")
         assert page.status_code == 200
+
+
+async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -> None:
+    """A provider's program has said more than a file can; the office then changes the number of seats by a file."""
+    meeting = {"starts_at": "2027-03-02T08:00:00Z", "ends_at": "2027-03-02T14:00:00Z", "room": "Verkstedet"}
+    rules = {"minimum": 5, "decide_at": "2027-02-15T11:00:00Z", "reminder_days": [3], "priority_groups": ["ansatte"]}
+    more = {
+        "title": {"nb": "Sveising", "en": "Welding", "sma": "Sveisedh"},
+        "description": {"nb": "Vi sveiser i fem dager."},
+        "summary": {"nb": "Kort om sveising"},
+        "level": "5.1",
+        "price_ore": 120000,
+        "funded_by": "Nordland fylkeskommune",
+    }
+    dates = DATES | rules | {"sessions": [meeting]}
+    async with world(servers) as here:
+        course = (await here.put("SV-1", COURSE | more)).headers["location"]
+        run = (await here.put("SV-1/offerings/V27", dates)).headers["location"]
+        row = "SV-1;Sveising for alle;;bygg;7,5;nb;V27;01.03.2027 09:00;05.03.2027 15:00;online;{}\n"
+        answer = await send(here, f"{HEADER}\n{row.format(20)}")
+        assert (answer.status_code, answer.json()["changed"]) == (200, 2), answer.text
+
+        kept = (await here.asking.get(course)).json()
+        assert kept["title"] == more["title"] | {"nb": "Sveising for alle"}
+        assert kept["summary"] == {}, "its cell is empty"
+        for name in ("description", "level", "price_ore", "funded_by"):
+            assert kept[name] == more[name], name
+        runs = (await here.asking.get(run)).json()
+        assert runs["places"] == [{"arena": "online", "capacity": 20}]
+        assert [runs[name] for name in rules] == list(rules.values())
+        assert runs["sessions"] == [meeting]
+
+        few = await send(here, f"{HEADER}\n{row.format(4)}")
+        [wrong] = few.json()["errors"]
+        assert (few.status_code, wrong["row"], wrong["column"]) == (422, 2, "offering")
+        assert wrong["detail"].startswith("its minimum must not be more than all places have together: a file cannot")
+        assert in_words(wrong["detail"], "nb").language == "nb", "the page says it in plain words"
+
+        moved = await send(here, f"{HEADER}\n{row.format(20).replace('05.03', '06.03')}")
+        assert moved.json()["changed"] == 1
+        runs = (await here.asking.get(run)).json()
+        assert (runs["minimum"], runs["sessions"]) == (5, []), "what met on other days is not known of these"
 
 
 async def test_a_run_that_was_cancelled_is_a_mistake_of_its_row(servers: Servers) -> None:
