@@ -12,7 +12,7 @@ from services.catalogue import events, retracting
 from services.catalogue import operating as catalogue
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
-from tests.integration.test_catalogue import World, world
+from tests.integration.test_catalogue import BASE, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -155,6 +155,17 @@ async def test_the_runs_of_a_course_that_is_withdrawn_name_none_of_its_own(serve
         assert named == [[ids["one"], ids["two"], ids["akin"]], [ids["akin"]], [ids["akin"]]]
         assert [one["reason"] for one in said] == ["", *["course_withdrawn"] * 2]
         assert len(await told(here, "CourseWithdrawn")) == 1
+
+
+async def test_a_run_that_took_place_stays_so_when_its_course_is_withdrawn(servers: Servers) -> None:
+    """Who took part keeps it in the calendar, and nobody is told of a cancellation that never was."""
+    async with world(servers) as here:
+        ids = await fill(here, ("A", "was", -9), ("A", "is", 0), ("A", "comes", 9), A=["bygg"])
+        await here.here.database.run(lambda conn: retracting.cancel(conn, here.partner, "A", None))
+        said = {one["offering_id"] for one in await told(here, "OfferingCancelled")}
+        assert said == {ids["is"], ids["comes"]}
+        states = {key: (await here.asking.get(f"{BASE}/offerings/{one}")).json()["state"] for key, one in ids.items()}
+        assert states == {"was": "scheduled", "is": "cancelled", "comes": "cancelled"}
 
 
 async def test_five_are_named_those_of_the_course_first_then_by_time_and_all_others_are_not_even_read(

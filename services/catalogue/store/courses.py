@@ -125,6 +125,17 @@ async def offerings(conn: Connection, course_id: UUID) -> list[Row]:
     )
 
 
+async def not_over(conn: Connection, course_id: UUID) -> list[Row]:
+    """The runs of one course that have not ended, as far as cancelling them needs it."""
+    return await conn.fetch(
+        """
+        SELECT id, content, state FROM offerings
+        WHERE course_id = $1 AND (content->>'ends_at')::timestamptz > app_now() ORDER BY id
+        """,
+        course_id,
+    )
+
+
 async def offering(conn: Connection, offering_id: UUID) -> Row | None:
     """As `offerings`, with whose course it is."""
     return await conn.fetchrow(
