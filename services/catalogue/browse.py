@@ -116,7 +116,7 @@ async def read_front(request: Request, running: ThisService) -> Response:
     async def make() -> Response:
         providers = await names(running)
         found = await find(running, Asked(sort="start", free=True, limit=SOON))
-        arenas = found.index.counts(Wanted(), EVERYWHERE.all)["arena"]
+        arenas = found.index.counts(Wanted(), EVERYWHERE.all, with_a_run=True)["arena"]
         return site().page(request, "front.html", cards=cards(found, spoken(request), providers), arenas=arenas)
 
     return await for_everybody(request, running, spoken(request), make)
@@ -138,7 +138,6 @@ async def _courses(request: Request, running: Running) -> Response:
             raise
         search.wrong.add("after")
         found = await find(running, Asked())
-    counts = found.index.counts(found.wanted, found.by_words)
     return site().page(
         request,
         "courses.html",
@@ -149,5 +148,5 @@ async def _courses(request: Request, running: Running) -> Response:
         cards=[] if search.wrong else cards(found, language, providers),
         total=0 if search.wrong else found.total,
         further=search.page(found.after) if found.after and not search.wrong else "",
-        choices=choices(counts, search.given, language, providers),
+        choices=choices(found.counts, search.given, language, providers),
     )

@@ -218,6 +218,11 @@ class Found:
         """How many there are on all pages."""
         return self.index.count(self.wanted, self.by_words, with_a_run=self.sort == "start")
 
+    @property
+    def counts(self) -> dict[str, list[dict[str, Any]]]:
+        """How many there would be with each value of a kind: {kind: [{value, courses}]}, most first."""
+        return self.index.counts(self.wanted, self.by_words, with_a_run=self.sort == "start")
+
 
 async def find(running: Running, asked: Asked) -> Found:
     """What is asked for. Raises Problem (400) for an `after` that is none of ours."""
@@ -279,7 +284,7 @@ async def _listed(request: Request, running: Running, asked: Asked, shown_in: st
     found = await find(running, asked)
     index, wanted = found.index, found.wanted
     items = ", ".join(index.json(slot, shown_in, wanted) for slot in found.slots)
-    counted = f', "facets": {json.dumps(index.counts(wanted, found.by_words))}' if asked.facets else ""
+    counted = f', "facets": {json.dumps(found.counts)}' if asked.facets else ""
     answer = f'{{"items": [{items}]{counted}}}'.encode()
     response = Response(answer, media_type="application/json", headers={"vary": "accept-language"})
     if found.after:
