@@ -109,7 +109,7 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
         outcome: Outcome = "retracted" if done.changed else "unchanged"
         items.append((what, Item(row=one.row, code=one.code, key=one.key, outcome=outcome)))
     if mistakes:
-        raise Unreadable(mistakes)
+        raise Unreadable(sorted(mistakes, key=lambda one: (one.row, one.column)))
     if not dry_run:
         await intake.note_file(conn, partner, [what for what, _ in items], [item.code for _, item in items])
     counts = {name: sum(item.outcome == name for _, item in items) for name in get_args(Outcome)}

@@ -76,6 +76,17 @@ async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers:
         assert page.status_code == 200
 
 
+async def test_mistakes_are_told_in_the_order_of_the_rows(servers: Servers) -> None:
+    """A file is read course by course; who mends it goes down the rows."""
+    async with world(servers) as here:
+        rows = ["SV-2;To;;magi;;;;;;;", "SV-1;En;;magi;;;;;;;", "SV-2;;;;;;V;01.03.2027;02.03.2027;oslo;1"]
+        answer = (await send(here, "\n".join([HEADER, *rows]))).json()
+        assert [(one["row"], one["column"]) for one in answer["errors"]] == [(2, "subjects"), (3, "subjects")]
+        answer = (await send(here, "\n".join([HEADER, rows[2].replace("SV-2;", "SV-9;T"), *rows[:2]]))).json()
+        assert [one["row"] for one in answer["errors"]] == [2, 3, 4]
+        assert "the first is in row 2" in answer["detail"]
+
+
 async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -> None:
     """A provider's program has said more than a file can; the office then changes the number of seats by a file."""
     meeting = {"starts_at": "2027-03-02T08:00:00Z", "ends_at": "2027-03-02T14:00:00Z", "room": "Verkstedet"}
