@@ -1,7 +1,9 @@
 """Takes in a partner's file of courses: the same models and rules as over HTTP and Kafka, all of it or nothing."""
 
+import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Literal, get_args
 
@@ -11,10 +13,11 @@ from pydantic import BaseModel, ValidationError
 from contracts.partner import CourseText, OfferingDates
 from kit import idempotency, openapi, problems
 from kit.database import Connection
-from kit.http import Db
-from kit.idempotency import Answer
+from kit.http import ThisService
+from kit.idempotency import Answer, Asked
 from kit.partners import Partner, Repeatable
 from kit.problems import Problem
+from kit.running import Running
 from services.catalogue import commands, retracting, sheet
 from services.catalogue.api import BASE
 from services.catalogue.domain import Rule
@@ -33,6 +36,30 @@ Outcome = Literal["created", "changed", "unchanged", "retracted"]
 COLUMNS = {"places": "arena", "key": "offering"}  # where the rules speak of another field
 WITHOUT_COURSE = ("unknown_course", "course_withdrawn")
 BODY = {"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+
+MOST_AT_ONCE = 4  # files: each keeps one of the 8 connections that all requests share, for up to half a minute
+AGAIN_S = 10
+
+
+class Files(set[str]):
+    """The partners whose files this process is taking in."""
+
+
+@contextmanager
+def taking(running: Running, partner: str) -> Iterator[None]:
+    """Take in one file of a partner at a time. Raises Problem (429) while there is another, or there are too many."""
+    files: Files = running.kept.setdefault(Files, Files())
+    if partner in files or len(files) >= MOST_AT_ONCE:
+        whose = "Another file of yours is" if partner in files else "Files of others are"
+        words = f"{whose} being taken in. Send this one again when it is done."
+        headers = {"retry-after": str(AGAIN_S)}
+        raise Problem("too-many-requests", "Too many requests", 429, words, headers=headers)
+    files.add(partner)
+    try:
+        yield
+    finally:
+        files.remove(partner)
 
 
 class Item(BaseModel):
@@ -61,6 +88,11 @@ class Rehearsed(Exception):
     def __init__(self, found: Imported) -> None:
         super().__init__()
         self.found = found
+
+
+async def read(content: bytes, charset: str | None = None) -> Sheet:
+    """As `sheet.read`, in a thread: a large file takes half a second, in which others are to be answered."""
+    return await asyncio.to_thread(sheet.read, content, charset)
 
 
 async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) -> Imported:
@@ -164,31 +196,45 @@ def refused(error: Unreadable) -> Problem:
 @router.post(
     "/partners/{partner}/import",
     response_model=Imported,
-    responses=openapi.problems(403, 409, 415, 422),
+    responses=openapi.problems(403, 409, 415, 422, 429),
     openapi_extra=BODY,
 )
 async def import_file(
-    partner: Partner, request: Request, database: Db, asked: Repeatable, dry_run: Annotated[bool, Query()] = False
+    partner: Partner,
+    request: Request,
+    running: ThisService,
+    asked: Repeatable,
+    dry_run: Annotated[bool, Query()] = False,
 ) -> Response:
-    """Take in or retract courses and runs by a CSV file: `;` between columns, a row for each place; all or nothing."""
+    """Take in or retract courses and runs by a CSV file: `;` between columns, a row for each place; all or nothing.
+
+    One file at a time.
+    """
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
     if kind.strip().lower() != "text/csv":
         words = "The body must be sent as text/csv."
         raise Problem("wrong-content-type", "Wrong content type", 415, words)
     charset = next((p.split("=")[1].strip(' "') for p in parameters.split(";") if "charset=" in p.lower()), None)
     content = await request.body()
+    with taking(running, partner):
+        return await _answer(running, partner, content, charset, dry_run, None if dry_run else asked)
 
+
+async def _answer(
+    running: Running, partner: str, content: bytes, charset: str | None, dry_run: bool, asked: Asked | None
+) -> Response:
     async def work(conn: Connection) -> Response:
         async def effect() -> Answer:
-            found = await bring_in(conn, partner, sheet.read(content, charset), dry_run)
+            found = await bring_in(conn, partner, whole, dry_run)
             if dry_run:
                 raise Rehearsed(found)
             return Answer(found)
 
-        return await idempotency.once(conn, None if dry_run else asked, effect)
+        return await idempotency.once(conn, asked, effect)
 
     try:
-        return await database.run(work)
+        whole = await read(content, charset)
+        return await running.database.run(work)
     except Unreadable as error:
         raise refused(error) from None
     except Rehearsed as rehearsed:

@@ -1,11 +1,15 @@
 """A partner's file over HTTP and on the command line: the same rules as everywhere, all of it or nothing."""
 
+import asyncio
 import json
+import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.catalogue import imports, sheet
 from services.catalogue import operating as command
 from services.catalogue.mending import in_words
 from tests.delivery import Servers
@@ -87,6 +91,54 @@ async def test_mistakes_are_told_in_the_order_of_the_rows(servers: Servers) -> N
         assert "the first is in row 2" in answer["detail"]
 
 
+async def test_who_sends_many_files_at_once_is_told_to_wait_and_nobody_else_is(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each keeps a connection for as long as it takes, and there are eight for all who ask for anything."""
+    held, go_on, threads = asyncio.Event(), asyncio.Event(), set[bool]()
+    bring_in, reading = imports.bring_in, sheet.read
+
+    async def slowly(conn: Any, partner: str, *more: Any) -> Any:
+        held.set()
+        await go_on.wait()
+        return await bring_in(conn, partner, *more)
+
+    def noting(*asked: Any) -> Any:
+        threads.add(threading.current_thread() is threading.main_thread())
+        return reading(*asked)
+
+    monkeypatch.setattr(imports, "bring_in", slowly)
+    monkeypatch.setattr(sheet, "read", noting)
+    async with world(servers) as here:
+        first = asyncio.create_task(send(here, GOOD))
+        await asyncio.wait_for(held.wait(), 20)
+        others = [asyncio.create_task(send(here, GOOD.replace("SV-", f"{n}-"))) for n in range(10)]
+        try:
+            async with asyncio.timeout(20):
+                answers = [await other for other in others]
+            assert {(one.status_code, one.headers["retry-after"]) for one in answers} == {(429, "10")}
+            assert "Another file of yours is being taken in" in answers[0].json()["detail"]
+            assert (await here.asking.get(f"{BASE}/courses")).status_code == 200
+            sub = await command.add(here.settings, f"{here.partner}-b", "En annen", None, ["online", "mosjoen"])
+            theirs = World(here.here, here.settings, here.asking, here.issuer, sub["slug"], sub["key"])
+            held.clear()
+            second = asyncio.create_task(send(theirs, GOOD))
+            await asyncio.wait_for(held.wait(), 20)
+        finally:
+            go_on.set()
+        assert [(await one).status_code for one in (first, second)] == [200, 200]
+        assert (await send(here, GOOD)).status_code == 200
+    assert threads == {False}, "while a file is read others are answered"
+
+
+async def test_so_many_files_are_taken_in_at_once(servers: Servers) -> None:
+    async with world(servers) as here, AsyncExitStack() as stack:
+        for number in range(imports.MOST_AT_ONCE):
+            stack.enter_context(imports.taking(here.here, f"p{number}"))
+        answer = await send(here, GOOD)
+        assert (answer.status_code, answer.json()["detail"][:16]) == (429, "Files of others ")
+
+
 async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -> None:
     """A provider's program has said more than a file can; the office then changes the number of seats by a file."""
     meeting = {"starts_at": "2027-03-02T08:00:00Z", "ends_at": "2027-03-02T14:00:00Z", "room": "Verkstedet"}
@@ -99,7 +151,7 @@ async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -
         "price_ore": 120000,
         "funded_by": "Nordland fylkeskommune",
     }
-    dates = DATES | rules | {"sessions": [meeting]}
+    dates = {**DATES, **rules, "sessions": [meeting]}
     async with world(servers) as here:
         course = (await here.put("SV-1", COURSE | more)).headers["location"]
         run = (await here.put("SV-1/offerings/V27", dates)).headers["location"]
@@ -108,7 +160,7 @@ async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -
         assert (answer.status_code, answer.json()["changed"]) == (200, 2), answer.text
 
         kept = (await here.asking.get(course)).json()
-        assert kept["title"] == more["title"] | {"nb": "Sveising for alle"}
+        assert kept["title"] == {"nb": "Sveising for alle", "en": "Welding", "sma": "Sveisedh"}
         assert kept["summary"] == {}, "its cell is empty"
         for name in ("description", "level", "price_ore", "funded_by"):
             assert kept[name] == more[name], name
