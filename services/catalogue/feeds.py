@@ -61,8 +61,8 @@ class Feed:
 async def newest(database: Database, running: Running, language: str) -> Feed:
     """The newest courses, each with its texts in this language or the next best."""
     async with database.reading() as conn:
-        names = {row["slug"]: row["name"] for row in await views.providers(conn)}
         rows = await views.newest(conn, NEWEST)
+        names = {row["slug"]: row["name"] for row in await views.providers(conn)}  # behind them: a new one is known
     found = []
     for row in rows:
         content = json.loads(row["content"])
