@@ -111,10 +111,11 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
             mistakes.append(Mistake(course.row, rule.field, rule.text))
             continue
         items.append(("CoursePublished", Item(row=course.row, code=course.code, key=None, outcome=_outcome(done))))
+    new = {item.code for _, item in items if item.outcome == "created"}
     for run in whole.runs:
         try:
             async with conn.transaction():
-                dates = await _whole_run(conn, partner, run)
+                dates = run.dates if run.code in new else await _whole_run(conn, partner, run)
                 done = await commands.publish_offering(conn, partner, run.code, run.key, dates)
         except ValidationError as error:  # what the file says does not go with what stays as it was
             mistakes += [Mistake(run.row, "offering", words) for words in _kept_rules(error)]
