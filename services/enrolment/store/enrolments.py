@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -378,16 +378,3 @@ async def pending(conn: Connection, offering_id: UUID, most: int) -> list[Enrolm
         most,
     )
     return [enrolment(row) for row in rows]
-
-
-async def asked_per(conn: Connection, first: datetime, step: timedelta) -> list[tuple[datetime, int]]:
-    """How many asked in each step since `first`, as `kit.plots` wants it. Ids are in the order of their time."""
-    rows = await conn.fetch(
-        """
-        SELECT date_bin($2, asked_at, $1) AS at, count(*) FROM enrolments
-        WHERE id >= (SELECT uuidv7($1 - app_now())) AND asked_at >= $1 GROUP BY 1
-        """,
-        first,
-        step,
-    )
-    return [(row["at"], row["count"]) for row in rows]
