@@ -122,6 +122,13 @@ class Work:
                 raise RuntimeError(f"{offering_id}: places say that somebody stands in line, and nobody does")
             await self.change(changes, [path] * len(changes))
 
+    async def placed(self, step: Change) -> Change:
+        """With the place in line that the time of asking gives: some who stand there already have asked later."""
+        if step.after.state != "queued":
+            return step
+        in_front = await enrolments.in_front(self.conn, step.after)
+        return replace(step, after=replace(step.after, place_in_line=in_front + 1))
+
     def say(self, event: Event, path: Trail | None = None) -> None:
         self._said.append((event, path or trail.here()))
 

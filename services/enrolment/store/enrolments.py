@@ -285,6 +285,20 @@ async def lapsed(conn: Connection, offering_id: UUID, now: datetime, most: int) 
     return [enrolment(row) for row in rows]
 
 
+async def offered_past(conn: Connection, offering_id: UUID, last: datetime) -> list[Enrolment]:
+    """Everybody whose offer ends later than that, first in front."""
+    rows = await conn.fetch(
+        f"""
+        {_COLUMNS} FROM offers o JOIN enrolments e ON e.id = o.enrolment_id
+        WHERE o.offering_id = $1 AND o.ended_at IS NULL AND o.expires_at > $2
+        ORDER BY e.rank, e.queue_number
+        """,
+        offering_id,
+        last,
+    )
+    return [enrolment(row) for row in rows]
+
+
 async def seated(conn: Connection, offering_id: UUID) -> int:
     """How many have a seat of their own, over all places."""
     found: int = await conn.fetchval(
