@@ -7,6 +7,7 @@ from uuid import UUID
 
 import uuid_utils.compat as uuid
 
+from contracts.enrolment import ContactGiven
 from kit import trail
 from kit.database import Connection
 from kit.problems import Problem
@@ -196,6 +197,8 @@ async def _enrol(
         if decision.id in before:
             step = Change(before[decision.id], decision, "learner", "asked for a seat that is open to all")
             taken.append((step, one))
+            if one.sealed is not None:
+                work.say(ContactGiven(learner_id=decision.learner_id, sealed=one.sealed), one.trail)
         else:
             made.append((decision, one))
     await work.add([e for e, _ in made], [one.trail for _, one in made], [one.sealed for _, one in made])

@@ -213,15 +213,17 @@ async def change(conn: Connection, changes: Sequence[Change]) -> None:
         """
         WITH step AS (
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                                 $8::text[], $9::text[], $10::text[], $11::int[], $12::smallint[], $13::boolean[])
+                                 $8::text[], $9::text[], $10::text[], $11::int[], $12::smallint[], $13::boolean[],
+                                 $14::text[], $15::text[])
                 WITH ORDINALITY
                 AS step (id, from_state, from_place, state, place, waiting_for, queue_number, denied_because, by_whom,
-                         why, place_in_line, rank, put_back, number)
+                         why, place_in_line, rank, put_back, choices, name, number)
         ), taken AS (
             UPDATE enrolments AS e SET
                 state = step.state, place = step.place, waiting_for = string_to_array(step.waiting_for, ' '),
                 queue_number = step.queue_number, denied_because = step.denied_because, place_told = step.place_in_line,
-                rank = step.rank, put_back = e.put_back OR step.put_back
+                rank = step.rank, put_back = e.put_back OR step.put_back,
+                choices = string_to_array(step.choices, ' '), name = step.name
             FROM step WHERE e.id = step.id
         )
         INSERT INTO enrolment_changes (enrolment_id, from_state, from_place, to_state, place, by_whom, why)
@@ -240,6 +242,8 @@ async def change(conn: Connection, changes: Sequence[Change]) -> None:
         [one.after.place_in_line for one in changes],
         [one.after.rank for one in changes],
         [one.to_back for one in changes],
+        [" ".join(one.after.choices) for one in changes],
+        [one.after.name for one in changes],
     )
 
 
