@@ -60,6 +60,8 @@ class Seen:
         over = domain.closed(self.offering, self.now)
         if over is not None:
             return Closed(over)
+        if self.open_to_own:  # who asked in time
+            return None
         groups = (None, *asking.groups_of(self.offering))
         why = [asking.not_open(self.offering, group, self.now) for group in groups]
         return why[0] if all(why) else None
@@ -71,7 +73,7 @@ class Seen:
             self.own is not None
             and self.own.state == "queued"
             and self.offering.open_to_all(self.now)
-            and any(place.free > 0 for place in self.places if place.arena in self.own.choices)
+            and any(place.free > 0 for place in self.places)
         )
 
 
@@ -88,6 +90,9 @@ async def show(offering_id: UUID, request: Request, visitor: Visiting, database:
         "wait_for_earlier": "yes",
         "on_lapse": seen.offering.rules.on_lapse,
     }
+    if seen.own is not None:
+        asked = dict(zip(PLACES, seen.own.choices, strict=False))
+        blank |= {"name": seen.own.name, "group": seen.own.group or "", **asked}
     return _page(request, visitor, seen, blank)
 
 
@@ -212,5 +217,7 @@ def _page(
 
 def _only_for(seen: Seen) -> list[str]:
     """The groups for whom it is open, when it is not open for everybody."""
+    if seen.open_to_own:
+        return []
     why = asking.not_open(seen.offering, None, seen.now)
     return list(why.groups) if why is not None else []
