@@ -126,7 +126,10 @@ def not_open(offering: Offering, group: str | None, now: datetime) -> Closed | N
     own = [period.opens_at for period in periods if period.group in (None, group) and period.opens_at > now]
     if own:
         return Closed("not_yet_open", min(own), groups)
-    return Closed("other_group", groups=groups) if groups else Closed("over")
+    if groups:
+        return Closed("other_group", groups=groups)
+    later = [period.opens_at for period in periods if period.opens_at > now]  # for others; and it is not over
+    return Closed("not_yet_open", min(later)) if later else Closed("over")
 
 
 def _open(period: Period, now: datetime) -> bool:

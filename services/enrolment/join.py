@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -56,7 +56,7 @@ class Seen:
 
     @property
     def closed(self) -> Closed | None:
-        """Why nobody can ask now, none when somebody can."""
+        """Why nobody can ask now, and when the first can; none when somebody can."""
         over = domain.closed(self.offering, self.now)
         if over is not None:
             return Closed(over)
@@ -64,7 +64,10 @@ class Seen:
             return None
         groups = (None, *asking.groups_of(self.offering))
         why = [asking.not_open(self.offering, group, self.now) for group in groups]
-        return why[0] if all(why) else None
+        shut = [one for one in why if one is not None]
+        if len(shut) < len(why):
+            return None
+        return min(shut, key=lambda one: one.opens_at or datetime.max.replace(tzinfo=UTC))
 
     @property
     def open_to_own(self) -> bool:

@@ -1,0 +1,58 @@
+"""When one may ask for a seat, and what is said to who comes too early, too late or for another group."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kit.problems import Problem
+from tests.delivery import Servers
+from tests.integration.test_enrolment_pages import open_pages, person
+from tests.seats import world
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime.now(UTC)
+
+
+def period(group: str | None, opens_days: float, closes_days: float) -> dict[str, Any]:
+    hours = {"opens_at": opens_days, "closes_at": closes_days}
+    return {"group": group} | {name: (NOW + timedelta(days=days)).isoformat() for name, days in hours.items()}
+
+
+@pytest.mark.parametrize(
+    ("periods", "slug", "opens_days"),
+    [
+        ([period("ansatt", 1, 3)], "not-open-yet", 1),
+        ([period("ansatt", 1, 3), period(None, 2, 3)], "not-open-yet", 2),
+        ([period("ansatt", -1, 1)], "other-group", None),
+        ([period("ansatt", -3, -1), period("pendler", 1, 3)], "not-open-yet", 1),
+        ([period("ansatt", -3, -1), period(None, -2, -1)], "offering-closed", None),
+    ],
+)
+async def test_who_is_of_no_group_is_not_told_that_it_is_over_before_it_has_begun(
+    servers: Servers, periods: list[Any], slug: str, opens_days: int | None
+) -> None:
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1, rules={"periods": periods})
+        with pytest.raises(Problem) as refused:
+            await here.enrol(offering_id, "kari")
+        opens_at = (NOW + timedelta(days=opens_days)).isoformat().replace("+00:00", "Z") if opens_days else None
+        assert (refused.value.slug, refused.value.extensions.get("opens_at")) == (slug, opens_at)
+
+
+async def test_the_page_says_when_it_opens_for_the_first(servers: Servers) -> None:
+    """It knows nobody's group as yet: who is of it must not be told the hour of the others, or that it is over."""
+    async with open_pages(servers) as here:
+        for periods, told in (
+            ([period("ansatt", 1, 3)], "Påmeldingen åpner"),
+            ([period("ansatt", 1, 3), period(None, 2, 3)], "Påmeldingen åpner"),
+            ([period("ansatt", -3, -1)], "Påmeldingsfristen er ute."),
+        ):
+            offering_id = await here.offering(online=1, rules={"periods": periods})
+            eva = person(here, "eva")
+            await eva.go(f"/delta/{offering_id}")
+            assert told in eva.words
+            if "åpner" in told:
+                day = (NOW + timedelta(days=1, hours=1)).day
+                assert f" {day}. " in eva.words.split("Påmeldingen åpner")[1].split(" kl.")[0]
