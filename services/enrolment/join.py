@@ -24,7 +24,7 @@ from services.enrolment.domain import Enrolment, Offering, Place
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.shown import EnrolmentShown
 from services.enrolment.site import sent_text, site
-from services.enrolment.store import enrolments, pages, seats
+from services.enrolment.store import enrolments, pages
 from services.enrolment.store.courses import Run
 
 PLACES = ("place1", "place2", "place3")
@@ -102,15 +102,15 @@ async def show(offering_id: UUID, request: Request, visitor: Visiting, database:
 @router.get("/plasser/{offering_id:uuid}")
 async def part(offering_id: UUID, request: Request, database: Db) -> Response:
     """The seats as they are, for anybody's page that is open."""
-    return site().page(request, "seats.html", places=await _seats(database, offering_id))
+    return site().page(request, "seats.html", **await _seats(request, database, offering_id))
 
 
 @router.get("/plasser/{offering_id:uuid}/delta")
 async def part_to_ask(offering_id: UUID, request: Request, database: Db) -> Response:
     """The seats as they are, and the way to ask for one, which is called by what one would get."""
-    places = await _seats(database, offering_id)
-    free = any(place.open and place.free > 0 for place in places)
-    return site().page(request, "ask.html", places=places, offering_id=offering_id, free=free)
+    seen = await _seats(request, database, offering_id)
+    free = any(place.open and place.free > 0 for place in seen["places"])
+    return site().page(request, "ask.html", **seen, offering_id=offering_id, free=free)
 
 
 @router.post("/delta/{offering_id:uuid}")
@@ -174,13 +174,19 @@ async def _look(database: Database, offering_id: UUID, visitor: Visitor) -> Seen
         return Seen(found.offering, found.run, _shown(found.places), own, found.now)
 
 
-async def _seats(database: Database, offering_id: UUID) -> list[Place]:
-    """Raises Problem (404) for an unknown offering."""
+async def _seats(request: Request, database: Database, offering_id: UUID) -> dict[str, Any]:
+    """The places, and why nobody gets a seat there any more. Raises Problem (404) for an unknown offering."""
     async with database.reading() as conn:
-        places = (await seats.places(conn, [offering_id]))[offering_id]
-    if not places:
+        found = await pages.whole(conn, offering_id)
+    if found is None:
         raise refusals.unknown_offering()
-    return _shown(places.values())
+    return {"places": _shown(found.places), "over": _over(request, found.offering, found.now)}
+
+
+def _over(request: Request, offering: Offering, now: datetime) -> str:
+    """Why no seat is given out any more, empty while some are."""
+    why = domain.closed(offering, now)
+    return sentences.closed(request, Closed(why)) if why is not None else ""
 
 
 def _shown(places: Iterable[Place]) -> list[Place]:
@@ -211,6 +217,7 @@ def _page(
         "open_to_all": seen.offering.open_to_all(seen.now),
         "in_line": seen.own is not None,
         "shut": sentences.closed(request, shut) if shut else "",
+        "over": _over(request, seen.offering, seen.now),
         "values": values,
         "errors": errors or {},
         "said": "" if shut else said,

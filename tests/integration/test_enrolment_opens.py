@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from contracts.catalogue import OfferingCancelled
 from kit.problems import Problem
+from services.enrolment import offerings
 from tests.delivery import Servers
 from tests.integration.test_enrolment_pages import open_pages, person
 from tests.seats import world
@@ -56,3 +58,18 @@ async def test_the_page_says_when_it_opens_for_the_first(servers: Servers) -> No
             if "åpner" in told:
                 day = (NOW + timedelta(days=1, hours=1)).day
                 assert f" {day}. " in eva.words.split("Påmeldingen åpner")[1].split(" kl.")[0]
+
+
+async def test_seats_of_a_course_that_is_cancelled_or_has_begun_are_not_called_free(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        gone, begun = await here.offering(online=3), await here.offering(online=3)
+        said = OfferingCancelled(offering_id=gone, course_id=gone, partner="torgar", version=9)
+        await here.database.run(lambda conn: offerings.cancel(conn, said, here.settings))
+        await here.database.run(
+            lambda conn: conn.execute("UPDATE offerings SET starts_at = app_now() WHERE id = $1", begun)
+        )
+        anybody = person(here, "eva")
+        for offering_id, told in ((gone, "Kurset er avlyst"), (begun, "Kurset har begynt")):
+            for address in (f"/plasser/{offering_id}", f"/plasser/{offering_id}/delta"):
+                await anybody.go(address)
+                assert (told in anybody.words, "ledig" in anybody.words, "<a " in anybody.text) == (True, False, False)
