@@ -142,7 +142,7 @@ async def plainly(request: Request) -> Awaitable[Response]:
 gateway = APIRouter(include_in_schema=False, route_class=route_class(plainly))
 
 
-class Sessions(GroupRead[bytes, Visitor | None]):
+class Sessions(GroupRead[tuple[bytes, bool], Visitor | None]):
     """Whose session a key's digest is: one look for all who ask at the same time.
 
     It begins after each has asked, so that nobody who was logged out before is found.
@@ -158,9 +158,15 @@ def sessions_of(running: Running) -> Sessions:
 
 
 async def visitor_of(request: Request) -> Visitor | None:
-    """Who is logged in by the cookie of a request, none where nobody is: our own pages need no pass to know it."""
+    """Who is logged in by the cookie of a request, none where nobody is: our own pages need no pass to know it.
+
+    What an open page fetches by itself, as each stream that ends and begins again, is no use of the session.
+    """
     key = request.cookies.get(COOKIE)
-    return await sessions_of(request.app.state.running).submit(digest_of(key)) if key else None
+    if not key:
+        return None
+    used = request.headers.get("sec-fetch-dest") != "empty"
+    return await sessions_of(request.app.state.running).submit((digest_of(key), used))
 
 
 @gateway.get("/sesjon")
