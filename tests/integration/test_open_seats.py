@@ -74,6 +74,8 @@ async def test_who_asks_after_one_in_line_has_taken_the_seat_is_told_the_right_p
         ola, per = await here.decided([Enrol(offering_id, ("issuer", who), ("online",), who) for who in ("ola", "per")])
         assert (ola.state, per.state) == ("associated", "queued")
         assert per.place_in_line == (await here.now(per)).place_in_line == 1
+        offers = [data["offers"] for kind, data in await here.said() if kind == "LearnerQueued"]
+        assert offers == [True, False], "who comes so late is promised no offer"
 
 
 async def test_the_page_of_who_stands_in_line_says_that_seats_are_open_and_leads_there(servers: Servers) -> None:
