@@ -81,15 +81,15 @@ async def come_back(request: Request, running: ThisService, database: Db, issuer
     except BadSignature:
         begun = {}
     if not begun or not secrets.compare_digest(str(begun["state"]).encode(), asked.get("state", "").encode()):
-        return _not_logged_in(request, "unknown_state", HOME)
+        return await _not_logged_in(request, "unknown_state", HOME)
     if "error" in asked:
-        return _not_logged_in(request, "refused_by_issuer", begun["neste"])
+        return await _not_logged_in(request, "refused_by_issuer", begun["neste"])
     trusts = running.settings.trust_role_claims
     try:
         claims = await issuer.claims(asked.get("code", ""), begun["nonce"], begun["verifier"])
         caller = speaks_for(claims, trusts)
     except (LoginRefused, Refused) as refused:
-        return _not_logged_in(request, str(refused), begun["neste"])
+        return await _not_logged_in(request, str(refused), begun["neste"])
     except Problem as away:
         return _issuer_away(request, away, begun["neste"])
     said = {"role": caller.role, "partner": caller.partner, "employer": caller.employer}
@@ -195,9 +195,11 @@ def local(wanted: str | None) -> str:
     return wanted if wanted and LOCAL.fullmatch(wanted) else HOME
 
 
-def _not_logged_in(request: Request, reason: str, back_to: str) -> Response:
+async def _not_logged_in(request: Request, reason: str, back_to: str) -> Response:
+    """Who came a second time, by another click or the back button, is logged in by the first."""
     log.info("login_refused", reason=reason)
-    return site().page(request, "not_logged_in.html", 400, again=login_address(back_to))
+    visitor = await visitor_of(request)
+    return site().page(request, "not_logged_in.html", 400, visitor=visitor, again=login_address(back_to))
 
 
 def _issuer_away(request: Request, away: Problem, back_to: str) -> Response:
