@@ -287,6 +287,25 @@ async def test_the_mail_counts_and_names_nobody(world: World, sink: Sink) -> Non
         assert somebody not in everything.replace(ADDRESS, "")
 
 
+@pytest.mark.parametrize("decided", [None, "cancelled", "confirmed"])
+async def test_what_was_decided_before_the_hour_waits_for_nobody(world: World, sink: Sink, decided: str | None) -> None:
+    """Red control: whoever cancelled yesterday is told this morning that it waits for their answer."""
+    await joined(world)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    seats: dict[str, Any] = {"seats": [], "enrolled": 2, "minimum": 5, "decide_at": SEVEN}
+    said: list[Event] = [MinimumMissed(**run, **seats, on_too_few="hold")]
+    if decided == "cancelled":
+        said.append(OfferingCancelled(**run, version=3))
+    elif decided == "confirmed":
+        said.append(OfferingConfirmed(**run, version=3, enrolled=5, minimum=5))
+    await happens(world, *said)
+    await world.hear(events.courses, said[1:])
+    assert await look(world, SEVEN) == 1
+    await sent(world)
+    text = sink.mails[0].get_body(("plain",)).get_content()
+    assert ("Dette venter på svar fra dere" in text) == (decided is None)
+
+
 async def test_at_another_address_it_is_another_office_and_without_one_none(world: World, sink: Sink) -> None:
     await joined(world)
     await happens(world, seated(world))
