@@ -53,7 +53,7 @@ def _learner(person: str) -> UUID | None:
 
 
 async def known_as(conn: Connection, person: str) -> str:
-    """By what the choices of the person in a link are found: by the log-in, where one was heard of since it was made."""
+    """By what the choices of a link's person are found: by the log-in, where one was heard of since it was made."""
     known: str | None = await conn.fetchval("SELECT login FROM contacts WHERE learner_id = $1", _learner(person))
     return known or person
 
