@@ -1,6 +1,6 @@
 """What becomes of a notice that is due: it goes now, waits for its hour, or is not sent. Pure: the time is given."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -144,9 +144,9 @@ def _after_gap(before: datetime, after: datetime) -> datetime:
     return after.replace(microsecond=0)
 
 
-def soonest(template: str, facts: Mapping[str, Any], starts_at: datetime, now: datetime) -> datetime | None:
-    """When the next thing begins that the notice is about: a meeting that has changed, else the course itself."""
-    times = {starts_at}
+def soonest(template: str, facts: Mapping[str, Any], starts: Collection[datetime], now: datetime) -> datetime | None:
+    """When the next thing begins that the notice is about: a meeting that has changed, else any of its meetings."""
+    times = set(starts)
     if template == CHANGED:
         was, is_now = (_meetings(facts[name]) for name in ("was", "now"))
         times = {datetime.fromisoformat(start) for start, _, _ in was ^ is_now}

@@ -63,6 +63,7 @@ def facts(told: Sequence[store.Held]) -> dict[str, Any]:
                 "title": one.title,
                 "starts_at": one.starts_at.isoformat(),
                 "ends_at": one.ends_at.isoformat(),
+                "sessions": one.sessions if len(one.sessions) == 1 else [],  # of several the run's own times are told
             }
             for one in told
         ],
@@ -104,14 +105,14 @@ def _item(templates: SandboxedEnvironment, notice: Claimed, one: Mapping[str, An
         title=one["title"],
         starts_at=starts_at,
         ends_at=ends_at,
+        sessions=one.get("sessions", []),
     )
-    whole = letters.letter(templates, alone)
-    change = letters.change(alone.facts, whole.language) if "now" in alone.facts else {}
+    said = letters.words(alone)
     return {
-        "subject": whole.subject,
-        "when": letters.spelled(starts_at, ends_at, whole.language),
-        "place": letters.place_name(alone.place, whole.language),
-        "before": change.get("before", []),
-        "after": change.get("after", []),
-        "closed_places": change.get("closed_places", ""),
+        "subject": letters.letter(templates, alone).subject,
+        "when": said["when"],
+        "place": said["place"],
+        "before": said.get("before", []),
+        "after": said.get("after", []),
+        "closed_places": said.get("closed_places", ""),
     }

@@ -313,7 +313,7 @@ def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
             quiet = notice.quiet_from, notice.quiet_until
     if notice.template == PARTNER_DIGEST:  # an office sleeps; held after a stop, it would come beside the next one
         quiet = None
-    soonest = decisions.soonest(notice.template, notice.facts, notice.starts_at, now)
+    soonest = decisions.soonest(notice.template, notice.facts, notice.starts(), now)
     if notice.channel == SMS and notice.expires_at is not None:  # by then it must be answered
         soonest = min(soonest or notice.expires_at, notice.expires_at)
     due = decisions.Due(

@@ -248,6 +248,21 @@ async def test_what_is_wrong_by_now_is_taken_back_before_it_goes(world: World) -
     assert await look(world, datetime.now(UTC)) == []
 
 
+async def test_a_meeting_that_is_near_is_reminded_of_at_night_though_the_run_began_long_ago(
+    servers: Servers, sink: Sink
+) -> None:
+    """Red control: with the run's own beginning, which is over, it would wait for the morning after."""
+    async with notifier(servers, sink, quiet_hours="00:00-23:59") as world:
+        first = datetime.now(UTC) + DAY - HOUR
+        meeting = Session(starts_at=first, ends_at=first + HOUR, room="Rom 7")
+        await planned(world, first - 9 * DAY, sessions=[meeting], ends_at=first + 2 * HOUR)
+        await seated(world)
+        assert await look(world, datetime.now(UTC)) == [1]
+        async with world.sending():
+            await world.no_more_open()
+        assert "Rom 7" in sink.mails[-1].get_body(("plain",)).get_content()
+
+
 async def test_a_reminder_says_when_and_where_in_a_mail(world: World, sink: Sink) -> None:
     starts_at = datetime.now(UTC) + 7 * DAY - 3 * HOUR
     await planned(world, starts_at)

@@ -28,6 +28,7 @@ class Held:
     title: dict[str, str]
     starts_at: datetime
     ends_at: datetime
+    sessions: list[dict[str, Any]]
 
 
 async def held(conn: Connection, most: int) -> list[Held]:
@@ -52,7 +53,7 @@ async def held(conn: Connection, most: int) -> list[Held]:
                coalesce(choice.cadence, 'at_once') AS cadence,
                (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
                    AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned,
-               course.title, offering.starts_at, offering.ends_at
+               course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)
         JOIN courses AS course USING (course_id)
@@ -66,7 +67,8 @@ async def held(conn: Connection, most: int) -> list[Held]:
         most,
         json.dumps(CATEGORY_OF),
     )
-    return [Held(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts")}}) for row in rows]
+    spelled = ("title", "facts", "sessions")
+    return [Held(**{**dict(row), **{name: json.loads(row[name]) for name in spelled}}) for row in rows]
 
 
 async def owe(conn: Connection, told: Sequence[Held], template: str, facts: Mapping[str, Any]) -> None:

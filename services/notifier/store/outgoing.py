@@ -101,6 +101,10 @@ class Claimed:
         sessions = [Session.model_validate(one) for one in self.sessions]
         return sessions or [_whole(self.starts_at, self.ends_at)]
 
+    def starts(self) -> list[datetime]:
+        """When each of these begins."""
+        return [datetime.fromisoformat(one["starts_at"]) for one in self.sessions] or [self.starts_at]
+
     def dropped(self) -> list[Session]:
         """Meetings that a calendar may still have: those by numbers that there are no more."""
         return [Session.model_validate(one) for one in self.sessions_before[len(self.meetings()) :]]
