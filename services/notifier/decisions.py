@@ -62,7 +62,8 @@ class Due:
 
 
 def decide(due: Due, now: datetime) -> Decision:
-    """What becomes of it. What was tried once is never held: nobody knows whether it has arrived."""
+    """What becomes of it. What was tried once is not held: nobody knows whether it has arrived. But what sounds wakes
+    people the second time, too."""
     if due.bounced:
         return Suppress("bounced")
     if due.category in TRANSACTIONAL and not due.sounds:
@@ -72,7 +73,7 @@ def decide(due: Due, now: datetime) -> Decision:
         return unwanted
     if due.sounds and due.category not in TRANSACTIONAL and not is_urgent(due.soonest, now, now, BY_SMS_WITHIN):
         return Suppress("not_urgent")
-    if not due.first:
+    if not due.first and not due.sounds:
         return Send()
     if due.settles_at is not None and now < due.settles_at:
         return Hold(due.settles_at, "settling")
