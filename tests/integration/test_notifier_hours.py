@@ -1,5 +1,6 @@
 """What can wait waits: for the morning, for further changes, for a digest; and then it goes once."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -93,6 +94,35 @@ async def test_what_can_wait_waits_for_the_morning_and_goes_once(servers: Server
         assert "Sted: På nett" in here.sink.mails[2].get_body(("plain",)).get_content()
         rows = await world.rows("SELECT sequence FROM notices WHERE about = $1 ORDER BY sent_at", about["enrolment_id"])
         assert [row["sequence"] for row in rows] == [0, 1, 2]
+
+
+class Killed(Sender):
+    """One that dies with all in hand that it takes."""
+
+    async def _send(self, *notice: Any) -> None:
+        await asyncio.sleep(3600)
+
+
+async def test_what_a_killed_sender_had_looked_at_waits_for_the_morning_too(servers: Servers) -> None:
+    """Nothing of it was tried. Red control: while it is looked at after it was taken in hand, it goes in the night."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.seated()
+        async with world.sending():
+            await reach(world, sent=1)
+        async with at(world, NIGHT):
+            await here.course_changes(2)
+            world.here.stopping.clear()
+            victim = asyncio.create_task(Killed(world.settings).run(world.here))
+            await until(lambda: world.rows("SELECT FROM notices WHERE state NOT IN ('sent', 'due')"))
+            victim.cancel()
+            await asyncio.wait([victim])
+            await world.rows("UPDATE notices SET sending_since = app_now() - interval '61 s' WHERE state = 'sending'")
+            async with world.sending():
+                await reach(world, sent=1, held=1)
+        async with at(world, MORNING), world.sending():
+            await reach(world, sent=2)
+        assert await world.rows("SELECT FROM notices WHERE resends > 0") == []
 
 
 async def test_who_chose_other_hours_or_none_has_those(servers: Servers) -> None:
