@@ -1,6 +1,7 @@
 """What can wait waits: for the morning, for further changes, for a digest; and then it goes once."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contracts.catalogue import OfferingScheduled
+from contracts.catalogue import OfferingCancelled, OfferingConfirmed, OfferingScheduled
 from contracts.enrolment import LearnerEnrolled, LearnerWithdrew
 from kit.calendars import OSLO
 from services.notifier import digests, events
@@ -162,6 +163,40 @@ async def test_who_has_left_by_the_morning_is_not_told(servers: Servers) -> None
             await reach(world, sent=2, suppressed=1)
         [row] = await world.rows("SELECT reason FROM notices WHERE state = 'suppressed'")
         assert row["reason"] == "no_longer_concerned"
+
+
+async def test_of_a_run_that_is_cancelled_meanwhile_nothing_else_is_told(servers: Servers) -> None:
+    """The catalogue's word is there before enrolment has taken anybody's seat. Red control: whoever sits is told that
+    it takes place."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "daily"}}}, "ola")
+        run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+        async with at(world, NIGHT), world.sending():
+            await here.seated()
+            await here.seated("ola")
+            await here.course_changes(2)
+            await world.hear(events.courses, [OfferingConfirmed(**run, version=3, enrolled=5, minimum=5)])
+            await reach(world, sent=2, held=4)
+            await world.hear(events.courses, [OfferingCancelled(**run, version=4)])
+        async with at(world, EIGHT):
+            await gather(world)
+            async with world.sending():
+                await reach(world, sent=2, suppressed=4)
+                # What is of many runs is not of this one alone.
+                times = {"starts_at": START.isoformat(), "ends_at": START.isoformat()}
+                item = {"template": "confirmed", "place": "mosjoen", "facts": {}, "title": {"nb": "En annen"}, **times}
+                await world.rows(
+                    """
+                    INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, facts)
+                    SELECT 'made before', learner_id, offering_id, learner_id, 'digest', channel, $1
+                    FROM notices WHERE state = 'suppressed' LIMIT 1
+                    """,
+                    json.dumps({"categories": ["changes"], "items": [item]}),
+                )
+                await reach(world, sent=3, suppressed=4)
+        rows = await world.rows("SELECT DISTINCT reason FROM notices WHERE state = 'suppressed'")
+        assert [row["reason"] for row in rows] == ["no_longer_concerned"]
 
 
 async def settled(here: People) -> None:

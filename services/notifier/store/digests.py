@@ -52,7 +52,7 @@ async def held(conn: Connection, most: int) -> list[Held]:
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
                (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
-                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned,
+                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AND NOT offering.cancelled AS concerned,
                course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)

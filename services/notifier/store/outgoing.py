@@ -207,10 +207,12 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    coalesce(contact.login, contact.learner_id::text) AS person,
                    coalesce(choice.cadence, CASE notice.channel WHEN 'sms' THEN 'off' ELSE 'at_once' END) AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
-                   (seat.enrolment_id IS NULL OR CASE notice.channel
-                       WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
-                       ELSE seat.state IN ('associated', 'offered', 'queued')
-                   END) AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
+                   (seat.enrolment_id IS NULL OR (
+                       CASE notice.channel
+                           WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
+                           ELSE seat.state IN ('associated', 'offered', 'queued')
+                       END AND (NOT offering.cancelled OR notice.template = 'offering_cancelled')
+                   )) AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
