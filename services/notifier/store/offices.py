@@ -90,7 +90,10 @@ async def keep(conn: Connection, partner: str, email: str, name: str, language: 
     )
     if before is not None:
         await conn.execute(
-            "UPDATE notices SET learner_id = $2, about = $2 WHERE about = $1 AND state IN ('due', 'held', 'deferred')",
+            """
+            UPDATE notices SET learner_id = $2, about = $2
+            WHERE about = $1 AND state NOT IN ('sent', 'failed', 'suppressed')
+            """,
             before["office_id"],
             office_id,
         )
@@ -103,7 +106,9 @@ async def remove(conn: Connection, partner: str) -> None:
     if office_id is None:
         return
     await conn.execute("DELETE FROM partner_news WHERE partner = $1", partner)
-    await conn.execute("DELETE FROM notices WHERE about = $1 AND state IN ('due', 'held', 'deferred')", office_id)
+    await conn.execute(
+        "DELETE FROM notices WHERE about = $1 AND state NOT IN ('sent', 'failed', 'suppressed')", office_id
+    )
     await _forget(conn, office_id)
 
 
