@@ -133,8 +133,8 @@ async def test_a_meeting_that_is_dropped_leaves_the_calendar(world: World, sink:
             await with_sessions(world, version, each_week(count)[1:])
             await world.no_more_open()
             if told == "of each change":
-                meetings = [one.starts_at for one in each_week(count)[1:]]
-                assert list(entered(sink.mails).values()) == (meetings or [START])
+                starts = [one.starts_at for one in each_week(count)[1:]]
+                assert list(entered(sink.mails).values()) == (starts or [START])
         await world.hear(events.enrolments, [LearnerWithdrew(**about, place="mosjoen")])
         await world.no_more_open()
     assert entered(sink.mails) == {}
