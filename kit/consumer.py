@@ -13,7 +13,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from kit import fetching, logs, offsets, parking, switch
-from kit.database import AWAY, Busy
+from kit.database import Busy, is_away
 from kit.effects import Effects
 from kit.health import broker_answers
 from kit.listeners import Listeners
@@ -200,7 +200,10 @@ class Consumer:
             except AWAY as error:
                 log.info("switch_not_seen", consumer=self.group, error=type(error).__name__)
             except Exception as error:
-                log.warning("switch_not_seen", consumer=self.group, exc_info=error)
+                if is_away(error):
+                    log.info("switch_not_seen", consumer=self.group, error=type(error).__name__)
+                else:
+                    log.warning("switch_not_seen", consumer=self.group, exc_info=error)
             if time.monotonic() - watched > WATCH_S:
                 watched = time.monotonic()
                 await self._look_for_progress()
@@ -214,7 +217,6 @@ class Consumer:
         assigned = self._kafka.assignment()
         if paused:
             self._kafka.pause(*assigned)
-            self._progress = time.monotonic()
         else:
             self._kafka.resume(*(assigned & self._kafka.paused()))
 
@@ -245,7 +247,8 @@ class Consumer:
         nothing_to_do = lag == 0 and self._member.has_joined
         # A broker that is away is no reason to restart; one that answers everybody but this client is.
         away = lag is None and await self._broker_answers() is not None
-        if nothing_to_do or nothing_yet or away or self._effects.waiting_for_database:
+        held_up = bool(self._effects.paused) or self._effects.waiting_for_database
+        if nothing_to_do or nothing_yet or away or held_up:
             self._progress = time.monotonic()
         if self._idle_s() > STUCK_S:
             log.error("consumer_stuck", consumer=self.group, lag=lag, partitions=len(assigned))
