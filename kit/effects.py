@@ -39,7 +39,7 @@ class Effects:
         self._foreign = foreign
         self._outcomes: deque[bool] = deque(maxlen=WINDOW)  # True: parked
         self.paused = ""  # why no record is to be begun; empty: none is held up
-        self.waited = time.monotonic()  # when it last waited for the database or ended a record: no reason to restart
+        self.waited = float("-inf")  # when it last waited for the database or ended a record: no reason to restart
         self.waiting_for_database = False
 
     async def take(self, records: Sequence[Record]) -> bool:
