@@ -241,7 +241,14 @@ class Effects:
                 else:
                     await parking.close(conn, parked_id)
 
-            await self._running.database.run(again, "consumer")
+            try:
+                await self._running.database.run(again, "consumer")
+            except Exception as error:
+                if not found:
+                    raise
+                failed += found  # whatever held it up: it is tried again the next time, and the others run now
+                log.info("redrive_put_off", consumer=self._group, error=type(error).__name__)
+                continue
             if not found:
                 break
         return False
