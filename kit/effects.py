@@ -147,7 +147,8 @@ class Effects:
 
     async def _hold(self, conn: Connection, record: Record) -> None:
         detail = "waits behind a parked record with the same key"
-        await parking.park(conn, self._running.name, self._group, record, state="held", reason="held", detail=detail)
+        waiting = parking.Waiting(record, event_id, kind, parking.HELD, detail)
+        await parking.hold(conn, self._group, [waiting])
         self._running.metrics.consumer_events.labels(self._group, "held").inc()
 
     async def _park(self, record: Record, reason: str, detail: str) -> bool:
