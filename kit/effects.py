@@ -146,6 +146,7 @@ class Effects:
         return True
 
     async def _hold(self, conn: Connection, record: Record) -> None:
+        event_id, kind = self._named(record)
         detail = "waits behind a parked record with the same key"
         waiting = parking.Waiting(record, event_id, kind, parking.HELD, detail)
         await parking.hold(conn, self._group, [waiting])
