@@ -190,6 +190,8 @@ class Relay:
     def _lose(self) -> None:
         """Another replica publishes now; this one stands by."""
         self._term = 0
+        self._metrics.outbox_backlog.set(0)
+        self._metrics.outbox_age_s.set(0)
         log.info("relay_lease_lost", holder=self._holder)
 
     async def _recover(self, error: Exception) -> None:
