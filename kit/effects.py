@@ -248,7 +248,7 @@ class Effects:
             except Exception as error:
                 if not found:
                     raise
-                failed += found  # whatever held it up: it is tried again the next time, and the others run now
+                failed.extend(found)  # whatever held it up: it is tried again the next time, and the others run now
                 log.info("redrive_put_off", consumer=self._group, error=type(error).__name__)
                 continue
             if not found:
