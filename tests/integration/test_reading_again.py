@@ -13,7 +13,7 @@ from kit.database import Connection
 from kit.listeners import Received
 from kit.parking import Record
 from tests.delivery import listening, until
-from tests.integration.test_delivery import World, done, has, open_rows
+from tests.integration.test_delivery import World, has, open_rows
 from tests.integration.test_delivery import world as world  # a fixture
 from tests.integration.test_held_up import group, send
 
