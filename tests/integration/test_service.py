@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 from httpx2 import AsyncClient, ConnectError, HTTPError
 
+from kit.database import connect
 from kit.settings import Settings
 from tests.delivery import Servers, until
 
@@ -255,3 +256,22 @@ async def test_it_is_not_ready_without_a_broker(world: World) -> None:
         assert answer.json()["checks"]["broker"] == "no broker answers"
         process.child.send_signal(signal.SIGTERM)
         assert await process.ended() == 0
+
+
+async def test_a_migration_that_meets_a_lock_says_so_and_goes_the_next_time(world: World) -> None:
+    folder = Path(world.environment["DUMMY_MIGRATIONS"])
+    (folder / "0001_more.sql").write_text("ALTER TABLE parked ADD COLUMN more int")
+    settings = world.settings
+    other = await connect(settings, "test")
+    async with other.transaction():
+        await other.execute("SELECT FROM parked FOR SHARE")
+        await other.execute("LOCK TABLE parked IN ACCESS SHARE MODE")
+        code, words = await world.run("migrate")
+    await other.close()
+    assert (code, words.strip().splitlines()[-1]) == (
+        1,
+        "dummy: 0001_more.sql was not applied (LockNotAvailableError), and nothing of it is done. "
+        "Look at what the database says, then run this again.",
+    )
+    code, words = await world.run("migrate")
+    assert code == 0, words
