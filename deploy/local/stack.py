@@ -75,9 +75,9 @@ class Stack:
         """The process number of the supervisor that runs this stack now; None when none does."""
         if not self.places.lock.exists():
             return None
-        with self.places.lock.open("r+") as lock:
+        with self.places.lock.open() as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not see each other
             except BlockingIOError:
                 text = lock.read()
                 return int(text) if text else -1
