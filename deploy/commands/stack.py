@@ -131,14 +131,16 @@ def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = 
         return 0
     if stack.supervisor is None:
         raise Trouble("The stack does not run.", "Start it: make up")
-    programs = stack.state()["programs"]
+    programs = stack.state().get("programs", {})  # none in its first moment
     well = told["programs"]
     table = Table(box=None, header_style="bold")
     for heading in ("program", "state", "answers", "address", "process", "restarts"):
         table.add_column(heading)
     for name, known in programs.items():
         pid, restarts = str(known["pid"] or ""), str(known["restarts"] or "")
-        table.add_row(name, known["state"], "yes" if well[name] else "no", stack.places.address(name), pid, restarts)
+        table.add_row(
+            name, known["state"], "yes" if well.get(name) else "no", stack.places.address(name), pid, restarts
+        )
     console.print(table)
     console.print(f"memory: {stack.memory_bytes() / 1e6:.0f} MB")
     return 0 if told["ready"] else 1

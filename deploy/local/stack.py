@@ -84,12 +84,15 @@ class Stack:
             return None
 
     def state(self) -> State:
-        """What the supervisor wrote last: `phase`, `programs`, `places`; empty before the first start."""
+        """What the supervisor wrote last: `phase`, `programs`, `places`; empty before the first start.
+
+        Empty too when it is not whole, as a power cut may leave it: it is written anew with the next start.
+        """
         try:
             state: State = json.loads(self.places.state.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return {}
-        return state
+        return state if isinstance(state, dict) else {}
 
     def start(
         self, detach: bool = False, watch: Callable[[State], None] = lambda state: None, seconds: float = START_SECONDS
