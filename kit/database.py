@@ -29,6 +29,7 @@ DESK: Mapping[str, int] = {"desk": 2}
 
 ACQUIRE_S = 2.0  # a request that finds no free connection for so long is better told "busy" than left waiting
 COMMAND_S = 5.0  # longer than the server's own limit, so that the server's clear error comes first
+CLOSE_S = 2.0  # who was asked to stop has finished what is in hand by then
 TRIES = 6
 TRYING_S = 2.0  # a database restart takes about 2 s; a person waits that long, not longer
 
@@ -109,12 +110,7 @@ class Database:
             )
 
     async def close(self) -> None:
-        for pool in self._pools.values():
-            try:
-                async with asyncio.timeout(5):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
+        await asyncio.gather(*map(_close, self._pools.values()))
         self._pools.clear()
 
     @asynccontextmanager
@@ -188,6 +184,15 @@ class Database:
             await self._pools[purpose].release(connection, timeout=ACQUIRE_S)
         except Exception:
             _throw_away(connection)
+
+
+async def _close(pool: type_of_pool) -> None:
+    """Within some seconds, whatever its connections wait for."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def _roll_back(connection: Connection, transaction: Any) -> None:

@@ -89,14 +89,15 @@ async def migrate(conn: Connection, folders: Sequence[Path]) -> list[Migration]:
         for migration in missing:
             try:
                 await _apply(conn, migration)
-            except asyncpg.PostgresError as error:  # its words may hold what is in the tables
-                raise MigrationError(
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                raise MigrationError(  # without the error's own words, which may hold what is in the tables
                     f"{migration.folder}: {migration.name} was not applied ({type(error).__name__}), and nothing of it "
-                    "is done. Look at what the database says, then run this again."
+                    "is half done. Look at what the database says, then run this again."
                 ) from error
         return missing
     finally:
-        await conn.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+        if not conn.is_closed():
+            await conn.execute("SELECT pg_advisory_unlock($1)", _LOCK)
 
 
 async def _apply(conn: Connection, migration: Migration) -> None:
