@@ -1,6 +1,7 @@
 """up, status, logs, down and reset: the local stack's life, from a terminal."""
 
 import asyncio
+import fcntl
 import json
 import signal
 import sys
@@ -41,21 +42,20 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
         Leave the databases as they are: do not add the demonstration partners, courses and people.
     """
     stack = Stack.here()
-    runs_already = stack.supervisor is not None
     try:
         with Progress(console) as progress:
             stack.start(detach=detach, watch=progress.show)
         if not no_demo:
             _demo(stack.places)
     except KeyboardInterrupt:
-        return _stop(stack, "Stopped before it was ready.") if not runs_already else 130
+        return 130 if stack.is_anothers else _stop(stack, "Stopped before it was ready.")
     except Exception as error:
         told = stack.explained(error)
-        if not runs_already:
+        if not stack.is_anothers:
             stack.stop()
         raise told from None
     console.print(summary(stack.places, stack.state().get("seconds")))
-    if runs_already:
+    if stack.is_anothers:
         console.print("It was running already. Stop it with: kursnett down")
         return 0
     if detach:
@@ -100,9 +100,11 @@ def _watch(stack: Stack) -> None:
 def _demo(places: Places) -> None:
     """Load the demonstration data once; a note tells that it is there, so that a later start need not ask."""
     note = places.home / "demo"
-    if not note.exists():
-        asyncio.run(data.load(places, lambda text: console.print(f"demo: {text}", markup=False)))
-        note.touch()
+    with (places.home / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another who starts the same stack may be at it
+        if not note.exists():
+            asyncio.run(data.load(places, lambda text: console.print(f"demo: {text}", markup=False)))
+            note.touch()
 
 
 def _stop(stack: Stack, words: str) -> int:
