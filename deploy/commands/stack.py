@@ -232,5 +232,6 @@ def reset(*, yes: Flag = False) -> None:
             raise Trouble("reset deletes all data and there is nobody to ask.", "Say so: kursnett reset --yes")
         if not Confirm.ask(f"Delete all data of the stack in {stack.places.home}?", default=False):
             raise Trouble("Nothing was deleted.")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # half of the data would be a stack that fits nothing it has kept
     stack.reset()
     console.print(f"The data in {stack.places.home} is gone. What was fetched stays in the cache.")
