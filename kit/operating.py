@@ -35,6 +35,7 @@ UPDATE outbox SET published_at = NULL WHERE id IN (
 _RUNS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%/consumer'
 """
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)  # a broker knows no time before it, and nothing of ours is older
 _NOT_DONE = {
     None: "does not exist",
     "held": "waits behind another record with its key, and runs when that one is over",
@@ -275,7 +276,7 @@ def _instant(given: str) -> datetime:
         sys.exit(f"Say the time with its zone, like {example}.")
     if instant > datetime.now(UTC):
         sys.exit(f"{given} has not come yet.")
-    return instant.astimezone(UTC)
+    return max(instant, BEGINNING).astimezone(UTC)
 
 
 def me(name: str | None = None) -> Operator:
