@@ -1,6 +1,9 @@
 """Courses as other education systems read them: OOAPI v6 (OEAPI 6.0), for reading, at /ooapi/v6."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Annotated, cast
@@ -12,7 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
 
 from kit import tags
-from kit.database import Connection
+from kit.database import ACQUIRE_S, Busy, Connection
 from kit.http import Db, ThisService
 from kit.problems import Problem
 from kit.running import Running
@@ -27,6 +30,7 @@ from services.catalogue.terms import Ignored, Level, Mode, Search, Since, State,
 ROOT = "/ooapi/v6"
 SPECIFICATION = "https://open-education-api.github.io/specification/v6/docs.html"
 OSLO = ZoneInfo("Europe/Oslo")
+MOST_LOOKING = 2
 
 router = APIRouter(prefix=ROOT, tags=["ooapi"], route_class=terms.Exchanged)
 
@@ -90,6 +94,28 @@ def offering_of(row: Row, site: str) -> tuple[CourseOffering, Course]:
     return exchange.offering(dict(row), json.loads(row["content"]), of, about.get("price_ore", 0)), of
 
 
+class Looks(asyncio.Semaphore):
+    """Who may look through the texts of all courses at this moment."""
+
+
+@asynccontextmanager
+async def looking(running: Running, q: str) -> AsyncIterator[Connection]:
+    """A connection; to look for a text, one of two at a time. Raises Busy when none is free within 2 s.
+
+    Anybody may ask, and with 50,000 courses PostgreSQL looks for half a second: eight at a time would have all
+    connections, and nobody else would be answered.
+    """
+    async with AsyncExitStack() as stack:
+        if q:
+            looks: Looks = running.kept.setdefault(Looks, Looks(MOST_LOOKING))
+            try:
+                async with asyncio.timeout(ACQUIRE_S):
+                    await stack.enter_async_context(looks)
+            except TimeoutError:
+                raise Busy("others look for a text") from None
+        yield await stack.enter_async_context(running.database.reading())
+
+
 async def provider(conn: Connection, which: UUID) -> Row | None:
     rows = await views.providers(conn)
     return next((row for row in rows if exchange.organisation_id(row["slug"]) == which), None)
@@ -116,7 +142,6 @@ async def read_service(running: ThisService, if_none_match: IfNoneMatch = None) 
 
 @router.get("/courses", response_model=Courses, responses=told())
 async def list_ooapi_courses(
-    database: Db,
     running: ThisService,
     page: ThePage,
     q: Search = "",
@@ -127,7 +152,7 @@ async def list_ooapi_courses(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The courses on offer, by name."""
-    async with database.reading() as conn:
+    async with looking(running, q) as conn:
         return await some_courses(
             *(conn, running, page, None, q, primary_code, teaching_language, level, mode_of_delivery, if_none_match)
         )
@@ -175,14 +200,13 @@ async def read_ooapi_course(
 @router.get("/courses/{courseId}/course-offerings", response_model=CourseOfferings, responses=told())
 async def list_ooapi_offerings_of_course(
     course_id: CourseId,
-    database: Db,
     running: ThisService,
     page: ThePage,
     which: Runs,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The runs of a course, in the order of time; those that are to come, unless `since` says otherwise."""
-    async with database.reading() as conn:
+    async with looking(running, which.q) as conn:
         return await some_offerings(conn, running, page, which, course_id, None, if_none_match)
 
 
@@ -272,7 +296,6 @@ async def read_ooapi_organisation(
 @router.get("/organisations/{organisationId}/courses", response_model=Courses, responses=told())
 async def list_ooapi_courses_of_organisation(
     organisation_id: OrganisationId,
-    database: Db,
     running: ThisService,
     page: ThePage,
     q: Search = "",
@@ -282,7 +305,7 @@ async def list_ooapi_courses_of_organisation(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The courses of one provider, by name."""
-    async with database.reading() as conn:
+    async with looking(running, q) as conn:
         row = await provider(conn, organisation_id)
         slug = row["slug"] if row else ""  # nobody's: an empty list, as OOAPI wants it
         return await some_courses(
@@ -293,13 +316,12 @@ async def list_ooapi_courses_of_organisation(
 @router.get("/organisations/{organisationId}/course-offerings", response_model=CourseOfferings, responses=told())
 async def list_ooapi_offerings_of_organisation(
     organisation_id: OrganisationId,
-    database: Db,
     running: ThisService,
     page: ThePage,
     which: Runs,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The runs that one provider has to come, unless `since` says otherwise."""
-    async with database.reading() as conn:
+    async with looking(running, which.q) as conn:
         row = await provider(conn, organisation_id)
         return await some_offerings(conn, running, page, which, None, row["slug"] if row else "", if_none_match)

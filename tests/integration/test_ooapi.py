@@ -4,6 +4,7 @@ The shapes are written by hand after `oeapi.yaml` 6.0 of https://github.com/open
 required there, the types, formats and enumerations of the fields that we fill.
 """
 
+import asyncio
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
+from kit.database import POOLS, connect
+from services.catalogue.ooapi import MOST_LOOKING
 from services.catalogue.terms import wanted_version
-from tests.delivery import Servers
+from tests.delivery import Servers, until
 from tests.integration.test_catalogue import World, world
 
 pytestmark = pytest.mark.anyio
@@ -341,3 +344,32 @@ async def test_a_withdrawn_course_is_gone_and_the_same_is_not_sent_twice(servers
             await conn.execute("UPDATE courses SET withdrawn = true")
         await read(here, f"/courses/{course_id}", PROBLEM, 404)
         assert (await read(here, "/courses", page(COURSE)))["items"] == []
+
+
+async def test_who_looks_for_a_text_keeps_nobody_else_waiting(servers: Servers) -> None:
+    async with world(servers) as here:
+        await here.put("A", {"title": {"nb": "Kurs"}})
+        blocking = await connect(here.settings, "test")
+        try:
+            async with blocking.transaction():
+                await blocking.execute("LOCK TABLE courses IN ACCESS EXCLUSIVE MODE")
+                asking = [
+                    asyncio.create_task(here.asking.get(f"{ROOT}/courses?q=a&pageNumber={1 + number}"))
+                    for number in range(POOLS["web"])
+                ]
+                await until(lambda: _wait(here), 5)
+                answer = await here.asking.get(f"{ROOT}/organisations")
+                assert answer.status_code == 200
+                assert not any(one.done() for one in asking), "the others have given up, which made room"
+            assert {one.status_code for one in await asyncio.gather(*asking)} == {200}
+        finally:
+            await blocking.close()
+
+
+async def _wait(here: World) -> bool:
+    """Whether as many wait for the courses as may look for a text at a time."""
+    async with here.here.database.reading("worker") as conn:
+        count = await conn.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'courses'::regclass"
+        )
+    return bool(count >= MOST_LOOKING)
