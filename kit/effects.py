@@ -60,7 +60,7 @@ class Effects:
         return True
 
     async def _one(self, record: Record) -> bool:
-        """One record, tried at most 3 times, then parked. False when the process is stopping or was paused meanwhile."""
+        """One record, tried at most 3 times, then parked. False when it is to wait: stopping, or paused."""
         attempt, began = 0, time.monotonic()
         while True:
             try:

@@ -96,7 +96,7 @@ def test_the_demonstration_data_is_put_in_once(tmp_path: Path, monkeypatch: pyte
         loads.append(time.monotonic())
         await asyncio.sleep(0.3)
 
-    monkeypatch.setattr(commands.data, "load", load)
+    monkeypatch.setattr(data, "load", load)
     both = [threading.Thread(target=commands._demo, args=(Places(tmp_path),)) for _ in range(2)]
     for one in both:
         one.start()
