@@ -1,11 +1,12 @@
 """The `kursnett` command: every group of commands is registered here, and every refusal becomes one clear sentence."""
 
+import logging
 import os
 import signal
 import sys
 from types import FrameType
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from deploy.commands import audit, doctor, operate, stack, token
@@ -36,8 +37,12 @@ def main() -> None:
     """Run one command. Exits with 1 when it is refused and with 130 when it is interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     errors = Console(stderr=True, highlight=False)
+    if os.environ.get("KURSNETT_LOG_LEVEL") != "debug":
+        logging.disable()  # the libraries would tell in their own words what is said here
     try:
-        code = app()
+        code = app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        sys.exit(_refuse(errors, Trouble(str(error), "See: kursnett --help")))
     except Trouble as trouble:
         sys.exit(_refuse(errors, trouble))
     except KeyboardInterrupt:

@@ -62,7 +62,7 @@ class Effects:
         return True
 
     async def _one(self, record: Record) -> bool:
-        """One record, tried at most 3 times, then parked. False when the process is stopping."""
+        """One record, tried at most 3 times, then parked. False when it is to wait: stopping, or paused."""
         attempt, began = 0, time.monotonic()
         while True:
             try:
@@ -73,12 +73,12 @@ class Effects:
                 return await self._park(record, error.reason, error.detail)
             except Exception as error:
                 if is_away(error) and not isinstance(error, TimeoutError):
-                    if not await self._wait_for_database(error):
+                    if not await self._wait_for_database(error) or self.paused:
                         return False
                     continue
                 if isinstance(error, TRANSIENT) and time.monotonic() - began < TRANSIENT_S:
                     self.waited = time.monotonic()
-                    if not await self._running.pause(0.2):
+                    if not await self._running.pause(0.2) or self.paused:
                         return False
                     continue
                 attempt += 1

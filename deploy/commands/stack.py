@@ -48,7 +48,9 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
         if not no_demo:
             _demo(stack.places)
     except KeyboardInterrupt:
-        return 130 if stack.is_anothers else _stop(stack, "Stopped before it was ready.")
+        if not stack.is_anothers:
+            _stop(stack, "Stopped before it was ready.")
+        return 130
     except Exception as error:
         told = stack.explained(error)
         if not stack.is_anothers:
@@ -65,7 +67,8 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
     try:
         _watch(stack)
     except KeyboardInterrupt:
-        return _stop(stack, "Stopped.")
+        _stop(stack, "Stopped.")
+        return 0
     state = stack.state()
     stack.stop()
     if state.get("phase") == "failed":
@@ -107,12 +110,11 @@ def _demo(places: Places) -> None:
             note.touch()
 
 
-def _stop(stack: Stack, words: str) -> int:
+def _stop(stack: Stack, words: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C would leave half of it running
     console.print("Stopping …")
     stack.stop()
     console.print(words)
-    return 0
 
 
 def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:

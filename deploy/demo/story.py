@@ -11,7 +11,7 @@ import httpx2
 from aiokafka import AIOKafkaProducer
 
 from contracts.topics import partner_courses
-from deploy.demo.data import bearer, run_of, told, until_open
+from deploy.demo.data import bearer, browser, run_of, told, until_open
 from deploy.local.issuer import Login, tokens
 from deploy.local.places import Places
 from deploy.trouble import Trouble
@@ -25,7 +25,7 @@ async def play(places: Places, say: Callable[[str], None]) -> None:
     word = uuid.uuid4().hex[:6]
     code = f"DEMO-{word}"
     first, second = f"siri-{word}", f"per-{word}"
-    async with httpx2.AsyncClient(base_url=places.gateway, timeout=20) as web:
+    async with browser(places.gateway) as web:
         one, two = await tokens(places, [Login(first, "Siri Demo"), Login(second, "Per Demo")])
         began = time.monotonic()
         await _publish(places, code)
@@ -109,7 +109,7 @@ async def _mail(places: Places, username: str, count: int = 1) -> str:
     began = time.monotonic()
 
     async def come() -> bool:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{places.port('mail')}") as web:
+        async with browser(f"http://127.0.0.1:{places.port('mail')}") as web:
             found = (await web.get("/api/v1/messages", params={"limit": 200})).json()["messages"]
         to = [one["Address"] for message in found for one in message["To"]]
         return to.count(f"{username}@example.org") >= count

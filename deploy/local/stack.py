@@ -90,7 +90,7 @@ class Stack:
         Empty too when it is not whole, as a power cut may leave it: it is written anew with the next start.
         """
         try:
-            state: State = json.loads(self.places.state.read_text())
+            state: Any = json.loads(self.places.state.read_text())
         except (FileNotFoundError, ValueError):
             return {}
         return state if isinstance(state, dict) else {}

@@ -170,3 +170,20 @@ async def test_a_record_that_is_read_twice_is_kept_once(world: World) -> None:
         how = {"state": "parked", "reason": "failed", "detail": "a test"}
         assert await parking.park(world.conn, world.name, group(world), record, **how)
         assert not await parking.park(world.conn, world.name, group(world), record, **how)
+
+
+async def test_a_pause_is_seen_by_a_record_that_waits_for_a_lock(world: World) -> None:
+    """An operator pauses because of what holds the lock: the record must not go on trying, and be parked for it."""
+    other = await connect(world.here.settings, "test")
+    async with listening(world.here, world.consumer()) as consumer:
+        async with other.transaction():
+            await other.execute("LOCK TABLE done IN EXCLUSIVE MODE")
+            await send(world, range(1))
+            await until(lambda: asyncio.sleep(0, world.calls >= 2))
+            await switch.pause(world.conn, group(world), "a test")
+            await until(lambda: asyncio.sleep(0, consumer._effects.paused and not consumer._in_hand), within_s=8)
+            calls = world.calls
+        await switch.resume(world.conn, group(world))
+        await has(world, 1)
+        assert world.calls == calls + 1
+    await other.close()

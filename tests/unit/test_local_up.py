@@ -1,6 +1,7 @@
 """Two who start the same stack at once: one of them runs it, and nothing that happens to the other stops it."""
 
 import asyncio
+import signal
 import threading
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from deploy.commands import stack as commands
+from deploy.demo import data
 from deploy.local.places import Places
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
@@ -22,7 +24,7 @@ class Late(Stack):
     @property
     def supervisor(self) -> int | None:
         self.looks += 1
-        return super().supervisor if self.looks > 2 else None
+        return super().supervisor if self.looks > 1 else None
 
 
 @pytest.mark.parametrize("what", [Trouble("the demonstration data is there already"), KeyboardInterrupt()])
@@ -48,6 +50,45 @@ def test_who_came_second_does_not_stop_what_the_first_has_started(
         assert first.supervisor == runs
 
 
+def test_a_start_that_is_interrupted_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever begins something when it has come up must not begin it."""
+
+    def interrupted(places: Places) -> None:
+        raise KeyboardInterrupt
+
+    stack = Stack.somewhere(tmp_path / "home", programs=("mail",))
+    monkeypatch.setattr(Stack, "here", lambda: stack)
+    monkeypatch.setattr(commands, "_demo", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert commands.up(detach=True) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stack.supervisor is None
+
+
+async def _hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+    await writer.drain()
+    writer.close()
+
+
+def test_a_proxy_of_the_network_is_not_asked_for_what_runs_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who needs one to fetch the packages has it set for everything, and it knows no localhost of ours."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def ask() -> str:
+        server = await asyncio.start_server(_hello, "127.0.0.1", 0)
+        async with server, data.browser(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as web:
+            return (await web.get("/")).text
+
+    assert asyncio.run(ask()) == "hi"
+
+
 def test_the_demonstration_data_is_put_in_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[float] = []
 
@@ -55,7 +96,7 @@ def test_the_demonstration_data_is_put_in_once(tmp_path: Path, monkeypatch: pyte
         loads.append(time.monotonic())
         await asyncio.sleep(0.3)
 
-    monkeypatch.setattr(commands.data, "load", load)
+    monkeypatch.setattr(data, "load", load)
     both = [threading.Thread(target=commands._demo, args=(Places(tmp_path),)) for _ in range(2)]
     for one in both:
         one.start()

@@ -6,11 +6,35 @@ from typing import Any
 import cyclopts
 import pytest
 
+from deploy import cli
 from deploy.commands import operate
 from kit import operating
 from services.catalogue import __main__ as catalogue
 from services.enrolment import __main__ as enrolment
 from services.notifier import __main__ as notifier
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("nonsense", 'Unknown command "nonsense".'),
+        ("timeline", 'Command "timeline" parameter --id requires an argument.'),
+        ("token --as kari --role nobody", 'Invalid value "nobody" for --role.'),
+        ("status --nonsense", "Unknown option: --nonsense."),
+    ],
+)
+def test_a_line_that_is_no_command_is_refused_as_all_else_is(
+    line: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kursnett", *line.split()])
+    monkeypatch.setattr("logging.disable", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr().err
+    assert end.value.code == 1
+    assert said.startswith(f"kursnett: {words}"), said
+
 
 GROUPS = [
     (operate.partners, catalogue.operators),
