@@ -11,6 +11,7 @@ from contracts.enrolment import (
     EnrolmentEvent,
     EnrolmentFinished,
     EnrolmentPending,
+    EnrolmentRestated,
     LearnerAdvanced,
     LearnerEnrolled,
     LearnerMoved,
@@ -43,11 +44,12 @@ EVENTS: tuple[type[EnrolmentEvent], ...] = (
     LearnerAdvanced,
     LearnerWithdrew,
     EnrolmentFinished,
+    EnrolmentRestated,
 )
 
 
 def notice(received: Received) -> NewNotice | None:
-    """The notice that an event asks for, on the trail that is being followed; none for the end of a course."""
+    """The notice that an event asks for, on the trail that is being followed; none where nobody is told."""
     words: dict[str, Any]
     match received.event:
         case LearnerEnrolled() as event:
@@ -76,7 +78,7 @@ def notice(received: Received) -> NewNotice | None:
         case LearnerWithdrew() as event:
             words = {"template": "offering_cancelled" if event.reason == CANCELLED else "withdrawn"}
             words["place"] = event.place
-        case EnrolmentFinished():
+        case EnrolmentFinished() | EnrolmentRestated():
             return None
         case other:
             raise TypeError(f"no notice is known for {type(other).__name__}")
@@ -147,6 +149,8 @@ def _state(event: EnrolmentEvent) -> tuple[str, str | None]:
             return ("queued" if event.in_line else "cancelled"), None
         case EnrolmentFinished():
             return "finished", event.place
+        case EnrolmentRestated():
+            return ("cancelled" if event.state == "lost" else event.state), event.place
         case _:
             return "cancelled", None
 
