@@ -80,9 +80,8 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
             for topic, id_ in lost
             if topic in one.topics
         ]
-        print(
-            f"{ended(asked(service.settings, whole(lambda conn: restoring.pass_over(conn, heard))))} events are passed over."
-        )
+        count = ended(asked(service.settings, whole(lambda conn: restoring.pass_over(conn, heard))))
+        print(f"{count} events are passed over.")
 
 
 async def _after_restore(

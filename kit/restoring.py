@@ -19,8 +19,8 @@ from kit.database import Connection, connect
 from kit.rewinding import rewind, written
 from kit.settings import Settings
 
-# What was written a little before the backup is looked at too: the broker's clock may be behind the database's. What the
-# backup knows is told apart by its id.
+# What was written a little before the backup is looked at too: the broker's clock may be behind the database's. What
+# the backup knows is told apart by its id.
 MARGIN = timedelta(minutes=5)
 PART = 1000
 
