@@ -23,14 +23,16 @@ async def written(bootstrap: str, topics: Sequence[str], since: datetime) -> lis
     Raises NoAnswer.
     """
     found: list[Envelope] = []
+    places = await _places(bootstrap, topics)
+    if not places:
+        return found
     broker = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     try:
         async with asyncio.timeout(READING_S):
             await broker.start()
-            places = await _places(bootstrap, topics)
-            ends = await broker.end_offsets(places) if places else {}
+            ends = await broker.end_offsets(places)
             at_ms = int(since.timestamp() * 1000)
-            begin = await broker.offsets_for_times(dict.fromkeys(places, at_ms)) if places else {}
+            begin = await broker.offsets_for_times(dict.fromkeys(places, at_ms))
             left = {place for place in places if begin[place] is not None and begin[place].offset < ends[place]}
             broker.assign(list(left))
             for place in left:
@@ -55,7 +57,9 @@ async def rewind(bootstrap: str, groups: Sequence[str], since: datetime) -> dict
 
     Returns for each how many records that are. Raises NoAnswer.
     """
-    rewound = {}
+    rewound: dict[str, int] = {}
+    if not groups:
+        return rewound
     async with lag.asking(bootstrap, groups) as (committed, broker):
         at_ms = int(since.timestamp() * 1000)
         for group, taken in committed.items():
@@ -88,12 +92,15 @@ async def _commit(bootstrap: str, group: str, offsets: dict[TopicPartition, int]
 
 
 async def _places(bootstrap: str, topics: Sequence[str]) -> list[TopicPartition]:
-    """The partitions of those of these topics that there are."""
+    """The partitions of those of these topics that there are. Raises NoAnswer."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        await admin.start()
-        there = set(await admin.list_topics()) & set(topics)
-        told = await admin.describe_topics(sorted(there)) if there else []
+        async with asyncio.timeout(lag.ASKING_S):
+            await admin.start()
+            there = set(await admin.list_topics()) & set(topics)
+            told = await admin.describe_topics(sorted(there)) if there else []
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise NoAnswer(type(error).__name__) from error
     finally:
         await admin.close()
     return [TopicPartition(one["topic"], part["partition"]) for one in told for part in one["partitions"]]
