@@ -98,7 +98,9 @@ async def _after_restore(
             heard = sorted({topic for one in service.consumers for topic in one.topics})
             restored = restoring.Restored(service.settings, since, found.lost, heard, before)
             highest = max(above, found.epoch)
-            return await restoring.finish(conn, me(), restored, highest, service.restate, groups_of(service, ()))
+            return await restoring.finish(
+                conn, service.name, me(), restored, highest, service.restate, groups_of(service, ())
+            )
     finally:
         await conn.close()
 

@@ -16,7 +16,7 @@ from contracts.topics import owned_by, parked
 from kit import acts
 from kit.acts import Operator
 from kit.database import Connection, connect
-from kit.rewinding import rewind, written
+from kit.rewinding import is_empty, rewind, written
 from kit.settings import Settings
 
 # What was written a little before the backup is looked at too: the broker's clock may be behind the database's. What
@@ -56,6 +56,7 @@ SELECT DISTINCT ON (aggregate) aggregate, epoch, seq FROM told ORDER BY aggregat
 ON CONFLICT (aggregate) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq
 WHERE (mine.epoch, mine.seq) < (excluded.epoch, excluded.seq)
 """
+_SAY_AGAIN = "UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL"
 _RUNS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%/consumer'
 """
@@ -137,7 +138,7 @@ async def look(conn: Connection, name: str, settings: Settings, since: datetime,
 
 
 async def finish(
-    conn: Connection, who: Operator, restored: Restored, above: int, restate: Restate, groups: Sequence[str]
+    conn: Connection, name: str, who: Operator, restored: Restored, above: int, restate: Restate, groups: Sequence[str]
 ) -> Outcome:
     """Raise the epoch above all that were told, do the service's own part, and let its consumers read again.
 
@@ -145,6 +146,8 @@ async def finish(
     """
     async with conn.transaction():
         number: int = await conn.fetchval(_RAISE, above)
+        if await is_empty(restored.settings.kafka_bootstrap, said_on(name)):
+            await conn.execute(_SAY_AGAIN)  # with the broker went what others had not heard yet
         done = await restate(conn, restored)
         back = [one for one in restored.lost if one.id in done.taken_back]
         await _take_back(conn, back)

@@ -52,6 +52,22 @@ async def written(bootstrap: str, topics: Sequence[str], since: datetime) -> lis
     return found
 
 
+async def is_empty(bootstrap: str, topics: Sequence[str]) -> bool:
+    """Whether nothing was ever written to these topics: the broker is a new one. Raises NoAnswer."""
+    places = await _places(bootstrap, topics)
+    if not places:
+        return True
+    broker = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    try:
+        async with asyncio.timeout(lag.ASKING_S):
+            await broker.start()
+            return not any((await broker.end_offsets(places)).values())
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise NoAnswer(type(error).__name__) from error
+    finally:
+        await broker.stop()
+
+
 async def rewind(bootstrap: str, groups: Sequence[str], since: datetime) -> dict[str, int]:
     """Let these consumer groups, none of which may have a member, read again from an instant; never forward.
 

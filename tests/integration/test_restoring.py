@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from contracts.enrolment import LearnerEnrolled, LearnerQueued
 from contracts.envelope import Envelope, Event, decode
 from contracts.notifier import NoticeSent
-from contracts.topics import owned_by
+from contracts.topics import Topic, owned_by
 from deploy.local.places import ROOT
 from deploy.local.postgres import binaries
 from kit import audit, outbox, restoring, rewinding, topics
@@ -84,11 +84,12 @@ async def finished(
     above: int = 1,
     kept: Connection | None = None,
     groups: Sequence[str] = (),
+    name: str = "enrolment",
 ) -> Outcome:
     conn = await connect(settings, "operator")
     try:
         known = Restored(settings, since, lost, heard, kept)
-        return await restoring.finish(conn, me(), known, above, restate, groups)
+        return await restoring.finish(conn, name, me(), known, above, restate, groups)
     finally:
         await conn.close()
 
@@ -303,6 +304,28 @@ async def test_enrolment_says_anew_what_each_enrolment_is(servers: Servers, tmp_
     await conn.execute("UPDATE outbox SET published_at = now()")
     await conn.close()
     await is_sound(settings, "enrolment")
+
+
+async def test_beside_a_new_broker_all_that_was_said_is_said_again(
+    servers: Servers,
+) -> None:
+    settings = await servers.database()
+    conn = await connect(settings, "operator")
+    async with conn.transaction():
+        await outbox.add(conn, LearnerEnrolled(**Learner(settings).about(), place="online"))
+    await conn.execute("UPDATE outbox SET published_at = now()")
+    await conn.close()
+    await topics.declare(servers.kafka, owned_by("enrolment"))
+    nothing = Topic(f"new{uuid.uuid4().hex}.things", "new", "thing", ())
+    await topics.declare(servers.kafka, [nothing])
+    assert await rewinding.is_empty(servers.kafka, [nothing.name, "never.made"])
+    assert await rewinding.is_empty(servers.kafka, ["never.made"])
+    waiting = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
+    await Learner(settings).seated(await servers.database(), "somewhere")  # the broker has something of enrolment's
+    await finished(settings, datetime.now(UTC), [])
+    assert await rows(settings, waiting) == [(0,)]
+    await finished(settings, datetime.now(UTC), [], name="nobody")  # owns no topic, so that none of its has anything
+    assert await rows(settings, waiting) == [(1,)]
 
 
 COURSES = "SELECT id, partner, code, version, content, withdrawn FROM courses ORDER BY id"
