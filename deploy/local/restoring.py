@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -15,6 +15,8 @@ from deploy.local.backups import Backup, Say
 from deploy.local.places import SERVICES, Places
 from deploy.local.service import command
 from deploy.trouble import Trouble
+
+T = TypeVar("T")
 
 SECONDS = 1200.0  # for what is read of two weeks of topics
 OUTBOX = "SELECT to_regclass('public.outbox') IS NOT NULL AND to_regclass('public.epoch') IS NOT NULL"
@@ -35,28 +37,54 @@ class Done:
 async def restore(places: Places, backup: Backup, services: Sequence[str], stamp: str, note: Path, say: Say) -> Done:
     """Restore these services' databases while no service runs; `note` is where the list of what is lost is kept.
 
-    Raises Trouble; before all dumps are loaded, nothing that was there has been touched then.
+    Raises Trouble; all that was there is in its place then.
     """
     done = Done()
     for service in services:
         say(f"{service}: being loaded …")
         await _draft(places, service)
         await asyncio.to_thread(backups.load, places, service, backup.dump(service), _name(service))
-    done.kept, asked = await _swap(places, services, stamp)
-    for service in services:
-        say(f"{service}: its epoch is raised, and what it has to hear again is looked up …")
-        await command(places, service, "migrate", seconds=SECONDS)
-        kept = ("--kept", done.kept[service]) if service in asked else ()
-        above = await _heard(places, service)
-        since = backup.taken_at.isoformat()
-        told = await command(
-            places, service, "restored", "--since", since, "--above", above, *kept, "--json", seconds=SECONDS
-        )
-        done.services[service] = json.loads(told)
+    there = {service: await _there(places, service) for service in services}
+    before = {one: f"{one}_before_{stamp}" for one in services if there[one] != "none"}
+    await _rename(places, [*before.items(), *((_name(one), one) for one in services)])
+    try:
+        say("epochs are raised, and what is to be heard again is looked up …")
+        kept = {service: name for service, name in before.items() if there[service] == "whole"}
+        steps = (_into_step(places, backup, one, kept.get(one)) for one in services)
+        done.services = dict(zip(services, await _all(steps), strict=True))
         _write(note, done)
-    for service in SERVICES:
-        await command(places, service, "pass-over", str(note), seconds=SECONDS)
+        await _all(command(places, one, "pass-over", str(note), seconds=SECONDS) for one in SERVICES)
+    except BaseException:  # what does not know of its epoch must never run
+        back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
+        await _rename(places, back)
+        raise
+    async with _admin(places) as conn:
+        for service, name in before.items():
+            if there[service] == "empty":
+                await conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            else:
+                done.kept[service] = name
     return done
+
+
+async def _all(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of these give, when all have ended: none is still at work when one has failed."""
+    ended = await asyncio.gather(*steps, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in ended if not isinstance(one, BaseException)]
+
+
+async def _into_step(places: Places, backup: Backup, service: str, kept: str | None) -> dict[str, Any]:
+    """What a service's own `restored` prints; its tables are brought up to date first."""
+    await command(places, service, "migrate", seconds=SECONDS)
+    since = ("--since", backup.taken_at.isoformat(), "--above", await _heard(places, service))
+    before = ("--kept", kept) if kept else ()
+    told: dict[str, Any] = json.loads(
+        await command(places, service, "restored", *since, *before, "--json", seconds=SECONDS)
+    )
+    return told
 
 
 def _write(note: Path, done: Done) -> None:
@@ -82,24 +110,11 @@ async def _draft(places: Places, service: str) -> None:
         await conn.execute(f'REVOKE ALL ON DATABASE "{_name(service)}" FROM PUBLIC')
 
 
-async def _swap(places: Places, services: Sequence[str], stamp: str) -> tuple[dict[str, str], set[str]]:
-    """Put all that was loaded in the place of what is there, at once.
-
-    Returns the names that what was there has now, and the services whose own can be asked. One that is empty goes.
-    """
-    kept = {service: f"{service}_before_{stamp}" for service in services}
-    there = {service: await _there(places, service) for service in services}
-    async with _admin(places) as conn:
-        async with conn.transaction():
-            for service in services:
-                if there[service] != "none":
-                    await conn.execute(f'ALTER DATABASE "{service}" RENAME TO "{kept[service]}"')
-                await conn.execute(f'ALTER DATABASE "{_name(service)}" RENAME TO "{service}"')
-        for service in services:
-            if there[service] == "empty":
-                await conn.execute(f'DROP DATABASE "{kept[service]}" WITH (FORCE)')
-    names = {service: name for service, name in kept.items() if there[service] in ("whole", "broken")}
-    return names, {service for service in services if there[service] == "whole"}
+async def _rename(places: Places, names: Sequence[tuple[str, str]]) -> None:
+    """Give each of these databases its other name, all at once."""
+    async with _admin(places) as conn, conn.transaction():
+        for now, then in names:
+            await conn.execute(f'ALTER DATABASE "{now}" RENAME TO "{then}"')
 
 
 async def _there(places: Places, service: str) -> str:

@@ -14,11 +14,19 @@ import httpx2
 import pytest
 
 from deploy.local.stack import Stack
+from kit import lag
 from tests.delivery import until
 from tests.journeys.test_operating import Desk
 from tests.journeys.web import HOOKS, Web
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]  # the stack is stopped and started twice
+
+LISTENERS = {
+    "catalogue": ("partners", "enrolments", "learners"),
+    "enrolment": ("courses", "titles", "partners"),
+    "notifier": ("courses", "partners", "enrolments", "contacts", "webhooks"),
+}
+GROUPS = [f"{service}.{name}" for service, names in LISTENERS.items() for name in names]
 
 
 class Operator(Desk):
@@ -58,9 +66,9 @@ class Operator(Desk):
         """Wait until everybody has heard and sent all that there is."""
 
         async def so() -> bool:
+            if any((await lag.behind(self.stack.places.address("kafka"), GROUPS)).values()):
+                return False
             for service in ("catalogue", "enrolment", "notifier"):
-                if any(row["lag"] for row in await self.ask("consumer", "status", service)):
-                    return False
                 async with self.database(service) as conn:
                     if await conn.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"):
                         return False
