@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from fastapi import Request
+from markupsafe import Markup
 from starlette.responses import Response
 
 from kit import tags
@@ -148,3 +149,16 @@ async def for_everybody(
         return made
     answers.keep(key, Made(answer, version, time.monotonic()))
     return answer.to(request)
+
+
+async def part_for_everybody(running: Running, key: Key, make: Callable[[], Awaitable[Markup]]) -> Markup:
+    """What `make` draws of courses, runs and their seats alone: a piece of pages, kept as they are, by its own key."""
+    answers, now = kept(running), current(running)
+    await now.index(Words())
+    found = answers.get(key)
+    if found is not None and found.holds(now.version):
+        return Markup(found.what.body.decode())  # noqa: S704 - `make` has escaped it
+    version = now.version
+    made = await make()
+    answers.keep(key, Made(Answer(made.encode(), {}), version, time.monotonic()))
+    return made

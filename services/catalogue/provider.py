@@ -10,11 +10,12 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
+from markupsafe import Markup
 from starlette.responses import Response
 
 from contracts.fields import Language
 from kit.auth import forbidden
-from kit.database import Connection
+from kit.database import Connection, Database
 from kit.http import Db, ThisService
 from kit.pages.languages import spoken
 from kit.pages.visitors import Visiting, visiting_plainly
@@ -25,6 +26,7 @@ from services.catalogue import retracting
 from services.catalogue.details import Run, Shown, in_order, shown
 from services.catalogue.feeds import lacking
 from services.catalogue.intake import IntakeItem, Outcome, begin, page, received
+from services.catalogue.kept import part_for_everybody
 from services.catalogue.mending import because, in_words
 from services.catalogue.site import site
 from services.catalogue.store import Row, partners, views
@@ -32,6 +34,7 @@ from services.catalogue.store import Row, partners, views
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 NEXT_FIELD = re.compile(r"; (?=[^\s:]{1,80}: )")
 MOST_COURSES = 50
+MOST_CODE = 60  # characters
 MOST_ITEMS = 50
 MOST_PEOPLE = 100_000
 NEWEST = 5  # of what was not taken, on the first page
@@ -155,6 +158,14 @@ async def own_courses(conn: Connection, partner: str, after: str, language: str)
     return found, page[-1]["code"] if len(rows) > MOST_COURSES else None
 
 
+async def list_courses(database: Database, provider: Provider, after: str, language: str) -> Markup:
+    """The part of the first page that tells of the courses behind the code `after`."""
+    async with database.reading() as conn:
+        courses, further = await own_courses(conn, provider.slug, after, language)
+    on = provider.address(etter=further) if further else ""
+    return site().part("provider_courses.html", language, provider=provider, courses=courses, further=on, after=after)
+
+
 def line(one: IntakeItem, language: str) -> Line:
     if one.outcome == "taken":
         return Line(one, "", [])
@@ -182,25 +193,26 @@ async def read_provider(
         if found is None:
             listed = await partners.partners(conn)
             return site().page(request, "providers.html", visitor=visitor, providers=listed)
-        courses, further = await own_courses(conn, found.slug, etter[:60], language)
         ways, waiting = await received(conn, found.slug)
         refused, _ = await page(conn, found.slug, "refused", None, NEWEST)
-        return site().page(
-            request,
-            "provider.html",
-            visitor=visitor,
-            provider=found,
-            contact=running.settings.contact_email,  # type: ignore[attr-defined]  # the catalogue's own
-            ways=ways,
-            waiting=waiting,
-            refused=[line(one, language) for one in refused],
-            undecided=[Undecided.of(one, language) for one in await retracting.waiting(conn, found.slug)],
-            decided=avgjort,
-            told=antall,
-            courses=courses,
-            further=found.address(etter=further) if further else "",
-            after=etter,
-        )
+        undecided = await retracting.waiting(conn, found.slug)
+    after = etter[:MOST_CODE]
+    key = (language, f"{found.slug} {found.address(etter=after)}")  # a provider's own address does not name it
+    courses = await part_for_everybody(running, key, lambda: list_courses(running.database, found, after, language))
+    return site().page(
+        request,
+        "provider.html",
+        visitor=visitor,
+        provider=found,
+        contact=running.settings.contact_email,  # type: ignore[attr-defined]  # the catalogue's own
+        ways=ways,
+        waiting=waiting,
+        refused=[line(one, language) for one in refused],
+        undecided=[Undecided.of(one, language) for one in undecided],
+        decided=avgjort,
+        told=antall,
+        courses=courses,
+    )
 
 
 @router.get("/partner/mottak")

@@ -20,6 +20,7 @@ from kit.pages import static
 from kit.pages.visitors import HEADER
 from kit.passes import Visitor
 from services.catalogue import joining
+from services.catalogue import operating as catalogue
 from services.catalogue.languages import MOST_LANGUAGES
 from services.catalogue.mending import in_words
 from services.catalogue.retracting import PeopleEnrolled
@@ -473,6 +474,26 @@ async def test_a_provider_sees_its_courses_their_state_and_what_readers_miss(ser
             ids = [str(row["id"]) for row in await conn.fetch("SELECT id FROM offerings WHERE starts_at > app_now()")]
         assert sorted(re.findall(r'href="/deltakere/([0-9a-f-]+)"', page.text)) == sorted(ids)
         assert "HTTP 11 (11) 0 (0) 0 (0)" in read, "what was taken in a week, and in a day"
+
+
+async def test_a_providers_courses_are_kept_for_it_alone_and_drawn_anew_when_they_change(servers: Servers) -> None:
+    async with pages(servers) as here:
+        await publish(here, "A", {"nb": "Før", "en": "Before"})
+        await run(here, "A", "a", 5, "online")
+        other = f"{here.partner}-to"
+        await catalogue.add(here.settings, other, "Den andre", None, ["online"])
+        own = of(partner=here.partner)
+        for _ in range(2):
+            assert "Før" in (await look(here, "/partner", **own)).text
+            assert "Before" in (await look(here, "/partner", "en", **own)).text
+            assert "Dere har ingen kurs her ennå" in (await look(here, "/partner", **of(partner=other))).text
+            assert "Før" in (await look(here, f"/partner?tilbyder={here.partner}", **of("operator"))).text
+            assert "Før" not in (await look(here, "/partner?etter=A", **own)).text
+        await publish(here, "A", "Etter")
+        assert "Etter" in (await look(here, "/partner", **own)).text
+        async with here.here.database.reading() as conn:
+            await count(conn, await conn.fetchval("SELECT id FROM offerings"), taken=7)
+        assert "3 av 10 ledige" in words(await look(here, "/partner", **own))
 
 
 async def test_a_long_list_of_a_providers_courses_goes_on(servers: Servers) -> None:

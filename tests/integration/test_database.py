@@ -96,3 +96,41 @@ async def test_the_disk_is_waited_for_wherever_something_rests_on_it(servers: Se
             found[purpose] = await conn.fetchval("SHOW synchronous_commit")
     await database.close()
     assert found == {"web": "on", "consumer": "on", "worker": "on", "relay": "off"}
+
+
+async def test_connections_are_given_in_the_order_in_which_they_were_asked_for(servers: Servers) -> None:
+    database = Database(await servers.database(), pools={"web": 1})
+    await database.open()
+    given: list[str] = []
+
+    async def reads(who: str) -> None:
+        async with database.reading():
+            given.append(who)
+
+    async def reads_again_and_again() -> None:  # never lets the others in between its release and its next asking
+        for _ in range(3):
+            async with database.reading():
+                given.append("again")
+                await asyncio.sleep(0)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for task in (reads_again_and_again(), reads("first"), reads("second")):
+                group.create_task(task)
+        assert given == ["again", "first", "second", "again", "again"]
+    finally:
+        await database.close()
+
+
+async def test_who_gives_up_waiting_takes_nobodys_turn(servers: Servers) -> None:
+    database = Database(await servers.database(), pools={"web": 1})
+    await database.open()
+    try:
+        async with database.reading():
+            waiting = asyncio.create_task(database.run(lambda conn: conn.fetchval(PID)))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        assert await database.run(lambda conn: conn.fetchval(PID))
+    finally:
+        await database.close()
