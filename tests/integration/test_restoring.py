@@ -354,6 +354,24 @@ async def test_the_catalogue_takes_back_all_that_it_has_told(servers: Servers, t
     await is_sound(settings, "catalogue")
 
 
+async def test_on_another_server_no_row_comes_from_a_transaction_that_is_still_to_be(servers: Servers) -> None:
+    async with catalogue(servers) as here:
+        assert (await here.put("SV-1", COURSE)).status_code == 201
+        conn = await connect(here.settings, "operator")
+        await conn.execute(
+            """
+            ALTER TABLE courses DISABLE TRIGGER course_notes_its_transaction;
+            UPDATE courses SET written_in = '999999999999';
+            ALTER TABLE courses ENABLE TRIGGER course_notes_its_transaction
+            """
+        )
+        later = "SELECT count(*) FROM courses WHERE written_in > pg_current_xact_id()"
+        assert await conn.fetchval(later) == 1
+        await finished(here.settings, datetime.now(UTC), [], retaking.take_back)
+        assert await conn.fetchval(later) == 0
+        await conn.close()
+
+
 async def test_what_a_partner_published_is_not_done_a_second_time_when_it_is_read_again(
     servers: Servers, tmp_path: Path
 ) -> None:
@@ -416,6 +434,9 @@ async def test_a_notice_that_was_sent_is_not_sent_again_and_one_that_was_owed_is
             assert await again.states() == {"suppressed": 2, "sent": 1}
             reasons = await again.rows("SELECT DISTINCT reason FROM notices WHERE state = 'suppressed'")
             assert [row["reason"] for row in reasons] == ["sent_before"]
+            # Known by its event alone: there are no words to show.
+            await again.rows("UPDATE contacts SET login = 'l'")
+            assert [row["template"] for row in await again.rows("SELECT template FROM seen")] == ["queued"]
     assert sorted(sink.recipients()) == ["l0@example.no", "l0@example.no", "l1@example.no"]
 
 

@@ -7,14 +7,18 @@ from uuid import UUID
 
 from kit.database import Connection
 
+# Each table's trigger puts the number of this transaction there, whatever is said here.
+_RENUMBER = (
+    "UPDATE courses SET written_in = '0' WHERE written_in >= pg_current_xact_id()",
+    "UPDATE offerings SET written_in = '0' WHERE written_in >= pg_current_xact_id()",
+    "UPDATE seat_counts SET written_in = '0' WHERE written_in >= pg_current_xact_id()",
+)
+
 
 async def renumber(conn: Connection) -> None:
     """On another server the numbers of transactions begin anew: no row may come from one that is still to be."""
-    for table in ("courses", "offerings", "seat_counts"):
-        await conn.execute(
-            # The table's trigger puts the number of this transaction there, whatever is said here.
-            f"UPDATE {table} SET written_in = '0' WHERE written_in >= pg_current_xact_id()"  # noqa: S608 - constants
-        )
+    for statement in _RENUMBER:
+        await conn.execute(statement)
 
 
 async def partner(
