@@ -274,10 +274,12 @@ async def test_no_group_is_ever_put_forward(servers: Servers, learner: Learner) 
     async with learner.listens():
         await learner.has_heard("before")
     await learner.seated(first, "later")
-    rewound = await rewinding.rewind(servers.kafka, [learner.group, "enrolment.never"], datetime.now(UTC))
+    between = datetime.now(UTC)
+    await learner.seated(first, "latest")
+    rewound = await rewinding.rewind(servers.kafka, [learner.group, "enrolment.never"], between)
     assert rewound == {learner.group: 0, "enrolment.never": 0}
     async with learner.listens():
-        await learner.has_heard("before", "later")
+        await learner.has_heard("before", "later", "latest")
 
 
 async def test_enrolment_says_anew_what_each_enrolment_is(servers: Servers, tmp_path: Path) -> None:
