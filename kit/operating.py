@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import asyncpg
 import cyclopts
 
-from kit import acts, audit, lag, parking, restoring, standing
+from kit import acts, audit, lag, parking, restoring, standing, topics
 from kit.acts import Operator
 from kit.database import Connection, connect
 from kit.settings import Settings
@@ -242,6 +242,8 @@ def ended(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except lag.NoAnswer:
         sys.exit("The broker does not answer: start it, then run this again.")
+    except topics.TopicsError as error:
+        sys.exit(f"{error}.")
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         sys.exit("The database lacks what this version needs. Run its migrate first.")
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):

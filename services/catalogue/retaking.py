@@ -13,6 +13,8 @@ from contracts.catalogue import (
 )
 from contracts.envelope import Envelope, Event
 from contracts.registry import BY_TYPE
+from contracts.topics import partner_courses
+from kit import topics
 from kit.database import Connection
 from kit.restoring import Restated, Restored
 from services.catalogue.store import retaken
@@ -40,6 +42,8 @@ async def take_back(conn: Connection, restored: Restored) -> Restated:
             done = await _course(conn, event)
         if done:
             taken.add(one.id)
+    # Beside a new broker partners' topics are gone; where they are, nothing is done.
+    await topics.declare(restored.settings.kafka_bootstrap, [partner_courses(one) for one in await retaken.slugs(conn)])
     told = [f"{len(taken)} events were taken back: partners, courses and runs are as they were told last."]
     told += [f"Give the mail address of {slug} again: partners mail {slug} ADDRESS" for slug in sorted(without_mail)]
     return Restated(told, frozenset(taken))

@@ -8,6 +8,8 @@ from contracts.enrolment import EnrolmentEvent
 from contracts.envelope import Envelope
 from contracts.notifier import NoticeEvent
 from contracts.registry import BY_TYPE
+from contracts.topics import partner_feed
+from kit import topics
 from kit.database import Connection
 from kit.restoring import Restated, Restored
 from services.notifier.store import remembered
@@ -33,6 +35,9 @@ async def remember(conn: Connection, restored: Restored) -> Restated:
         about = event.model_dump(include=set(NoticeEvent.model_fields))
         sent.append(Sent(**about, event_id=one.causationid, offering_id=run, at=_time(one, restored.since)))
     await remembered.keep(conn, sent)
+    read = [partner_feed(one) for one in await remembered.feeds(conn)]
+    if read:  # beside a new broker they are gone
+        await topics.declare(restored.settings.kafka_bootstrap, read)
     told = [f"{len(sent)} notices had their answer after the backup, and are not sent again."]
     if unknown:
         told.append(f"{unknown} mails that gathered several things may have their contents told again.")

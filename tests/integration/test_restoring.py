@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from contracts.enrolment import LearnerEnrolled, LearnerQueued
 from contracts.envelope import Envelope, Event, decode
 from contracts.notifier import NoticeSent
-from contracts.topics import Topic, owned_by
+from contracts.topics import Topic, owned_by, partner_courses, partner_feed
 from deploy.local.places import ROOT
 from deploy.local.postgres import binaries
 from kit import audit, outbox, restoring, rewinding, topics
@@ -354,6 +354,25 @@ async def test_the_catalogue_takes_back_all_that_it_has_told(servers: Servers, t
             assert await rows(settings, query) == await rows(here.settings, query)
         assert {one.id for one in await said(settings)} == {one.id for one in await said(here.settings)}
     await is_sound(settings, "catalogue")
+
+
+async def test_beside_a_new_broker_partners_have_their_topics_again(servers: Servers) -> None:
+    slug = f"p-{uuid.uuid4().hex[:12]}"
+    for service, statement, restate, topic in (
+        (
+            "catalogue",
+            "INSERT INTO partners (slug, name, arenas) VALUES ($1, $1, '{online}')",
+            retaking.take_back,
+            partner_courses(slug),
+        ),
+        ("notifier", "INSERT INTO partner_feeds (partner) VALUES ($1)", remembering.remember, partner_feed(slug)),
+    ):
+        settings = await servers.database(service)
+        conn = await connect(settings, "operator")
+        await conn.execute(statement, slug)
+        await conn.close()
+        await finished(settings, datetime.now(UTC), [], restate)
+        assert await topics.declare(servers.kafka, [topic]) == [], "it is there"
 
 
 async def test_on_another_server_no_row_comes_from_a_transaction_that_is_still_to_be(servers: Servers) -> None:

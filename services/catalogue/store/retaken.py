@@ -56,6 +56,10 @@ async def partner(
     return kept
 
 
+async def slugs(conn: Connection) -> list[str]:
+    return [row["slug"] for row in await conn.fetch("SELECT slug FROM partners ORDER BY slug")]
+
+
 async def keys(conn: Connection, partner: str, digests: Sequence[bytes]) -> None:
     """The keys that work, oldest first."""
     await conn.execute("DELETE FROM partner_keys WHERE partner = $1 AND digest <> ALL ($2::bytea[])", partner, digests)

@@ -53,6 +53,11 @@ async def keep(conn: Connection, sent: Sequence[Sent]) -> None:
     )
 
 
+async def feeds(conn: Connection) -> list[str]:
+    """Which partners read a feed."""
+    return [row["partner"] for row in await conn.fetch("SELECT partner FROM partner_feeds ORDER BY partner")]
+
+
 async def take_deliveries(conn: Connection, before: Connection, since: datetime) -> int:
     """Take over what was owed to webhooks that are here, and what became of it, from the database that was there
     before; how many these are."""
