@@ -27,10 +27,14 @@ class LearnerEnrolled(EnrolmentEvent):
 
 
 class LearnerQueued(EnrolmentEvent):
-    """Every place asked for was full: the learner stands in line. `place_in_line` is 1-based, when asked."""
+    """Every place asked for was full: the learner stands in line. `place_in_line` is 1-based, when asked.
+
+    `offers`: a seat that comes free is offered in turn; else it is so late that it is whose who asks first.
+    """
 
     places: list[str]
     place_in_line: int
+    offers: bool = True
 
 
 class EnrolmentPending(EnrolmentEvent):

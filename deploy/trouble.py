@@ -17,6 +17,8 @@ def refused(error: OSError) -> Trouble | None:
     own = "Set KURSNETT_HOME (the stack's data) and KURSNETT_CACHE (what was fetched) to folders of your own."
     if isinstance(error, PermissionError):
         return Trouble(f"You may not use {error.filename}.", f"Does it belong to another user? {own}")
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        return Trouble(f"{error.filename} is no folder, or lies in a file.", own)
     if error.errno == errno.EROFS:
         return Trouble(f"{error.filename} is on a disk that is read-only.", own)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

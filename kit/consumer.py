@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -13,7 +14,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from kit import fetching, logs, offsets, parking, switch
-from kit.database import AWAY, Busy
+from kit.database import Busy, is_away
 from kit.effects import Effects
 from kit.health import broker_answers
 from kit.listeners import Listeners
@@ -55,6 +56,7 @@ class Consumer:
         self._progress = time.monotonic()
         self._in_hand = 0  # records taken and not done with
         self._astray = False  # a look at the broker ended in an error: what it passed over is not known
+        self._read_again: datetime | None = None  # what an operator has asked for and was not begun yet
         self._member = _Member()
         self._effects: Effects
 
@@ -136,6 +138,8 @@ class Consumer:
         if self._astray:
             await fetching.go_back(consumer)
         self._astray = True
+        if self._read_again is not None and self._member.has_joined:
+            await self._replay(self._read_again)
         try:
             found = fetching.records(await consumer.getmany(timeout_ms=FETCH_MS, max_records=self._batch))
         except UnicodeDecodeError:
@@ -194,13 +198,14 @@ class Consumer:
                     self._running.metrics.parked.labels(self.group).set(await parking.count_open(conn, self.group))
                 self._apply(position.paused, position.reason)
                 if not first and position.replay_asked_at != replayed and position.replay_from is not None:
-                    await self._replay(position.replay_from.timestamp())
+                    self._read_again = position.replay_from
                 replayed, first = position.replay_asked_at, False
                 more = await self._effects.redrive(SWITCH_S)
-            except AWAY as error:
-                log.info("switch_not_seen", consumer=self.group, error=type(error).__name__)
             except Exception as error:
-                log.warning("switch_not_seen", consumer=self.group, exc_info=error)
+                if is_away(error):
+                    log.info("switch_not_seen", consumer=self.group, error=type(error).__name__)
+                else:
+                    log.warning("switch_not_seen", consumer=self.group, exc_info=error)
             if time.monotonic() - watched > WATCH_S:
                 watched = time.monotonic()
                 await self._look_for_progress()
@@ -214,18 +219,21 @@ class Consumer:
         assigned = self._kafka.assignment()
         if paused:
             self._kafka.pause(*assigned)
-            self._progress = time.monotonic()
         else:
             self._kafka.resume(*(assigned & self._kafka.paused()))
 
-    async def _replay(self, since_s: float) -> None:
+    async def _replay(self, since: datetime) -> None:
+        """Go back to what was written since. Between two batches: one in hand would commit, or go back, past it."""
+        at_ms = int(since.timestamp() * 1000)
         assigned = self._kafka.assignment()
-        found = await self._kafka.offsets_for_times({place: int(since_s * 1000) for place in assigned})
+        found = await self._kafka.offsets_for_times(dict.fromkeys(assigned, at_ms)) if assigned else {}
         begin = {place: offset.offset for place, offset in found.items() if offset is not None}
         for place, at in begin.items():
             self._kafka.seek(place, at)
         if begin:
             await self._kafka.commit(begin)  # a restart or another owner goes on with it
+        if self._read_again == since:  # else somebody has asked for more meanwhile
+            self._read_again = None
         log.info("consumer_replays", consumer=self.group, partitions=len(assigned))
 
     async def _look_for_progress(self) -> None:
@@ -245,7 +253,8 @@ class Consumer:
         nothing_to_do = lag == 0 and self._member.has_joined
         # A broker that is away is no reason to restart; one that answers everybody but this client is.
         away = lag is None and await self._broker_answers() is not None
-        if nothing_to_do or nothing_yet or away or self._effects.waiting_for_database:
+        held_up = bool(self._effects.paused) or self._effects.waiting_for_database
+        if nothing_to_do or nothing_yet or away or held_up:
             self._progress = time.monotonic()
         if self._idle_s() > STUCK_S:
             log.error("consumer_stuck", consumer=self.group, lag=lag, partitions=len(assigned))

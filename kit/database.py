@@ -24,9 +24,12 @@ T = TypeVar("T")
 
 # One purpose cannot starve another: a rush of web requests leaves the relay and the consumers their own connections.
 POOLS: Mapping[str, int] = {"web": 8, "consumer": 3, "relay": 2, "worker": 2}
+# Where requests are committed together: one transaction for all that can go on, one for those that wait for a lock.
+DESK: Mapping[str, int] = {"desk": 2}
 
 ACQUIRE_S = 2.0  # a request that finds no free connection for so long is better told "busy" than left waiting
 COMMAND_S = 5.0  # longer than the server's own limit, so that the server's clear error comes first
+CLOSE_S = 2.0  # who was asked to stop has finished what is in hand by then
 TRIES = 6
 TRYING_S = 2.0  # a database restart takes about 2 s; a person waits that long, not longer
 
@@ -47,6 +50,8 @@ SERVER_SETTINGS = {
 # from end to end where there is an index to look in.
 KEPT_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 BY_ITSELF = ("consumer", "relay", "worker")
+# All who ask are behind the one that waits, so that it is soon told to wait beside them: see kit.groupcommit.
+SOON = {"lock_timeout": "200ms"}
 # The relay alone does not wait until its marks are on the disk: one that is lost with the server's memory means that an
 # event is published again, which every listener knows how to take. Whatever an event or a mail rests on is waited for.
 UNWAITED = {"synchronous_commit": "off"}
@@ -109,12 +114,7 @@ class Database:
             )
 
     async def close(self) -> None:
-        for pool in self._pools.values():
-            try:
-                async with asyncio.timeout(5):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
+        await asyncio.gather(*map(_close, self._pools.values()))
         self._pools.clear()
 
     @asynccontextmanager
@@ -203,6 +203,15 @@ class Database:
             self._turns[purpose].release()
 
 
+async def _close(pool: type_of_pool) -> None:
+    """Within some seconds, whatever its connections wait for."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
 async def _roll_back(connection: Connection, transaction: Any) -> None:
     try:
         await transaction.rollback()
@@ -224,6 +233,8 @@ def arguments(settings: Settings, purpose: str) -> dict[str, Any]:
     server_settings = {**SERVER_SETTINGS, "application_name": f"{settings.database_user}/{purpose}"}
     if purpose in BY_ITSELF:
         server_settings |= KEPT_PLANS
+    if purpose == "desk":
+        server_settings |= SOON
     if purpose == "relay":
         server_settings |= UNWAITED
     if settings.test_clock_offset:

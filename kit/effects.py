@@ -39,7 +39,7 @@ class Effects:
         self._foreign = foreign
         self._outcomes: deque[bool] = deque(maxlen=WINDOW)  # True: parked
         self.paused = ""  # why no record is to be begun; empty: none is held up
-        self.waited = time.monotonic()  # when it last waited for the database or ended a record: no reason to restart
+        self.waited = float("-inf")  # when it last waited for the database or ended a record: no reason to restart
         self.waiting_for_database = False
 
     async def take(self, records: Sequence[Record]) -> bool:
@@ -146,8 +146,10 @@ class Effects:
         return True
 
     async def _hold(self, conn: Connection, record: Record) -> None:
+        event_id, kind = self._named(record)
         detail = "waits behind a parked record with the same key"
-        await parking.park(conn, self._running.name, self._group, record, state="held", reason="held", detail=detail)
+        waiting = parking.Waiting(record, event_id, kind, parking.HELD, detail)
+        await parking.hold(conn, self._group, [waiting])
         self._running.metrics.consumer_events.labels(self._group, "held").inc()
 
     async def _park(self, record: Record, reason: str, detail: str) -> bool:
@@ -241,7 +243,14 @@ class Effects:
                 else:
                     await parking.close(conn, parked_id)
 
-            await self._running.database.run(again, "consumer")
+            try:
+                await self._running.database.run(again, "consumer")
+            except Exception as error:
+                if not found:
+                    raise
+                failed.extend(found)  # whatever held it up: it is tried again the next time, and the others run now
+                log.info("redrive_put_off", consumer=self._group, error=type(error).__name__)
+                continue
             if not found:
                 break
         return False

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+import asyncpg
+
 from kit import logs
 from kit.database import Busy, Connection, Database, Unknown, is_away
 
@@ -16,6 +18,8 @@ R = TypeVar("R")
 MOST = 512  # commands in one transaction: a lock is held some 20 ms for them
 QUEUE = 4_096  # more than can be answered in about a second; who comes then is told at once to come again
 
+AT_ONCE, PATIENTLY = "10ms", "2s"  # how long a lock is waited for among others, and beside them
+
 Commit = Callable[[Connection, Sequence[C]], Awaitable[Sequence[R | Exception]]]
 
 
@@ -24,6 +28,9 @@ class GroupCommit(Generic[C, R]):
 
     With one command waiting there is no added delay: it is a batch of one. `gather_s`: how long a batch gathers after
     the one before it, where nobody waits for the answers.
+
+    A command that needs a lock which somebody else holds leaves the lane: it waits for it beside the others, together
+    with those that come to the same lock after it.
     """
 
     def __init__(self, database: Database, commit: Commit[C, R], purpose: str = "web", gather_s: float = 0.0) -> None:
@@ -33,14 +40,16 @@ class GroupCommit(Generic[C, R]):
         self._gather_s = gather_s
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._locked: deque[tuple[C, asyncio.Future[R]]] = deque()
+        self._patient: asyncio.Task[None] | None = None
 
     async def submit(self, command: C) -> R:
         """The command's result, once its transaction is committed.
 
-        Raises the error that `commit` gave for it; Busy when too many wait or the database is away; Unknown when the
-        answer to COMMIT was lost: it was done whole or not at all, and its idempotency key tells.
+        Raises the error that `commit` gave for it; Busy when too many wait, a lock stays held or the database is away;
+        Unknown when the answer to COMMIT was lost: it was done whole or not at all, and its idempotency key tells.
         """
-        if len(self._waiting) >= QUEUE:
+        if len(self._waiting) + len(self._locked) >= QUEUE:
             raise Busy("too many requests wait")
         # No await from here to the queue: in one process, order of arrival is order of decision.
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
@@ -53,26 +62,42 @@ class GroupCommit(Generic[C, R]):
         await asyncio.sleep(0)  # what came in this same turn of the loop shares the first transaction
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-                batch = [(command, future) for command, future in batch if not future.done()]  # who has hung up
-                await self._decide(batch)
+                locked = await self._decide(_next(self._waiting), AT_ONCE if self._patient else None)
+                self._locked.extend(locked)
+                if self._locked and self._patient is None:
+                    self._patient = asyncio.create_task(self._wait_for_locks())
                 if self._gather_s:
                     await asyncio.sleep(self._gather_s)
         finally:
             # Between the loop's last look and this line there is no await, so nobody can be left waiting unseen.
             self._task = None
 
-    async def _decide(self, batch: Sequence[tuple[C, asyncio.Future[R]]]) -> None:
+    async def _wait_for_locks(self) -> None:
         try:
-            results = await self._together([command for command, _ in batch])
+            while self._locked:
+                for _, future in await self._decide(_next(self._locked), PATIENTLY):
+                    if not future.done():
+                        future.set_exception(Busy("a lock stays held"))
+        finally:
+            self._patient = None
+
+    async def _decide(
+        self, batch: Sequence[tuple[C, asyncio.Future[R]]], lock_timeout: str | None
+    ) -> Sequence[tuple[C, asyncio.Future[R]]]:
+        """Decide these and answer them; returns those that could not have their locks in time, which are not answered.
+
+        `lock_timeout`: as PostgreSQL takes it; none: as long as the connection waits by itself.
+        """
+        try:
+            results = await self._together([command for command, _ in batch], lock_timeout)
         except Exception as error:
+            if len(batch) == 1 and isinstance(error, asyncpg.LockNotAvailableError):
+                return batch
             if len(batch) == 1 or isinstance(error, Unknown) or is_away(error):
                 results = [error] * len(batch)
             else:  # one of them is poison: it costs the others a transaction of their own, and itself the answer
                 log.warning("batch_decided_one_by_one", count=len(batch), exc_info=error)
-                for one in batch:
-                    await self._decide([one])
-                return
+                return [late for one in batch for late in await self._decide([one], AT_ONCE)]
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue
@@ -80,9 +105,21 @@ class GroupCommit(Generic[C, R]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+        return []
 
-    async def _together(self, commands: Sequence[C]) -> Sequence[R | Exception]:
-        return await self._database.run(lambda conn: self._commit(conn, commands), self._purpose)
+    async def _together(self, commands: Sequence[C], lock_timeout: str | None) -> Sequence[R | Exception]:
+        async def work(conn: Connection) -> Sequence[R | Exception]:
+            if lock_timeout is not None:
+                await conn.execute("SELECT set_config('lock_timeout', $1, true)", lock_timeout)
+            return await self._commit(conn, commands)
+
+        return await self._database.run(work, self._purpose)
+
+
+def _next(waiting: deque[tuple[C, asyncio.Future[R]]]) -> list[tuple[C, asyncio.Future[R]]]:
+    """Those whose turn it is, without who has hung up."""
+    batch = [waiting.popleft() for _ in range(min(MOST, len(waiting)))]
+    return [(command, future) for command, future in batch if not future.done()]
 
 
 class GroupRead(GroupCommit[C, R]):
@@ -91,6 +128,6 @@ class GroupRead(GroupCommit[C, R]):
     It begins after each of its batch was asked, so that each is answered by what was committed before.
     """
 
-    async def _together(self, commands: Sequence[C]) -> Sequence[R | Exception]:
+    async def _together(self, commands: Sequence[C], lock_timeout: str | None) -> Sequence[R | Exception]:
         async with self._database.reading(self._purpose) as conn:
             return await self._commit(conn, commands)

@@ -1,6 +1,6 @@
 """Makes a service's HTTP application: its routes inside the manners that all services share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import asyncpg
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import ASGIApp
@@ -84,6 +85,7 @@ def build(running: Running, routers: Sequence[APIRouter]) -> Application:
     app.state.keys = Keys(running.settings)
     app.state.short_ways = list(shortway.among(routers))
     public_url = running.settings.public_url
+    routes = [one for router in (*routers, static.router, common) for one in router.routes if isinstance(one, APIRoute)]
 
     async def told(request: Request, problem: Problem) -> Response:
         if not errors.wanted(request):
@@ -99,7 +101,7 @@ def build(running: Running, routers: Sequence[APIRouter]) -> Application:
         return await told(request, wrong_content_type(request, error) or problems.invalid(error.errors()))
 
     async def on_http(request: Request, error: Any) -> Response:
-        return await told(request, of_http(error))
+        return await told(request, of_http(error, methods(request.url.path, routes)))
 
     async def on_busy(request: Request, error: Any) -> Response:
         log.warning("busy", reason=type(error).__name__)
@@ -151,8 +153,13 @@ def wrong_content_type(request: Request, error: RequestValidationError) -> Probl
     return Problem("wrong-content-type", "Wrong content type", 415, "Send the body as application/json.", errors=errors)
 
 
-def of_http(error: HTTPException) -> Problem:
-    """Starlette's own errors, in our form."""
+def methods(path: str, routes: Iterable[APIRoute]) -> str:
+    """What an address takes, as `Allow` names it: Starlette knows the methods of one function alone."""
+    return ", ".join(sorted({method for one in routes if one.path_regex.match(path) for method in one.methods or ()}))
+
+
+def of_http(error: HTTPException, takes: str) -> Problem:
+    """Starlette's own errors, in our form. `takes`: the methods of the address."""
     if isinstance(error.__cause__, Problem):  # raised while the body was read; FastAPI wraps what it does not know
         return error.__cause__
     slug, title = SLUGS.get(error.status_code, ("internal-error", "Something went wrong on our side"))
@@ -160,8 +167,10 @@ def of_http(error: HTTPException) -> Problem:
         slug, title = SLUGS[400]
     if error.status_code == 413:
         return edge.too_large()
-    takes = f"This address takes {(error.headers or {}).get('allow', 'other methods')}."
-    detail = {404: "There is nothing at this address.", 405: takes}.get(error.status_code, error.detail)
+    if error.status_code == 405:
+        takes = takes or (error.headers or {}).get("Allow", "other methods")
+        return Problem(slug, title, 405, f"This address takes {takes}.", headers={"allow": takes})
+    detail = "There is nothing at this address." if error.status_code == 404 else error.detail
     return Problem(slug, title, error.status_code, detail, headers=error.headers)
 
 

@@ -55,7 +55,7 @@ class Hub(ABC, Generic[K]):
     async def listen(self, key: K, last_id: str | None) -> AsyncIterator[bytes]:
         """The stream for one listener. Raises LookupError when there is no such thing, Busy when too many listen."""
         watched = self._watched.get(key)
-        if sum(one.listeners for one in self._watched.values()) >= MOST:
+        if self._is_full():
             raise Busy("too many listeners")
         if watched is not None and watched.listeners >= self.most_each:
             raise Busy("too many listeners")
@@ -63,6 +63,9 @@ class Hub(ABC, Generic[K]):
         if watched is None:
             raise LookupError("there is no such thing")
         return self._stream(key, watched, last_id)
+
+    def _is_full(self) -> bool:
+        return sum(one.listeners for one in self._watched.values()) >= MOST
 
     async def _first(self, key: K) -> _Watched | None:
         """One look for all who come at the same time: after a restart every browser comes back at once."""
@@ -85,6 +88,9 @@ class Hub(ABC, Generic[K]):
                 waiting.set_result(_Watched(*found[key]) if key in found else None)
 
     async def _stream(self, key: K, seen: _Watched, last_id: str | None) -> AsyncIterator[bytes]:
+        if self._is_full():  # many have come since this one asked: its browser asks again
+            yield format_sse_event(retry=AGAIN_MS)
+            return
         # Only who has begun to listen is counted, and all of one thing by one: a stream may never be begun.
         watched = self._watched.setdefault(key, seen)
         watched.listeners += 1

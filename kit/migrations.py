@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
+
 from kit.database import Connection
 
 KIT = Path(__file__).parent / "migrations"
@@ -56,8 +58,8 @@ def read(folder: Path) -> list[Migration]:
 
 async def pending(conn: Connection, folders: Sequence[Path]) -> list[Migration]:
     """What is not applied yet. Raises MigrationError when an applied file was edited or has gone."""
-    await conn.execute(_HISTORY)
-    rows = await conn.fetch("SELECT folder, number, name, sha256 FROM migrations")
+    known = await conn.fetchval("SELECT to_regclass('migrations') IS NOT NULL")
+    rows = await conn.fetch("SELECT folder, number, name, sha256 FROM migrations") if known else []
     applied = {(row["folder"], row["number"]): row for row in rows}
     files = {(m.folder, m.number): m for folder in folders for m in read(folder)}
     for place, row in applied.items():
@@ -76,21 +78,36 @@ async def pending(conn: Connection, folders: Sequence[Path]) -> list[Migration]:
 
 
 async def migrate(conn: Connection, folders: Sequence[Path]) -> list[Migration]:
-    """Apply what is missing, each file in its own transaction; returns what was applied. Many at once are safe."""
+    """Apply what is missing, each file in its own transaction; returns what was applied. Many at once are safe.
+
+    Raises MigrationError.
+    """
     await conn.execute("SELECT pg_advisory_lock($1)", _LOCK)
     try:
+        await conn.execute(_HISTORY)
         missing = await pending(conn, folders)
         for migration in missing:
-            async with conn.transaction():
-                await conn.execute("SET LOCAL lock_timeout = '5s'")  # better to fail than to make everybody queue
-                await conn.execute(migration.sql)
-                await conn.execute(
-                    "INSERT INTO migrations (folder, number, name, sha256) VALUES ($1, $2, $3, $4)",
-                    migration.folder,
-                    migration.number,
-                    migration.name,
-                    migration.sha256,
-                )
+            try:
+                await _apply(conn, migration)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                raise MigrationError(  # without the error's own words, which may hold what is in the tables
+                    f"{migration.folder}: {migration.name} was not applied ({type(error).__name__}), and nothing of it "
+                    "is half done. Look at what the database says, then run this again."
+                ) from error
         return missing
     finally:
-        await conn.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+        if not conn.is_closed():
+            await conn.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+
+
+async def _apply(conn: Connection, migration: Migration) -> None:
+    async with conn.transaction():
+        await conn.execute("SET LOCAL lock_timeout = '5s'")  # better to fail than to make everybody queue
+        await conn.execute(migration.sql)
+        await conn.execute(
+            "INSERT INTO migrations (folder, number, name, sha256) VALUES ($1, $2, $3, $4)",
+            migration.folder,
+            migration.number,
+            migration.name,
+            migration.sha256,
+        )

@@ -32,6 +32,7 @@ UPDATE outbox SET published_at = NULL WHERE id IN (
     SELECT id FROM outbox WHERE id > $2 AND created_at >= $1 AND published_at IS NOT NULL ORDER BY id LIMIT 5000
 ) RETURNING id
 """
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)  # a broker knows no time before it, and nothing of ours is older
 _NOT_DONE = {
     None: "does not exist",
     "held": "waits behind another record with its key, and runs when that one is over",
@@ -274,7 +275,7 @@ def instant_of(given: str) -> datetime:
         sys.exit(f"Say the time with its zone, like {example}.")
     if instant > datetime.now(UTC):
         sys.exit(f"{given} has not come yet.")
-    return instant.astimezone(UTC)
+    return max(instant, BEGINNING).astimezone(UTC)
 
 
 def me(name: str | None = None) -> Operator:

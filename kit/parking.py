@@ -152,14 +152,13 @@ async def park(
     )
     if kept != "INSERT 0 1":
         return False
-    if state != "held":  # a held record is not a fault: it waits its turn
-        why = {
-            "reason": reason,
-            "topic": record.topic,
-            "partition": str(record.partition),
-            "offset": str(record.offset),
-        }
-        await outbox.add_copy(conn, topics.parked(service).name, record.key, record.value, why, about=event_id or "")
+    why = {
+        "reason": reason,
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+    }
+    await outbox.add_copy(conn, topics.parked(service).name, record.key, record.value, why, about=event_id or "")
     return True
 
 

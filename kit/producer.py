@@ -51,7 +51,9 @@ class Flight:
 class Producer:
     """An idempotent aiokafka producer that is thrown away at the first error: a new one sends again from the table.
 
-    Each partition has one batch under way at a time, so that what is sent later cannot arrive earlier.
+    Each partition has one batch under way at a time, so that what is sent later cannot arrive earlier. Behind a batch
+    that it has refused, the broker takes nothing more of the same producer: that would be out of order. But it can tell
+    only when it has taken one before, and so a partition's first batch is waited for before the next is sent.
     """
 
     def __init__(self, bootstrap: str, metrics: Metrics) -> None:
@@ -60,6 +62,9 @@ class Producer:
         self._producer: AIOKafkaProducer | None = None
         self._resting: dict[str, float] = {}  # aggregate -> when to try it again
         self._missing: dict[str, float] = {}  # topic -> when to look for it again
+        self._firsts: dict[
+            tuple[AIOKafkaProducer, str, int], asyncio.Future[Any]
+        ] = {}  # acks of partitions' first batches
         self._suspects: set[str] = set()  # aggregates of a refused batch: sent apart, so that one costs only itself
         self.trouble = ""
 
@@ -85,8 +90,15 @@ class Producer:
         for topic in {row["topic"] for row in rows}:
             partitions[topic] = await self._partitions(producer, topic)
         for topic, partition, batch, batched in self._batches(producer, rows, partitions):
+            first = self._firsts.get((producer, topic, partition))
+            if first is not None:
+                if not first.done():
+                    await asyncio.wait([first], timeout=SEND_S)
+                if _wrong(first):  # this producer is thrown away, and what is left is read and sent again
+                    break
             ack = await producer.send_batch(batch, topic, partition=partition)
             ack.add_done_callback(_seen)
+            self._firsts.setdefault((producer, topic, partition), ack)
             flights.append(Flight(batched, ack, producer))
         return flights
 
@@ -184,6 +196,7 @@ class Producer:
         """Close the producer, whatever state it is in. The next `send` makes a new one."""
         producer, self._producer = self._producer, None
         self._missing.clear()
+        self._firsts.clear()
         if producer is None:
             return
         stop = asyncio.ensure_future(producer.stop())

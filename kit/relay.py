@@ -188,8 +188,10 @@ class Relay:
         return True
 
     def _lose(self) -> None:
-        """Another replica publishes now; this one stands by."""
+        """Another replica publishes now, and tells of the backlog; this one stands by."""
         self._term = 0
+        self._metrics.outbox_backlog.set(0)
+        self._metrics.outbox_age_s.set(0)
         log.info("relay_lease_lost", holder=self._holder)
 
     async def _recover(self, error: Exception) -> None:
@@ -219,12 +221,14 @@ class Relay:
         self._metrics.outbox_age_s.set(age_s)
 
     async def _prune(self, conn: Connection) -> None:
-        """Delete what is old enough, some rows at a time, when there is nothing else to do."""
-        if time.monotonic() - self._pruned < PRUNE_S:
+        """Delete what is old enough, some rows at a time, when there is nothing else to do; more with the next look."""
+        now = time.monotonic()
+        if now - self._pruned < PRUNE_S:
             return
-        self._pruned = time.monotonic()
-        for statement in _PRUNES.values():
-            await conn.execute(statement, KEPT_DAYS, PRUNE_ROWS)
+        self._pruned = now
+        told = [await conn.execute(statement, KEPT_DAYS, PRUNE_ROWS) for statement in _PRUNES.values()]
+        if f"DELETE {PRUNE_ROWS}" in told:
+            self._pruned = now - PRUNE_S
 
     async def _leave(self) -> None:
         try:

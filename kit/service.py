@@ -21,7 +21,7 @@ from fastapi import APIRouter
 from contracts.topics import owned_by
 from kit import health, http, idempotency, logs, migrations, topics, tracing
 from kit.consumer import Consumer
-from kit.database import Connection, Database, connect
+from kit.database import DESK, POOLS, Connection, Database, connect
 from kit.groupcommit import Commit, GroupCommit
 from kit.metrics import Metrics
 from kit.plots import Plot
@@ -145,11 +145,11 @@ async def serve(service: Service) -> None:
         raise Unready(f"The database lacks {missing[0].name}. Run: python -m services.{service.name} migrate")
 
     listening = _listen(service.settings.http_host, service.settings.http_port)
-    database = Database(service.settings)
+    database = Database(service.settings, POOLS if service.decide is None else {**POOLS, **DESK})
     await database.open()
     running = Running(service.name, service.settings, database, Metrics(), health.Health(service.name))
     if service.decide is not None:
-        running.desk = GroupCommit(database, service.decide)
+        running.desk = GroupCommit(database, service.decide, "desk")
     running.session = service.session
     running.shown = shown(service)
     relay = Relay(database, service.settings, running.metrics)

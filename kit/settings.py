@@ -1,12 +1,13 @@
 """Every knob that all services share, with its unit and its reason, and how a wrong one is told."""
 
+import json
 import os
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -85,11 +86,32 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "http://localhost:8080", pattern=r"^https?://[^/]+$", description="the gateway's origin, for links we write"
     )
-    otlp_endpoint: str = Field("", description="where traces are sent (OTLP over HTTP); empty: no traces")
+    otlp_endpoint: str = Field(
+        "", pattern=r"^(https?://.+)?$", description="where traces are sent (OTLP over HTTP); empty: no traces"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
     test_clock_offset: Annotated[timedelta, BeforeValidator(offset)] = Field(
         timedelta(0), description="moves the clock that app_now() tells, e.g. +48h, so that a test need not wait"
     )
+
+    @field_validator("kafka_bootstrap")
+    @classmethod
+    def real_ports(cls, value: str) -> str:
+        if any(not 1 <= int(place.rpartition(":")[2]) <= 65535 for place in value.split(",")):
+            raise ValueError("a port must be a number from 1 to 65535")
+        return value
+
+    @field_validator("pass_public_key")
+    @classmethod
+    def public_key(cls, value: str) -> str:
+        """With a wrong one nobody is logged in, and nothing says so. The library that reads it is loaded when used."""
+        try:
+            names = set(json.loads(value)) if value else {"x", "y"}
+        except (ValueError, TypeError):
+            names = set()
+        if not {"x", "y"} <= names or "d" in names:
+            raise ValueError("must be the public half of the key (a JWK), as `python -m deploy.secrets DIR` makes it")
+        return value
 
     @model_validator(mode="after")
     def real_time_in_production(self) -> Self:

@@ -133,9 +133,9 @@ class Here:
     def person(self) -> Person:
         return Person(self.web, GATEWAY)
 
-    async def caller(self, key: str | None) -> Caller | None:
-        """Who is logged in by this key, as the gateway is told."""
-        headers = {"cookie": f"{COOKIE}={key}"}
+    async def caller(self, key: str | None, **sent: str) -> Caller | None:
+        """Who is logged in by this key, as the gateway is told; a header's name is written with `_` for `-`."""
+        headers = {"cookie": f"{COOKIE}={key}"} | {name.replace("_", "-"): value for name, value in sent.items()}
         async with client(self.app) as asking:
             known = await asking.get("/sesjon", headers=headers)
         assert known.status_code == 204

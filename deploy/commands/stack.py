@@ -1,6 +1,7 @@
 """up, status, logs, down and reset: the local stack's life, from a terminal."""
 
 import asyncio
+import fcntl
 import json
 import signal
 import sys
@@ -41,21 +42,20 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
         Leave the databases as they are: do not add the demonstration partners, courses and people.
     """
     stack = Stack.here()
-    runs_already = stack.supervisor is not None
     try:
         with Progress(console) as progress:
             stack.start(detach=detach, watch=progress.show)
         if not no_demo:
             _demo(stack.places)
     except KeyboardInterrupt:
-        return _stop(stack, "Stopped before it was ready.") if not runs_already else 130
+        return 130 if stack.is_anothers else _stop(stack, "Stopped before it was ready.")
     except Exception as error:
         told = stack.explained(error)
-        if not runs_already:
+        if not stack.is_anothers:
             stack.stop()
         raise told from None
     console.print(summary(stack.places, stack.state().get("seconds")))
-    if runs_already:
+    if stack.is_anothers:
         console.print("It was running already. Stop it with: kursnett down")
         return 0
     if detach:
@@ -100,9 +100,11 @@ def _watch(stack: Stack) -> None:
 def _demo(places: Places) -> None:
     """Load the demonstration data once; a note tells that it is there, so that a later start need not ask."""
     note = places.home / "demo"
-    if not note.exists():
-        asyncio.run(data.load(places, lambda text: console.print(f"demo: {text}", markup=False)))
-        note.touch()
+    with (places.home / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another who starts the same stack may be at it
+        if not note.exists():
+            asyncio.run(data.load(places, lambda text: console.print(f"demo: {text}", markup=False)))
+            note.touch()
 
 
 def _stop(stack: Stack, words: str) -> int:
@@ -131,14 +133,16 @@ def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = 
         return 0
     if stack.supervisor is None:
         raise Trouble("The stack does not run.", "Start it: make up")
-    programs = stack.state()["programs"]
+    programs = stack.state().get("programs", {})  # none in its first moment
     well = told["programs"]
     table = Table(box=None, header_style="bold")
     for heading in ("program", "state", "answers", "address", "process", "restarts"):
         table.add_column(heading)
     for name, known in programs.items():
         pid, restarts = str(known["pid"] or ""), str(known["restarts"] or "")
-        table.add_row(name, known["state"], "yes" if well[name] else "no", stack.places.address(name), pid, restarts)
+        table.add_row(
+            name, known["state"], "yes" if well.get(name) else "no", stack.places.address(name), pid, restarts
+        )
     console.print(table)
     console.print(f"memory: {stack.memory_bytes() / 1e6:.0f} MB")
     return 0 if told["ready"] else 1
@@ -228,5 +232,6 @@ def reset(*, yes: Flag = False) -> None:
             raise Trouble("reset deletes all data and there is nobody to ask.", "Say so: kursnett reset --yes")
         if not Confirm.ask(f"Delete all data of the stack in {stack.places.home}?", default=False):
             raise Trouble("Nothing was deleted.")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # half of the data would be a stack that fits nothing it has kept
     stack.reset()
     console.print(f"The data in {stack.places.home} is gone. What was fetched stays in the cache.")

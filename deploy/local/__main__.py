@@ -12,13 +12,15 @@ import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from deploy import secrets
 from deploy.local.composition import programs
 from deploy.local.places import Places
 from deploy.local.processes import Supervisor
 from deploy.trouble import Trouble, refused
+
+LOCK_SECONDS = 2.0  # who only looks whether we run has the lock for a moment
 
 
 async def supervise(places: Places, names: list[str], lifeline: int | None) -> int:
@@ -72,15 +74,24 @@ async def supervise(places: Places, names: list[str], lifeline: int | None) -> i
     return 0 if phase["phase"] == "stopped" else 1
 
 
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def main(arguments: list[str]) -> int:
     places = Places.from_record(json.loads(arguments[0]))
     lifeline = int(arguments[2]) if len(arguments) > 2 else None
     with places.lock.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Another supervisor runs this stack already.", file=sys.stderr)
-            return 1
+        give_up = time.monotonic() + LOCK_SECONDS
+        while not _locked(lock):
+            if time.monotonic() > give_up:
+                print("Another supervisor runs this stack already.", file=sys.stderr)
+                return 1
+            time.sleep(0.02)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

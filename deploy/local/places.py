@@ -38,11 +38,20 @@ class Places:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """KURSNETT_HOME, KURSNETT_BASE_PORT and KURSNETT_PORT, or what stands in the README. Raises Trouble."""
         home = Path(environment.get("KURSNETT_HOME") or ROOT / ".kursnett").expanduser().absolute()
-        return cls(
-            home,
-            _port(environment, "KURSNETT_BASE_PORT", 18000, 65535 - PORTS_SPANNED),
-            _port(environment, "KURSNETT_PORT", 8080, 65535),
-        )
+        if "," in str(home):
+            raise Trouble(
+                f"{home} holds a comma, and Kafka takes that for two folders.",
+                "Set KURSNETT_HOME to a folder without one.",
+            )
+        base = _port(environment, "KURSNETT_BASE_PORT", 18000, 65535 - PORTS_SPANNED)
+        gateway = _port(environment, "KURSNETT_PORT", 8080, 65535)
+        other = next((name for name, offset in OFFSETS.items() if base + offset == gateway), None)
+        if other is not None:
+            raise Trouble(
+                f"KURSNETT_PORT is {gateway}, which is {other}'s port: those count from KURSNETT_BASE_PORT.",
+                f"Set it to a number below {base} or above {base + PORTS_SPANNED}.",
+            )
+        return cls(home, base, gateway)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -100,8 +109,15 @@ def cache() -> Path:
     """Where what was fetched is kept for all stacks of this user: KURSNETT_CACHE, else the user's cache folder."""
     chosen = os.environ.get("KURSNETT_CACHE")
     if chosen:
-        return Path(chosen).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "kursnett"
+        folder = Path(chosen).expanduser().absolute()
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "kursnett"
+    if os.pathsep in str(folder):
+        raise Trouble(
+            f"{folder} holds a colon, and Java takes that for two folders.",
+            "Set KURSNETT_CACHE to a folder without one.",
+        )
+    return folder
 
 
 def _port(environment: Mapping[str, str], name: str, otherwise: int, highest: int) -> int:

@@ -202,7 +202,8 @@ class Supervisor:
     async def _bound_logs(self) -> None:
         while True:
             for name in self.programs:
-                bound(self._logs / f"{name}.log")
+                with contextlib.suppress(OSError):  # a full disk has no room for what is kept; it ends nothing
+                    bound(self._logs / f"{name}.log")
             await asyncio.sleep(LOG_LOOK_SECONDS)
 
 

@@ -24,7 +24,7 @@ SERVERS = ("postgres", "kafka", "issuer", "mail")
 EVERYTHING = (*SERVERS, *SERVICES, "gateway")
 KEPT = (
     *("postgres", "kafka", "issuer", "gateway", "secrets", "logs", "restored"),
-    *("postgres.path", "state.json", "state.new", "lock", "demo"),
+    *("postgres.path", "state.json", "state.new", "lock", "demo", "demo.lock"),
 )
 START_SECONDS = 300.0  # a first start fetches 75 MB
 STOP_SECONDS = 60.0  # services 20 s, then the servers 20 s
@@ -45,6 +45,7 @@ class Stack:
         self.places = places
         self.programs = tuple(programs)
         self._lifeline: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def here(cls) -> Self:
@@ -75,21 +76,24 @@ class Stack:
         """The process number of the supervisor that runs this stack now; None when none does."""
         if not self.places.lock.exists():
             return None
-        with self.places.lock.open("r+") as lock:
+        with self.places.lock.open() as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not see each other
             except BlockingIOError:
                 text = lock.read()
                 return int(text) if text else -1
             return None
 
     def state(self) -> State:
-        """What the supervisor wrote last: `phase`, `programs`, `places`; empty before the first start."""
+        """What the supervisor wrote last: `phase`, `programs`, `places`; empty before the first start.
+
+        Empty too when it is not whole, as a power cut may leave it: it is written anew with the next start.
+        """
         try:
             state: State = json.loads(self.places.state.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return {}
-        return state
+        return state if isinstance(state, dict) else {}
 
     def start(
         self, detach: bool = False, watch: Callable[[State], None] = lambda state: None, seconds: float = START_SECONDS
@@ -155,8 +159,12 @@ class Stack:
         )
 
     def _process_alive(self) -> bool:
-        process = getattr(self, "_process", None)
-        return process is not None and process.poll() is None
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether somebody else has started it, or was the first of several to do so."""
+        return self.supervisor not in (None, self._process.pid if self._process else None)
 
     def ports(self) -> list[str]:
         """The names of the ports that its programs listen on."""
@@ -179,7 +187,8 @@ class Stack:
                 time.sleep(0.05)
             if self.supervisor is not None:
                 leftovers.end_family(supervisor)
-        if self._process_alive():
+        if self._process is not None and self._process_alive():
+            self._process.terminate()  # one that was not the first to start it may still wait for its turn
             self._process.wait(STOP_SECONDS)
         if self._lifeline is not None:
             os.close(self._lifeline)

@@ -152,13 +152,18 @@ def _csrf(visitor: Visitor | None) -> Markup:
 def _in_language(request: Request) -> Callable[[str], str]:
     """The address of this page in another language."""
     others = [(name, value) for name, value in request.query_params.multi_items() if name != languages.QUERY]
-    begin = f"{request.url.path}?{urlencode([*others, (languages.QUERY, '')])}"
+    begin = f"{_path(request)}?{urlencode([*others, (languages.QUERY, '')])}"
     return lambda language: begin + language
 
 
 def here(request: Request) -> str:
     """The address of this page, to come back to."""
-    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return _path(request) + (f"?{request.url.query}" if request.url.query else "")
+
+
+def _path(request: Request) -> str:
+    """The path, of this site for certain: a browser takes what follows two strokes at its beginning for a host."""
+    return f"/{request.url.path.lstrip('/')}"
 
 
 def login_address(back_to: str) -> str:

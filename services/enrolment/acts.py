@@ -1,9 +1,12 @@
 """What can be done with an enrolment that is there: withdraw, accept, decline, approve, deny, let an offer lapse."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
+from services.enrolment import offers
 from services.enrolment.asking import seat_or_line
 from services.enrolment.domain import LIVE, Book, By, Change, Enrolment, Offering, closed
 
@@ -55,6 +58,17 @@ def lapse(here: Enrolment, offering: Offering) -> Change:
     """Nobody answered in time: what the learner has chosen for that, else what the offering says."""
     stay = (here.on_lapse or offering.rules.on_lapse) == "back_of_queue"
     return Change(here, here.unseated("queued" if stay else "cancelled"), "clock", "lapsed", to_back=stay)
+
+
+def shorten(here: Enrolment, offering: Offering, now: datetime, new_id: Callable[[], UUID]) -> Change:
+    """The course begins earlier than it did, and no offer holds so long: it is made anew, as its links travel with it.
+
+    When it is too late for any, its learner stands in line again where they stood: it was not they who were late.
+    """
+    last = offers.last(offering.starts_at)
+    if now >= last:
+        return Change(here, here.unseated("queued"), "catalogue", "begins too soon for offers")
+    return Change(here, replace(here, offer_id=new_id(), expires_at=last), "catalogue", "begins earlier")
 
 
 def approve(here: Enrolment, book: Book, now: datetime) -> Step:

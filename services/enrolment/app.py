@@ -22,7 +22,7 @@ from services.enrolment import (
     rush,
 )
 from services.enrolment.settings import EnrolmentSettings
-from services.enrolment.store import enrolments
+from services.enrolment.store import steps
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOG_FIELDS = frozenset({"offering_id"})  # who got which seat is told by events and the timeline, not by log lines
@@ -44,7 +44,7 @@ PLOTS = (
     Plot(
         {"nb": "Påmeldinger per minutt", "nn": "Påmeldingar per minutt", "en": "Enrolments per minute"},
         MINUTES,
-        enrolments.asked_per,
+        steps.asked_per,
     ),
 )
 

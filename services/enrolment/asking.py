@@ -59,21 +59,26 @@ def decide(
     """What each gets, in the order of asking. The books are kept up on the way: the last seat goes once.
 
     `live` counts the live enrolments of each learner anywhere, and is kept up too; nobody has more than `most`. An
-    enrolment that was there before is one who stood in line and takes a seat that is open to all.
+    enrolment that was there before is one who stood in line and takes a seat that is open to all, where they ask now.
     """
     return [_decide(ask, books[ask.offering_id], now, live, most) for ask in asks]
 
 
 def _decide(ask: Ask, book: Book, now: datetime, live: dict[UUID, int], most: int) -> Enrolment | Refused:
     offering = book.offering
+    here = book.live.get(ask.learner_id)
+    in_line = here is not None and here.state == "queued" and offering.open_to_all(now)  # and has asked in time
     reason = closed(offering, now)
-    refused = Closed(reason) if reason is not None else _wrong(ask, book) or not_open(offering, ask.group, now)
+    refused = Closed(reason) if reason is not None else _wrong(ask, book)
+    if refused is None and not in_line:
+        refused = not_open(offering, ask.group, now)
     if refused is not None:
         return refused
-    here = book.live.get(ask.learner_id)
     if here is not None:
-        place = seat_for(here.choices, book.free()) if here.state == "queued" and offering.open_to_all(now) else None
-        return _keep(book, here, here.seated(place)) if place is not None else Already(here.id)
+        place = seat_for(ask.choices, book.free()) if in_line else None
+        if place is None:
+            return Already(here.id)
+        return _keep(book, here, replace(here, choices=ask.choices, name=ask.name).seated(place))
     if live.get(ask.learner_id, 0) >= most:
         return TooMany(most)
     live[ask.learner_id] = live.get(ask.learner_id, 0) + 1
@@ -105,6 +110,8 @@ def seat_or_line(one: Enrolment, book: Book) -> Enrolment:
 def _keep(book: Book, before: Enrolment | None, after: Enrolment) -> Enrolment:
     book.note(before, after)
     book.live[after.learner_id] = after
+    if before is not None:
+        book.line[before.rank, before.waiting_for] -= 1
     if after.waiting_for:
         book.line[after.rank, after.waiting_for] += 1
     return after
@@ -119,7 +126,10 @@ def not_open(offering: Offering, group: str | None, now: datetime) -> Closed | N
     own = [period.opens_at for period in periods if period.group in (None, group) and period.opens_at > now]
     if own:
         return Closed("not_yet_open", min(own), groups)
-    return Closed("other_group", groups=groups) if groups else Closed("over")
+    if groups:
+        return Closed("other_group", groups=groups)
+    later = [period.opens_at for period in periods if period.opens_at > now]  # for others; and it is not over
+    return Closed("not_yet_open", min(later)) if later else Closed("over")
 
 
 def _open(period: Period, now: datetime) -> bool:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import uuid_utils.compat as uuid
 
+from contracts.enrolment import ContactGiven
 from kit import trail
 from kit.database import Connection
 from kit.problems import Problem
@@ -116,7 +117,7 @@ async def _act(
         step = _step(one, enrolment, work)
         if isinstance(step, Change):
             if one.kind == "approve":  # each sees the seats that the one before it has left
-                step = await _placed(work, step)
+                step = await work.placed(step)
                 [after] = await work.change([step], [one.trail])
                 here[after.id] = outcomes[number] = after
                 continue
@@ -128,14 +129,6 @@ async def _act(
     await take()
     for offering_id, path in touched.items():
         await work.fill(offering_id, path)
-
-
-async def _placed(work: Work, step: Change) -> Change:
-    """With the place in line that the time of asking gives: some who stand there already have asked later."""
-    if step.after.state != "queued":
-        return step
-    in_front = await enrolments.in_front(work.conn, step.after)
-    return replace(step, after=replace(step.after, place_in_line=in_front + 1))
 
 
 async def _as_it_is(conn: Connection, numbers: Sequence[int], outcomes: dict[int, Outcome]) -> None:
@@ -204,6 +197,8 @@ async def _enrol(
         if decision.id in before:
             step = Change(before[decision.id], decision, "learner", "asked for a seat that is open to all")
             taken.append((step, one))
+            if one.sealed is not None:
+                work.say(ContactGiven(learner_id=decision.learner_id, sealed=one.sealed), one.trail)
         else:
             made.append((decision, one))
     await work.add([e for e, _ in made], [one.trail for _, one in made], [one.sealed for _, one in made])

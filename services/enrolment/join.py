@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from services.enrolment.domain import Enrolment, Offering, Place
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.shown import EnrolmentShown
 from services.enrolment.site import sent_text, site
-from services.enrolment.store import enrolments, pages, seats
+from services.enrolment.store import enrolments, pages
 from services.enrolment.store.courses import Run
 
 PLACES = ("place1", "place2", "place3")
@@ -56,13 +56,18 @@ class Seen:
 
     @property
     def closed(self) -> Closed | None:
-        """Why nobody can ask now, none when somebody can."""
+        """Why nobody can ask now, and when the first can; none when somebody can."""
         over = domain.closed(self.offering, self.now)
         if over is not None:
             return Closed(over)
+        if self.open_to_own:  # who asked in time
+            return None
         groups = (None, *asking.groups_of(self.offering))
         why = [asking.not_open(self.offering, group, self.now) for group in groups]
-        return why[0] if all(why) else None
+        shut = [one for one in why if one is not None]
+        if len(shut) < len(why):
+            return None
+        return min(shut, key=lambda one: one.opens_at or datetime.max.replace(tzinfo=UTC))
 
     @property
     def open_to_own(self) -> bool:
@@ -71,7 +76,7 @@ class Seen:
             self.own is not None
             and self.own.state == "queued"
             and self.offering.open_to_all(self.now)
-            and any(place.free > 0 for place in self.places if place.arena in self.own.choices)
+            and any(place.free > 0 for place in self.places)
         )
 
 
@@ -88,21 +93,24 @@ async def show(offering_id: UUID, request: Request, visitor: Visiting, database:
         "wait_for_earlier": "yes",
         "on_lapse": seen.offering.rules.on_lapse,
     }
+    if seen.own is not None:
+        asked = dict(zip(PLACES, seen.own.choices, strict=False))
+        blank |= {"name": seen.own.name, "group": seen.own.group or "", **asked}
     return _page(request, visitor, seen, blank)
 
 
 @router.get("/plasser/{offering_id:uuid}")
 async def part(offering_id: UUID, request: Request, database: Db) -> Response:
     """The seats as they are, for anybody's page that is open."""
-    return site().page(request, "seats.html", places=await _seats(database, offering_id))
+    return site().page(request, "seats.html", **await _seats(request, database, offering_id))
 
 
 @router.get("/plasser/{offering_id:uuid}/delta")
 async def part_to_ask(offering_id: UUID, request: Request, database: Db) -> Response:
     """The seats as they are, and the way to ask for one, which is called by what one would get."""
-    places = await _seats(database, offering_id)
-    free = any(place.open and place.free > 0 for place in places)
-    return site().page(request, "ask.html", places=places, offering_id=offering_id, free=free)
+    seen = await _seats(request, database, offering_id)
+    free = any(place.open and place.free > 0 for place in seen["places"])
+    return site().page(request, "ask.html", **seen, offering_id=offering_id, free=free)
 
 
 @router.post("/delta/{offering_id:uuid}")
@@ -166,13 +174,19 @@ async def _look(database: Database, offering_id: UUID, visitor: Visitor) -> Seen
         return Seen(found.offering, found.run, _shown(found.places), own, found.now)
 
 
-async def _seats(database: Database, offering_id: UUID) -> list[Place]:
-    """Raises Problem (404) for an unknown offering."""
+async def _seats(request: Request, database: Database, offering_id: UUID) -> dict[str, Any]:
+    """The places, and why nobody gets a seat there any more. Raises Problem (404) for an unknown offering."""
     async with database.reading() as conn:
-        places = (await seats.places(conn, [offering_id]))[offering_id]
-    if not places:
+        found = await pages.whole(conn, offering_id)
+    if found is None:
         raise refusals.unknown_offering()
-    return _shown(places.values())
+    return {"places": _shown(found.places), "over": _over(request, found.offering, found.now)}
+
+
+def _over(request: Request, offering: Offering, now: datetime) -> str:
+    """Why no seat is given out any more, empty while some are."""
+    why = domain.closed(offering, now)
+    return sentences.closed(request, Closed(why)) if why is not None else ""
 
 
 def _shown(places: Iterable[Place]) -> list[Place]:
@@ -203,6 +217,7 @@ def _page(
         "open_to_all": seen.offering.open_to_all(seen.now),
         "in_line": seen.own is not None,
         "shut": sentences.closed(request, shut) if shut else "",
+        "over": _over(request, seen.offering, seen.now),
         "values": values,
         "errors": errors or {},
         "said": "" if shut else said,
@@ -212,5 +227,7 @@ def _page(
 
 def _only_for(seen: Seen) -> list[str]:
     """The groups for whom it is open, when it is not open for everybody."""
+    if seen.open_to_own:
+        return []
     why = asking.not_open(seen.offering, None, seen.now)
     return list(why.groups) if why is not None else []

@@ -81,15 +81,15 @@ async def come_back(request: Request, running: ThisService, database: Db, issuer
     except BadSignature:
         begun = {}
     if not begun or not secrets.compare_digest(str(begun["state"]).encode(), asked.get("state", "").encode()):
-        return _not_logged_in(request, "unknown_state", HOME)
+        return await _not_logged_in(request, "unknown_state", HOME)
     if "error" in asked:
-        return _not_logged_in(request, "refused_by_issuer", begun["neste"])
+        return await _not_logged_in(request, "refused_by_issuer", begun["neste"])
     trusts = running.settings.trust_role_claims
     try:
         claims = await issuer.claims(asked.get("code", ""), begun["nonce"], begun["verifier"])
         caller = speaks_for(claims, trusts)
     except (LoginRefused, Refused) as refused:
-        return _not_logged_in(request, str(refused), begun["neste"])
+        return await _not_logged_in(request, str(refused), begun["neste"])
     except Problem as away:
         return _issuer_away(request, away, begun["neste"])
     said = {"role": caller.role, "partner": caller.partner, "employer": caller.employer}
@@ -142,7 +142,7 @@ async def plainly(request: Request) -> Awaitable[Response]:
 gateway = APIRouter(include_in_schema=False, route_class=route_class(plainly))
 
 
-class Sessions(GroupRead[bytes, Visitor | None]):
+class Sessions(GroupRead[tuple[bytes, bool], Visitor | None]):
     """Whose session a key's digest is: one look for all who ask at the same time.
 
     It begins after each has asked, so that nobody who was logged out before is found.
@@ -158,9 +158,15 @@ def sessions_of(running: Running) -> Sessions:
 
 
 async def visitor_of(request: Request) -> Visitor | None:
-    """Who is logged in by the cookie of a request, none where nobody is: our own pages need no pass to know it."""
+    """Who is logged in by the cookie of a request, none where nobody is: our own pages need no pass to know it.
+
+    What an open page fetches by itself, as each stream that ends and begins again, is no use of the session.
+    """
     key = request.cookies.get(COOKIE)
-    return await sessions_of(request.app.state.running).submit(digest_of(key)) if key else None
+    if not key:
+        return None
+    used = request.headers.get("sec-fetch-dest") != "empty"
+    return await sessions_of(request.app.state.running).submit((digest_of(key), used))
 
 
 @gateway.get("/sesjon")
@@ -189,9 +195,11 @@ def local(wanted: str | None) -> str:
     return wanted if wanted and LOCAL.fullmatch(wanted) else HOME
 
 
-def _not_logged_in(request: Request, reason: str, back_to: str) -> Response:
+async def _not_logged_in(request: Request, reason: str, back_to: str) -> Response:
+    """Who came a second time, by another click or the back button, is logged in by the first."""
     log.info("login_refused", reason=reason)
-    return site().page(request, "not_logged_in.html", 400, again=login_address(back_to))
+    visitor = await visitor_of(request)
+    return site().page(request, "not_logged_in.html", 400, visitor=visitor, again=login_address(back_to))
 
 
 def _issuer_away(request: Request, away: Problem, back_to: str) -> Response:

@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import uuid_utils.compat as uuid
+
 from contracts.catalogue import OfferingCancelled, OfferingState
 from contracts.enrolment import MinimumAtRisk, MinimumMissed, MinimumReached
 from contracts.fields import OfferingRules
 from kit import trail
 from kit.database import Connection
-from services.enrolment import acts, lines, telling
+from services.enrolment import acts, lines, offers, telling
 from services.enrolment.domain import UNRANKED, Book, Offering, free_seats
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments, seats
@@ -53,6 +55,9 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         work.had_free[offering.id] = None if was_over else bool(free_seats(before[offering.id].values()))
     for at in _hours(offering):
         work.look_at(offering.id, at)
+    for one in await enrolments.offered_past(conn, offering.id, offers.last(offering.starts_at)):
+        step = await work.placed(acts.shorten(one, offering, work.now, uuid.uuid7))  # each sees those before it in line
+        await work.change([step], [trail.here()])
     await work.fill(offering.id, trail.here())
     await work.close()
 

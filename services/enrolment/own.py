@@ -17,7 +17,7 @@ from services.enrolment import api, desk, refusals, sentences
 from services.enrolment.acts import Cannot, Kind
 from services.enrolment.desk import Desk, PacedVisitor, login
 from services.enrolment.domain import LIVE, Enrolment
-from services.enrolment.site import sent_text, site
+from services.enrolment.site import sent_text, site, to
 from services.enrolment.store import pages, steps
 from services.enrolment.store.courses import Run
 from services.enrolment.store.steps import Step
@@ -58,9 +58,9 @@ async def show_withdraw(enrolment_id: UUID, request: Request, visitor: Visiting,
 
 @router.get("/godta")
 @router.get("/avslaa")
-async def back(enrolment_id: UUID) -> Response:
+async def back(enrolment_id: UUID, request: Request) -> Response:
     """Who had to log in before an answer was taken is led back here: the answer is given by a button."""
-    return _to(enrolment_id)
+    return to(f"/min-side/{enrolment_id}", request)
 
 
 @router.post("/meld-av")

@@ -23,7 +23,7 @@ from services.enrolment.acts import Kind
 from services.enrolment.desk import Desk, PacedVisitor
 from services.enrolment.domain import Enrolment
 from services.enrolment.partners import Attending, Denying
-from services.enrolment.site import sent_text, site
+from services.enrolment.site import sent_text, site, to
 from services.enrolment.store import courses, enrolments, pages, steps
 from services.enrolment.store.courses import Run
 
@@ -117,9 +117,9 @@ async def deny(
 
 @router.get("/{offering_id:uuid}/{enrolment_id:uuid}/godkjenn")
 @router.get("/{offering_id:uuid}/{enrolment_id:uuid}/avslaa")
-async def back(offering_id: UUID) -> Response:
+async def back(offering_id: UUID, request: Request) -> Response:
     """Who had to log in before a decision was taken is led back here."""
-    return RedirectResponse(f"/deltakere/{offering_id}", 303)
+    return to(f"/deltakere/{offering_id}", request)
 
 
 async def _decide(

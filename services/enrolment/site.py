@@ -3,7 +3,9 @@
 from functools import cache
 from pathlib import Path
 
+from fastapi import Request
 from starlette.datastructures import FormData
+from starlette.responses import RedirectResponse, Response
 
 from contracts.arenas import place_name
 from kit.pages.languages import pick
@@ -34,3 +36,9 @@ def sent_text(sent: FormData, name: str) -> str:
     """A field that was sent, empty when it was not, or when it is a file."""
     value = sent.get(name)
     return value if isinstance(value, str) else ""
+
+
+def to(address: str, request: Request) -> Response:
+    """Lead on to another page, in the language that was chosen on the way."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(address + query, 303)

@@ -21,17 +21,18 @@ from contracts.envelope import Event
 from services.enrolment.domain import Book, Change, Enrolment, Offering, Standing
 
 
-def of_new(one: Enrolment, offering: Offering) -> Event:
+def of_new(one: Enrolment, offering: Offering, now: datetime) -> Event:
     """What is said of an enrolment that is new, or that has been let in or has taken an open seat."""
     about = _about(one, offering)
     if one.state == "pending":
         return EnrolmentPending(**about, places=list(one.choices))
     if one.place is None:
-        return LearnerQueued(**about, places=list(one.choices), place_in_line=one.place_in_line or 1)
+        place, offers = one.place_in_line or 1, not offering.open_to_all(now)
+        return LearnerQueued(**about, places=list(one.choices), place_in_line=place, offers=offers)
     return LearnerEnrolled(**about, place=one.place)
 
 
-def of(change: Change, offering: Offering, sealed: str = "") -> Event:
+def of(change: Change, offering: Offering, now: datetime, sealed: str = "") -> Event:
     """What is said of one step; `sealed` holds the links of an offer."""
     before, after = change.before, change.after
     about = _about(after, offering)
@@ -58,7 +59,7 @@ def of(change: Change, offering: Offering, sealed: str = "") -> Event:
         return LearnerMoved(**about, from_place=before.place, place=after.place)
     if before.state in ("offered", "queued") and after.place is not None:
         return LearnerEnrolled(**about, place=after.place, from_queue=True)
-    return of_new(after, offering)
+    return of_new(after, offering, now)
 
 
 def advanced(one: Standing, place: int, offering: Offering) -> Event:

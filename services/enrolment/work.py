@@ -53,7 +53,7 @@ class Work:
             self._count(None, one)
             if contact is not None:
                 self._said.append((ContactGiven(learner_id=one.learner_id, sealed=contact), path))
-            self._said.append((telling.of_new(one, self.books[one.offering_id].offering), path))
+            self._said.append((telling.of_new(one, self.books[one.offering_id].offering, self.now), path))
         if made:
             await enrolments.add(self.conn, made)
 
@@ -81,7 +81,7 @@ class Work:
             book = self.books[one.after.offering_id]
             if not noted:
                 book.note(one.before, one.after)
-            self._said.append((telling.of(one, book.offering, letters.get(one.after.id, "")), path))
+            self._said.append((telling.of(one, book.offering, self.now, letters.get(one.after.id, "")), path))
         return [one.after for one in changes]
 
     def _offers(self, changes: Sequence[Change]) -> tuple[list[NewOffer], dict[UUID, str]]:
@@ -121,6 +121,13 @@ class Work:
             if not changes:
                 raise RuntimeError(f"{offering_id}: places say that somebody stands in line, and nobody does")
             await self.change(changes, [path] * len(changes))
+
+    async def placed(self, step: Change) -> Change:
+        """With the place in line that the time of asking gives: some who stand there already have asked later."""
+        if step.after.state != "queued":
+            return step
+        in_front = await enrolments.in_front(self.conn, step.after)
+        return replace(step, after=replace(step.after, place_in_line=in_front + 1))
 
     def say(self, event: Event, path: Trail | None = None) -> None:
         self._said.append((event, path or trail.here()))

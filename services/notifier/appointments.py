@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 
 def appointment(notice: Claimed, letter: Letter, organizer: Address) -> Appointment:
-    """What goes with this letter, for a notice with a sequence number. In a withdrawal it takes back all sessions."""
+    """What goes with this letter, for a notice with a sequence number. In a withdrawal it takes back all sessions.
+
+    A session that is dropped is taken back in a request, too: one mail has one part for calendars.
+    """
     method = KINDS[notice.template].method or "REQUEST"
     title, _ = chosen_title(notice.title, letter.language)
-    meetings, known_by = tuple(notice.meetings()), organizer.display_name
-    parts = list(_mould(method, title, notice.place, meetings, letter.language, organizer.addr_spec, known_by))
+    meetings, dropped = tuple(notice.meetings()), tuple(notice.dropped())
+    by = organizer.addr_spec, organizer.display_name
+    parts = list(_mould(method, title, notice.place, meetings, dropped, letter.language, *by))
     own = {
         _UID: f"\r\nUID:{notice.about}",
         _ATTENDEE: f"\r\n{_attendee(letter.address, letter.name or letter.address)}",
@@ -52,7 +56,14 @@ _NOBODYS = re.compile(f"({'|'.join((_UID, _ATTENDEE, _DTSTAMP, _SEQUENCE))})")
 
 @lru_cache(maxsize=128)  # a rush is for few courses, and the library takes a millisecond for one calendar
 def _mould(
-    method: Method, title: str, place: str | None, meetings: Sequence[Session], language: str, address: str, name: str
+    method: Method,
+    title: str,
+    place: str | None,
+    meetings: Sequence[Session],
+    dropped: Sequence[Session],
+    language: str,
+    address: str,
+    name: str,
 ) -> Sequence[str]:
     """The calendar of one run with nobody's id, address, time of writing and number in it: each second part is one.
 
@@ -61,10 +72,10 @@ def _mould(
     from icalendar import vCalAddress
 
     whole = calendars.calendar(method)
-    for event in events(_NO_ENROLMENT, title, place, meetings, language):
+    for number, event in enumerate(events(_NO_ENROLMENT, title, place, (*meetings, *dropped), language)):
         event.add("dtstamp", datetime(1970, 1, 1, tzinfo=UTC))
         event.add("sequence", 0)
-        event.add("status", "CANCELLED" if method == "CANCEL" else "CONFIRMED")
+        event.add("status", "CANCELLED" if method == "CANCEL" or number >= len(meetings) else "CONFIRMED")
         event.add("organizer", _person(address, name))
         event.add("attendee", vCalAddress("mailto:nobody"), encode=False)
         whole.add_component(event)

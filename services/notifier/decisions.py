@@ -1,6 +1,6 @@
 """What becomes of a notice that is due: it goes now, waits for its hour, or is not sent. Pure: the time is given."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -62,7 +62,8 @@ class Due:
 
 
 def decide(due: Due, now: datetime) -> Decision:
-    """What becomes of it. What was tried once is never held: nobody knows whether it has arrived."""
+    """What becomes of it. What was tried once is not held: nobody knows whether it has arrived. But what sounds wakes
+    people the second time, too."""
     if due.bounced:
         return Suppress("bounced")
     if due.category in TRANSACTIONAL and not due.sounds:
@@ -72,7 +73,7 @@ def decide(due: Due, now: datetime) -> Decision:
         return unwanted
     if due.sounds and due.category not in TRANSACTIONAL and not is_urgent(due.soonest, now, now, BY_SMS_WITHIN):
         return Suppress("not_urgent")
-    if not due.first:
+    if not due.first and not due.sounds:
         return Send()
     if due.settles_at is not None and now < due.settles_at:
         return Hold(due.settles_at, "settling")
@@ -144,9 +145,9 @@ def _after_gap(before: datetime, after: datetime) -> datetime:
     return after.replace(microsecond=0)
 
 
-def soonest(template: str, facts: Mapping[str, Any], starts_at: datetime, now: datetime) -> datetime | None:
-    """When the next thing begins that the notice is about: a meeting that has changed, else the course itself."""
-    times = {starts_at}
+def soonest(template: str, facts: Mapping[str, Any], starts: Collection[datetime], now: datetime) -> datetime | None:
+    """When the next thing begins that the notice is about: a meeting that has changed, else any of its meetings."""
+    times = set(starts)
     if template == CHANGED:
         was, is_now = (_meetings(facts[name]) for name in ("was", "now"))
         times = {datetime.fromisoformat(start) for start, _, _ in was ^ is_now}

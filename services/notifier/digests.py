@@ -21,7 +21,7 @@ from services.notifier.store.outgoing import Claimed
 log = logs.get(__name__)
 
 DIGEST = "digest"
-MOST_PEOPLE = 100  # in one transaction
+MOST = 100  # that are held, and what else is held of the same people, in one transaction
 EVERY_S = 1.0
 
 
@@ -29,13 +29,13 @@ async def run(running: Running) -> None:
     """A worker: look for digests whose hour has come until the process is to stop."""
     while not running.stopping.is_set():
         made = await running.database.run(gather, "worker")
-        if made < MOST_PEOPLE and not await running.pause(EVERY_S):
+        if made < MOST and not await running.pause(EVERY_S):
             return
 
 
 async def gather(conn: Connection) -> int:
-    """Make one digest for each of some people who have something held for now; returns how many people these were."""
-    held = await store.held(conn, MOST_PEOPLE)
+    """Make one digest for each of some people who have something held for now; returns how many notices these were."""
+    held = await store.held(conn, MOST)
     people: dict[UUID, list[store.Held]] = {}
     for one in held:
         people.setdefault(one.learner_id, []).append(one)
@@ -47,7 +47,7 @@ async def gather(conn: Connection) -> int:
             await store.owe(conn, told, DIGEST, facts(told))
         await store.done_with(conn, dropped | {one.id: "in_digest" for one in told})
         log.info("digest_gathered", count=len(told))
-    return len(people)
+    return len(held)
 
 
 def facts(told: Sequence[store.Held]) -> dict[str, Any]:
@@ -63,6 +63,7 @@ def facts(told: Sequence[store.Held]) -> dict[str, Any]:
                 "title": one.title,
                 "starts_at": one.starts_at.isoformat(),
                 "ends_at": one.ends_at.isoformat(),
+                "sessions": one.sessions if len(one.sessions) == 1 else [],  # of several the run's own times are told
             }
             for one in told
         ],
@@ -104,14 +105,14 @@ def _item(templates: SandboxedEnvironment, notice: Claimed, one: Mapping[str, An
         title=one["title"],
         starts_at=starts_at,
         ends_at=ends_at,
+        sessions=one.get("sessions", []),
     )
-    whole = letters.letter(templates, alone)
-    change = letters.change(alone.facts, whole.language) if "now" in alone.facts else {}
+    said = letters.words(alone)
     return {
-        "subject": whole.subject,
-        "when": letters.spelled(starts_at, ends_at, whole.language),
-        "place": letters.place_name(alone.place, whole.language),
-        "before": change.get("before", []),
-        "after": change.get("after", []),
-        "closed_places": change.get("closed_places", ""),
+        "subject": letters.letter(templates, alone).subject,
+        "when": said["when"],
+        "place": said["place"],
+        "before": said.get("before", []),
+        "after": said.get("after", []),
+        "closed_places": said.get("closed_places", ""),
     }

@@ -131,14 +131,16 @@ def words(notice: Told, links: Links | None = None, unsubscribe: str | None = No
     """What a template may speak of, each value as the reader of this language would say it."""
     language = known_language(notice.language)
     title, title_language = chosen_title(notice.title, language)
+    starts_at, ends_at, room = _met(notice)
+    place = place_name(notice.place, language)
     return {
         "language": language,
         "name": one_line(notice.name) if notice.name else None,
         "title": title,
         "title_language": title_language,
-        "when": spelled(notice.starts_at, notice.ends_at, language),
+        "when": spelled(starts_at, ends_at, language),
         "meetings": _each(notice.sessions, language) if len(notice.sessions) > 1 else [],
-        "place": place_name(notice.place, language),
+        "place": f"{place}, {room}" if place and room else place,
         "place_in_line": notice.place_in_line,
         "links": links,
         "unsubscribe": unsubscribe,
@@ -148,6 +150,14 @@ def words(notice: Told, links: Links | None = None, unsubscribe: str | None = No
         **(change(notice.facts, language) if "now" in notice.facts else {}),
         **{name: _fact(name, value, language) for name, value in notice.facts.items()},
     }
+
+
+def _met(notice: Told) -> tuple[datetime, datetime, str]:
+    """(from, to, room) of the one meeting there is; of several, or of none that is known, the run's own times."""
+    if len(notice.sessions) != 1:
+        return notice.starts_at, notice.ends_at, ""
+    [one] = notice.sessions
+    return datetime.fromisoformat(one["starts_at"]), datetime.fromisoformat(one["ends_at"]), one_line(one["room"] or "")
 
 
 def known_language(language: str) -> str:

@@ -55,7 +55,7 @@ def notice(received: Received) -> NewNotice | None:
         case LearnerEnrolled() as event:
             words = {"template": "seat_from_line" if event.from_queue else "enrolled", "place": event.place}
         case LearnerQueued() as event:
-            words = {"template": "queued", "place_in_line": event.place_in_line}
+            words = {"template": "queued", "place_in_line": event.place_in_line, "facts": {"offers": event.offers}}
         case EnrolmentPending():
             words = {"template": "pending"}
         case EnrolmentDenied() as event:
@@ -75,11 +75,11 @@ def notice(received: Received) -> NewNotice | None:
                 "place_in_line": event.place_in_line,
                 "facts": {"place_before": event.before},
             }
+        case EnrolmentFinished() | EnrolmentRestated() | LearnerWithdrew(reason="over"):
+            return None
         case LearnerWithdrew() as event:
             words = {"template": "offering_cancelled" if event.reason == CANCELLED else "withdrawn"}
             words["place"] = event.place
-        case EnrolmentFinished() | EnrolmentRestated():
-            return None
         case other:
             raise TypeError(f"no notice is known for {type(other).__name__}")
     return replace(_blank(received), **words)

@@ -80,8 +80,13 @@ def facts(told: Sequence[Run], runs: Sequence[Run]) -> dict[str, Any]:
     """What the letter needs: the runs are not looked at again."""
     return {
         "told": [_plain(run) for run in told],
-        "waiting": [_plain(run) for run in runs if run.pending or "on_hold" in run.news],
+        "waiting": [_plain(run) | {"news": _to_decide(run)} for run in runs if run.pending or _to_decide(run)],
     }
+
+
+def _to_decide(run: Run) -> dict[str, int]:
+    """Of the news, that its partner has to say whether it takes place; nothing when that is known by now."""
+    return {kind: count for kind, count in run.news.items() if kind == "on_hold" and not run.decided}
 
 
 def _plain(run: Run) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class Sender:
         return count is not None
 
     async def _claim(self, running: Running, most: int) -> list[Claimed] | None:
-        """What is due now. None when the database is away, or took them for us and could not say so."""
+        """What is to go now. None when the database is away, or took them for us and could not say so."""
         return await self._ask(running, lambda conn: self._taken(conn, most))
 
     async def _taken(self, conn: Connection, most: int) -> list[Claimed]:
@@ -138,10 +138,11 @@ class Sender:
             if beside:
                 await text_store.owe(conn, beside)
         known = {one.id: bounces.digests(self._key, one.address) for one in claimed if one.channel in BOUNCING}
-        if not known:
-            return claimed
-        bad = await bounce_store.among(conn, [digest for each in known.values() for digest in each])
-        return [replace(one, bounced=not bad.isdisjoint(known.get(one.id, ()))) for one in claimed] if bad else claimed
+        if known:
+            bad = await bounce_store.among(conn, [digest for each in known.values() for digest in each])
+            if bad:
+                claimed = [replace(one, bounced=not bad.isdisjoint(known.get(one.id, ()))) for one in claimed]
+        return [one for one in claimed if not await self._set_aside(conn, one)]
 
     async def _ask(self, running: Running, work: Callable[[Connection], Awaitable[T]]) -> T | None:
         """What the database answers, in one transaction; none, a second later, when it is away or its answer is."""
@@ -160,8 +161,6 @@ class Sender:
     async def _send(self, running: Running, channel: Channel, notice: Claimed) -> None:
         followed = trail.trail(notice.correlation_id, notice.event_id, notice.traceparent)
         with following(followed), tracing.span(f"send {notice.template}", "client"):
-            if await self._set_aside(running, notice):
-                return
             pause_s = await self._turn(notice)
             if pause_s is not None:
                 await self._note(lambda: self._put_back.submit((notice, pause_s)))
@@ -203,17 +202,25 @@ class Sender:
             return 0.0  # another replica may have a connection for it
         return None
 
-    async def _set_aside(self, running: Running, notice: Claimed) -> bool:
-        """Whether the notice is not sent now, or not at all, by what its person has chosen; it is noted then."""
-        match decision(notice, self._settings):
+    async def _set_aside(self, conn: Connection, notice: Claimed) -> bool:
+        """Whether the notice is not sent now, or not at all, by what its person has chosen; it is noted then.
+
+        In the transaction that takes it in hand: if a sender dies in between, nobody knows that nothing was tried.
+        """
+        try:
+            decided = decision(notice, self._settings)
+        except Exception as error:  # a fault of ours in this one, which must not hold up all others
+            log.error("notice_not_decided", **_about(notice), exc_info=error)
+            return False
+        match decided:
             case Hold(until, reason):
-                work = functools.partial(holding.hold, notice=notice, until=until, reason=reason)
+                await holding.hold(conn, notice, until, reason)
             case Suppress(reason):
-                work = functools.partial(holding.suppress, notice=notice, reason=reason)
+                await holding.suppress(conn, notice, reason)
             case _:
                 return False
-        await self._note(lambda: running.database.run(work, "worker"))
-        log.info("notice_set_aside", **_about(notice), reason=reason)
+        with following(trail.trail(notice.correlation_id, notice.event_id, notice.traceparent)):
+            log.info("notice_set_aside", **_about(notice), reason=reason)
         return True
 
     async def _deliver(self, channel: Channel, notice: Claimed) -> None:
@@ -313,7 +320,7 @@ def decision(notice: Claimed, settings: NotifierSettings) -> Decision:
             quiet = notice.quiet_from, notice.quiet_until
     if notice.template == PARTNER_DIGEST:  # an office sleeps; held after a stop, it would come beside the next one
         quiet = None
-    soonest = decisions.soonest(notice.template, notice.facts, notice.starts_at, now)
+    soonest = decisions.soonest(notice.template, notice.facts, notice.starts(), now)
     if notice.channel == SMS and notice.expires_at is not None:  # by then it must be answered
         soonest = min(soonest or notice.expires_at, notice.expires_at)
     due = decisions.Due(

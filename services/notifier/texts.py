@@ -50,7 +50,7 @@ def _words(notice: Claimed) -> dict[str, Any]:
     return {
         "language": language,
         "title": letters.chosen_title(notice.title, language)[0],
-        "starts": _moment(notice.starts_at, language),
+        "starts": _moment(min(notice.starts()), language),
         "answer_by": _moment(notice.expires_at, language) if notice.expires_at else None,
         "place": letters.place_name(notice.place, language),
         "now": _moment(datetime.fromisoformat(now["starts_at"]), language) if now else None,

@@ -81,15 +81,16 @@ async def _answer(
         return _page(request, 404, _spoken(request, None), "unknown")
 
     async def work(conn: Connection) -> tuple[datetime, str | None, bool]:
+        person = await store.known_as(conn, link.person)
         if acts:  # a form that was opened before, and is kept at this moment, must not undo it unseen
-            await store.lock(conn, link.person)
-        now, language = await store.reader(conn, link.person)
+            await store.lock(conn, person)
+        now, language = await store.reader(conn, person)
         late = link.expires_at <= now
         if acts and not late:
             if purpose == "unsubscribe":
-                await store.keep(conn, link.person, [Choice(one, CHANNEL, "off") for one in link.categories])
+                await store.keep(conn, person, [Choice(one, CHANNEL, "off") for one in link.categories])
             else:
-                await store.bring_back(conn, link.person, link.categories, CHANNEL)
+                await store.bring_back(conn, person, link.categories, CHANNEL)
         return now, language, late
 
     now, known, late = await database.run(work)

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -57,6 +58,19 @@ async def test_a_clock_passes_over_what_another_has_in_hand(servers: Servers) ->
             taken = [await times.take_timer(one), await asyncio.wait_for(times.take_timer(other), 1)]
             assert sorted(map(str, taken)) == sorted(map(str, offerings))
             assert await asyncio.wait_for(times.take_timer(other), 1) is None
+
+
+async def test_a_clock_that_puts_an_offering_off_waits_for_no_other(servers: Servers) -> None:
+    """Else it would end: one that has failed at an offering would wait for one that is at the same."""
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1)
+        async with here.database.reading() as conn:
+            await times.add_timers(conn, [(offering_id, datetime.now(UTC)), (offering_id, datetime.now(UTC))])
+        async with here.later(minutes=1) as then, then.database.reading() as one, one.transaction():
+            assert await times.take_timer(one) == offering_id
+            await asyncio.wait_for(then.database.run(lambda conn: times.put_off(conn, offering_id, 30)), 1)
+            async with then.database.reading() as other:
+                assert await times.take_timer(other) is None, "the other is put off"
 
 
 async def test_an_offering_whose_look_fails_keeps_no_other_from_its_own(

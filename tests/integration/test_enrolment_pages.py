@@ -562,6 +562,25 @@ async def test_every_page_is_there_in_every_language(servers: Servers, language:
             assert not re.search(r"\bon\w+=\"|style=\"|<script>", answer.text), "the policy lets none of it through"
 
 
+async def test_a_page_that_leads_on_keeps_the_language_that_was_chosen(servers: Servers) -> None:
+    """The page that says why nothing was done stands at its form's address, and so do its links to other languages."""
+    async with open_pages(servers) as here:
+        kari, torgar = person(here, "kari"), person(here, "tor", partner="torgar")
+        offering_id = await here.offering(online=1)
+        await person(here, "ola").enrol(offering_id)
+        await kari.enrol(offering_id)
+        mine, roster = own(kari), f"/deltakere/{offering_id}"
+        await kari.send(f"{mine}/godta")
+        assert (kari.status, f'href="{mine}/godta?sprak=en"' in kari.text) == (409, True)
+        for who, address, leads in (
+            (kari, f"{mine}/godta?sprak=en", f"{mine}?sprak=en"),
+            (kari, f"{mine}/avslaa", mine),
+            (torgar, f"{roster}{mine.removeprefix('/min-side')}/godkjenn?sprak=en", f"{roster}?sprak=en"),
+        ):
+            answer = await who.ask("GET", address)
+            assert (answer.status_code, answer.headers["location"]) == (303, leads)
+
+
 # Live
 
 

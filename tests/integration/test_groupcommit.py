@@ -1,6 +1,7 @@
 """Requests that are committed together keep their order, their own outcomes and their own failures."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ class Till:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.batches: list[list[int]] = []
-        self.desk: GroupCommit[int, int] = GroupCommit(database, self.commit)
+        self.desk: GroupCommit[int, int] = GroupCommit(database, self.commit, "desk")
 
     async def commit(self, conn: Connection, numbers: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(numbers))
@@ -37,7 +38,7 @@ class Till:
 
 @pytest.fixture
 async def till(servers: Servers) -> AsyncIterator[Till]:
-    database = Database(await servers.database(), pools={"web": 4})
+    database = Database(await servers.database(), pools={"web": 4, "desk": 2})
     await database.open()
     async with database.reading() as conn:
         await conn.execute("CREATE TABLE taken (place serial, number int)")
@@ -146,3 +147,42 @@ async def test_nobody_is_left_waiting_however_they_come(till: Till) -> None:
     async with asyncio.timeout(60):
         await asyncio.gather(*(client(number) for number in range(1, 11)))
     assert len(await till.taken()) == 200
+
+
+class Shelf(Till):
+    """Each number is written under the lock of its row of tens, as a seat is under that of its offering."""
+
+    async def commit(self, conn: Connection, numbers: Sequence[int]) -> list[int | Exception]:
+        self.batches.append(list(numbers))
+        tens = sorted({number // 10 for number in numbers})
+        await conn.fetch("SELECT FROM shelf WHERE ten = ANY ($1::int[]) ORDER BY ten FOR UPDATE", tens)
+        await conn.execute("INSERT INTO taken (number) SELECT unnest($1::int[])", numbers)
+        return list(numbers)
+
+
+async def test_who_waits_for_a_lock_that_another_holds_keeps_nobody_else_waiting(till: Till) -> None:
+    shelf = Shelf(till.database)
+    async with till.database.reading() as conn:
+        await conn.execute("CREATE TABLE shelf AS SELECT generate_series(0, 9) AS ten")
+    async with till.database.reading() as other, other.transaction():
+        await other.execute("SELECT FROM shelf WHERE ten = 1 FOR UPDATE")
+        waiting = [asyncio.create_task(shelf.desk.submit(number)) for number in (10, 11, 12)]
+        began = time.monotonic()
+        for number in range(20, 60):
+            assert await shelf.desk.submit(number) == number
+        assert time.monotonic() - began < 1.5  # the first of them may have met those that wait
+        assert not any(one.done() for one in waiting)
+    assert await asyncio.gather(*waiting) == [10, 11, 12]
+    assert [number for number in await till.taken() if number < 20] == [10, 11, 12]
+
+
+async def test_who_waits_too_long_for_a_lock_is_told_to_come_again(till: Till) -> None:
+    shelf = Shelf(till.database)
+    async with till.database.reading() as conn:
+        await conn.execute("CREATE TABLE shelf AS SELECT generate_series(0, 9) AS ten")
+    async with till.database.reading() as other, other.transaction():
+        await other.execute("SELECT FROM shelf WHERE ten = 1 FOR UPDATE")
+        told = await asyncio.gather(*(shelf.desk.submit(number) for number in (10, 20, 11)), return_exceptions=True)
+        assert [type(one) for one in told] == [Busy, int, Busy]
+    assert await till.taken() == [20]
+    assert await shelf.desk.submit(12) == 12

@@ -12,6 +12,7 @@ import pytest
 from httpx2 import AsyncClient, Timeout
 
 from kit import http, tracing
+from kit import live as kit_live
 from services.enrolment import live
 from services.enrolment.app import ROUTERS
 from services.enrolment.live import Hub
@@ -179,3 +180,18 @@ async def test_those_who_listen_are_told_again_after_a_look_that_failed(
         await until(lambda: asyncio.sleep(0.01, len(one.events) == 2), 5)
         assert failures == 2
         one.task.cancel()
+
+
+async def test_when_all_come_back_at_once_no_more_are_let_in_than_there_is_room_for(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each had asked before the first of them was counted."""
+    monkeypatch.setattr(kit_live, "MOST", 3)
+    async with world(servers) as here, reached(here) as (_, hub):
+        offering_id = await here.offering(online=2)
+        streams = await asyncio.gather(*(hub.listen(offering_id, None) for _ in range(9)))
+        begun = [[await anext(stream), await anext(stream, b"")] for stream in streams]
+        assert sum(bool(event) for _, event in begun) == 3
+        assert all(b"retry" in first for first, _ in begun)  # the others come again after a while
+        for stream in streams:
+            await stream.aclose()

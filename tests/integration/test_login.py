@@ -157,6 +157,8 @@ async def test_an_answer_counts_once_and_where_it_was_asked_for(servers: Servers
         assert (done.status_code, done.headers["location"]) == (303, "/min-side"), "the control"
         again = await person.ask("GET", address)
         assert again.status_code == 400, "the browser has forgotten that log-in"
+        assert "Du ble ikke logget inn" not in again.text, "a second click, or the back button: it has its session"
+        assert ("Du er logget inn" in again.text, 'href="/min-side"' in again.text) == (True, True)
         person.cookies = kept
         assert (await person.ask("GET", address)).status_code == 400, "and the issuer its code"
         assert len(await here.rows("SELECT FROM sessions")) == 1

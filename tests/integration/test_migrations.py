@@ -67,7 +67,7 @@ async def test_a_newer_database_is_refused(empty: Settings, folder: Path) -> Non
 async def test_a_failing_migration_leaves_nothing_behind(empty: Settings, folder: Path) -> None:
     conn = await connect(empty, "migrate")
     (folder / "0002_second.sql").write_text("CREATE TABLE second (id int); SELECT 1/0")
-    with pytest.raises(asyncpg.DivisionByZeroError):
+    with pytest.raises(migrations.MigrationError, match=r"0002_second\.sql was not applied \(DivisionByZeroError\)"):
         await migrations.migrate(conn, [folder])
     assert await conn.fetchval("SELECT to_regclass('second')") is None
     assert await conn.fetchval("SELECT to_regclass('first')") is not None
@@ -78,3 +78,13 @@ def test_a_gap_in_the_numbers_is_refused(folder: Path) -> None:
     (folder / "0003_third.sql").write_text("SELECT 1")
     with pytest.raises(migrations.MigrationError, match="without gaps"):
         migrations.read(folder)
+
+
+async def test_who_looks_at_a_new_database_meets_nobody_who_looks_too(empty: Settings, folder: Path) -> None:
+    conns = [await connect(empty, "migrate") for _ in range(20)]
+    try:
+        missing = await asyncio.gather(*(migrations.pending(conn, [migrations.KIT, folder]) for conn in conns))
+        assert {len(one) for one in missing} == {len(migrations.read(migrations.KIT)) + 1}
+    finally:
+        for conn in conns:
+            await conn.close()

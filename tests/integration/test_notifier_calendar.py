@@ -1,7 +1,7 @@
 """A mail about a seat carries an appointment: one event per session, known again, with a number that grows."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -53,20 +53,21 @@ async def kari(world: World) -> tuple[uuid.UUID, dict[str, Any]]:
     return learner, world.about(learner, uuid.uuid4())
 
 
-async def with_sessions(world: World) -> None:
-    meetings = [
-        Session(starts_at=START, ends_at=START + timedelta(hours=2), room="Møterom; 2. etasje, øst"),
-        Session(starts_at=SUMMER, ends_at=SUMMER + timedelta(hours=2)),
-    ]
+async def with_sessions(world: World, version: int = 2, meetings: Sequence[Session] | None = None) -> None:
+    if meetings is None:
+        meetings = [
+            Session(starts_at=START, ends_at=START + timedelta(hours=2), room="Møterom; 2. etasje, øst"),
+            Session(starts_at=SUMMER, ends_at=SUMMER + timedelta(hours=2)),
+        ]
     changed = OfferingChanged(
         offering_id=world.offering,
         course_id=world.course,
         partner="torgar",
         key="v27",
-        version=2,
+        version=version,
         starts_at=START,
         ends_at=SUMMER + timedelta(hours=2),
-        sessions=meetings,
+        sessions=list(meetings),
         places=[Place(arena="mosjoen", capacity=20)],
     )
     await world.hear(events.courses, [changed])
@@ -99,6 +100,46 @@ async def test_a_seat_is_entered_moved_and_taken_out_again(world: World, sink: S
     assert str(first["DTSTART"].params["TZID"]) == "Europe/Oslo"
     assert str(first["ATTENDEE"]) == "mailto:kari@example.no"
     assert [str(one["STATUS"]) for one in found[2][1]] == ["CANCELLED", "CANCELLED"]
+
+
+def entered(mails: Sequence[Any]) -> dict[str, datetime]:
+    """What stands in the calendar of somebody who has these mails: UID -> when."""
+    newest: dict[str, Any] = {}
+    for mail in mails:
+        for meeting in appointment(mail)[1] if calendars(mail) else []:
+            uid = str(meeting["UID"])
+            if uid not in newest or int(meeting["SEQUENCE"]) >= int(newest[uid]["SEQUENCE"]):
+                newest[uid] = meeting
+    return {uid: one["DTSTART"].dt for uid, one in newest.items() if str(one["STATUS"]) != "CANCELLED"}
+
+
+def each_week(count: int) -> list[Session]:
+    starts = [START + timedelta(weeks=week) for week in range(count)]
+    return [Session(starts_at=start, ends_at=start + timedelta(hours=2)) for start in starts]
+
+
+@pytest.mark.parametrize("told", ["of each change", "of none"])
+async def test_a_meeting_that_is_dropped_leaves_the_calendar(world: World, sink: Sink, told: str) -> None:
+    """Red control: with the meetings that there are now alone, people come to those that were."""
+    await with_sessions(world, 2, each_week(4))
+    learner, about = await kari(world)
+    if told == "of none":
+        await world.rows("INSERT INTO preferences VALUES ($1::uuid::text, 'changes', 'email', 'off')", learner)
+    async with world.sending():
+        await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])
+        await world.no_more_open()
+        assert len(entered(sink.mails)) == 4
+        for version, count in enumerate((2, 3, 0), 3):
+            await with_sessions(world, version, each_week(count)[1:])
+            await world.no_more_open()
+            if told == "of each change":
+                starts = [one.starts_at for one in each_week(count)[1:]]
+                assert list(entered(sink.mails).values()) == (starts or [START])
+        await world.hear(events.enrolments, [LearnerWithdrew(**about, place="mosjoen")])
+        await world.no_more_open()
+    assert entered(sink.mails) == {}
+    method, meetings = appointment(sink.mails[-1])
+    assert (method, len({str(one["UID"]) for one in meetings})) == ("CANCEL", len(meetings))
 
 
 async def test_without_sessions_the_offering_is_one_appointment(world: World, sink: Sink) -> None:

@@ -1,5 +1,7 @@
 """What can wait waits: for the morning, for further changes, for a digest; and then it goes once."""
 
+import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contracts.catalogue import OfferingScheduled
+from contracts.catalogue import OfferingCancelled, OfferingConfirmed, OfferingScheduled
 from contracts.enrolment import LearnerEnrolled, LearnerWithdrew
 from kit.calendars import OSLO
 from services.notifier import digests, events
@@ -95,6 +97,35 @@ async def test_what_can_wait_waits_for_the_morning_and_goes_once(servers: Server
         assert [row["sequence"] for row in rows] == [0, 1, 2]
 
 
+class Killed(Sender):
+    """One that dies with all in hand that it takes."""
+
+    async def _send(self, *notice: Any) -> None:
+        await asyncio.sleep(3600)
+
+
+async def test_what_a_killed_sender_had_looked_at_waits_for_the_morning_too(servers: Servers) -> None:
+    """Nothing of it was tried. Red control: while it is looked at after it was taken in hand, it goes in the night."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.seated()
+        async with world.sending():
+            await reach(world, sent=1)
+        async with at(world, NIGHT):
+            await here.course_changes(2)
+            world.here.stopping.clear()
+            victim = asyncio.create_task(Killed(world.settings).run(world.here))
+            await until(lambda: world.rows("SELECT FROM notices WHERE state NOT IN ('sent', 'due')"))
+            victim.cancel()
+            await asyncio.wait([victim])
+            await world.rows("UPDATE notices SET sending_since = app_now() - interval '61 s' WHERE state = 'sending'")
+            async with world.sending():
+                await reach(world, sent=1, held=1)
+        async with at(world, MORNING), world.sending():
+            await reach(world, sent=2)
+        assert await world.rows("SELECT FROM notices WHERE resends > 0") == []
+
+
 async def test_who_chose_other_hours_or_none_has_those(servers: Servers) -> None:
     async with people(servers, **HOURS) as here:
         await here.put({"quiet_hours": None})
@@ -132,6 +163,40 @@ async def test_who_has_left_by_the_morning_is_not_told(servers: Servers) -> None
             await reach(world, sent=2, suppressed=1)
         [row] = await world.rows("SELECT reason FROM notices WHERE state = 'suppressed'")
         assert row["reason"] == "no_longer_concerned"
+
+
+async def test_of_a_run_that_is_cancelled_meanwhile_nothing_else_is_told(servers: Servers) -> None:
+    """The catalogue's word is there before enrolment has taken anybody's seat. Red control: whoever sits is told that
+    it takes place."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "daily"}}}, "ola")
+        run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+        async with at(world, NIGHT), world.sending():
+            await here.seated()
+            await here.seated("ola")
+            await here.course_changes(2)
+            await world.hear(events.courses, [OfferingConfirmed(**run, version=3, enrolled=5, minimum=5)])
+            await reach(world, sent=2, held=4)
+            await world.hear(events.courses, [OfferingCancelled(**run, version=4)])
+        async with at(world, EIGHT):
+            await gather(world)
+            async with world.sending():
+                await reach(world, sent=2, suppressed=4)
+                # What is of many runs is not of this one alone.
+                times = {"starts_at": START.isoformat(), "ends_at": START.isoformat()}
+                item = {"template": "confirmed", "place": "mosjoen", "facts": {}, "title": {"nb": "En annen"}, **times}
+                await world.rows(
+                    """
+                    INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, facts)
+                    SELECT 'made before', learner_id, offering_id, learner_id, 'digest', channel, $1
+                    FROM notices WHERE state = 'suppressed' LIMIT 1
+                    """,
+                    json.dumps({"categories": ["changes"], "items": [item]}),
+                )
+                await reach(world, sent=3, suppressed=4)
+        rows = await world.rows("SELECT DISTINCT reason FROM notices WHERE state = 'suppressed'")
+        assert [row["reason"] for row in rows] == ["no_longer_concerned"]
 
 
 async def settled(here: People) -> None:

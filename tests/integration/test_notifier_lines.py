@@ -148,3 +148,39 @@ async def test_a_place_that_may_have_been_told_is_not_told_twice(servers: Server
         assert await reasons(here) == ["may_have_gone"]
         assert len(here.sink.mails) == 2
         assert [tuple(row) for row in await here.world.rows("SELECT DISTINCT resends FROM notices")] == [(0,)]
+
+
+async def test_who_comes_into_line_so_late_that_nothing_is_offered_is_told_so(servers: Servers) -> None:
+    async with people(servers) as here:
+        about = here.world.about(uuid.uuid4(), uuid.uuid4())
+        async with here.world.sending():
+            for number, language in enumerate(("nb", "nn", "en"), 1):
+                await here.world.contact_is_known(
+                    about["learner_id"], "kari@example.no", language, Caller(ISSUER, "kari").key
+                )
+                word = LearnerQueued(**about, places=["mosjoen"], place_in_line=1, offers=False)
+                await here.world.hear(events.enrolments, [word])
+                await reach(here.world, sent=number)
+        for mail, told in zip(here.sink.mails, ("spør først", "spør først", "asks first"), strict=True):
+            for kind in ("plain", "html"):
+                text = mail.get_body((kind,)).get_content()
+                assert told in text
+                assert not any(word in text for word in ("tilbyr vi deg", "we offer you", "fullt", "full just now"))
+
+
+async def test_who_waited_in_vain_to_the_end_of_a_course_is_not_thanked_for_leaving(servers: Servers) -> None:
+    async with people(servers) as here:
+        async with here.world.sending():
+            about = await queued(here)
+            await here.world.hear(events.enrolments, [LearnerWithdrew(**about, reason="over")])
+            left = await queued(here, "ola")
+            await here.world.hear(events.enrolments, [LearnerWithdrew(**left)])
+            await reach(here.world, sent=3)
+        rows = await here.world.rows("SELECT template, about FROM notices ORDER BY id")
+        assert [(row["template"], row["about"]) for row in rows] == [
+            ("queued", about["enrolment_id"]),
+            ("queued", left["enrolment_id"]),
+            ("withdrawn", left["enrolment_id"]),
+        ]
+        states = await here.world.rows("SELECT state FROM enrolments")
+        assert [row["state"] for row in states] == ["cancelled"] * 2

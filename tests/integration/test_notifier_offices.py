@@ -30,6 +30,7 @@ from services.notifier import events, offices, partners, preview, sender
 from services.notifier.app import ROUTERS
 from services.notifier.decisions import Hold, Send
 from services.notifier.store import offices as store
+from services.notifier.store import outgoing
 from tests.delivery import Servers, listening, relaying, until
 from tests.notifying import PRIVATE, PUBLIC, Sink, World, mail_server, notifier
 from tests.web import held_to_its_word
@@ -287,6 +288,25 @@ async def test_the_mail_counts_and_names_nobody(world: World, sink: Sink) -> Non
         assert somebody not in everything.replace(ADDRESS, "")
 
 
+@pytest.mark.parametrize("decided", [None, "cancelled", "confirmed"])
+async def test_what_was_decided_before_the_hour_waits_for_nobody(world: World, sink: Sink, decided: str | None) -> None:
+    """Red control: whoever cancelled yesterday is told this morning that it waits for their answer."""
+    await joined(world)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    seats: dict[str, Any] = {"seats": [], "enrolled": 2, "minimum": 5, "decide_at": SEVEN}
+    said: list[Event] = [MinimumMissed(**run, **seats, on_too_few="hold")]
+    if decided == "cancelled":
+        said.append(OfferingCancelled(**run, version=3))
+    elif decided == "confirmed":
+        said.append(OfferingConfirmed(**run, version=3, enrolled=5, minimum=5))
+    await happens(world, *said)
+    await world.hear(events.courses, said[1:])
+    assert await look(world, SEVEN) == 1
+    await sent(world)
+    text = sink.mails[0].get_body(("plain",)).get_content()
+    assert ("Dette venter på svar fra dere" in text) == (decided is None)
+
+
 async def test_at_another_address_it_is_another_office_and_without_one_none(world: World, sink: Sink) -> None:
     await joined(world)
     await happens(world, seated(world))
@@ -310,6 +330,23 @@ async def test_at_another_address_it_is_another_office_and_without_one_none(worl
     assert await world.states() == {"sent": 1}
     await world.hear(LISTENERS, [state(PartnerChanged, 2, ADDRESS)])  # an old word, heard again
     assert await world.rows("SELECT FROM contacts") == []
+
+
+@pytest.mark.parametrize("to", ["ola@torgar.example", None])
+async def test_what_is_in_hand_when_the_address_changes_goes_to_the_new_one_or_nowhere(
+    world: World, sink: Sink, to: str | None
+) -> None:
+    """Where the mail server does not take it. Red control: put off, it is owed for ever to an office that is gone."""
+    await joined(world)
+    await happens(world, seated(world))
+    assert await look(world, SEVEN) == 1
+    await world.rows("UPDATE notices SET due_at = app_now(), created_at = app_now()")
+    [mine] = await world.here.database.run(lambda conn: outgoing.claim(conn, 9, "x.example", ""))
+    await world.hear(LISTENERS, [state(PartnerChanged, 2, to)])
+    await world.here.database.run(lambda conn: outgoing.defer(conn, mine, "answer_451", 0.0, 48))
+    await sent(world)
+    assert sink.recipients() == ([to] if to else [])
+    assert await world.states() == ({"sent": 1} if to else {})
 
 
 async def test_an_address_that_cannot_be_opened_costs_the_partner_nothing_else(

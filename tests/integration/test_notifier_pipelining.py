@@ -47,6 +47,7 @@ class Server:
         self.mails: list[tuple[list[str], bytes]] = []  # (recipients, letter) of each that was taken
         self.says: dict[str, str] = {}
         self.connections = 0
+        self.open = 0  # of these, at this moment
         self.port = 0
 
     def connect(self) -> "Talk":
@@ -61,7 +62,11 @@ class Talk(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self.server.open += 1
         transport.write(b"220 server\r\n")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.server.open -= 1
 
     def data_received(self, data: bytes) -> None:
         self.server.heard.append(data)
@@ -74,6 +79,8 @@ class Talk(asyncio.Protocol):
                 return
             self.rest = rest
             said = self.answer(line)
+            if said == "silence":
+                return
             for one in said.removesuffix(" hang_up").split("|"):
                 self.transport.write(f"{one}\r\n".encode())
             if said.endswith("hang_up"):
@@ -91,6 +98,8 @@ class Talk(asyncio.Protocol):
                 self.server.mails.append((self.recipients, line))
             return told or "250 taken"
         verb = words.partition(" ")[0]
+        if verb == "EHLO" and "EHLO" in self.server.says:
+            return self.server.says["EHLO"]
         if verb == "EHLO":
             return "250-server|250-PIPELINING|250 SIZE 1000000" if self.server.pipelining else "250-server|250 8BITMIME"
         if verb == "MAIL":
@@ -223,6 +232,26 @@ async def test_a_connection_with_an_answer_too_many_is_not_used_again() -> None:
         await channel.deliver(to("next@example.no"))
     assert [one for one, _ in server.mails] == [["kari@example.no"], ["next@example.no"]]
     assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"), [("550 5.7.1 not you", "answer_550"), ("silence", "timed_out"), ("421 busy", "answer_421")]
+)
+async def test_a_greeting_that_comes_to_nothing_leaves_no_connection_open(said: str, reason: str) -> None:
+    """A server that means no good at night would have them all in the morning. Red control: nobody closes it."""
+    server = Server()
+    server.says["EHLO"] = said
+    async with serving(server) as channel:
+        for _ in range(3):
+            with pytest.raises(Later) as no:
+                await channel.deliver(LETTER)
+            assert no.value.reason == reason
+        assert server.connections == 3
+
+        async def closed() -> bool:
+            return server.open == 0
+
+        await until(closed)
 
 
 async def test_an_answer_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from kit.database import Connection, connect
-from services.notifier.store import deliveries, outgoing, texts
+from services.notifier.store import deliveries, digests, outgoing, texts
 from tests.delivery import Servers
 from tests.notifying import Sink, World, notifier
 
@@ -99,6 +99,29 @@ async def test_a_question_of_the_sender_reads_no_more_when_thousands_are_owed(
         await QUESTIONS[question](cast(Connection, watched), taken)
     await conn.close()
     assert watched.rows < 50 * TAKEN
+
+
+@pytest.mark.parametrize("counted", [None, 20, 2_000])
+async def test_a_look_for_digests_reads_no_more_when_thousands_are_owed(world: World, counted: int | None) -> None:
+    """It looks each second. Red control: without an index of its own it reads all that is owed."""
+    await owe(world, counted or OWED)
+    conn = await connect(world.settings, "worker")
+    if counted:
+        await conn.execute("UPDATE notices SET state = 'sent', message_id = id::text")
+        await conn.execute("ANALYZE")
+    async with conn.transaction():
+        await digests.held(conn, TAKEN)
+    if counted:
+        await owe(world, OWED)
+    for held, most in ((0, TAKEN), (TAKEN, 50 * TAKEN), (OWED, 50 * TAKEN)):
+        await conn.execute(
+            "UPDATE notices SET state = 'held', reason = 'digest' WHERE id IN (SELECT id FROM notices LIMIT $1)", held
+        )
+        watched = Watched(conn)
+        async with conn.transaction():
+            await digests.held(cast(Connection, watched), TAKEN)
+        assert watched.rows < most
+    await conn.close()
 
 
 async def owe_calls(conn: Connection, count: int) -> None:

@@ -290,3 +290,22 @@ async def test_who_had_no_log_in_yet_keeps_the_choice_when_it_comes(here: People
         await here.course_changes(3)
         await here.count(sent=2, suppressed=1)
     assert (await here.get()).json()["categories"]["changes"]["email"] == "off"
+
+
+async def test_a_link_of_before_the_log_in_was_known_works_after_it(here: People) -> None:
+    """Red control: with what the link says alone, the choice is kept for somebody whom nobody asks about any more."""
+    about = await here.seated(login=False)
+    async with here.world.sending():
+        await here.count(sent=1)
+        await here.course_changes(2)
+        await here.count(sent=2)
+        await here.world.contact_is_known(about["learner_id"], "kari@example.no", "nb", Caller(ISSUER, "kari").key)
+        stopped = await here.asking.post(here.stopping())
+        assert stopped.status_code == 200
+        assert (await here.get()).json()["categories"]["changes"]["email"] == "off"
+        await here.course_changes(3)
+        await here.count(sent=2, suppressed=1)
+    undo = re.search(r'action="(/[^"]+/undo)"', stopped.text)
+    assert undo, stopped.text
+    assert (await here.asking.post(undo[1])).status_code == 200
+    assert (await here.get()).json()["categories"]["changes"]["email"] == "at_once"

@@ -392,6 +392,20 @@ async def test_each_answer_of_a_channel_has_its_state(world: World) -> None:
     assert (kind, said["reason"]) == ("NoticeFailed", "no_thanks")
 
 
+async def test_a_notice_that_nobody_can_decide_about_holds_up_no_other(world: World, sink: Sink) -> None:
+    """Red control: an error there ends the sender, and the next one takes the same in hand first."""
+    await world.learners(2)
+    await world.rows("UPDATE notices SET template = 'changed' WHERE id = (SELECT id FROM notices ORDER BY id LIMIT 1)")
+    async with world.sending():
+
+        async def other_sent() -> bool:
+            return (await world.states()) == {"deferred": 1, "sent": 1}
+
+        await until(other_sent)
+    [row] = await world.rows("SELECT reason FROM notices WHERE state = 'deferred'")
+    assert row["reason"] == "not_written"
+
+
 async def test_a_notice_that_is_too_old_is_given_up_and_told(world: World) -> None:
     await world.learners(1)
     await world.rows("UPDATE notices SET created_at = app_now() - interval '49 hours'")

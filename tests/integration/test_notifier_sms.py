@@ -322,6 +322,31 @@ async def test_a_text_comes_in_the_morning_unless_it_cannot_wait_and_only_while_
         assert len(here.texts()) == 2
 
 
+async def test_a_text_that_the_gateway_put_off_in_the_evening_wakes_nobody_at_night(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red control: what was tried once goes as soon as it can, and a phone sounds at half past ten."""
+    monkeypatch.setattr("services.notifier.channels.sms.TOTAL_S", 0.5)
+    async with texting(servers, quiet_hours="21:00-07:00") as here:
+        await here.reached()
+        await here.wants("seat")
+        here.says(silence, 503)
+        async with at(here.world, MORNING - timedelta(hours=12)), here.world.sending():
+            for count in (1, 2):
+                await here.hear(LearnerEnrolled(**await here.reached(), place="mosjoen"))
+                await here.reach("sms", *["deferred"] * count)
+        async with at(here.world, NIGHT), here.world.sending():
+            await here.world.hurry()
+            await here.reach("sms", "held", "held")
+        assert len(here.texts()) == 2
+        async with at(here.world, MORNING), here.world.sending():
+            await here.reach("sms", "sent", "sent")
+        assert len(here.texts()) == 4
+        rows = await here.world.rows("SELECT resends, attempts FROM notices WHERE channel = 'sms' ORDER BY id")
+        assert [row["resends"] for row in rows] == [1, 0]
+        assert all(row["resends"] < row["attempts"] for row in rows)
+
+
 async def test_news_is_texted_within_two_days_of_it_and_what_is_later_is_for_the_mail(servers: Servers) -> None:
     async with texting(servers) as here:
         about = await here.reached()

@@ -64,3 +64,20 @@ async def test_what_is_old_goes_and_what_is_not_over_stays_however_old_it_is(ser
         assert [row["state"] for row in left] == ["refused", "discarded", "parked", "held", "redrive"]
     finally:
         await conn.close()
+
+
+async def test_much_that_is_old_goes_at_once(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some rows a minute would never be done where more than that is said in a minute."""
+    monkeypatch.setattr("kit.relay.PRUNE_ROWS", 10)
+    settings = await servers.database()
+    conn = await connect(settings, "test")
+    for number in range(35):
+        await conn.execute(HEARD, f"old-{number}", 90 * DAY)
+        await conn.execute(SAID, f"old/{number}", 90 * DAY, True)
+
+    async def gone() -> bool:
+        return not await conn.fetchval("SELECT (SELECT count(*) FROM inbox) + (SELECT count(*) FROM outbox)")
+
+    async with running(settings) as here, relaying(here):
+        await until(gone)
+    await conn.close()

@@ -61,7 +61,7 @@ async def place(servers: Servers) -> AsyncIterator[Place]:
 
 @pytest.fixture(autouse=True)
 def short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producer, "REST_S", 0.5)
+    monkeypatch.setattr(producer, "REST_S", 1.5)  # longer than the relay's own pauses, as in earnest
 
 
 async def test_a_record_that_the_broker_refuses_costs_only_its_own_aggregate(place: Place) -> None:
@@ -209,3 +209,47 @@ async def test_large_rows_are_read_some_at_a_time(place: Place, monkeypatch: pyt
 
 async def _none(place: Place) -> bool:
     return not await place.unpublished()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_what_comes_behind_a_refused_record_that_is_under_way_does_not_overtake_it(
+    place: Place, before: int
+) -> None:
+    """The broker refuses what is out of order by the numbers of its sender, and knows none before the first it took."""
+    relay = Relay(place.here.database, place.here.settings, place.here.metrics)
+    for seq in range(before):
+        await place.say("thing/first", seq, b"first")
+        await relay._turn()
+        await relay._settled()
+    await place.say("thing/big", 1, b"x" * 3_000)
+    await relay._turn()
+    await place.say("thing/big", 2, b"2")
+    await relay._turn()
+    await relay._leave()
+    await place.say("thing/b", 1, b"b")
+    after = Relay(place.here.database, place.here.settings, place.here.metrics)
+
+    async def only_big() -> bool:
+        await after._turn()
+        return await place.unpublished() == [("thing/big", 1), ("thing/big", 2)]
+
+    await until(only_big)
+    await after._leave()
+    found = [record.value for record in await records(place.kafka, place.topic, 1 + before)]
+    assert found == [b"first"] * before + [b"b"]
+
+
+async def test_one_who_has_lost_the_lease_tells_of_no_backlog(place: Place) -> None:
+    """It would tell of the last that it saw for ever, and the holder tells of what there is."""
+    relay = Relay(place.here.database, place.here.settings, place.here.metrics)
+    await relay._turn()
+    await place.say("thing/a", 1, topic="nobody.made")
+    relay._renewed = 0
+    await relay._turn()
+    backlog = place.here.metrics.outbox_backlog
+    assert backlog._value.get() == 1
+    await place.conn.execute("UPDATE lease SET holder = 'another', term = term + 1, expires_at = now() + '1 hour'")
+    relay._renewed = 0
+    await relay._turn()
+    assert (backlog._value.get(), place.here.metrics.outbox_age_s._value.get()) == (0, 0)
+    await relay._leave()

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 from httpx2 import AsyncClient, ConnectError, HTTPError
 
+from kit.database import connect
 from kit.settings import Settings
 from tests.delivery import Servers, until
 
@@ -255,3 +256,56 @@ async def test_it_is_not_ready_without_a_broker(world: World) -> None:
         assert answer.json()["checks"]["broker"] == "no broker answers"
         process.child.send_signal(signal.SIGTERM)
         assert await process.ended() == 0
+
+
+async def test_a_migration_that_meets_a_lock_says_so_and_goes_the_next_time(world: World) -> None:
+    folder = Path(world.environment["DUMMY_MIGRATIONS"])
+    (folder / "0001_more.sql").write_text("ALTER TABLE parked ADD COLUMN more int")
+    settings = world.settings
+    other = await connect(settings, "test")
+    async with other.transaction():
+        await other.execute("SELECT FROM parked FOR SHARE")
+        await other.execute("LOCK TABLE parked IN ACCESS SHARE MODE")
+        code, words = await world.run("migrate")
+    await other.close()
+    assert (code, words.strip().splitlines()[-1]) == (
+        1,
+        "dummy: 0001_more.sql was not applied (LockNotAvailableError), and nothing of it is half done. "
+        "Look at what the database says, then run this again.",
+    )
+    code, words = await world.run("migrate")
+    assert code == 0, words
+
+
+async def test_a_migration_whose_connection_is_lost_says_so(world: World) -> None:
+    folder = Path(world.environment["DUMMY_MIGRATIONS"])
+    (folder / "0001_slow.sql").write_text("SELECT pg_sleep(60)")
+    migrating = asyncio.create_task(world.run("migrate"))
+    other = await connect(world.settings, "test")
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND datname = $1"
+    await until(lambda: other.fetchval(cut, world.settings.database_name))
+    await other.close()
+    code, words = await migrating
+    assert code == 1
+    assert "Traceback" not in words
+    assert "0001_slow.sql was not applied" in words
+
+
+async def test_it_ends_in_time_although_its_database_hangs(world: World) -> None:
+    """Each pool in turn would wait for its connections to be closed."""
+    async with world.serving() as process:
+        await process.ready()
+        other = await connect(world.settings, "test")
+        rows = await other.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
+            world.settings.database_name,
+        )
+        try:
+            for row in rows:
+                os.kill(row["pid"], signal.SIGSTOP)
+            process.child.send_signal(signal.SIGTERM)
+            assert await process.ended(within_s=20) == 0
+        finally:
+            for row in rows:
+                os.kill(row["pid"], signal.SIGCONT)
+            await other.close()

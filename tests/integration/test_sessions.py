@@ -76,6 +76,18 @@ async def test_a_session_ends_when_it_is_not_used_and_when_it_is_old(servers: Se
         assert await here.rows("SELECT FROM sessions") == []
 
 
+async def test_a_page_that_is_left_open_does_not_keep_its_session_alive(servers: Servers) -> None:
+    """What a page fetches by itself is no use of the session: else it would never be idle while the page is open."""
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        for dest, noted in (("empty", False), ("document", True)):
+            await here.change("UPDATE sessions SET seen_at = app_now() - interval '20 minutes'")
+            assert (await person.ask("GET", "/min-side/kurs", sec_fetch_dest=dest)).status_code == 200
+            await here.caller(person.session, sec_fetch_dest=dest)
+            [row] = await here.rows("SELECT seen_at > app_now() - interval '1 minute' AS noted FROM sessions")
+            assert row["noted"] is noted, dest
+
+
 async def test_only_what_is_over_is_forgotten(servers: Servers) -> None:
     async with logging_in(servers) as here:
         fresh, idle = await logged_in(here), await logged_in(here, "ola")
@@ -116,9 +128,9 @@ async def test_many_who_ask_at_once_are_each_told_who_they_are_in_few_looks(
     looks: list[Any] = []
     visitors = sessions.visitors
 
-    async def looking(conn: Connection, digests: Sequence[bytes]) -> list[Visitor | None]:
-        looks.append(digests)
-        return await visitors(conn, digests)
+    async def looking(conn: Connection, asked: Sequence[tuple[bytes, bool]]) -> list[Visitor | None]:
+        looks.append(asked)
+        return await visitors(conn, asked)
 
     monkeypatch.setattr(sessions, "visitors", looking)
     names = [f"kari-{number}" for number in range(12)]

@@ -325,6 +325,27 @@ async def test_while_a_secret_rotates_both_sign(world: Calling, hooks: Hooks) ->
         hooks.came[1].verified(made["secret"])
 
 
+async def test_who_asks_twice_for_a_new_secret_keeps_the_one_in_use(world: Calling, hooks: Hooks) -> None:
+    """The first answer may have been lost. Red control: the second time only the two that nobody has would sign."""
+    made = await world.webhook()
+    lost, kept = [(await world.ask("POST", f"/{made['id']}/rotate")).json() for _ in range(2)]
+    await world.happens(world.enrolled())
+    async with world.calling():
+        await world.all_delivered(1)
+        for secret in (made["secret"], kept["secret"]):
+            assert hooks.came[0].verified(secret)
+        with pytest.raises(WebhookVerificationError):
+            hooks.came[0].verified(lost["secret"])
+        await world.rows("UPDATE webhooks SET old_secret_until = old_secret_until - interval '61 s'")
+        later = (await world.ask("POST", f"/{made['id']}/rotate")).json()
+        await world.happens(world.enrolled())
+        await world.all_delivered(2)
+    for secret in (kept["secret"], later["secret"]):
+        assert hooks.came[1].verified(secret)
+    with pytest.raises(WebhookVerificationError):
+        hooks.came[1].verified(made["secret"])
+
+
 @pytest.fixture
 def logging_all() -> Iterator[None]:
     """The log as a process writes it, at its most talkative."""

@@ -121,3 +121,11 @@ async def test_a_page_that_cannot_be_drawn_keeps_no_answer_back(
     monkeypatch.setattr(errors, "answer", undrawn)
     answer = await fails(asking, "a fault of ours on a short way")
     assert answer.json()["status"] == 500
+
+
+async def test_a_page_leads_to_no_other_site_whatever_its_address_is(asking: AsyncClient) -> None:
+    """A browser takes what follows two strokes for a host, and the gateway lets them through."""
+    answer = await asking.get("http://demo.test//logg-inn.evil.example/x", headers={"accept": "text/html"})
+    assert (answer.status_code, answer.url.raw_path) == (404, b"//logg-inn.evil.example/x"), "the control"
+    assert 'href="/logg-inn.evil.example/x?sprak=nn"' in answer.text
+    assert 'href="//' not in answer.text

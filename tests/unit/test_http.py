@@ -48,6 +48,11 @@ async def take_small(request: Request) -> int:
     return len(await request.body())
 
 
+@router.get("/small")
+async def give_small() -> str:
+    return "small"
+
+
 @router.post("/unread")
 async def unread() -> str:
     return "not read"
@@ -181,7 +186,9 @@ async def test_unknown_addresses_and_methods_are_problems(asking: AsyncClient) -
     problem(await asking.get("/api/demo/v1/nothing"), 404, "not-found")
     answer = await asking.delete("/api/demo/v1/small")
     problem(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "PUT"
+    assert answer.headers["allow"] == "GET, PUT", "each, whichever function takes it"
+    assert answer.json()["detail"] == "This address takes GET, PUT."
+    assert (await asking.delete("/api/demo/v1/files")).headers["allow"] == "PUT"
 
 
 async def chunks(total: int) -> AsyncIterator[bytes]:

@@ -1,6 +1,7 @@
 """The parts of the local stack that need no server: ports, archives, secrets, settings, the mail box."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import socket
 import stat
 import sys
+import threading
 from email.message import EmailMessage
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +18,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from deploy import secrets
+from deploy.commands import stack as commands
 from deploy.local import jars, ports
 from deploy.local.display import next_steps
 from deploy.local.kafka import escaped
 from deploy.local.mail import Box, application
-from deploy.local.places import Places
+from deploy.local.places import Places, cache
 from deploy.local.postgres import Postgres
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble, refused
@@ -103,6 +106,8 @@ def test_what_to_do_next_begins_with_the_path_where_kursnett_is_not_on_it(
         (PermissionError(errno.EACCES, "Permission denied", "/x/lock"), "You may not use /x/lock."),
         (OSError(errno.EROFS, "Read-only file system", "/x/lock"), "/x/lock is on a disk that is read-only."),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/x/logs"), "/x/logs is no folder, or lies in a file."),
+        (FileExistsError(errno.EEXIST, "File exists", "/x/logs"), "/x/logs is no folder, or lies in a file."),
     ],
 )
 def test_what_the_system_refuses_is_said_with_its_mend(error: OSError, told: str) -> None:
@@ -287,3 +292,67 @@ def test_the_mail_box_keeps_the_newest_and_even_what_is_no_mail() -> None:
     for mail in web.get("/api/v1/messages").json()["messages"]:
         assert web.get(f"/api/v1/message/{mail['ID']}").status_code == 200
         assert web.get(f"/view/{mail['ID']}").status_code == 200
+
+
+@pytest.mark.parametrize("written", ["", "{", "[]"])
+def test_a_state_that_a_power_cut_has_left_half_is_as_none(tmp_path: Path, written: str) -> None:
+    stack = Stack(Places(tmp_path))
+    stack.places.state.write_text(written)
+    assert stack.state() == {}
+
+
+def test_who_looks_whether_a_stack_runs_is_not_taken_for_its_supervisor(tmp_path: Path) -> None:
+    stack = Stack(Places(tmp_path))
+    stack.places.lock.write_text("1")  # of a supervisor that is gone
+    looks: set[int | None] = set()
+
+    def look() -> None:
+        for _ in range(3000):
+            looks.add(stack.supervisor)
+
+    others = [threading.Thread(target=look) for _ in range(3)]
+    for one in others:
+        one.start()
+    for one in others:
+        one.join()
+    assert looks == {None}
+
+
+def test_a_supervisor_waits_for_who_looks_whether_it_runs(tmp_path: Path) -> None:
+    stack = Stack.somewhere(tmp_path / "home", programs=("mail",))
+    stack.places.home.mkdir()
+    with stack.places.lock.open("a+") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        release = threading.Timer(0.8, lambda: fcntl.flock(looking, fcntl.LOCK_UN))
+        release.start()
+        with stack:
+            assert stack.supervisor is not None
+        release.join()
+
+
+def test_a_gateway_among_the_servers_ports_is_refused() -> None:
+    Places.from_environment({"KURSNETT_PORT": "18007"})
+    with pytest.raises(Trouble, match="KURSNETT_PORT is 18001, which is kafka's"):
+        Places.from_environment({"KURSNETT_PORT": "18001"})
+    with pytest.raises(Trouble, match="KURSNETT_PORT is 8080, which is notifier's"):
+        Places.from_environment({"KURSNETT_BASE_PORT": "8068"})
+
+
+def test_a_folder_that_kafka_or_java_would_take_for_two_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Trouble, match="holds a comma"):
+        Places.from_environment({"KURSNETT_HOME": str(tmp_path / "a,b")})
+    monkeypatch.setenv("KURSNETT_CACHE", str(tmp_path / "a:b"))
+    with pytest.raises(Trouble, match="holds a colon"):
+        cache()
+
+
+def test_the_status_of_a_stack_in_its_first_moment_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KURSNETT_HOME", str(tmp_path))
+    with Places(tmp_path).lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert commands.status() == 1
+        assert commands.status(as_json=True) == 0

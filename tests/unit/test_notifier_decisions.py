@@ -180,12 +180,15 @@ def test_the_nearest_is_a_meeting_that_has_changed_and_no_other() -> None:
     was = {**run(first), "sessions": run(first, "1")["sessions"] + run(second, "1")["sessions"]}
     is_now = {**run(first), "sessions": run(first, "1")["sessions"] + run(moved, "1")["sessions"]}
     facts = {"was": was, "now": is_now, "closed": []}
-    assert soonest("changed", facts, now, now) == datetime.fromisoformat(second)
-    assert soonest("changed", facts | {"closed": ["mosjoen"]}, now, now) == datetime.fromisoformat(first)
+    assert soonest("changed", facts, [now], now) == datetime.fromisoformat(second)
+    assert soonest("changed", facts | {"closed": ["mosjoen"]}, [now], now) == datetime.fromisoformat(first)
     other_room = {"was": run(first, "1"), "now": run(first, "2"), "closed": []}
-    assert soonest("changed", other_room, now, now) == datetime.fromisoformat(first)
-    assert soonest("changed", other_room, now, now + timedelta(days=9)) is None
-    assert soonest("confirmed", {}, now + timedelta(days=2), now) == now + timedelta(days=2)
+    assert soonest("changed", other_room, [now], now) == datetime.fromisoformat(first)
+    assert soonest("changed", other_room, [now], now + timedelta(days=9)) is None
+    begins = now + timedelta(days=2)
+    assert soonest("confirmed", {}, [begins, begins + timedelta(days=7)], now) == begins
+    assert soonest("reminder", {}, [now - timedelta(days=2), begins], now) == begins, "the next, though some are over"
+    assert soonest("confirmed", {}, [now - timedelta(days=2)], now) is None
 
 
 def test_two_changes_are_told_from_the_first_to_the_last() -> None:

@@ -582,6 +582,23 @@ def test_who_has_a_seat_reads_each_day_when_there_is_more_than_one(
         assert "\n\n\n" not in once.text + letter.text
 
 
+@pytest.mark.parametrize("template", letters.TEMPLATES)
+def test_the_one_meeting_of_a_run_is_told_as_it_is_with_its_room(template: str) -> None:
+    """Not when the run as a whole begins and ends, which nobody meets at. Red control: the run's own times."""
+    letter = written(template=template, sessions=[{**TWO_DAYS[1], "room": "Rom 7"}])
+    facts = "Tid: torsdag 10. desember 2026 kl. 18.00–20.30\nSted: Brønnøysund, Rom 7\n"
+    assert facts in letter.text
+    assert facts.strip().replace("\n", "<br>\n") in letter.html
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_reminder_lists_each_day_with_its_room(language: str) -> None:
+    letter = written(template="reminder", language=language, sessions=TWO_DAYS)
+    assert letter.text.count("\n- ") == letter.html.count("<li>") == 2
+    assert ", Rom 2\n" in letter.text
+    assert "\n\n\n" not in letter.text
+
+
 def test_a_room_is_words_and_nothing_else() -> None:
     hostile = [{**TWO_DAYS[0], "room": "a\r\nb <script>{{ 7 * 191 }}"}, TWO_DAYS[1]]
     letter = written(sessions=hostile)

@@ -103,6 +103,15 @@ def test_an_offer_says_until_when_in_oslos_time(language: str, text: str) -> Non
     assert written(language=language, expires_at=datetime(2026, 12, 1, 7, tzinfo=UTC)) == text
 
 
+def test_a_course_begins_with_its_first_meeting() -> None:
+    """Red control: a run whose dates span a term is reminded of at midnight of another day."""
+    meetings = [
+        {"starts_at": f"2026-12-{day}T17:00:00Z", "ends_at": f"2026-12-{day}T19:30:00Z", "room": None}
+        for day in ("11", "10")
+    ]
+    assert "Husk Ledelse i praksis: tor. 10. des. kl. 18.00," in written(template="reminder", sessions=meetings)
+
+
 def test_a_change_says_what_is_new_when_that_is_one_meeting() -> None:
     text = written(template="changed")
     assert "Nytt: tor. 3. des. kl. 18.00, Rom 2. Stengt studiested: Mosjøen. " in text

@@ -10,13 +10,15 @@ import asyncpg
 
 from contracts.catalogue import CourseState
 from kit.database import Connection
+from services.enrolment import offers
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run as a page names it. `title` is by language; both are empty until the catalogue has told of the course.
 
-    `on_lapse` is what an offer that nobody answers does, unless the learner has chosen.
+    `on_lapse` is what an offer that nobody answers does, unless the learner has chosen. From `closes_at` no seat is
+    given out: the start, or later when the partner says so.
     """
 
     offering_id: UUID
@@ -25,8 +27,14 @@ class Run:
     ends_at: datetime
     cancelled: bool
     on_lapse: str
+    closes_at: datetime
     code: str
     title: Mapping[str, str]
+
+    @property
+    def offers_end_at(self) -> datetime:
+        """From when a free seat is whose who asks first."""
+        return offers.last(self.starts_at)
 
 
 async def keep(conn: Connection, courses: Sequence[CourseState]) -> None:
@@ -49,6 +57,7 @@ async def keep(conn: Connection, courses: Sequence[CourseState]) -> None:
 COLUMNS = """
     run.id AS run_id, run.partner AS run_partner, run.starts_at AS run_starts_at, run.ends_at AS run_ends_at,
     run.cancelled AS run_cancelled, coalesce(run.rules ->> 'on_lapse', 'leave') AS run_on_lapse,
+    coalesce((run.rules ->> 'late_enrolment_until')::timestamptz, run.starts_at) AS run_closes_at,
     coalesce(course.code, '') AS run_code, coalesce(course.title, '{}') AS run_title
 """
 FROM = "offerings AS run LEFT JOIN courses AS course ON course.id = run.course_id"
@@ -64,6 +73,7 @@ def run(row: asyncpg.Record) -> Run:
         row["run_ends_at"],
         row["run_cancelled"],
         row["run_on_lapse"],
+        row["run_closes_at"],
         row["run_code"],
         json.loads(row["run_title"]),
     )

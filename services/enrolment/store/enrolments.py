@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -213,15 +213,17 @@ async def change(conn: Connection, changes: Sequence[Change]) -> None:
         """
         WITH step AS (
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
-                                 $8::text[], $9::text[], $10::text[], $11::int[], $12::smallint[], $13::boolean[])
+                                 $8::text[], $9::text[], $10::text[], $11::int[], $12::smallint[], $13::boolean[],
+                                 $14::text[], $15::text[])
                 WITH ORDINALITY
                 AS step (id, from_state, from_place, state, place, waiting_for, queue_number, denied_because, by_whom,
-                         why, place_in_line, rank, put_back, number)
+                         why, place_in_line, rank, put_back, choices, name, number)
         ), taken AS (
             UPDATE enrolments AS e SET
                 state = step.state, place = step.place, waiting_for = string_to_array(step.waiting_for, ' '),
                 queue_number = step.queue_number, denied_because = step.denied_because, place_told = step.place_in_line,
-                rank = step.rank, put_back = e.put_back OR step.put_back
+                rank = step.rank, put_back = e.put_back OR step.put_back,
+                choices = string_to_array(step.choices, ' '), name = step.name
             FROM step WHERE e.id = step.id
         )
         INSERT INTO enrolment_changes (enrolment_id, from_state, from_place, to_state, place, by_whom, why)
@@ -240,6 +242,8 @@ async def change(conn: Connection, changes: Sequence[Change]) -> None:
         [one.after.place_in_line for one in changes],
         [one.after.rank for one in changes],
         [one.to_back for one in changes],
+        [" ".join(one.after.choices) for one in changes],
+        [one.after.name for one in changes],
     )
 
 
@@ -281,6 +285,20 @@ async def lapsed(conn: Connection, offering_id: UUID, now: datetime, most: int) 
         offering_id,
         now,
         most,
+    )
+    return [enrolment(row) for row in rows]
+
+
+async def offered_past(conn: Connection, offering_id: UUID, last: datetime) -> list[Enrolment]:
+    """Everybody whose offer ends later than that, first in front."""
+    rows = await conn.fetch(
+        f"""
+        {_COLUMNS} FROM offers o JOIN enrolments e ON e.id = o.enrolment_id
+        WHERE o.offering_id = $1 AND o.ended_at IS NULL AND o.expires_at > $2
+        ORDER BY e.rank, e.queue_number
+        """,
+        offering_id,
+        last,
     )
     return [enrolment(row) for row in rows]
 
@@ -378,16 +396,3 @@ async def pending(conn: Connection, offering_id: UUID, most: int) -> list[Enrolm
         most,
     )
     return [enrolment(row) for row in rows]
-
-
-async def asked_per(conn: Connection, first: datetime, step: timedelta) -> list[tuple[datetime, int]]:
-    """How many asked in each step since `first`, as `kit.plots` wants it. Ids are in the order of their time."""
-    rows = await conn.fetch(
-        """
-        SELECT date_bin($2, asked_at, $1) AS at, count(*) FROM enrolments
-        WHERE id >= (SELECT uuidv7($1 - app_now())) AND asked_at >= $1 GROUP BY 1
-        """,
-        first,
-        step,
-    )
-    return [(row["at"], row["count"]) for row in rows]

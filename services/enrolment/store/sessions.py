@@ -39,10 +39,11 @@ async def begin(conn: Connection, digest: bytes, caller: Caller, csrf: str, said
     )
 
 
-async def visitors(conn: Connection, digests: Sequence[bytes]) -> list[Visitor | None]:
-    """Whose session each of these is, with the roles of this moment; none where there is none. Note that it was used.
+async def visitors(conn: Connection, asked: Sequence[tuple[bytes, bool]]) -> list[Visitor | None]:
+    """(digest, whether it is used): whose session it is, with the roles of this moment; none where there is none.
 
-    One that another process notes at this moment is left to it: two that note the same never wait for each other.
+    That it was used is noted. One that another process notes at this moment is left to it: two that note the same never
+    wait for each other.
     """
     rows = await conn.fetch(
         """
@@ -52,12 +53,13 @@ async def visitors(conn: Connection, digests: Sequence[bytes]) -> list[Visitor |
         WHERE s.digest = ANY ($1::bytea[])
           AND s.seen_at > app_now() - $2::interval AND s.created_at > app_now() - $3::interval
         """,
-        digests,
+        [digest for digest, _ in asked],
         IDLE,
         LASTS,
         NOTED,
     )
-    if used := [row["id"] for row in rows if row["note"]]:
+    using = {digest for digest, is_used in asked if is_used}
+    if used := [row["id"] for row in rows if row["note"] and row["digest"] in using]:
         await conn.execute(
             """
             UPDATE sessions SET seen_at = app_now()
@@ -66,7 +68,7 @@ async def visitors(conn: Connection, digests: Sequence[bytes]) -> list[Visitor |
             used,
         )
     found = {row["digest"]: _visitor(row) for row in rows}
-    return [found.get(digest) for digest in digests]
+    return [found.get(digest) for digest, _ in asked]
 
 
 def _visitor(row: asyncpg.Record) -> Visitor:

@@ -1,9 +1,9 @@
-"""SQL of what people look back on and wait for: an enrolment's steps, its changes live, and a run's list of names."""
+"""SQL of what people look back on and wait for: an enrolment's steps, its changes live, a run's names, who asked."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from kit.database import Connection
@@ -49,18 +49,19 @@ async def marks(conn: Connection, logins: Sequence[tuple[str, str]]) -> dict[tup
     rows = await conn.fetch(
         """
         WITH mine AS (
-            SELECT l.issuer, l.subject, e.id, e.offering_id, e.state, e.place, e.queue_number
+            SELECT l.issuer, l.subject, e.id, e.offering_id, e.state, e.place, e.queue_number, o.id AS offer_id
             FROM unnest($1::text[], $2::text[]) AS asked (issuer, subject)
             JOIN learners l USING (issuer, subject)
             JOIN enrolments e ON e.learner_id = l.id AND e.state NOT IN ('denied', 'cancelled', 'finished')
+            LEFT JOIN offers o ON o.enrolment_id = e.id AND o.ended_at IS NULL
         ), line AS (
             SELECT id, row_number() OVER (PARTITION BY offering_id ORDER BY rank, queue_number) AS number
             FROM enrolments
             WHERE waiting_for <> '{}' AND offering_id IN (SELECT offering_id FROM mine WHERE state = 'queued')
         )
         SELECT issuer, subject, md5(string_agg(
-            concat_ws(' ', mine.id, state, place, queue_number, CASE WHEN state = 'queued' THEN line.number END), ','
-            ORDER BY mine.id)) AS mark
+            concat_ws(' ', mine.id, state, place, queue_number, offer_id,
+                      CASE WHEN state = 'queued' THEN line.number END), ',' ORDER BY mine.id)) AS mark
         FROM mine LEFT JOIN line USING (id) GROUP BY issuer, subject
         """,
         [issuer for issuer, _ in logins],
@@ -88,3 +89,16 @@ async def seated(conn: Connection, offering_id: UUID) -> list[Seated]:
         offering_id,
     )
     return [Seated(**row) for row in rows]
+
+
+async def asked_per(conn: Connection, first: datetime, step: timedelta) -> list[tuple[datetime, int]]:
+    """How many asked in each step since `first`, as `kit.plots` wants it. Ids are in the order of their time."""
+    rows = await conn.fetch(
+        """
+        SELECT date_bin($2, asked_at, $1) AS at, count(*) FROM enrolments
+        WHERE id >= (SELECT uuidv7($1 - app_now())) AND asked_at >= $1 GROUP BY 1
+        """,
+        first,
+        step,
+    )
+    return [(row["at"], row["count"]) for row in rows]

@@ -97,11 +97,15 @@ async def take_timer(conn: Connection) -> UUID | None:
 
 
 async def put_off(conn: Connection, offering_id: UUID, seconds: float) -> None:
-    """Look at this offering later: what has failed now must not stand in the way of the others."""
+    """Look at this offering later: what has failed now must not stand in the way of the others.
+
+    What another clock has in hand is left to it.
+    """
     await conn.execute(
         """
-        UPDATE timers SET due_at = app_now() + make_interval(secs => $2)
-        WHERE offering_id = $1 AND due_at <= app_now()
+        UPDATE timers SET due_at = app_now() + make_interval(secs => $2) WHERE id IN (
+            SELECT id FROM timers WHERE offering_id = $1 AND due_at <= app_now() FOR UPDATE SKIP LOCKED
+        )
         """,
         offering_id,
         seconds,

@@ -62,8 +62,12 @@ class Email:
             timeout=settings.smtp_timeout_s,
         )
         await client.connect()
-        if client.is_ehlo_or_helo_needed:
-            await client.ehlo()  # sent by itself where TLS or a log-in begins
+        try:
+            if client.is_ehlo_or_helo_needed:
+                await client.ehlo()  # sent by itself where TLS or a log-in begins
+        except BaseException:  # also when its time is over
+            client.close()
+            raise
         if client.transport is None:  # it hung up just now
             raise aiosmtplib.SMTPServerDisconnected("the connection was lost")
         transport = cast(asyncio.Transport, client.transport)

@@ -28,42 +28,47 @@ class Held:
     title: dict[str, str]
     starts_at: datetime
     ends_at: datetime
+    sessions: list[dict[str, Any]]
 
 
 async def held(conn: Connection, most: int) -> list[Held]:
-    """All that is held for now, of so many people at most, locked; people whose rows another has locked are left to it.
+    """So many notices that are held for now, and all others of the same people, locked; people whose rows another has
+    locked are left to it.
 
-    A person's digest is made from all that is held for it: that is why people are taken, and not notices.
+    A person's digest is made from all that is held for it: that is why people are taken, and not notices. Theirs are
+    looked for by a CASE, for the reason of `outgoing.mark_sent`.
     """
     rows = await conn.fetch(
         """
         WITH first AS (
-            SELECT DISTINCT learner_id FROM notices
-            WHERE state = 'held' AND reason = 'digest' AND due_at <= app_now() LIMIT $1
+            SELECT learner_id FROM notices
+            WHERE state = 'held' AND reason = 'digest' AND due_at <= app_now() ORDER BY due_at LIMIT $1
         ), people AS (
-            SELECT learner_id, coalesce(login, learner_id::text) AS person FROM contacts JOIN first USING (learner_id)
-            FOR UPDATE OF contacts SKIP LOCKED
+            SELECT learner_id, coalesce(login, learner_id::text) AS person FROM contacts
+            WHERE learner_id IN (SELECT learner_id FROM first)
+            FOR UPDATE SKIP LOCKED
         )
         SELECT notice.id, notice.learner_id, notice.offering_id, notice.template, notice.channel,
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
                (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
-                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned,
-               course.title, offering.starts_at, offering.ends_at
+                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AND NOT offering.cancelled AS concerned,
+               course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)
         JOIN courses AS course USING (course_id)
         LEFT JOIN enrolments AS seat ON seat.enrolment_id = notice.about
         LEFT JOIN preferences AS choice ON choice.person = people.person
             AND choice.category = $2::jsonb ->> notice.template AND choice.channel = notice.channel
-        WHERE notice.state = 'held' AND notice.reason = 'digest' AND notice.due_at <= app_now()
+        WHERE CASE notice.state WHEN 'held' THEN notice.reason END = 'digest' AND notice.due_at <= app_now()
         ORDER BY notice.learner_id, notice.id
         FOR UPDATE OF notice
         """,
         most,
         json.dumps(CATEGORY_OF),
     )
-    return [Held(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "facts")}}) for row in rows]
+    spelled = ("title", "facts", "sessions")
+    return [Held(**{**dict(row), **{name: json.loads(row[name]) for name in spelled}}) for row in rows]
 
 
 async def owe(conn: Connection, told: Sequence[Held], template: str, facts: Mapping[str, Any]) -> None:

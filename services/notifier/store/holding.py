@@ -7,14 +7,14 @@ from services.notifier.store.outgoing import Claimed
 
 
 async def hold(conn: Connection, notice: Claimed, until: datetime, reason: str) -> None:
-    """Let go of a notice until then. Nothing was tried: the number of its appointment is free for what goes before it.
+    """Let go of a notice until then. The number of its appointment is free for what goes before it.
 
-    One that is no longer in this sender's hands is left as it is.
+    What was tried stays counted. One that is no longer in this sender's hands is left as it is.
     """
     await conn.execute(
         """
-        UPDATE notices SET state = 'held', due_at = $3, reason = $4, attempts = attempts - 1, sequence = NULL,
-            updated_at = app_now()
+        UPDATE notices SET state = 'held', due_at = $3, reason = $4, attempts = attempts - (attempts = 1)::int,
+            sequence = NULL, updated_at = app_now()
         WHERE id = $1 AND state = 'sending' AND attempts = $2
         """,
         notice.id,

@@ -35,7 +35,10 @@ class Due:
 
 @dataclass(frozen=True)
 class Run:
-    """A run, how many stand in line and wait for its partner's answer now, and what has happened: kind -> how many."""
+    """A run, how many stand in line and wait for its partner's answer now, and what has happened: kind -> how many.
+
+    `decided`: it is known whether it takes place.
+    """
 
     offering_id: UUID
     title: dict[str, str]
@@ -43,6 +46,7 @@ class Run:
     ends_at: datetime
     in_line: int
     pending: int
+    decided: bool
     news: dict[str, int]
 
 
@@ -86,7 +90,10 @@ async def keep(conn: Connection, partner: str, email: str, name: str, language: 
     )
     if before is not None:
         await conn.execute(
-            "UPDATE notices SET learner_id = $2, about = $2 WHERE about = $1 AND state IN ('due', 'held', 'deferred')",
+            """
+            UPDATE notices SET learner_id = $2, about = $2
+            WHERE about = $1 AND state NOT IN ('sent', 'failed', 'suppressed')
+            """,
             before["office_id"],
             office_id,
         )
@@ -99,7 +106,9 @@ async def remove(conn: Connection, partner: str) -> None:
     if office_id is None:
         return
     await conn.execute("DELETE FROM partner_news WHERE partner = $1", partner)
-    await conn.execute("DELETE FROM notices WHERE about = $1 AND state IN ('due', 'held', 'deferred')", office_id)
+    await conn.execute(
+        "DELETE FROM notices WHERE about = $1 AND state NOT IN ('sent', 'failed', 'suppressed')", office_id
+    )
     await _forget(conn, office_id)
 
 
@@ -193,7 +202,7 @@ async def runs(conn: Connection, partner: str, news: Mapping[UUID, dict[str, int
     rows = await conn.fetch(
         """
         SELECT run.offering_id, course.title, run.starts_at, run.ends_at, line.count::int AS in_line,
-               asked.count::int AS pending
+               asked.count::int AS pending, run.cancelled OR run.confirmed_by IS NOT NULL AS decided
         FROM offerings AS run JOIN courses AS course USING (course_id)
         CROSS JOIN LATERAL (
             SELECT count(*) FROM enrolments WHERE offering_id = run.offering_id AND state = 'queued'

@@ -44,10 +44,11 @@ class Claimed:
 
     `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
     expired, or what it reminds of is nothing for its learner any more. `alternatives` are those of a cancelled
-    offering. `sequence` is the version of the appointment that goes with it, none where none does. `person` and what
-    follows is what `decisions` decides by: whose choices they are, the database's time, the choice for this category
-    and channel, quiet hours where the person has said something of them, and whether the enrolment is still a live one;
-    `bounced`, that its address is refused for good, is the sender's to find out. `phone` is none when none was given.
+    offering. `sequence` is the version of the appointment that goes with it, none where none does; `sessions_before`
+    are the most that the run had before a change. `person` and what follows is what `decisions` decides by: whose
+    choices they are, the database's time, the choice for this category and channel, quiet hours where the person has
+    said something of them, and whether the enrolment is still a live one; `bounced`, that its address is refused for
+    good, is the sender's to find out. `phone` is none when none was given.
     """
 
     id: UUID
@@ -88,6 +89,7 @@ class Claimed:
     bounced: bool = False
     cancelled_because: str = ""
     phone: str | None = field(default=None, repr=False)
+    sessions_before: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -98,6 +100,14 @@ class Claimed:
         """When people meet: each session, or the offering as a whole when it has none."""
         sessions = [Session.model_validate(one) for one in self.sessions]
         return sessions or [_whole(self.starts_at, self.ends_at)]
+
+    def starts(self) -> list[datetime]:
+        """When each of these begins."""
+        return [datetime.fromisoformat(one["starts_at"]) for one in self.sessions] or [self.starts_at]
+
+    def dropped(self) -> list[Session]:
+        """Meetings that a calendar may still have: those by numbers that there are no more."""
+        return [Session.model_validate(one) for one in self.sessions_before[len(self.meetings()) :]]
 
 
 @lru_cache(maxsize=256)
@@ -188,14 +198,21 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                         WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
                              THEN coalesce(appointment.last + 1, 0)
                         WHEN notice.template = ANY($8) THEN appointment.last + 1 END AS sequence,
+                   CASE WHEN appointment.last IS NOT NULL AND notice.channel <> 'sms' THEN (
+                       SELECT said.facts #> '{was,sessions}' FROM notices AS said
+                       WHERE said.about = notice.about AND said.template = 'changed'
+                       ORDER BY jsonb_array_length(said.facts #> '{was,sessions}') DESC LIMIT 1
+                   ) END AS sessions_before,
                    CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN seat.place END AS place_now,
                    coalesce(contact.login, contact.learner_id::text) AS person,
                    coalesce(choice.cadence, CASE notice.channel WHEN 'sms' THEN 'off' ELSE 'at_once' END) AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
-                   (seat.enrolment_id IS NULL OR CASE notice.channel
-                       WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
-                       ELSE seat.state IN ('associated', 'offered', 'queued')
-                   END) AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
+                   (seat.enrolment_id IS NULL OR (
+                       CASE notice.channel
+                           WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
+                           ELSE seat.state IN ('associated', 'offered', 'queued')
+                       END AND (NOT offering.cancelled OR notice.template = 'offering_cancelled')
+                   )) AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
@@ -237,7 +254,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                   notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
                   mine.may_have_gone, mine.email, mine.phone, mine.name, mine.language, mine.title, mine.starts_at,
                   mine.ends_at,
-                  mine.alternatives, mine.cancelled_because, mine.sessions, notice.sequence, mine.person,
+                  mine.alternatives, mine.cancelled_because, mine.sessions, notice.sequence,
+                  coalesce(mine.sessions_before, '[]') AS sessions_before, mine.person,
                   app_now() AS now, mine.cadence,
                   mine.says_when_quiet, mine.quiet_from, mine.quiet_until, mine.concerned
         """,
@@ -256,7 +274,10 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
 
 
 def _claimed(row: Any) -> Claimed:
-    return Claimed(**{**row, **{name: _read(row[name]) for name in ("title", "facts", "alternatives", "sessions")}})
+    return Claimed(**{**row, **{name: _read(row[name]) for name in _SPELLED}})
+
+
+_SPELLED = ("title", "facts", "alternatives", "sessions", "sessions_before")
 
 
 @lru_cache(maxsize=256)  # a rush is for few courses; whoever reads of them changes nothing in it

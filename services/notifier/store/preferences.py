@@ -52,6 +52,12 @@ def _learner(person: str) -> UUID | None:
     return UUID(person) if len(person) == LONGEST_ID else None
 
 
+async def known_as(conn: Connection, person: str) -> str:
+    """By what the choices of a link's person are found: by the log-in, where one was heard of since it was made."""
+    known: str | None = await conn.fetchval("SELECT login FROM contacts WHERE learner_id = $1", _learner(person))
+    return known or person
+
+
 async def choices(conn: Connection, person: str) -> list[Choice]:
     """What this person has chosen."""
     rows = await conn.fetch("SELECT category, channel, cadence FROM preferences WHERE person = $1", person)

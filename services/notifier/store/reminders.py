@@ -10,8 +10,9 @@ from kit.database import Connection
 async def owe(conn: Connection, channel: str, most: int) -> int:
     """Owe at most so many reminders whose moment has come; returns how many.
 
-    Each once for a learner, an offering and a number of days. For a day at most after its moment, and not once the
-    course has begun: after a long stop a late reminder says nothing new. Who got the seat after the moment knows.
+    Each once for a learner, an offering, a number of days and the day of its moment; and not again within twelve hours
+    of the last, when the course was moved by less. For a day at most after its moment, and not once the course has
+    begun: after a long stop a late reminder says nothing new. Who got the seat after the moment knows.
     """
     rows = await conn.fetch(
         """
@@ -25,9 +26,11 @@ async def owe(conn: Connection, channel: str, most: int) -> int:
         ) AS first
         CROSS JOIN unnest(run.reminder_days) AS kind (days)
         CROSS JOIN LATERAL (
-            SELECT (first.at AT TIME ZONE 'Europe/Oslo' - make_interval(days => kind.days)) AT TIME ZONE 'Europe/Oslo'
-                       AS at,
-                   'reminder-' || kind.days || '-' || run.offering_id AS id
+            SELECT first.at AT TIME ZONE 'Europe/Oslo' - make_interval(days => kind.days) AS local
+        ) AS clock
+        CROSS JOIN LATERAL (
+            SELECT clock.local AT TIME ZONE 'Europe/Oslo' AS at,
+                   'reminder-' || kind.days || '-' || run.offering_id || '-' || clock.local::date AS id
         ) AS reminder
         JOIN enrolments AS seat ON seat.offering_id = run.offering_id
         WHERE NOT run.cancelled AND run.ends_at > app_now()
@@ -35,7 +38,8 @@ async def owe(conn: Connection, channel: str, most: int) -> int:
           AND seat.state = 'associated' AND coalesce(seat.since, '-infinity') <= reminder.at
           AND NOT EXISTS (
               SELECT FROM notices AS owed
-              WHERE owed.event_id = reminder.id AND owed.learner_id = seat.learner_id AND owed.template = 'reminder'
+              WHERE owed.about = seat.enrolment_id AND owed.template = 'reminder'
+                AND (owed.facts ->> 'days')::int = kind.days AND owed.created_at > reminder.at - interval '12 hours'
           )
         ORDER BY first.at, seat.enrolment_id
         LIMIT $2

@@ -11,6 +11,7 @@ from services.notifier.store import columns
 
 KEPT_DAYS = 14  # as long as a topic keeps the event
 ROTATION_HOURS = 24  # how long the secret before also signs
+SAME_S = 60  # who asks for another within it has not had the answer: nobody uses what was made then
 FORGET_ROWS = 2000
 
 Row = Any
@@ -110,16 +111,19 @@ async def webhook(conn: Connection, partner: str, webhook_id: UUID) -> Row | Non
 
 
 async def rotate(conn: Connection, partner: str, webhook_id: UUID, secret: str) -> Row | None:
-    """Give it a new secret, sealed; the one before also signs for a day."""
+    """Give it a new secret, sealed; the one before, which is in use, also signs for a day."""
     return await conn.fetchrow(
         """
-        UPDATE webhooks SET secret = $3, old_secret = secret, old_secret_until = app_now() + make_interval(hours => $4)
+        UPDATE webhooks SET secret = $3, old_secret_until = app_now() + make_interval(hours => $4),
+            old_secret = CASE WHEN old_secret_until > app_now() + make_interval(hours => $4, secs => -$5::float8)
+                              THEN old_secret ELSE secret END
         WHERE id = $1 AND partner = $2 AND state <> 'deleted' RETURNING *
         """,
         webhook_id,
         partner,
         secret,
         ROTATION_HOURS,
+        float(SAME_S),
     )
 
 

@@ -1,0 +1,75 @@
+"""When one may ask for a seat, and what is said to who comes too early, too late or for another group."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from contracts.catalogue import OfferingCancelled
+from kit.problems import Problem
+from services.enrolment import offerings
+from tests.delivery import Servers
+from tests.integration.test_enrolment_pages import open_pages, person
+from tests.seats import world
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime.now(UTC)
+
+
+def period(group: str | None, opens_days: float, closes_days: float) -> dict[str, Any]:
+    hours = {"opens_at": opens_days, "closes_at": closes_days}
+    return {"group": group} | {name: (NOW + timedelta(days=days)).isoformat() for name, days in hours.items()}
+
+
+@pytest.mark.parametrize(
+    ("periods", "slug", "opens_days"),
+    [
+        ([period("ansatt", 1, 3)], "not-open-yet", 1),
+        ([period("ansatt", 1, 3), period(None, 2, 3)], "not-open-yet", 2),
+        ([period("ansatt", -1, 1)], "other-group", None),
+        ([period("ansatt", -3, -1), period("pendler", 1, 3)], "not-open-yet", 1),
+        ([period("ansatt", -3, -1), period(None, -2, -1)], "offering-closed", None),
+    ],
+)
+async def test_who_is_of_no_group_is_not_told_that_it_is_over_before_it_has_begun(
+    servers: Servers, periods: list[Any], slug: str, opens_days: int | None
+) -> None:
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1, rules={"periods": periods})
+        with pytest.raises(Problem) as refused:
+            await here.enrol(offering_id, "kari")
+        opens_at = (NOW + timedelta(days=opens_days)).isoformat().replace("+00:00", "Z") if opens_days else None
+        assert (refused.value.slug, refused.value.extensions.get("opens_at")) == (slug, opens_at)
+
+
+async def test_the_page_says_when_it_opens_for_the_first(servers: Servers) -> None:
+    """It knows nobody's group as yet: who is of it must not be told the hour of the others, or that it is over."""
+    async with open_pages(servers) as here:
+        for periods, told in (
+            ([period("ansatt", 1, 3)], "Påmeldingen åpner"),
+            ([period("ansatt", 1, 3), period(None, 2, 3)], "Påmeldingen åpner"),
+            ([period("ansatt", -3, -1)], "Påmeldingsfristen er ute."),
+        ):
+            offering_id = await here.offering(online=1, rules={"periods": periods})
+            eva = person(here, "eva")
+            await eva.go(f"/delta/{offering_id}")
+            assert told in eva.words
+            if "åpner" in told:
+                day = (NOW + timedelta(days=1, hours=1)).day
+                assert f" {day}. " in eva.words.split("Påmeldingen åpner")[1].split(" kl.")[0]
+
+
+async def test_seats_of_a_course_that_is_cancelled_or_has_begun_are_not_called_free(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        gone, begun = await here.offering(online=3), await here.offering(online=3)
+        said = OfferingCancelled(offering_id=gone, course_id=gone, partner="torgar", version=9)
+        await here.database.run(lambda conn: offerings.cancel(conn, said, here.settings))
+        await here.database.run(
+            lambda conn: conn.execute("UPDATE offerings SET starts_at = app_now() WHERE id = $1", begun)
+        )
+        anybody = person(here, "eva")
+        for offering_id, told in ((gone, "Kurset er avlyst"), (begun, "Kurset har begynt")):
+            for address in (f"/plasser/{offering_id}", f"/plasser/{offering_id}/delta"):
+                await anybody.go(address)
+                assert (told in anybody.words, "ledig" in anybody.words, "<a " in anybody.text) == (True, False, False)
