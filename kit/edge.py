@@ -74,11 +74,14 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":  # what answers GET answers it too, and its body stays here
+            scope, send = {**scope, "method": "GET"}, headless(send)
         sent = {name: value.decode("latin-1") for name, value in scope["headers"]}
         followed = trail.trail(sent.get(b"x-request-id"), None, sent.get(b"traceparent"))
-        with trail.following(followed), tracing.span(scope["method"], "server") as span:
+        with trail.following(followed), tracing.span(method, "server") as span:
             await self._answer(scope, receive, send, followed.correlation_id, sent.get(b"content-type", ""))
-            span.rename(f"{scope['method']} {template(scope)}")
+            span.rename(f"{method} {template(scope)}")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, content_type: str) -> None:
         began = time.perf_counter()
@@ -146,6 +149,17 @@ class Edge:
         self.metrics.http_seconds.labels(method, route, str(status)).observe(seconds)
         tell = log.debug if route in QUIET else log.info
         tell("request", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 1))
+
+
+def headless(send: Send) -> Send:
+    """Send the head of an answer and end it; of a stream without end the server then tells that nobody listens."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+    return sending
 
 
 def template(scope: Scope) -> str:

@@ -25,6 +25,8 @@ ONE_S = 10.0  # how long one record may take; far below the poll interval, so th
 TRANSIENT_S = 60.0  # how long locks and time-outs are waited out before a record counts as failed
 WINDOW = 100  # of so many records of our own topics …
 MOST_PARKED = 50  # … so many may be parked before the consumer stops: a bad deploy must not park everything
+# What is let go waits for nobody: behind one whose lock is held for long there may be those of others.
+IMPATIENTLY = "SET LOCAL lock_timeout = '100ms'"
 
 TRANSIENT = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, Unknown, *COLLIDED)
 
@@ -229,9 +231,12 @@ class Effects:
                     return
                 parked_id, record = released
                 found.append(parked_id)
+                await conn.execute(IMPATIENTLY)
                 try:
                     async with conn.transaction():
                         await self._hear(conn, [self._listeners.read(record)], whatever_is_held=True)
+                except asyncpg.LockNotAvailableError:  # the next look tries it again
+                    failed.append(parked_id)
                 except Exception as error:
                     if is_away(error) or isinstance(error, TRANSIENT):
                         raise

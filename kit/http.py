@@ -155,7 +155,8 @@ def wrong_content_type(request: Request, error: RequestValidationError) -> Probl
 
 def methods(path: str, routes: Iterable[APIRoute]) -> str:
     """What an address takes, as `Allow` names it: Starlette knows the methods of one function alone."""
-    return ", ".join(sorted({method for one in routes if one.path_regex.match(path) for method in one.methods or ()}))
+    found = {method for one in routes if one.path_regex.match(path) for method in one.methods or ()}
+    return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))  # the edge gives every GET a HEAD
 
 
 def of_http(error: HTTPException, takes: str) -> Problem:

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+import asyncpg
+
 from kit import inbox, parking
 from kit.database import Connection
 from kit.gate import Gate
@@ -12,7 +14,9 @@ from kit.settings import Settings
 
 REUSED = ("id_reused", "id: was sent before with other data; a new event needs a new id")
 BEHIND = "behind"  # let go, but what was kept has not all run on yet
+IN_HAND = "in_hand"  # something long has its lock: whoever waited for it would have all the others wait
 DETAILS = {
+    IN_HAND: "waits until what else was asked of the same has been done",
     "": "waits behind a parked record with the same key",
     BEHIND: "waits behind what was kept of its sender before it",
 }
@@ -41,7 +45,8 @@ async def effects(
 ) -> Outcome:
     """Give each record of the batch its effect, refuse it or keep it back. Raises what a listener did not foresee.
 
-    Each listener's work stands behind a savepoint of its own: a broken rule takes back that one record's.
+    Each listener's work stands behind a savepoint of its own: a broken rule takes back that one record's. What meets a
+    lock that is held for long, as while a file of its sender is taken in, is kept and runs when the lock is free.
     """
     topics = sorted({record.topic for record in records})
     watch = await gate.look(conn, settings, topics) if gate else _Open()
@@ -58,9 +63,10 @@ async def effects(
     fresh = {id(candidates[place]) for place in heard.fresh}
     reused = {id(candidates[place]) for place in heard.reused}
     refused: dict[str, Refused] = {}  # by event id, in this batch
+    in_hand: set[str] = set()  # topics of which one has met a lock: two seconds of everybody's time, and no more
     outcome = Outcome()
     for record, one in zip(records, read, strict=True):
-        why = watch.closed(record.topic) or (BEHIND if record.topic in behind else "")
+        why = watch.closed(record.topic) or (BEHIND if record.topic in behind | in_hand else "")
         if (why or record.held_by(held)) and can_be_kept(record):
             outcome.waiting.append(_waiting(record, one, why))
             if id(one) in fresh:  # its topic was closed by one before it in this batch
@@ -72,7 +78,13 @@ async def effects(
             if error is None and id(one) not in fresh:
                 outcome.repeat += 1
                 continue
-            error = error or await _tell(conn, listeners, one)
+            try:
+                error = error or await _tell(conn, listeners, one)
+            except asyncpg.LockNotAvailableError:
+                in_hand.add(record.topic)
+                outcome.waiting.append(_waiting(record, one, IN_HAND))
+                outcome.unheard.append(one.event_id)
+                continue
             if error is None:
                 outcome.done += 1
                 watch.taken(record.topic)

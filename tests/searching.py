@@ -130,7 +130,9 @@ COUNTS = f"""
                ($2::text IS NULL OR subjects @> ARRAY[$2]) AS subject_fits,
                ($3::text IS NULL OR level = $3) AS level_fits,
                ($4::text IS NULL OR language = $4) AS language_fits,
-               {HAS_A_RUN} AS run_fits
+               {HAS_A_RUN} AND (
+                   NOT $12::boolean OR (SELECT true FROM offerings WHERE course_id = courses.id AND {RUN} LIMIT 1)
+               ) AS run_fits
         FROM courses WHERE ($5::boolean OR NOT withdrawn) AND {ANYWHERE}
     )
     SELECT 'partner' AS kind, partner AS value, count(*) AS courses FROM found
@@ -165,7 +167,7 @@ async def answer(
         rows = [row for place in range(len(PLACES)) for row in await by_words(conn, wanted, place, None, MANY)]
     items = [found(row, language) for row in rows]
     pages = [items[begin : begin + limit] for begin in range(0, len(items), limit)] or [[]]
-    counted = sorted(await counts(conn, wanted), key=lambda row: (-row["courses"], row["value"]))
+    counted = sorted(await counts(conn, wanted, sort == "start"), key=lambda row: (-row["courses"], row["value"]))
     kinds = ("subject", "arena", "level", "partner", "language")
     return pages, {
         kind: [{"value": row["value"], "courses": row["courses"]} for row in counted if row["kind"] == kind]
@@ -188,9 +190,12 @@ async def by_words(conn: Connection, wanted: Wanted, place: int, after: UUID | N
     return await _planned(conn, BY_WORDS[place], *wanted.told, after, limit)
 
 
-async def counts(conn: Connection, wanted: Wanted) -> list[Row]:
-    """(kind, value, courses): how many there are of each partner, subject, level, language and arena, most first."""
-    return await _planned(conn, COUNTS, *wanted.told)
+async def counts(conn: Connection, wanted: Wanted, with_a_run: bool) -> list[Row]:
+    """(kind, value, courses): how many there are of each partner, subject, level, language and arena, most first.
+
+    `with_a_run`: of those alone that have a run that fits.
+    """
+    return await _planned(conn, COUNTS, *wanted.told, with_a_run)
 
 
 async def _planned(conn: Connection, statement: str, *values: object) -> list[Row]:

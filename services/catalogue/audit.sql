@@ -24,7 +24,8 @@ FROM (
 -- V2: a course that was withdrawn has no run that is open
 SELECT count(*) AS looked, count(*) FILTER (WHERE o.state <> 'cancelled') AS wrong,
        min(o.id::text) FILTER (WHERE o.state <> 'cancelled') AS example
-FROM courses c JOIN offerings o ON o.course_id = c.id WHERE c.withdrawn;
+FROM courses c JOIN offerings o ON o.course_id = c.id
+WHERE c.withdrawn AND (o.content->>'ends_at')::timestamptz > app_now();
 
 -- V2: nothing that is cancelled or withdrawn waits for its partner's decision
 SELECT count(*) AS looked, count(*) FILTER (WHERE c.withdrawn OR o.state = 'cancelled') AS wrong,

@@ -20,6 +20,7 @@ from kit.problems import Problem
 from kit.running import Running
 from kit.shortway import route_class
 from services.catalogue import words
+from services.catalogue.current import Version
 from services.catalogue.index import Wanted
 from services.catalogue.kept import for_everybody
 from services.catalogue.postings import EVERYWHERE
@@ -113,11 +114,12 @@ def choices(
 async def read_front(request: Request, running: ThisService) -> Response:
     """What this is, a search, what begins next and has free seats, and the arenas."""
 
-    async def make() -> Response:
+    async def make() -> tuple[Response, Version]:
         providers = await names(running)
         found = await find(running, Asked(sort="start", free=True, limit=SOON))
-        arenas = found.index.counts(Wanted(), EVERYWHERE.all)["arena"]
-        return site().page(request, "front.html", cards=cards(found, spoken(request), providers), arenas=arenas)
+        arenas = found.index.counts(Wanted(), EVERYWHERE.all, with_a_run=True)["arena"]
+        listed = cards(found, spoken(request), providers)
+        return site().page(request, "front.html", cards=listed, arenas=arenas), found.version
 
     return await for_everybody(request, running, spoken(request), make)
 
@@ -128,7 +130,7 @@ async def read_courses(request: Request, running: ThisService) -> Response:
     return await for_everybody(request, running, spoken(request), lambda: _courses(request, running))
 
 
-async def _courses(request: Request, running: Running) -> Response:
+async def _courses(request: Request, running: Running) -> tuple[Response, Version]:
     search, language = Search.of(request.query_params), spoken(request)
     providers = await names(running)
     try:
@@ -138,8 +140,7 @@ async def _courses(request: Request, running: Running) -> Response:
             raise
         search.wrong.add("after")
         found = await find(running, Asked())
-    counts = found.index.counts(found.wanted, found.by_words)
-    return site().page(
+    page = site().page(
         request,
         "courses.html",
         422 if search.wrong else 200,
@@ -149,5 +150,6 @@ async def _courses(request: Request, running: Running) -> Response:
         cards=[] if search.wrong else cards(found, language, providers),
         total=0 if search.wrong else found.total,
         further=search.page(found.after) if found.after and not search.wrong else "",
-        choices=choices(counts, search.given, language, providers),
+        choices=choices(found.counts, search.given, language, providers),
     )
+    return page, found.version

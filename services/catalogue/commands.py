@@ -27,6 +27,7 @@ from services.catalogue.store import Row, courses, partners, retractions
 # What the address and the envelope say is not part of the content.
 ADDRESS = {"code", "course_code", "key", "seq"}
 
+MOST_ALTERNATIVES = 5  # a mail's worth: more is not read
 TOO_FEW = "too_few"  # the reason of a run that its own rule has cancelled
 DECISIONS: Mapping[type[MinimumEvent], str] = {
     MinimumAtRisk: "at_risk",
@@ -164,18 +165,18 @@ async def cancel_runs(conn: Connection, course: Row, runs: Sequence[Row], reason
 
 
 async def _alternatives(conn: Connection, course: Row) -> list[Alternative]:
-    rows = {row["id"]: row for row in await courses.to_come(conn)}
-    runs = [domain.Run(row["id"], row["course_id"], row["starts_at"], row["subjects"]) for row in rows.values()]
+    """At most five runs to take instead of one of this course."""
     subjects = json.loads(course["content"]).get("subjects", [])
+    rows = await courses.instead(conn, course["id"], subjects, MOST_ALTERNATIVES)
     return [
         Alternative(
-            offering_id=run.offering_id,
-            course_id=run.course_id,
-            title=json.loads(rows[run.offering_id]["title"]),
-            starts_at=run.starts_at,
-            arenas=rows[run.offering_id]["arenas"],
+            offering_id=row["id"],
+            course_id=row["course_id"],
+            title=json.loads(row["title"]),
+            starts_at=row["starts_at"],
+            arenas=row["arenas"],
         )
-        for run in domain.alternatives(runs, course["id"], subjects)
+        for row in rows
     ]
 
 

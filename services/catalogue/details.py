@@ -20,10 +20,12 @@ from kit.problems import Problem
 from kit.shortway import route_class
 from services.catalogue import linked
 from services.catalogue.answers import Seats
+from services.catalogue.current import Version, current
 from services.catalogue.kept import for_everybody
 from services.catalogue.languages import mixes_scripts
 from services.catalogue.site import site
 from services.catalogue.store import Row, courses, intake, partners, views
+from services.catalogue.store.search import Words
 
 MOST_DATES = 1_000  # of some 3 KB
 MOST_LIVE = 3  # runs whose seats are followed: a browser opens six connections to one host, and a page needs some
@@ -136,8 +138,10 @@ async def read_course_page(course_id: str, request: Request, running: ThisServic
     return await for_everybody(request, running, spoken(request), lambda: _course(request, running, wanted))
 
 
-async def _course(request: Request, running: ThisService, course_id: UUID) -> Response:
-    language = spoken(request)
+async def _course(request: Request, running: ThisService, course_id: UUID) -> tuple[Response, Version]:
+    language, now_is = spoken(request), current(running)
+    await now_is.index(Words())
+    version = now_is.version
     async with running.database.reading() as conn:
         row = await courses.course(conn, course_id)
         owner = await partners.known(conn, row["partner"]) if row else None
@@ -152,7 +156,7 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> Re
     if title is None:
         raise no_such_course()
     data, _ = linked.course(row, rows, owner["name"], language, running.settings.public_url, now)
-    return site().page(
+    page = site().page(
         request,
         "course.html",
         row=row,
@@ -167,6 +171,7 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> Re
         most_live=MOST_LIVE,
         data=Markup(data.decode()),  # noqa: S704 - `linked` escapes each `<`
     )
+    return page, version
 
 
 def _id(text: str) -> UUID:

@@ -1,23 +1,9 @@
-"""The catalogue's pure rules: what a partner may say, what a judgement changes, what to offer instead of a run."""
+"""The catalogue's pure rules: what a partner may say, and what a judgement changes."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from uuid import UUID
+from collections.abc import Sequence
 
-MOST_ALTERNATIVES = 5  # a mail's worth: more is not read
 # What is judged by the same minimum on the same day goes one way: who was told that a run takes place, can rely on it.
 _DECISIONS = ("none", "at_risk", "too_few", "confirmed")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run that is to come, as far as it matters to who may take it instead of another."""
-
-    offering_id: UUID
-    course_id: UUID
-    starts_at: datetime
-    subjects: Collection[str]
 
 
 class Rule(Exception):
@@ -50,16 +36,6 @@ def own_arenas(given: Sequence[str], own: Sequence[str]) -> None:
 def says_more(decision: str, known: str) -> bool:
     """Whether a judgement goes beyond the one that is known of the same rules; a repeat or an older one does not."""
     return _DECISIONS.index(decision) > _DECISIONS.index(known)
-
-
-def alternatives(runs: Iterable[Run], course_id: UUID, subjects: Collection[str]) -> list[Run]:
-    """At most five of these runs: those of the same course, then of a course with a subject in common, soonest first.
-
-    `course_id` and `subjects` are those of the run that is gone, which is not among `runs` any more.
-    """
-    akin = [run for run in runs if run.course_id == course_id or not set(subjects).isdisjoint(run.subjects)]
-    akin.sort(key=lambda run: (run.course_id != course_id, run.starts_at, run.offering_id))
-    return akin[:MOST_ALTERNATIVES]
 
 
 def eqf(level: str | None) -> int | None:

@@ -163,8 +163,8 @@ def organisation(row: Mapping[str, Any]) -> Organisation:
     )
 
 
-def course(course_id: UUID, partner: str, code: str, content: Mapping[str, Any], catalogue: str) -> Course:
-    """`catalogue`: the address below which the catalogue answers."""
+def course(course_id: UUID, partner: str, code: str, content: Mapping[str, Any], site: str) -> Course:
+    """`site`: the address below which the pages for people are."""
     points = content.get("studiepoeng")
     level = content.get("level")
     ext = {"subjects": content.get("subjects", []), "nkrLevel": level, "eqfLevel": eqf(level)}
@@ -180,16 +180,14 @@ def course(course_id: UUID, partner: str, code: str, content: Mapping[str, Any],
         modesOfDelivery=[MODES[content.get("delivery_mode", "onsite")]],
         teachingLanguages=[content.get("language", "nb")],
         level=level_of(level),
-        link=f"{catalogue}/courses/{course_id}",
+        link=f"{site}/kurs/{course_id}",
         organisationId=organisation_id(partner),
         ext={name: value for name, value in ext.items() if value},
     )
 
 
-def offering(
-    row: Mapping[str, Any], content: Mapping[str, Any], of: Course, price_ore: int, catalogue: str
-) -> CourseOffering:
-    """A run (`content`) of the course `of`; its places become addresses, `online` none."""
+def offering(row: Mapping[str, Any], content: Mapping[str, Any], of: Course, price_ore: int) -> CourseOffering:
+    """A run (`content`) of the course `of`, on whose page it stands; its places become addresses, `online` none."""
     kroner, ore = divmod(price_ore, 100)
     places = content["places"]
     periods = [
@@ -212,7 +210,7 @@ def offering(
         modesOfDelivery=of.modesOfDelivery,
         maxNumberStudents=sum(place["capacity"] for place in places),
         minNumberStudents=content.get("minimum"),
-        link=f"{catalogue}/offerings/{row['id']}",
+        link=of.link,
         enrolmentPeriods=periods or None,
         addresses=[Address(addressType="teaching", city=place_name(one, "nb")) for one in visited] or None,
         priceInformation=[Cost(costType="total_costs", amount=f"{kroner}.{ore:02}", currency="NOK")],

@@ -49,11 +49,20 @@ class Entry:
     changed_at: datetime
 
 
-async def entries(database: Database, running: Running, language: str) -> list[Entry]:
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """`updated` never goes back, whatever is withdrawn: by it a reader sees that there is something to read."""
+
+    entries: list[Entry]
+    updated: datetime
+    language: str
+
+
+async def newest(database: Database, running: Running, language: str) -> Feed:
     """The newest courses, each with its texts in this language or the next best."""
     async with database.reading() as conn:
-        names = {row["slug"]: row["name"] for row in await views.providers(conn)}
         rows = await views.newest(conn, NEWEST)
+        names = {row["slug"]: row["name"] for row in await views.providers(conn)}  # behind them: a new one is known
     found = []
     for row in rows:
         content = json.loads(row["content"])
@@ -62,18 +71,19 @@ async def entries(database: Database, running: Running, language: str) -> list[E
         texts = texts_in(content, language)
         made = (row["made_at"], max(row["made_at"], row["changed_at"]))
         found.append(Entry(row["id"], page, address, names[row["partner"]], content.get("subjects", []), texts, *made))
-    return found
+    changed = [one.changed_at for one in found] + [row["list_changed_at"] for row in rows[:1]]
+    return Feed(found, max(changed, default=NO_COURSE_YET), language)
 
 
 def written(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def atom(found: Sequence[Entry], origin: str, language: str) -> bytes:
+def atom(of: Feed, origin: str) -> bytes:
     """RFC 4287. The library escapes; what may not stand in XML is refused when a course comes in."""
     ElementTree.register_namespace("", ATOM)
     base = f"{origin}{BASE}"
-    feed = ElementTree.Element(f"{{{ATOM}}}feed", {"xml:lang": language})
+    feed = ElementTree.Element(f"{{{ATOM}}}feed", {"xml:lang": of.language})
 
     def add(parent: ElementTree.Element, name: str, text: str | None = None, **attributes: str) -> ElementTree.Element:
         made = ElementTree.SubElement(parent, f"{{{ATOM}}}{name}", attributes)
@@ -82,11 +92,11 @@ def atom(found: Sequence[Entry], origin: str, language: str) -> bytes:
 
     add(feed, "id", f"{base}/courses/feed.atom")
     add(feed, "title", TITLE)
-    add(feed, "updated", written(max((one.changed_at for one in found), default=NO_COURSE_YET)))
+    add(feed, "updated", written(of.updated))
     add(feed, "link", rel="self", type="application/atom+xml", href=f"{base}/courses/feed.atom")
     add(feed, "link", rel="alternate", type="text/html", href=f"{origin}/kurs")
     add(feed, "link", rel="alternate", type="application/json", href=f"{base}/courses")
-    for one in found:
+    for one in of.entries:
         entry = add(feed, "entry")
         entry.set("xml:lang", one.texts.title.language)
         add(entry, "id", f"urn:uuid:{one.course_id}")
@@ -103,7 +113,7 @@ def atom(found: Sequence[Entry], origin: str, language: str) -> bytes:
     return bytes(ElementTree.tostring(feed, encoding="utf-8", xml_declaration=True))
 
 
-def json_feed(found: Sequence[Entry], origin: str, language: str) -> bytes:
+def json_feed(of: Feed, origin: str) -> bytes:
     """JSON Feed 1.1, and in `_kursnett` of each course where programs read it."""
     items = [
         {
@@ -118,14 +128,14 @@ def json_feed(found: Sequence[Entry], origin: str, language: str) -> bytes:
             "language": one.texts.title.language,
             "_kursnett": {"course": one.address},
         }
-        for one in found
+        for one in of.entries
     ]
     feed = {
         "version": "https://jsonfeed.org/version/1.1",
         "title": TITLE,
         "home_page_url": f"{origin}/kurs",
         "feed_url": f"{origin}{BASE}/courses/feed.json",
-        "language": language,
+        "language": of.language,
         "items": items,
     }
     return json.dumps(feed, ensure_ascii=False).encode()
@@ -137,10 +147,9 @@ def kind(media_type: str) -> dict[str, Any]:
     return {"response_class": Response, "responses": {200: {"content": content}, **NOT_SENT}}
 
 
-def fed(body: bytes, found: Sequence[Entry], known: str | None, media_type: str) -> Response:
+def fed(body: bytes, of: Feed, known: str | None, media_type: str) -> Response:
     response = tags.unless_known(body, known, CACHING, media_type)
-    newest = max((one.changed_at for one in found), default=NO_COURSE_YET)
-    response.headers["last-modified"] = format_datetime(newest.astimezone(UTC), usegmt=True)
+    response.headers["last-modified"] = format_datetime(of.updated.astimezone(UTC), usegmt=True)
     response.headers["vary"] = "accept-language"
     return response
 
@@ -150,9 +159,8 @@ async def read_atom(
     database: Db, running: ThisService, accept_language: AcceptLanguage = None, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The 50 newest courses, for feed readers."""
-    language = wanted(None, accept_language)
-    found = await entries(database, running, language)
-    body = atom(found, running.settings.public_url, language)
+    found = await newest(database, running, wanted(None, accept_language))
+    body = atom(found, running.settings.public_url)
     return fed(body, found, if_none_match, "application/atom+xml")
 
 
@@ -161,9 +169,8 @@ async def read_json_feed(
     database: Db, running: ThisService, accept_language: AcceptLanguage = None, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The 50 newest courses as JSON Feed 1.1."""
-    language = wanted(None, accept_language)
-    found = await entries(database, running, language)
-    body = json_feed(found, running.settings.public_url, language)
+    found = await newest(database, running, wanted(None, accept_language))
+    body = json_feed(found, running.settings.public_url)
     return fed(body, found, if_none_match, "application/feed+json")
 
 

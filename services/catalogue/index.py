@@ -196,10 +196,15 @@ class Index:
             found &= self._with_a_run(wanted.since).get((wanted.arena, wanted.free), 0)
         return found.bit_count()
 
-    def counts(self, wanted: Wanted, by_words: Bits) -> dict[str, list[dict[str, Any]]]:
-        """How many there are of each kind under all the other conditions, most first: {kind: [{value, courses}]}."""
-        runs = self._with_a_run(wanted.since).items()
-        at = {arena: bits for (arena, free), bits in runs if arena is not None and free == wanted.free}
+    def counts(self, wanted: Wanted, by_words: Bits, with_a_run: bool) -> dict[str, list[dict[str, Any]]]:
+        """How many there are of each kind under all the other conditions, most first: {kind: [{value, courses}]}.
+
+        `with_a_run` as in `count`.
+        """
+        runs = self._with_a_run(wanted.since)
+        at = {arena: bits for (arena, free), bits in runs.items() if arena is not None and free == wanted.free}
+        if with_a_run:
+            by_words &= runs.get((None, wanted.free), 0)
         found: dict[str, list[dict[str, Any]]] = {}
         for kind, of_kind in (self._kinds | {"arena": at}).items():
             others = self.fitting(wanted, but=kind) & by_words

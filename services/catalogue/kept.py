@@ -120,12 +120,13 @@ def kept(running: Running) -> Kept:
 
 
 async def for_everybody(
-    request: Request, running: Running, language: str, make: Callable[[], Awaitable[Response]]
+    request: Request, running: Running, language: str, make: Callable[[], Awaitable[tuple[Response, Version]]]
 ) -> Response:
     """What `make` answers at this address in this language, with its ETag; 304 for whoever has it. It knows no visitor.
 
     Made anew when a course, a run or its seats have changed since, and after a minute. Whether they have is asked of
-    the database each time, once for all who ask at that time. `make` looks for itself.
+    the database each time, once for all who ask at that time. `make` looks for itself, and says which version its
+    look has found before it read anything: what changes meanwhile makes its answer old.
     """
     answers, now = kept(running), current(running)
     key = (language, f"{request.url.path}?{request.url.query}")
@@ -137,8 +138,7 @@ async def for_everybody(
                 answers.press(key, found)
             return found.what.to(request)
         answers.forget(key)
-    version = now.version  # before it is made: what changes meanwhile makes it old
-    made = await make()
+    made, version = await make()
     if made.status_code != 200:
         return made
     headers = {name: value for name, value in made.headers.items() if name not in _LEFT_BEHIND}

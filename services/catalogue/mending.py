@@ -55,6 +55,10 @@ def _rules(language: str) -> list[Rule]:
         r"must not begin with = \+ - or @": _("Cellen kan ikke begynne med =, +, - eller @."),
         r"is another than in row (\d+), for the same \w+": _("Det står noe annet i rad {0}, for det samme kurset."),
         r"stands in row (\d+) already, for this offering": _("Stedet står alt i rad {0}, for de samme datoene."),
+        r"its (\w+) .+: a file cannot change it, HTTP and Kafka can": _(
+            "Datoene har en regel som ikke passer til det som står her, og som en fil ikke kan endre ({0}). "
+            "Den kan endres av programmet som ga den."
+        ),
         r"is UTF-16: save it as CSV UTF-8": _("Filen er lagret som UTF-16. Lagre den som «CSV UTF-8»."),
         r"is not [\w-]+: save it as CSV UTF-8": _("Filen har tegn som ikke kan leses. Lagre den som «CSV UTF-8»."),
         r"holds a NUL: is it a CSV file\?": _("Dette er ikke en CSV-fil. Lagre regnearket som «CSV UTF-8»."),

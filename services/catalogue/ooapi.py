@@ -72,10 +72,6 @@ async def wanted_runs(
 Runs = Annotated[RunsWanted, Depends(wanted_runs)]
 
 
-def base_of(running: Running) -> str:
-    return f"{running.settings.public_url}/api/catalogue/v1"
-
-
 def answered(body: BaseModel, known: str | None) -> Response:
     return tags.unless_known(body.model_dump_json(exclude_none=True).encode(), known, CACHING)
 
@@ -84,14 +80,14 @@ def not_found(what: str, which: object) -> Problem:
     return Problem("not-found", "Not found", 404, f"There is no {what} with the id {which}.")
 
 
-def course_of(row: Row, base: str) -> Course:
-    return exchange.course(row["id"], row["partner"], row["code"], json.loads(row["content"]), base)
+def course_of(row: Row, site: str) -> Course:
+    return exchange.course(row["id"], row["partner"], row["code"], json.loads(row["content"]), site)
 
 
-def offering_of(row: Row, base: str) -> tuple[CourseOffering, Course]:
+def offering_of(row: Row, site: str) -> tuple[CourseOffering, Course]:
     about = json.loads(row["course"])
-    of = exchange.course(row["course_id"], row["partner"], row["code"], about, base)
-    return exchange.offering(dict(row), json.loads(row["content"]), of, about.get("price_ore", 0), base), of
+    of = exchange.course(row["course_id"], row["partner"], row["code"], about, site)
+    return exchange.offering(dict(row), json.loads(row["content"]), of, about.get("price_ore", 0)), of
 
 
 async def provider(conn: Connection, which: UUID) -> Row | None:
@@ -151,7 +147,7 @@ async def some_courses(
 ) -> Response:
     language, levels, mode = terms.spoken(teaching_language), terms.levels_of(level), terms.mode_of(mode)
     rows, total = await views.courses(conn, q, partner, code, language, levels, mode, page.size, page.offset)
-    items = [course_of(row, base_of(running)) for row in rows]
+    items = [course_of(row, running.settings.public_url) for row in rows]
     return answered(Courses(**page.told(total), items=items), known)
 
 
@@ -169,7 +165,7 @@ async def read_ooapi_course(
         row = await courses.course(conn, course_id)
         if row is None or row["withdrawn"]:
             raise not_found("course", course_id)
-        found = course_of(row, base_of(running))
+        found = course_of(row, running.settings.public_url)
         if expand and "organisation" in expand.split(","):
             by = await provider(conn, found.organisationId)
             found.organisation = exchange.organisation(dict(by)) if by else None
@@ -210,7 +206,7 @@ async def some_offerings(
     rows, total = await views.runs(
         *(conn, which.q, course_id, partner, language, state, mode, since, which.until, page.size, page.offset)
     )
-    items = [offering_of(row, base_of(running))[0] for row in rows]
+    items = [offering_of(row, running.settings.public_url)[0] for row in rows]
     return answered(CourseOfferings(**page.told(total), items=items), known)
 
 
@@ -229,7 +225,7 @@ async def read_ooapi_offering(
         row = await views.run(conn, offering_id)
     if row is None:
         raise not_found("course offering", offering_id)
-    found, of = offering_of(row, base_of(running))
+    found, of = offering_of(row, running.settings.public_url)
     if expand and "course" in expand.split(","):
         found.course = of
     return answered(found, if_none_match)

@@ -33,7 +33,9 @@ class PeopleEnrolled(Rule):
 async def cancel(
     conn: Connection, partner: str, code: str, key: str | None, reason: str = "", confirmed: bool = False
 ) -> Published:
-    """Cancel a run; with no `key` offer a course no more, and cancel all its runs. Doing so twice changes nothing.
+    """Cancel a run; with no `key` offer a course no more, and cancel its runs. Doing so twice changes nothing.
+
+    Those that are over stay as they are: they took place.
 
     Raises PeopleEnrolled when anybody would lose a seat or a place by it and it is not confirmed, Rule when there is
     none. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a run is cancelled.
@@ -48,7 +50,7 @@ async def cancel(
         versions = await commands.cancel_runs(conn, course, [run], reason)
         return Published(run["id"], versions[run["id"]], changed=True)
     await retractions.drop(conn, course["id"], None)
-    await commands.cancel_runs(conn, course, await courses.offerings(conn, course["id"]), WITHDRAWN)
+    await commands.cancel_runs(conn, course, await courses.not_over(conn, course["id"]), WITHDRAWN)
     version = await courses.withdraw_course(conn, course["id"])
     await outbox.add(conn, CourseWithdrawn(course_id=course["id"], partner=partner, version=version))
     return Published(course["id"], version, changed=True)

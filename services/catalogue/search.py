@@ -22,7 +22,7 @@ from kit.problems import Problem
 from kit.running import Running
 from kit.shortway import route_class
 from kit.tags import IfNoneMatch
-from services.catalogue.current import current
+from services.catalogue.current import Version, current
 from services.catalogue.index import Index, Wanted
 from services.catalogue.kept import for_everybody
 from services.catalogue.languages import MOST_LANGUAGES, AcceptLanguage, Text
@@ -204,9 +204,13 @@ def page_of(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One page of a search, all of it of one moment. `after` is where the next begins, none when it is the last."""
+    """One page of a search, all of it of one moment. `after` is where the next begins, none when it is the last.
+
+    `version`: of the courses before anything of it was read.
+    """
 
     index: Index
+    version: Version
     wanted: Wanted
     by_words: Bits
     sort: Sort
@@ -217,6 +221,11 @@ class Found:
     def total(self) -> int:
         """How many there are on all pages."""
         return self.index.count(self.wanted, self.by_words, with_a_run=self.sort == "start")
+
+    @property
+    def counts(self) -> dict[str, list[dict[str, Any]]]:
+        """How many there would be with each value of a kind: {kind: [{value, courses}]}, most first."""
+        return self.index.counts(self.wanted, self.by_words, with_a_run=self.sort == "start")
 
 
 async def find(running: Running, asked: Asked) -> Found:
@@ -237,10 +246,11 @@ async def find(running: Running, asked: Asked) -> Found:
         order = "title"
     kept = current(running)
     index, query = await kept.index(words)
+    version = kept.version
     where = await kept.where(query, index) if words else EVERYWHERE
     # From here on nothing is waited for, so that all of an answer is of the same moment.
     slots, after = page_of(index, wanted, where, bool(words.without), order, asked.after, asked.limit)
-    return Found(index, wanted, where.all, order, slots, after)
+    return Found(index, version, wanted, where.all, order, slots, after)
 
 
 async def plainly(request: Request) -> Awaitable[Response] | None:
@@ -275,14 +285,14 @@ async def list_courses(
     return await for_everybody(request, running, shown_in, lambda: _listed(request, running, asked, shown_in))
 
 
-async def _listed(request: Request, running: Running, asked: Asked, shown_in: str) -> Response:
+async def _listed(request: Request, running: Running, asked: Asked, shown_in: str) -> tuple[Response, Version]:
     found = await find(running, asked)
     index, wanted = found.index, found.wanted
     items = ", ".join(index.json(slot, shown_in, wanted) for slot in found.slots)
-    counted = f', "facets": {json.dumps(index.counts(wanted, found.by_words))}' if asked.facets else ""
+    counted = f', "facets": {json.dumps(found.counts)}' if asked.facets else ""
     answer = f'{{"items": [{items}]{counted}}}'.encode()
     response = Response(answer, media_type="application/json", headers={"vary": "accept-language"})
     if found.after:
         following = {**request.query_params, "after": found.after}
         response.headers["link"] = f'<{BASE}/courses?{urlencode(following)}>; rel="next"'
-    return response
+    return response, found.version

@@ -30,7 +30,7 @@ CHARSETS = ("utf-8", "cp1252", "iso8859-1", "iso8859-15", "ascii")
 YEARS = range(2000, 2101)  # what the models take, and no more than a day beyond
 OSLO = ZoneInfo("Europe/Oslo")
 
-_NORWEGIAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:\s+(?:kl\.?\s*)?(\d{1,2})[.:](\d{2}))?")
+_NORWEGIAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:\s+(?:kl\.?\s*)?(\d{1,2})[.:](\d{2})(?:[.:]00)?)?")
 _CODE = TypeAdapter(Code)
 # æ, ø and å, small or large, in UTF-8; in windows-1252 these are pairs of signs that stand in no word.
 _UTF_8_LETTERS = re.compile(rb"\xc3[\xa5\xa6\xb8\x85\x86\x98]")
@@ -84,8 +84,12 @@ class Retraction:
 
 @dataclass(slots=True)
 class Sheet:
-    """What a file says, each course and run once, in the order of their codes; what it retracts is not among them."""
+    """What a file says, each course and run once, in the order of their codes; what it retracts is not among them.
 
+    `columns`: those that it has.
+    """
+
+    columns: frozenset[str] = frozenset()
     courses: list[Course] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     retractions: list[Retraction] = field(default_factory=list)
@@ -105,7 +109,7 @@ def read(content: bytes, charset: str | None = None) -> Sheet:
     for row in rows:
         mistakes += _formulas(row)
         by_code.setdefault(row.cells["code"], []).append(row)
-    sheet = Sheet()
+    sheet = Sheet(frozenset(rows[0].cells))
     for code in sorted(by_code):
         try:
             _CODE.validate_python(code)
@@ -217,6 +221,9 @@ def _rows(text: str) -> list[_Row]:
         rows += reader
     except csv.Error as error:
         raise Unreadable([Mistake(len(rows) + 1, "", f"is not CSV: {error}")]) from None
+    # A spreadsheet also writes columns that are empty by now.
+    width = max((at for row in rows for at, cell in enumerate(row, 1) if cell.strip()), default=0)
+    rows = [row[:width] for row in rows]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if len(header) > MOST_COLUMNS:
         words = f"has {len(header)} columns; there are {len(COLUMNS)} that a file may have"
@@ -287,10 +294,12 @@ def _course(code: str, rows: list[_Row], mistakes: list[Mistake]) -> Course | No
     body: dict[str, object] = {}
     for text in OF_TEXT:
         body[text] = {n: cells[f"{text}_{n}"] for n in ("nb", "nn", "en") if f"{text}_{n}" in cells}
-    body["subjects"] = re.split(r"[\s,]+", cells["subjects"]) if "subjects" in cells else []
+    body["subjects"] = re.findall(r"[^\s,]+", cells.get("subjects", ""))
     if "studiepoeng" in cells:
         body["studiepoeng"] = cells["studiepoeng"].replace(",", ".")
-    body |= {name: cells[name] for name in ("language", "level", "delivery_mode", "funded_by") if name in cells}
+    if "level" in cells:
+        body["level"] = cells["level"].replace(",", ".")  # 5.1 is a day in January to Excel
+    body |= {name: cells[name] for name in ("language", "delivery_mode", "funded_by") if name in cells}
     if "price_ore" in cells:
         body["price_ore"] = _whole(cells["price_ore"])
     try:

@@ -9,15 +9,15 @@ from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from kit.database import Connection, Database
-from kit.http import Db
+from kit.http import ThisService
 from kit.pages.languages import spoken
 from kit.pages.visitors import Acting, form
 from services.catalogue import sheet
 from services.catalogue.details import Shown
-from services.catalogue.imports import Imported, Rehearsed, bring_in
+from services.catalogue.imports import Imported, Rehearsed, bring_in, read, taking
 from services.catalogue.mending import in_words
 from services.catalogue.provider import Provider, TheProvider
-from services.catalogue.sheet import Unreadable
+from services.catalogue.sheet import Sheet, Unreadable
 from services.catalogue.site import site
 
 EXAMPLE = (
@@ -82,7 +82,7 @@ async def read_upload(
 
 
 @router.post("/partner/fil")
-async def send_file(request: Request, _: Acting, provider: TheProvider, database: Db) -> Response:
+async def send_file(request: Request, _: Acting, provider: TheProvider, running: ThisService) -> Response:
     """Try the file, or take it in."""
     fields = await form(request)
     file = fields.get("fil")
@@ -93,7 +93,8 @@ async def send_file(request: Request, _: Acting, provider: TheProvider, database
         return answer(request, provider, 422, asked="no-file")
     dry_run = fields.get("gjor") != "lagre"
     try:
-        done = await taken_in(database, provider.slug, content, dry_run)
+        with taking(running, provider.slug):
+            done = await taken_in(running.database, provider.slug, await read(content), dry_run)
     except Unreadable as error:
         language = spoken(request)
         mistakes = tuple(Wrong(one.row, one.column, in_words(one.detail, language)) for one in error.mistakes)
@@ -104,11 +105,11 @@ async def send_file(request: Request, _: Acting, provider: TheProvider, database
     return RedirectResponse(provider.address("/fil", **counts), 303)
 
 
-async def taken_in(database: Database, partner: str, content: bytes, dry_run: bool) -> Imported:
+async def taken_in(database: Database, partner: str, whole: Sheet, dry_run: bool) -> Imported:
     """What was done with a file, or in a dry run would be. Raises Unreadable; then nothing was done."""
 
     async def work(conn: Connection) -> Imported:
-        done = await bring_in(conn, partner, sheet.read(content), dry_run)
+        done = await bring_in(conn, partner, whole, dry_run)
         if dry_run:
             raise Rehearsed(done)
         return done

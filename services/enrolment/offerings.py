@@ -55,9 +55,13 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         work.had_free[offering.id] = None if was_over else bool(free_seats(before[offering.id].values()))
     for at in _hours(offering):
         work.look_at(offering.id, at)
-    for one in await enrolments.offered_past(conn, offering.id, offers.last(offering.starts_at)):
-        step = await work.placed(acts.shorten(one, offering, work.now, uuid.uuid7))  # each sees those before it in line
-        await work.change([step], [trail.here()])
+    late = await enrolments.offered_past(conn, offering.id, offers.last(offering.starts_at))
+    steps = [acts.shorten(one, offering, work.now, uuid.uuid7) for one in late]
+    if offering.open_to_all(work.now):
+        for step in steps:  # each sees those before it in line
+            await work.change([await work.placed(step)], [trail.here()])
+    else:
+        await work.change(steps, [trail.here()] * len(steps))
     await work.fill(offering.id, trail.here())
     await work.close()
 

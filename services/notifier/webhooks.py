@@ -1,5 +1,6 @@
 """Where a partner says over HTTP to which addresses its events go, sees what became of them, and has them sent anew."""
 
+import asyncio
 import functools
 import json
 from datetime import datetime
@@ -30,6 +31,7 @@ TEST_TYPE = f"{TYPE_PREFIX}notifier.WebhookTested.v1"
 MOST_WEBHOOKS = 10  # of one partner: each event goes to all of them
 MOST_LISTED = 100
 MOST_REPLAYED = 10_000
+NAME_S = 10.0  # for the name servers to say where an address is; the partner waits for it
 
 router = APIRouter(prefix=BASE + "/partners/{partner}/webhooks", tags=["webhooks"])
 
@@ -173,9 +175,13 @@ async def add_webhook(
 ) -> Response:
     """Have events sent to an address. The answer has the secret that signs them, this once."""
     try:
-        await guard.addresses(guard.target(body.url))
+        async with asyncio.timeout(NAME_S):
+            await guard.addresses(guard.target(body.url))
     except Refused as refused:
         raise problems.invalid([{"loc": ("body", "url"), "msg": str(refused)}]) from None
+    except TimeoutError:
+        words = "has a host whose name servers do not answer: try again once they do"
+        raise problems.invalid([{"loc": ("body", "url"), "msg": words}]) from None
     secret = sealed(settings)
 
     async def work(conn: Connection) -> Response:

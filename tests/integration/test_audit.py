@@ -16,6 +16,7 @@ pytestmark = pytest.mark.anyio
 
 SERVICES = ("catalogue", "enrolment", "notifier")
 A, B, C, D = (f"'{uuid.UUID(int=n)}'" for n in range(1, 5))
+ENDS = '{"ends_at": "2090-01-01T00:00:00Z"}'  # long after any run of the tests
 ON_FEEDS = "SELECT event_id::text FROM outbox WHERE topic LIKE 'partners.%'"
 LATE = "now() - interval '5 minutes'"
 
@@ -36,7 +37,7 @@ WHOLE = {
     "catalogue": f"""
         INSERT INTO partners (slug, name, arenas) VALUES ('p', 'P', '{{online}}');
         INSERT INTO courses (id, partner, code, content, withdrawn) VALUES ({A}, 'p', 'a', '{{}}', true);
-        INSERT INTO offerings (id, course_id, key, content, state) VALUES ({B}, {A}, '1', '{{}}', 'cancelled');
+        INSERT INTO offerings (id, course_id, key, content, state) VALUES ({B}, {A}, '1', '{ENDS}', 'cancelled');
         {said(A, "CourseCreated", topic="catalogue.courses", data='{"version": 1}')};
         {said(B, "OfferingScheduled", topic="catalogue.courses", data='{"version": 1}')};
         INSERT INTO courses (id, partner, code, content) VALUES ({C}, 'p', 'c', '{{}}');

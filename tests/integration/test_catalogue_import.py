@@ -1,14 +1,19 @@
 """A partner's file over HTTP and on the command line: the same rules as everywhere, all of it or nothing."""
 
+import asyncio
 import json
+import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.catalogue import imports, sheet
 from services.catalogue import operating as command
+from services.catalogue.mending import in_words
 from tests.delivery import Servers
-from tests.integration.corpus import COURSE
+from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +78,107 @@ async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers:
         assert (await send(here, GOOD, **other)).status_code == 403
         page = await here.asking.get("/problems/file-not-valid")
         assert page.status_code == 200
+
+
+async def test_mistakes_are_told_in_the_order_of_the_rows(servers: Servers) -> None:
+    """A file is read course by course; who mends it goes down the rows."""
+    async with world(servers) as here:
+        rows = ["SV-2;To;;magi;;;;;;;", "SV-1;En;;magi;;;;;;;", "SV-2;;;;;;V;01.03.2027;02.03.2027;oslo;1"]
+        answer = (await send(here, "\n".join([HEADER, *rows]))).json()
+        assert [(one["row"], one["column"]) for one in answer["errors"]] == [(2, "subjects"), (3, "subjects")]
+        answer = (await send(here, "\n".join([HEADER, rows[2].replace("SV-2;", "SV-9;T"), *rows[:2]]))).json()
+        assert [one["row"] for one in answer["errors"]] == [2, 3, 4]
+        assert "the first is in row 2" in answer["detail"]
+
+
+async def test_who_sends_many_files_at_once_is_told_to_wait_and_nobody_else_is(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each keeps a connection for as long as it takes, and there are eight for all who ask for anything."""
+    held, go_on, threads = asyncio.Event(), asyncio.Event(), set[bool]()
+    bring_in, reading = imports.bring_in, sheet.read
+
+    async def slowly(conn: Any, partner: str, *more: Any) -> Any:
+        held.set()
+        await go_on.wait()
+        return await bring_in(conn, partner, *more)
+
+    def noting(*asked: Any) -> Any:
+        threads.add(threading.current_thread() is threading.main_thread())
+        return reading(*asked)
+
+    monkeypatch.setattr(imports, "bring_in", slowly)
+    monkeypatch.setattr(sheet, "read", noting)
+    async with world(servers) as here:
+        first = asyncio.create_task(send(here, GOOD))
+        await asyncio.wait_for(held.wait(), 20)
+        others = [asyncio.create_task(send(here, GOOD.replace("SV-", f"{n}-"))) for n in range(10)]
+        try:
+            async with asyncio.timeout(20):
+                answers = [await other for other in others]
+            assert {(one.status_code, one.headers["retry-after"]) for one in answers} == {(429, "10")}
+            assert "Another file of yours is being taken in" in answers[0].json()["detail"]
+            assert (await here.asking.get(f"{BASE}/courses")).status_code == 200
+            sub = await command.add(here.settings, f"{here.partner}-b", "En annen", None, ["online", "mosjoen"])
+            theirs = World(here.here, here.settings, here.asking, here.issuer, sub["slug"], sub["key"])
+            held.clear()
+            second = asyncio.create_task(send(theirs, GOOD))
+            await asyncio.wait_for(held.wait(), 20)
+        finally:
+            go_on.set()
+        assert [(await one).status_code for one in (first, second)] == [200, 200]
+        assert (await send(here, GOOD)).status_code == 200
+    assert threads == {False}, "while a file is read others are answered"
+
+
+async def test_so_many_files_are_taken_in_at_once(servers: Servers) -> None:
+    async with world(servers) as here, AsyncExitStack() as stack:
+        for number in range(imports.MOST_AT_ONCE):
+            stack.enter_context(imports.taking(here.here, f"p{number}"))
+        answer = await send(here, GOOD)
+        assert (answer.status_code, answer.json()["detail"][:16]) == (429, "Files of others ")
+
+
+async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -> None:
+    """A provider's program has said more than a file can; the office then changes the number of seats by a file."""
+    meeting = {"starts_at": "2027-03-02T08:00:00Z", "ends_at": "2027-03-02T14:00:00Z", "room": "Verkstedet"}
+    rules = {"minimum": 5, "decide_at": "2027-02-15T11:00:00Z", "reminder_days": [3], "priority_groups": ["ansatte"]}
+    more = {
+        "title": {"nb": "Sveising", "en": "Welding", "sma": "Sveisedh"},
+        "description": {"nb": "Vi sveiser i fem dager."},
+        "summary": {"nb": "Kort om sveising"},
+        "level": "5.1",
+        "price_ore": 120000,
+        "funded_by": "Nordland fylkeskommune",
+    }
+    dates = {**DATES, **rules, "sessions": [meeting]}
+    async with world(servers) as here:
+        course = (await here.put("SV-1", COURSE | more)).headers["location"]
+        run = (await here.put("SV-1/offerings/V27", dates)).headers["location"]
+        row = "SV-1;Sveising for alle;;bygg;7,5;nb;V27;01.03.2027 09:00;05.03.2027 15:00;online;{}\n"
+        answer = await send(here, f"{HEADER}\n{row.format(20)}")
+        assert (answer.status_code, answer.json()["changed"]) == (200, 2), answer.text
+
+        kept = (await here.asking.get(course)).json()
+        assert kept["title"] == {"nb": "Sveising for alle", "en": "Welding", "sma": "Sveisedh"}
+        assert kept["summary"] == {}, "its cell is empty"
+        for name in ("description", "level", "price_ore", "funded_by"):
+            assert kept[name] == more[name], name
+        runs = (await here.asking.get(run)).json()
+        assert runs["places"] == [{"arena": "online", "capacity": 20}]
+        assert [runs[name] for name in rules] == list(rules.values())
+        assert runs["sessions"] == [meeting]
+
+        few = await send(here, f"{HEADER}\n{row.format(4)}")
+        [wrong] = few.json()["errors"]
+        assert (few.status_code, wrong["row"], wrong["column"]) == (422, 2, "offering")
+        assert wrong["detail"].startswith("its minimum must not be more than all places have together: a file cannot")
+        assert in_words(wrong["detail"], "nb").language == "nb", "the page says it in plain words"
+
+        moved = await send(here, f"{HEADER}\n{row.format(20).replace('05.03', '06.03')}")
+        assert moved.json()["changed"] == 1
+        runs = (await here.asking.get(run)).json()
+        assert (runs["minimum"], runs["sessions"]) == (5, []), "what met on other days is not known of these"
 
 
 async def test_a_run_that_was_cancelled_is_a_mistake_of_its_row(servers: Servers) -> None:

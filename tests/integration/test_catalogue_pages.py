@@ -19,7 +19,7 @@ from kit.auth import Caller
 from kit.pages import static
 from kit.pages.visitors import HEADER
 from kit.passes import Visitor
-from services.catalogue import joining
+from services.catalogue import browse, details, joining, search
 from services.catalogue import operating as catalogue
 from services.catalogue.languages import MOST_LANGUAGES
 from services.catalogue.mending import in_words
@@ -253,6 +253,37 @@ async def test_a_page_that_was_kept_is_made_anew_when_its_course_or_its_seats_ch
             await count(conn, await conn.fetchval("SELECT id FROM offerings"), taken=10)
         assert "Fullt" in words(await look(here, f"/kurs/{course}"))
         assert "Etter" not in (await look(here, "/")).text, "nothing is free"
+
+
+async def test_an_answer_that_nobody_has_asked_for_since_a_change_is_made_once(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makes: list[str] = []
+
+    def counting(module: Any, name: str) -> None:
+        make = getattr(module, name)
+
+        async def counted(*asked: Any) -> Any:
+            makes.append(name)
+            return await make(*asked)
+
+        monkeypatch.setattr(module, name, counted)
+
+    for module, name in ((search, "_listed"), (browse, "_courses"), (details, "_course")):
+        counting(module, name)
+    async with pages(servers) as here:
+        course = await publish(here, "A", "Sveising")
+        for address, name in (
+            (f"{BASE}/courses?q=sveising", "_listed"),
+            (f'{BASE}/courses?q="sveising%20snart"', "_listed"),
+            ("/kurs?q=sveising", "_courses"),
+            (f"/kurs/{course}", "_course"),
+        ):
+            assert await publish(here, "A", f"Sveising {name}") == course
+            makes.clear()
+            for _ in range(3):
+                assert (await look(here, address)).status_code == 200
+            assert makes == [name], address
 
 
 async def test_a_course_is_told_whole(servers: Servers) -> None:

@@ -1,6 +1,7 @@
 """How an offering's seats are given out, as a partner says it; and what to take instead of a run that is cancelled."""
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from services.catalogue import events, retracting
 from services.catalogue import operating as catalogue
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
-from tests.integration.test_catalogue import World, world
+from tests.integration.test_catalogue import BASE, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +155,55 @@ async def test_the_runs_of_a_course_that_is_withdrawn_name_none_of_its_own(serve
         assert named == [[ids["one"], ids["two"], ids["akin"]], [ids["akin"]], [ids["akin"]]]
         assert [one["reason"] for one in said] == ["", *["course_withdrawn"] * 2]
         assert len(await told(here, "CourseWithdrawn")) == 1
+
+
+async def test_a_run_that_took_place_stays_so_when_its_course_is_withdrawn(servers: Servers) -> None:
+    """Who took part keeps it in the calendar, and nobody is told of a cancellation that never was."""
+    async with world(servers) as here:
+        ids = await fill(here, ("A", "was", -9), ("A", "is", 0), ("A", "comes", 9), A=["bygg"])
+        await here.here.database.run(lambda conn: retracting.cancel(conn, here.partner, "A", None))
+        said = {one["offering_id"] for one in await told(here, "OfferingCancelled")}
+        assert said == {ids["is"], ids["comes"]}
+        states = {key: (await here.asking.get(f"{BASE}/offerings/{one}")).json()["state"] for key, one in ids.items()}
+        assert states == {"was": "scheduled", "is": "cancelled", "comes": "cancelled"}
+
+
+async def test_five_are_named_those_of_the_course_first_then_by_time_and_all_others_are_not_even_read(
+    servers: Servers,
+) -> None:
+    """Whoever cancels many runs asks for each: with 20,000 to come, reading them took a quarter of a second."""
+    async with world(servers) as here:
+        await fill(here, ("A", "gone", 20), A=["bygg"], B=["bygg", "helse"], C=["sprak"], D=[])
+        async with here.here.database.reading() as conn:
+            await conn.execute(
+                """
+                INSERT INTO offerings (course_id, key, content)
+                SELECT courses.id, 'k' || day, jsonb_build_object(
+                    'starts_at', app_now() + make_interval(days => day), 'ends_at', app_now() + interval '99 years',
+                    'places', '[{"arena": "online", "capacity": 9}]'::jsonb)
+                FROM courses
+                JOIN (VALUES ('A', 90), ('A', 80), ('B', 6), ('B', 5), ('C', 1), ('D', 1)) AS run (of_course, day)
+                ON of_course = code
+                """
+            )
+            await conn.execute(
+                """
+                INSERT INTO offerings (course_id, key, content)
+                SELECT id, 'far' || n, jsonb_build_object('starts_at', '2090-01-01T00:00:00Z'::text, 'ends_at',
+                    '2090-01-02T00:00:00Z', 'places', '[{"arena": "online", "capacity": 9}]'::jsonb)
+                FROM courses, generate_series(1, 20000) AS n WHERE code = 'B'
+                """
+            )
+            rows = await conn.fetch(
+                "SELECT offerings.id, code, key FROM offerings JOIN courses ON courses.id = course_id"
+            )
+        began = time.process_time()
+        await here.cancel("A/offerings/gone")
+        spent_s = time.process_time() - began
+        named = {str(row["id"]): row["code"] + row["key"] for row in rows}
+        [said] = await told(here, "OfferingCancelled")
+        found = [named[one["offering_id"]] for one in said["alternatives"]]
+        assert found[:4] == ["Ak80", "Ak90", "Bk5", "Bk6"]
+        assert len(found) == 5
+        assert found[4].startswith("Bfar")
+        assert spent_s < 0.1

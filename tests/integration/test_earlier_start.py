@@ -58,14 +58,18 @@ async def test_an_offer_ends_in_time_when_the_course_begins_earlier(servers: Ser
 
 async def test_an_offer_is_over_when_the_course_begins_too_soon_for_any(servers: Servers) -> None:
     async with world(servers) as here:
-        offering_id = await here.scheduled(online=1, in_days=30, rules=RULES)
-        kari, ola, per = [await here.enrol(offering_id, who) for who in ("kari", "ola", "per")]
-        await here.act("withdraw", kari)
-        await here.scheduled(offering_id=offering_id, online=1, in_days=0.3, rules=RULES)
-        assert await here.stands(ola, per) == [("queued", None)] * 2
-        assert await outcomes(here) == ["withdrawn"]
-        kinds, data = zip(*(await here.said())[-2:], strict=True)
-        assert kinds == ("LearnerQueued", "OfferingReopened")
-        assert (data[0]["place_in_line"], data[0]["offers"]) == (1, False)
-        assert (await here.now(per)).place_in_line == 2, "nobody has lost their place"
+        offering_id = await here.scheduled(online=2, in_days=30, rules=RULES)
+        kari, siri, ola, liv, per = [
+            await here.enrol(offering_id, who) for who in ("kari", "siri", "ola", "liv", "per")
+        ]
+        for one in (kari, siri):
+            await here.act("withdraw", one)
+        assert await here.stands(ola, liv, per) == [("offered", "online")] * 2 + [("queued", None)], "the control"
+        await here.scheduled(offering_id=offering_id, online=2, in_days=0.3, rules=RULES)
+        assert await here.stands(ola, liv, per) == [("queued", None)] * 3
+        assert await outcomes(here) == ["withdrawn"] * 2
+        kinds, data = zip(*(await here.said())[-3:], strict=True)
+        assert kinds == ("LearnerQueued", "LearnerQueued", "OfferingReopened")
+        assert [(one["place_in_line"], one["offers"]) for one in data[:2]] == [(1, False), (2, False)]
+        assert (await here.now(per)).place_in_line == 3, "nobody has lost their place"
         assert (await here.enrol(offering_id, "per")).state == "associated", "it is whose who asks first"

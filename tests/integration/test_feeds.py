@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
@@ -9,6 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from icalendar import Calendar
 
+from services.catalogue import operating as command
+from services.catalogue.store import views
 from tests.delivery import Servers
 from tests.integration.test_catalogue import BASE, World, world
 
@@ -71,6 +74,52 @@ async def test_a_feed_that_is_as_before_is_not_sent_again(servers: Servers) -> N
             assert first.headers["last-modified"].endswith("GMT")
         await publish(here, "B", {"nb": "Lodding"})
         assert (await here.asking.get(f"{BASE}/courses/feed.json", headers=known)).status_code == 200
+
+
+async def test_the_time_of_a_feed_does_not_go_back_when_a_course_is_withdrawn(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", {"nb": "Sveising"})
+        await publish(here, "B", {"nb": "Lodding"})
+        later = "changed_at = changed_at + interval '1 hour' WHERE code = 'B'"
+        async with here.here.database.reading() as conn:
+            await conn.execute(f"UPDATE courses SET {later}")
+        first = await here.asking.get(f"{BASE}/courses/feed.atom")
+        async with here.here.database.reading() as conn:
+            await conn.execute(f"UPDATE courses SET withdrawn = true, {later}")
+        second = await here.asking.get(f"{BASE}/courses/feed.atom")
+        times = [ElementTree.fromstring(one.content).findtext(f"{ATOM}updated") or "" for one in (first, second)]
+        assert times[0] < times[1]
+        told = [parsedate_to_datetime(one.headers["last-modified"]) for one in (first, second)]
+        assert told[0] < told[1]
+
+
+async def test_a_partner_that_joins_while_a_feed_is_made_is_named_in_it(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    providers, newest = views.providers, views.newest
+    async with world(servers) as here:
+        joined = f"{here.partner}-b"
+
+        async def first(conn: Any) -> Any:
+            rows = await providers(conn)
+            await joins()
+            return rows
+
+        async def second(conn: Any, limit: int) -> Any:
+            rows = await newest(conn, limit)
+            await joins()
+            return rows
+
+        async def joins() -> None:
+            if joined not in [one["slug"] for one in await command.listed(here.settings)]:
+                made = await command.add(here.settings, joined, "En ny", None, ["online"])
+                theirs = World(here.here, here.settings, here.asking, here.issuer, joined, made["key"])
+                await publish(theirs, "NY-1", {"nb": "Nytt"})
+
+        monkeypatch.setattr(views, "providers", first)
+        monkeypatch.setattr(views, "newest", second)
+        for _ in range(2):
+            assert (await here.asking.get(f"{BASE}/courses/feed.json")).status_code == 200
 
 
 async def test_a_json_feed_says_the_same(servers: Servers) -> None:

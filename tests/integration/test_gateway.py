@@ -46,6 +46,25 @@ async def test_every_kind_of_problem_of_every_service_has_its_page_at_the_gatewa
     assert elsewhere, "the control: one service alone does not explain them all"
 
 
+async def test_the_head_of_a_page_can_be_had_alone(gateway: httpx2.AsyncClient) -> None:
+    """From the gateway itself and from each service behind it; a page that needs a log-in leads to it."""
+    asked = (
+        "/",
+        "/kurs",
+        "/healthz",
+        "/api/catalogue/v1/courses/feed.atom",
+        "/api/notifier/v1/me/notices",
+        "/min-side",
+    )
+    for address in asked:
+        got, head = (
+            await gateway.get(address, headers={"accept": HTML}),
+            await gateway.head(address, headers={"accept": HTML}),
+        )
+        assert (head.status_code, head.content) == (got.status_code, b""), address
+        assert head.headers.get("content-type") == got.headers.get("content-type")
+
+
 async def test_the_type_of_an_answer_is_an_address_that_explains_it(gateway: httpx2.AsyncClient) -> None:
     for address in ("/api/catalogue/v1/courses?limit=0", "/api/enrolment/v1/me/enrolments", "/api/notifier/v1/x"):
         problem = (await gateway.get(address)).json()

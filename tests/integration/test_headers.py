@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from httpx2 import Response
@@ -110,6 +111,22 @@ async def test_looking_changes_nothing(here: Here) -> None:
         for who in WHO:
             await here.ask(row, named, here.proof(row, who))
     assert changed(before, await here.state()) == []
+
+
+async def test_whoever_asks_for_the_head_alone_is_told_what_getting_would_tell(here: Here) -> None:
+    """Feed readers, link checkers and previews of links ask so before they get a page, or instead."""
+    wrong = []
+    once = {"x-request-id", "set-cookie", "etag", "last-modified", "content-length", "location"}  # may differ each time
+    for row in gets(here.service):
+        named = await here.given(row)
+        for who in ("nobody", "learner A", "operator"):
+            got = await here.ask(row, named, here.proof(row, who))
+            head = await here.ask(replace(row, method="HEAD"), named, here.proof(row, who))
+            said, known = (dict(one.headers.items()) for one in (head, got))
+            same = {name for name in known if said.get(name) == known[name]} | once
+            if head.status_code != got.status_code or head.content or set(known) - same:
+                wrong.append(f"{row.path} as {who}: {head.status_code} {sorted(set(known) - same)}")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -195,7 +195,11 @@ async def test_a_refused_recipient_in_the_middle_loses_and_doubles_no_other_mail
         ("kari@example.no", "421 going down hang_up", "answer_421"),
         ("DATA", "451 no room", "answer_451"),
         ("letter", "452 no room", "answer_452"),
-        ("kari@example.no", "250 ok hang_up", UNANSWERED),
+        ("kari@example.no", "250 ok hang_up", "hung_up"),  # it had nothing of the letter: it cannot have taken it
+        ("kari@example.no", "silence", "timed_out"),
+        ("DATA", "silence", "timed_out"),
+        ("letter", "silence", UNANSWERED),
+        ("letter", "250- hang_up", UNANSWERED),
         ("letter", "nonsense", UNANSWERED),
         ("letter", "250", ""),
         ("kari@example.no", "251 elsewhere", ""),
@@ -298,7 +302,7 @@ async def test_many_at_once_with_refusals_and_cut_connections_among_them_each_go
             "l3@example.no": "refused_address",
             "l7@example.no": "answer_421",
             "l11@example.no": "answer_450",
-            "l12@example.no": UNANSWERED,
+            "l12@example.no": "hung_up",
         }
         for number in (7, 11, 12):
             del server.says[f"l{number}@example.no"]

@@ -16,6 +16,7 @@ from contracts.enrolment import ContactGiven, LearnerEnrolled, LearnerQueued, Le
 from kit import sealing
 from kit.database import Unknown, connect
 from kit.listeners import Refused
+from kit.timeline import timeline
 from services.notifier import events
 from services.notifier.channels.channel import Later, Never
 from services.notifier.channels.failing import Failing
@@ -261,6 +262,19 @@ async def test_what_an_earlier_run_still_notes_is_not_sent_again(world: World) -
     assert await world.here.database.run(lambda conn: outgoing.take_back(conn, "one")) == 1
     assert await world.here.database.run(lambda conn: outgoing.mark_sent(conn, [notice]))
     assert await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", "one")) == []
+
+
+async def test_what_was_taken_back_has_its_place_in_a_timeline(world: World) -> None:
+    """Red control: it was in hand since the beginning of time, which stands beside no other time."""
+    await world.learners(1)
+    [notice] = await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", "one"))
+    await world.here.database.run(lambda conn: outgoing.mark_sent(conn, [notice]))
+    await world.learners(1)
+    [notice] = await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", "one"))
+    assert await world.here.database.run(lambda conn: outgoing.take_back(conn, "one")) == 1
+    async with world.here.database.reading() as conn:
+        rows = await timeline(conn, ["asked-1"], outgoing.timeline)
+    assert [row["what"] for row in rows] == ["notice sent", "notice sending"]
 
 
 @pytest.mark.parametrize("name", ["one", ""])

@@ -222,6 +222,7 @@ async def test_what_is_published_is_read_in_the_shape_of_ooapi(servers: Servers)
         assert first["addresses"] == [{"addressType": "teaching", "city": "Mosjøen"}]
         assert first["enrolmentPeriods"][0]["targetGroups"] == ["ansatt"]
         assert runs["items"][1]["state"] == "cancelled"
+        assert one["link"] == first["link"] == f"http://localhost:8080/kurs/{course_id}", "a page for people"
         who = await read(here, "/organisations", page(ORGANISATION))
         assert who["items"][0]["organisationId"] == one["organisationId"]
         by = f"/organisations/{one['organisationId']}"

@@ -129,3 +129,24 @@ async def test_the_form_of_who_stands_in_line_shows_what_they_asked_and_takes_a_
             sent = await conn.fetch("SELECT payload FROM outbox WHERE topic = 'enrolment.contacts' ORDER BY id")
         letters = [sealing.unseal(PRIVATE, decode(row["payload"], []).data["sealed"]) for row in sent]
         assert [one["email"] for one in letters[-2:]] == ["kari@example.no", "ola@example.no"]
+
+
+async def test_nobody_is_promised_to_be_moved_or_let_in_again_when_that_is_over(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1, mosjoen=1)
+        await person(here, "kari").enrol(offering_id, place1="mosjoen")
+        ola, per = person(here, "ola"), person(here, "per")
+        await ola.enrol(offering_id, place1="mosjoen", place2="online")
+        await per.enrol(offering_id)
+        mine, waiting = own(ola), own(per)
+        assert ("flytter vi deg dit" in ola.words, "I kø" in per.words) == (True, True), "the control"
+        await soon(here)
+        await ola.go(mine)
+        assert ("Du har plass." in ola.words, "flytter vi deg dit" in ola.words) == (True, False)
+        await ola.go(f"{mine}/meld-av")
+        assert "må du melde deg på igjen" in ola.words
+        await here.database.run(lambda conn: conn.execute("UPDATE offerings SET starts_at = app_now()"))
+        for who, address in ((ola, mine), (per, waiting)):
+            await who.go(f"{address}/meld-av")
+            assert "Kurset har begynt, så du kan ikke melde deg på igjen." in who.words
+            assert not any(said in who.words for said in ("må du melde deg på igjen", "Melder du deg på igjen"))

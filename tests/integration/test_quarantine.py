@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from kit.database import connect
 from kit.effects import Effects
 from services.catalogue import events, joining
 from services.catalogue import operating as catalogue
 from services.catalogue.quarantine import Watch
+from services.catalogue.store import courses
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE
-from tests.integration.test_catalogue import World, world
+from tests.integration.test_catalogue import BASE, World, world
 from tests.integration.test_catalogue_partners import change
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +137,33 @@ async def test_a_record_that_is_refused_now_and_then_keeps_nobody_out(servers: S
         await until(lambda: counted(here, "taken", None, 2 * (LIMIT + 10)), within_s=60)
         assert (await outcomes(here)).count(("refused", "unknown_subject")) == LIMIT + 10
         assert await state(here) == "active"
+
+
+async def test_who_has_long_work_of_its_own_in_hand_waits_alone(servers: Servers) -> None:
+    """A file of 5,000 rows locks its courses for 20 s; what its partner says of them over Kafka meanwhile waits."""
+    async with world(servers) as here, listening(here.here, events.partners()):
+        assert (await here.put("SV-1", COURSE)).status_code == 201
+        other = f"{here.partner}-b"
+        key = (await catalogue.add(here.settings, other, "En annen", None, ["online"]))["key"]
+        file = await connect(here.settings, "test")
+        async with file.transaction():
+            await courses.lock_course(file, here.partner, "SV-1")
+            await here.send(course(1, price_ore=100), course(1, price_ore=200), course(2))
+            theirs = World(here.here, here.settings, here.asking, here.issuer, other, key)
+            await theirs.send(course(1))
+            await until(lambda: counted(theirs, "taken", None, 1), within_s=40)
+            await until(lambda: counted(here, "parked", "in_hand", 1), within_s=40)
+            await until(lambda: counted(here, "taken", None, 2), within_s=40)  # of another key, SV-2
+            assert not await counted(here, "taken", None, 3)
+        await file.close()
+        await until(lambda: counted(here, "taken", None, 4), within_s=40)
+        assert [said for said in await here.said() if said[0].startswith("Course")] == [
+            *[("CourseCreated", 1)] * 3,
+            ("CourseChanged", 2),
+            ("CourseChanged", 3),
+        ]
+        read = await here.asking.get(f"{BASE}/courses?partner={here.partner}&q=SV-1")
+        assert [one["price_ore"] for one in read.json()["items"]] == [200]
 
 
 async def test_what_is_refused_costs_the_others_of_its_batch_nothing(

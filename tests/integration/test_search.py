@@ -201,6 +201,15 @@ async def test_each_kind_is_counted_under_the_other_conditions(servers: Servers)
         assert counts["arena"] == [{"value": "online", "courses": 2}, {"value": "mosjoen", "courses": 1}]
         assert counts["subject"] == [{"value": "bygg", "courses": 1}]
 
+        await publish(here, "D", "Regnskap to", subjects=["okonomi"])
+        await run(here, "D", "a", 7, "online")
+        for order, hits in (("title", ["C", "D"]), ("start", ["D"])):  # by start, what has none to come is left out
+            address = f"{BASE}/courses?sort={order}&facets=true"
+            counts = (await here.asking.get(address)).json()["facets"]
+            assert await codes(here, f"sort={order}&subject=okonomi") == hits
+            assert {"value": "okonomi", "courses": len(hits)} in counts["subject"]
+            assert counts["partner"] == [{"value": here.partner, "courses": len(await codes(here, f"sort={order}"))}]
+
 
 @pytest.mark.parametrize("order", ["q=kurs", "sort=title", "sort=start", "q=kurs&sort=title"])
 async def test_pages_hold_still_while_courses_come(servers: Servers, order: str) -> None:

@@ -20,6 +20,7 @@ from services.notifier.app import LOG_FIELDS
 from services.notifier.channels import webhook as channel
 from services.notifier.channels.webhook import Answer, Call, Webhook
 from services.notifier.deliveries import Deliverer
+from services.notifier.guard import Guard
 from services.notifier.store import deliveries as store
 from tests.calling import BASE, Calling, Hooks, calling_notifier, listening_hooks, silence
 from tests.delivery import Servers, listening, relaying, until
@@ -661,6 +662,23 @@ async def test_what_is_asked_wrongly_is_named(world: Calling, hooks: Hooks) -> N
         await world.webhook()
     answer = await world.ask("POST", json={"url": hooks.url(), "events": ["*"]})
     assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (409, "A partner may have 10 webhooks")
+
+
+async def test_a_name_that_no_name_server_says_anything_of_is_refused_in_time(
+    world: Calling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red control: without a limit the partner waits as long as the system does, which may be minutes."""
+
+    async def never(host: str, port: int) -> list[str]:
+        await asyncio.sleep(3600)
+        return []
+
+    monkeypatch.setattr(webhooks, "guard_of", lambda settings: Guard(resolve=never))
+    monkeypatch.setattr(webhooks, "NAME_S", 0.2, raising=False)
+    async with asyncio.timeout(5):
+        answer = await world.ask("POST", json={"url": "https://hooks.partner.example/", "events": ["*"]})
+    assert answer.status_code == 422
+    assert "name servers do not answer" in answer.json()["errors"][0]["detail"]
 
 
 async def test_what_is_said_over_kafka_is_told_once_although_it_is_said_again(

@@ -1,8 +1,6 @@
 """The catalogue's pure rules, and what its addresses make of headers, bodies and broken rules."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, get_args
-from uuid import UUID
 
 import asyncpg
 import pytest
@@ -14,7 +12,7 @@ from kit import problems
 from kit.bodies import Whole
 from services.catalogue import api, domain
 from services.catalogue import operating as catalogue
-from services.catalogue.domain import Rule, Run
+from services.catalogue.domain import Rule
 
 
 def test_each_norwegian_level_has_its_european_one_and_a_part_of_a_level_that_of_the_whole() -> None:
@@ -51,42 +49,6 @@ def test_another_partners_arena_is_refused_with_the_list() -> None:
 )
 def test_a_judgement_is_news_when_it_goes_beyond_what_is_known(known: str, news: set[str]) -> None:
     assert {one for one in ("at_risk", "too_few", "confirmed") if domain.says_more(one, known)} == news
-
-
-BEGINNING = datetime(2027, 3, 1, 8, tzinfo=UTC)
-MINE, AKIN, OTHER = (UUID(int=1000 + number) for number in range(3))
-
-
-def run(number: int, course_id: UUID, day: int, *subjects: str) -> Run:
-    return Run(UUID(int=number), course_id, BEGINNING + timedelta(days=day), subjects)
-
-
-def numbers(runs: list[Run], *subjects: str) -> list[int]:
-    return [found.offering_id.int for found in domain.alternatives(runs, MINE, subjects)]
-
-
-def test_another_run_of_the_course_comes_before_an_earlier_one_that_shares_a_subject() -> None:
-    runs = [
-        run(1, AKIN, 1, "bygg", "helse"),
-        run(2, MINE, 30, "bygg"),
-        run(3, MINE, 9, "bygg"),
-        run(4, AKIN, 0, "bygg"),
-    ]
-    assert numbers(runs, "bygg") == [3, 2, 4, 1]
-
-
-def test_a_course_without_a_common_subject_is_no_alternative() -> None:
-    runs = [run(1, OTHER, 1, "sprak"), run(2, OTHER, 2), run(3, MINE, 3)]
-    assert numbers(runs, "bygg") == [3]
-    assert numbers(runs) == [3]
-
-
-def test_five_alternatives_are_named_and_no_more() -> None:
-    akin = [run(number, AKIN, number, "bygg") for number in range(1, 10)]
-    assert numbers(akin, "bygg") == [1, 2, 3, 4, 5]
-    assert numbers([*akin, run(50, MINE, 99), run(51, MINE, 98)], "bygg") == [51, 50, 1, 2, 3]
-    assert numbers([run(2, AKIN, 0, "bygg"), run(1, AKIN, 0, "bygg")], "bygg") == [1, 2]  # the same each time
-    assert numbers([], "bygg") == []
 
 
 @pytest.mark.parametrize(

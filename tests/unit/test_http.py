@@ -1,4 +1,6 @@
+import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,7 +8,7 @@ from typing import Annotated, Any
 import asyncpg
 import pytest
 from fastapi import APIRouter, Body, Query, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from httpx2 import AsyncClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import BaseModel, ConfigDict, Field
@@ -80,6 +82,23 @@ async def fail(how: str) -> None:
         "slow": asyncpg.QueryCanceledError(CANARY),
         "nul": asyncpg.CharacterNotInRepertoireError(CANARY),
     }[how]
+
+
+@router.get("/endless")
+async def stream() -> StreamingResponse:
+    async def forever() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"data: x\n\n"
+                await asyncio.sleep(0.01)
+        finally:
+            ENDED.set()
+
+    ENDED.clear()
+    return StreamingResponse(forever(), media_type="text/event-stream")
+
+
+ENDED = threading.Event()
 
 
 @pytest.fixture
@@ -186,9 +205,24 @@ async def test_unknown_addresses_and_methods_are_problems(asking: AsyncClient) -
     problem(await asking.get("/api/demo/v1/nothing"), 404, "not-found")
     answer = await asking.delete("/api/demo/v1/small")
     problem(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "GET, PUT", "each, whichever function takes it"
-    assert answer.json()["detail"] == "This address takes GET, PUT."
+    assert answer.headers["allow"] == "GET, HEAD, PUT", "each, whichever function takes it"
+    assert answer.json()["detail"] == "This address takes GET, HEAD, PUT."
     assert (await asking.delete("/api/demo/v1/files")).headers["allow"] == "PUT"
+
+
+async def test_the_head_of_an_answer_comes_alone_and_ends_a_stream_without_end() -> None:
+    """Through a real server: what it makes of a stream that nobody listens to is its own business."""
+    async with web.served(web.build([router])) as at, AsyncClient(base_url=at) as client:
+        got = await client.get("/api/demo/v1/page")
+        head = await client.head("/api/demo/v1/page")
+        assert (head.status_code, head.content, got.content) == (200, b"", b"<p>")
+        for name in ("content-type", "content-length", "content-security-policy", "cache-control"):
+            assert head.headers[name] == got.headers[name]
+        assert (await client.head("/api/demo/v1/nothing")).status_code == 404
+        assert (await client.head("/api/demo/v1/files")).status_code == 405
+        endless = await client.head("/api/demo/v1/endless")
+        assert endless.headers["content-type"].startswith("text/event-stream")
+        assert await asyncio.to_thread(ENDED.wait, 10), "nobody listens, and it goes on"
 
 
 async def chunks(total: int) -> AsyncIterator[bytes]:

@@ -59,10 +59,10 @@ def test_an_address_is_given_up_at_once_or_on_the_third_day_or_never(status: str
 
 def test_only_a_final_no_about_the_recipient_says_something_of_the_address() -> None:
     refused = aiosmtplib.SMTPRecipientsRefused([aiosmtplib.SMTPRecipientRefused(550, "5.1.1 no", "a@b.no")])
-    no = answer(refused, True)
+    no = answer(refused, None)
     assert isinstance(no, Never)
     assert no.status == "5.1.1"
-    spam = answer(aiosmtplib.SMTPDataError(550, "5.1.1 no"), True)
+    spam = answer(aiosmtplib.SMTPDataError(550, "5.1.1 no"), None)
     assert isinstance(spam, Never)
     assert spam.status is None
 

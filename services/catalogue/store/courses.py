@@ -125,6 +125,17 @@ async def offerings(conn: Connection, course_id: UUID) -> list[Row]:
     )
 
 
+async def not_over(conn: Connection, course_id: UUID) -> list[Row]:
+    """The runs of one course that have not ended, as far as cancelling them needs it."""
+    return await conn.fetch(
+        """
+        SELECT id, content, state FROM offerings
+        WHERE course_id = $1 AND (content->>'ends_at')::timestamptz > app_now() ORDER BY id
+        """,
+        course_id,
+    )
+
+
 async def offering(conn: Connection, offering_id: UUID) -> Row | None:
     """As `offerings`, with whose course it is."""
     return await conn.fetchrow(
@@ -138,19 +149,31 @@ async def offering(conn: Connection, offering_id: UUID) -> Row | None:
     )
 
 
-async def to_come(conn: Connection) -> list[Row]:
-    """Every run that has not begun and was not cancelled, with its course's title and subjects."""
+async def instead(conn: Connection, course_id: UUID, subjects: Sequence[str], most: int) -> list[Row]:
+    """Runs that have not begun, with their course's title: of this course, then of one with a subject in common, each
+    the soonest first.
+
+    Either half is sought in the order of time and ends with its last that is named: there are tens of thousands, and
+    whoever cancels many runs asks for each.
+    """
     return await conn.fetch(
         """
-        SELECT * FROM (
-            SELECT offerings.id, course_id, courses.content->>'title' AS title,
-                   (offerings.content->>'starts_at')::timestamptz AS starts_at,
-                   ARRAY(SELECT jsonb_array_elements_text(courses.content->'subjects')) AS subjects,
-                   ARRAY(SELECT jsonb_array_elements(offerings.content->'places')->>'arena') AS arenas
-            FROM offerings JOIN courses ON courses.id = course_id
-            WHERE state = 'scheduled' AND NOT withdrawn
-        ) AS runs WHERE starts_at > app_now()
-        """
+        SELECT id, course_id, title, starts_at, arenas FROM (
+            (SELECT offerings.id, course_id, courses.content->>'title' AS title, starts_at, arenas, 1 AS half
+             FROM offerings JOIN courses ON courses.id = course_id
+             WHERE course_id = $1 AND state = 'scheduled' AND NOT withdrawn AND starts_at > app_now()
+             ORDER BY starts_at, offerings.id LIMIT $3)
+            UNION ALL
+            (SELECT offerings.id, course_id, courses.content->>'title', starts_at, arenas, 2
+             FROM offerings JOIN courses ON courses.id = course_id
+             WHERE course_id <> $1 AND subjects && $2
+               AND state = 'scheduled' AND NOT withdrawn AND starts_at > app_now()
+             ORDER BY starts_at, offerings.id LIMIT $3)
+        ) AS both_halves ORDER BY half, starts_at, id LIMIT $3
+        """,
+        course_id,
+        subjects,
+        most,
     )
 
 

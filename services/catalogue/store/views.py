@@ -101,11 +101,20 @@ async def providers(conn: Connection) -> list[Row]:
 
 
 async def newest(conn: Connection, limit: int) -> list[Row]:
-    """The courses that came last. An id tells when its course came: the first 48 bits are milliseconds (UUIDv7)."""
+    """The courses that came last. An id tells when its course came: the first 48 bits are milliseconds (UUIDv7).
+
+    `list_changed_at`: when any of these has changed, or one that stood among them was withdrawn.
+    """
     return await conn.fetch(
         """
-        SELECT id, partner, code, version, content, changed_at, uuid_extract_timestamp(id) AS made_at
-        FROM courses WHERE NOT withdrawn ORDER BY id DESC LIMIT $1
+        WITH shown AS (
+            SELECT id, partner, code, version, content, changed_at, uuid_extract_timestamp(id) AS made_at
+            FROM courses WHERE NOT withdrawn ORDER BY id DESC LIMIT $1
+        )
+        SELECT shown.*, (
+            SELECT max(changed_at) FROM courses WHERE id >= (SELECT id FROM shown ORDER BY id LIMIT 1)
+        ) AS list_changed_at
+        FROM shown ORDER BY id DESC
         """,
         limit,
     )

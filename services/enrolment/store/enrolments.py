@@ -200,6 +200,8 @@ async def in_front(conn: Connection, one: Enrolment) -> int:
 
 async def numbers(conn: Connection, count: int) -> list[int]:
     """New numbers at the back of the line."""
+    if not count:
+        return []
     rows = await conn.fetch(
         "SELECT nextval(pg_get_serial_sequence('enrolments', 'queue_number')) AS number FROM generate_series(1, $1)",
         count,

@@ -32,17 +32,16 @@ class Email:
     async def deliver(self, letter: Letter) -> None:
         """Hand one letter to the mail server. Returning means that it answered 250. Raises Later or Never."""
         content = mime.mail(letter, self._from)
-        connected = False
+        wire: Wire | None = None
         async with self._slots:
             try:
                 async with asyncio.timeout(self._settings.smtp_timeout_s):
                     wire = await self._connection()
-                    connected = True
                     await self._hand_over(wire, letter.address, content)
             except (TimeoutError, aiosmtplib.SMTPTimeoutError) as error:
-                raise Later(UNANSWERED if connected else "timed_out") from error
+                raise Later(UNANSWERED if wire and wire.handing_over else "timed_out") from error
             except (OSError, aiosmtplib.SMTPException) as error:
-                raise answer(error, connected) from error
+                raise answer(error, wire) from error
 
     async def _connection(self) -> Wire:
         while self._idle:
@@ -94,9 +93,10 @@ class Email:
             await wire.goodbye()
 
 
-def answer(error: Exception, connected: bool) -> Later | Never:
+def answer(error: Exception, wire: Wire | None) -> Later | Never:
     """What a refusal means: 5xx about the recipient or the message is final, all else may be otherwise later.
 
+    A server that hangs up before it has anything of the letter cannot have taken it. `wire`: none when there was none.
     5xx about us (greeting, login, sender) is a fault of the set-up: it would be wrong to fail every notice for it.
     """
     about = "server"
@@ -105,7 +105,9 @@ def answer(error: Exception, connected: bool) -> Later | Never:
     elif isinstance(error, aiosmtplib.SMTPDataError):
         about = "message"
     if not isinstance(error, aiosmtplib.SMTPResponseException):
-        return Later(UNANSWERED if connected else no_connection(error))
+        if wire is None:
+            return Later(no_connection(error))
+        return Later(UNANSWERED if wire.handing_over else "hung_up")
     if about in _NEVER and 500 <= error.code <= 599:
         refused = bounces.status(error.code, error.message) if about == "recipient" else None
         return Never(_NEVER[about], refused)

@@ -27,6 +27,7 @@ class Wire(asyncio.Protocol):
     """A connection that is used for one mail after the other. After any error but a refusal it is of no use."""
 
     def __init__(self, transport: asyncio.Transport, *, pipelining: bool) -> None:
+        self.handing_over = False  # whether the server has all or part of a letter, and has not answered
         self._transport = transport
         self._pipelining = pipelining
         self._unread = b""  # of a line whose end has not come
@@ -55,7 +56,9 @@ class Wire(asyncio.Protocol):
             if refused is not None:
                 await self._forget(answers)
                 raise refused
+        self.handing_over = True
         [told] = await self._say(content.replace(b"\r\n.", b"\r\n..") + b".\r\n", 1)  # it begins with a header
+        self.handing_over = False
         if told.code != DONE:
             raise aiosmtplib.SMTPDataError(told.code, told.text)
 

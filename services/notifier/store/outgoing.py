@@ -361,8 +361,9 @@ async def timeline(conn: Connection, ids: Sequence[str]) -> list[dict[str, Any]]
     """What became of every notice about these events, enrolments or requests, as `kit.timeline` wants it."""
     rows = await conn.fetch(
         """
-        SELECT coalesce(sent_at, failed_at, sending_since, created_at) AS at, 'notice ' || state AS what, template,
-               channel, attempts, reason, CASE WHEN state IN ('due', 'deferred', 'held') THEN due_at END AS due_at,
+        SELECT coalesce(sent_at, failed_at, nullif(sending_since, '-infinity'), created_at) AS at,  -- see `take_back`
+               'notice ' || state AS what, template, channel, attempts, reason,
+               CASE WHEN state IN ('due', 'deferred', 'held') THEN due_at END AS due_at,
                event_id, about::text AS subject, correlation_id
         FROM notices
         WHERE event_id = ANY($1) OR about::text = ANY($1) OR correlation_id = ANY($1)
