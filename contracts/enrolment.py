@@ -106,6 +106,17 @@ class LearnerWithdrew(EnrolmentEvent):
     reason: str = "withdrawn"
 
 
+class EnrolmentRestated(EnrolmentEvent):
+    """After enrolment's database was restored from a backup: what the enrolment is, whatever was said of it before.
+
+    `state` is `lost` when it was made after the backup: there is no such enrolment any more. Learners are told nothing
+    of it; an operator has the list.
+    """
+
+    state: Literal["pending", "queued", "offered", "reserved", "associated", "denied", "cancelled", "finished", "lost"]
+    place: str | None = None
+
+
 class SeatCount(BaseModel):
     arena: str
     capacity: int

@@ -25,6 +25,7 @@ EVENTS: tuple[type[Event], ...] = (
     enrolment.LearnerAdvanced,
     enrolment.LearnerWithdrew,
     enrolment.EnrolmentFinished,
+    enrolment.EnrolmentRestated,
     enrolment.OfferingFilled,
     enrolment.OfferingReopened,
     enrolment.MinimumAtRisk,

@@ -9,7 +9,7 @@ from types import FrameType
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from deploy.commands import audit, doctor, operate, stack, token
+from deploy.commands import audit, backup, doctor, operate, stack, token
 from deploy.trouble import Trouble, refused
 
 app = App(
@@ -30,6 +30,8 @@ for group in (operate.partners, operate.parked, operate.consumer, operate.people
     app.command(group)
 for operating in (operate.replay, operate.republish, operate.timeline, operate.acts, operate.demo):
     app.command(operating)
+for saving in (backup.backup, backup.restore):
+    app.command(saving)
 app.command(operate.bring_in, name="import")
 
 

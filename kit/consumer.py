@@ -48,8 +48,8 @@ class Consumer:
         batch: int = BATCH,
     ) -> None:
         self.name = name
+        self.topics = tuple(topics)
         self._listeners = listeners
-        self._topics = topics
         self._pattern = pattern
         self._foreign = foreign
         self._batch = batch
@@ -114,7 +114,7 @@ class Consumer:
         # A lasting member that comes back gets its old assignment and never the topics that fit the pattern since.
         instance = "" if self._pattern else self._running.settings.instance
         subscriber = broker.subscriber(
-            *self._topics,
+            *self.topics,
             pattern=self._pattern,
             group_id=self.group,
             group_instance_id=f"{self.group}-{instance}" if instance else None,  # restarted, it needs no rebalance

@@ -19,7 +19,7 @@ class NoAnswer(Exception):
 
 async def behind(bootstrap: str, groups: Sequence[str]) -> dict[str, int | None]:
     """For each group how many records it has not taken yet; none when it has never taken any. Raises NoAnswer."""
-    async with _asking(bootstrap, groups) as (committed, broker):
+    async with asking(bootstrap, groups) as (committed, broker):
         places = {place for offsets in committed.values() for place in offsets}
         ends = await broker.end_offsets(list(places)) if places else {}
         return {
@@ -30,7 +30,7 @@ async def behind(bootstrap: str, groups: Sequence[str]) -> dict[str, int | None]
 
 async def since(bootstrap: str, groups: Sequence[str], instant: datetime) -> dict[str, int]:
     """For each group how many records it has taken that were written at or after `instant`. Raises NoAnswer."""
-    async with _asking(bootstrap, groups) as (committed, broker):
+    async with asking(bootstrap, groups) as (committed, broker):
         at_ms = int(instant.timestamp() * 1000)
         asked = {place: at_ms for offsets in committed.values() for place in offsets}
         begin = await broker.offsets_for_times(asked) if asked else {}
@@ -43,7 +43,7 @@ async def since(bootstrap: str, groups: Sequence[str], instant: datetime) -> dic
 async def on_topic(bootstrap: str, group: str, topic: str) -> int | None:
     """How many records of one topic a group has not taken yet; none when it has taken none, or the broker is busy."""
     try:
-        async with asyncio.timeout(SOON_S), _asking(bootstrap, [group]) as (committed, broker):
+        async with asyncio.timeout(SOON_S), asking(bootstrap, [group]) as (committed, broker):
             places = {place: offset for place, offset in committed[group].items() if place.topic == topic}
             ends = await broker.end_offsets(list(places)) if places else {}
             return sum(max(0, ends[place] - offset) for place, offset in places.items()) if places else None
@@ -52,7 +52,7 @@ async def on_topic(bootstrap: str, group: str, topic: str) -> int | None:
 
 
 @asynccontextmanager
-async def _asking(
+async def asking(
     bootstrap: str, groups: Sequence[str]
 ) -> AsyncIterator[tuple[dict[str, dict[TopicPartition, int]], AIOKafkaConsumer]]:
     """What each group has committed, and a client that belongs to no group, to ask more with."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import asyncpg
 import cyclopts
 
-from kit import acts, audit, lag, parking, standing
+from kit import acts, audit, lag, parking, restoring, standing, topics
 from kit.acts import Operator
 from kit.database import Connection, connect
 from kit.settings import Settings
@@ -31,9 +31,6 @@ _REPUBLISH = """
 UPDATE outbox SET published_at = NULL WHERE id IN (
     SELECT id FROM outbox WHERE id > $2 AND created_at >= $1 AND published_at IS NOT NULL ORDER BY id LIMIT 5000
 ) RETURNING id
-"""
-_RUNS = """
-SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%/consumer'
 """
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)  # a broker knows no time before it, and nothing of ours is older
 _NOT_DONE = {
@@ -53,7 +50,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
 
     def switched(names: Sequence[str], act: Callable[[Connection, str], Awaitable[None]]) -> list[str]:
         """Do this to these consumers, or to all of the service's when none is named; returns their groups."""
-        chosen = _groups(build(), names)
+        chosen = groups_of(build(), names)
 
         async def each(conn: Connection) -> None:
             for group in chosen:
@@ -131,7 +128,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         Example: consumer status --json
         """
         service = build()
-        groups = _groups(service, ())
+        groups = groups_of(service, ())
         waiting = ended(standing.behind(service.settings.kafka_bootstrap, groups, lag.ASKING_S + 5))
         shown(ask(lambda conn: standing.consumers(conn, groups, waiting)), as_json, "this service listens to nothing")
 
@@ -142,14 +139,14 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         What had its effect has none again: no mail is sent twice.
         Example: replay courses --from 2026-11-24T08:00:00Z --dry-run
         """
-        instant, service = _instant(since), build()
-        chosen = _groups(service, names)
+        instant, service = instant_of(since), build()
+        chosen = groups_of(service, names)
         if dry_run:
             counts = ended(lag.since(service.settings.kafka_bootstrap, chosen, instant))
             for group, count in counts.items():
                 print(f"{group} would read {count} records again.")
             return
-        if service.consumers and not ask(lambda conn: conn.fetchval(_RUNS)):
+        if service.consumers and not ask(restoring.runs):
             sys.exit(f"{service.name} does not run, and only a running one reads again: start it first.")
         for group in switched(names, lambda conn, group: acts.replay(conn, me(), group, instant)):
             print(f"{group} reads again from {instant.isoformat()}; what had its effect has none again.")
@@ -160,7 +157,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
 
         Example: republish --since 2026-11-20T00:00:00Z --dry-run
         """
-        instant = _instant(since)
+        instant = instant_of(since)
         if dry_run:
             print(f"{ask(lambda conn: conn.fetchval(_COUNT, instant))} events would be published again.")
             return
@@ -196,7 +193,7 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
             sys.exit(1)
 
 
-def _groups(service: "Service", names: Sequence[str]) -> list[str]:
+def groups_of(service: "Service", names: Sequence[str]) -> list[str]:
     """The consumer groups of these consumers, or of all that the service has when none is named."""
     known = [one.name for one in service.consumers]
     for name in names:
@@ -246,6 +243,8 @@ def ended(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except lag.NoAnswer:
         sys.exit("The broker does not answer: start it, then run this again.")
+    except topics.TopicsError as error:
+        sys.exit(f"{error}.")
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         sys.exit("The database lacks what this version needs. Run its migrate first.")
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
@@ -266,7 +265,7 @@ def whole(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], 
     return inside
 
 
-def _instant(given: str) -> datetime:
+def instant_of(given: str) -> datetime:
     example = "2026-11-24T08:00:00Z or 2026-11-24T09:00:00+01:00"
     try:
         instant = datetime.fromisoformat(given)
@@ -299,13 +298,13 @@ def _tell(asked: Sequence[int], done: Sequence[int], states: dict[int, str], yes
 def shown(rows: Sequence[dict[str, Any]], as_json: bool, none: str) -> None:
     """Print rows, for programs or for people; `none` is what people read when there are none."""
     if as_json:
-        print(json.dumps(rows, default=_plain, ensure_ascii=False))
+        print(json.dumps(rows, default=plain, ensure_ascii=False))
         return
     for row in rows:
-        print("  ".join(f"{name}={_plain(value)}" for name, value in row.items() if value is not None))
+        print("  ".join(f"{name}={plain(value)}" for name, value in row.items() if value is not None))
     if not rows:
         print(none)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)

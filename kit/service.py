@@ -26,6 +26,7 @@ from kit.groupcommit import Commit, GroupCommit
 from kit.metrics import Metrics
 from kit.plots import Plot
 from kit.relay import Relay
+from kit.restoring import Restate, nothing_to_restate
 from kit.running import Running, SessionOf, Shown
 from kit.settings import Settings
 from kit.timeline import More, nothing_more
@@ -56,6 +57,7 @@ class Service:
     decide: Commit[Any, Any] | None = None  # decides a batch of commands that are committed together
     session: SessionOf | None = None  # of the service that keeps sessions
     timeline: More = nothing_more  # what it knows of one thing beside what it said and heard
+    restate: Restate = nothing_to_restate  # its own part after its database was restored from a backup
     plots: Sequence[Plot] = ()  # for the operators' console
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # from there: {language: text} by address
     log_fields: frozenset[str] = frozenset()  # what its own log lines may hold beside the kit's fields: ids, never text
@@ -96,7 +98,7 @@ def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App]
         return
     import cyclopts
 
-    from kit import operating
+    from kit import operating, recovering
 
     app = cyclopts.App(help="One service of Kursnett.", version_flags=[])
 
@@ -111,6 +113,7 @@ def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App]
         migrate(build())
 
     operating.add(app, build)
+    recovering.add(app, build)
     also(app)
     try:
         app(exit_on_error=False, print_error=False)

@@ -18,6 +18,7 @@ async def command(
     *arguments: str,
     environment: Mapping[str, str] | None = None,
     red: bool = False,
+    seconds: float = SECONDS,
 ) -> str:
     """What the command prints. Raises Trouble with its words when it fails.
 
@@ -34,9 +35,9 @@ async def command(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), SECONDS)
+        out, err = await asyncio.wait_for(process.communicate(), seconds)
     except TimeoutError:
-        raise Trouble(f"{service} {arguments[0]} did not end within {SECONDS:.0f} s.", "See: kursnett status") from None
+        raise Trouble(f"{service} {arguments[0]} did not end within {seconds:.0f} s.", "See: kursnett status") from None
     finally:
         if process.returncode is None:
             process.kill()

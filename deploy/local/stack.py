@@ -23,7 +23,7 @@ from deploy.trouble import Trouble
 SERVERS = ("postgres", "kafka", "issuer", "mail")
 EVERYTHING = (*SERVERS, *SERVICES, "gateway")
 KEPT = (
-    *("postgres", "kafka", "issuer", "gateway", "secrets", "logs"),
+    *("postgres", "kafka", "issuer", "gateway", "secrets", "logs", "restored"),
     *("postgres.path", "state.json", "state.new", "lock", "demo", "demo.lock"),
 )
 START_SECONDS = 300.0  # a first start fetches 75 MB

@@ -19,6 +19,7 @@ from services.catalogue import (
     intake,
     ooapi,
     provider,
+    retaking,
     search,
     upload,
 )
@@ -53,4 +54,5 @@ def build() -> Service:
         workers={"search": current.warm, "intake_log": intake.forget},
         links=holding.LINKS,
         log_fields=LOG_FIELDS,
+        restate=retaking.take_back,
     )

@@ -8,6 +8,7 @@ from contracts.enrolment import (
     EnrolmentEvent,
     EnrolmentFinished,
     EnrolmentPending,
+    EnrolmentRestated,
     LearnerEnrolled,
     LearnerMoved,
     LearnerQueued,
@@ -136,6 +137,7 @@ async def _count(conn: Connection, one: Received, event: SeatsEvent) -> None:
     SeatOfferLapsed,
     EnrolmentDenied,
     EnrolmentFinished,
+    EnrolmentRestated,
     LearnerWithdrew,
 )
 async def count_people(conn: Connection, received: Sequence[Received]) -> None:
@@ -152,4 +154,6 @@ async def count_people(conn: Connection, received: Sequence[Received]) -> None:
 def _is_over(event: EnrolmentEvent) -> bool:
     if isinstance(event, (SeatOfferDeclined, SeatOfferLapsed)):
         return not event.in_line
+    if isinstance(event, EnrolmentRestated):
+        return event.state in ("denied", "cancelled", "finished", "lost")
     return isinstance(event, (EnrolmentDenied, EnrolmentFinished, LearnerWithdrew))

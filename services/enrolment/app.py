@@ -6,7 +6,21 @@ from kit import console
 from kit.plots import MINUTES, Plot
 from kit.service import Service
 from kit.settings import read
-from services.enrolment import api, clock, desk, events, join, links, login, mine, own, partners, roster, rush
+from services.enrolment import (
+    api,
+    clock,
+    desk,
+    events,
+    join,
+    links,
+    login,
+    mine,
+    own,
+    partners,
+    restating,
+    roster,
+    rush,
+)
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import steps
 
@@ -49,4 +63,5 @@ def build() -> Service:
         plots=PLOTS,
         decide=desk.deciding(settings),
         session=login.visitor_of,
+        restate=restating.restating(settings),
     )

@@ -24,6 +24,7 @@ from services.notifier import (
     partner_feed,
     partners,
     preferences,
+    remembering,
     reminders,
     unsubscribe,
     webhooks,
@@ -78,6 +79,7 @@ def build() -> Service:
             "webhook_log": deliveries.forget,
         },
         timeline=timeline,
+        restate=remembering.remember,
         plots=PLOTS,
     )
 

@@ -11,6 +11,7 @@ from contracts.enrolment import (
     EnrolmentEvent,
     EnrolmentFinished,
     EnrolmentPending,
+    EnrolmentRestated,
     LearnerAdvanced,
     LearnerEnrolled,
     LearnerMoved,
@@ -43,11 +44,12 @@ EVENTS: tuple[type[EnrolmentEvent], ...] = (
     LearnerAdvanced,
     LearnerWithdrew,
     EnrolmentFinished,
+    EnrolmentRestated,
 )
 
 
 def notice(received: Received) -> NewNotice | None:
-    """The notice that an event asks for, on the trail that is being followed; none for the end of a course."""
+    """The notice that an event asks for, on the trail that is being followed; none where nobody is told."""
     words: dict[str, Any]
     match received.event:
         case LearnerEnrolled() as event:
@@ -73,7 +75,7 @@ def notice(received: Received) -> NewNotice | None:
                 "place_in_line": event.place_in_line,
                 "facts": {"place_before": event.before},
             }
-        case EnrolmentFinished() | LearnerWithdrew(reason="over"):
+        case EnrolmentFinished() | EnrolmentRestated() | LearnerWithdrew(reason="over"):
             return None
         case LearnerWithdrew() as event:
             words = {"template": "offering_cancelled" if event.reason == CANCELLED else "withdrawn"}
@@ -147,6 +149,8 @@ def _state(event: EnrolmentEvent) -> tuple[str, str | None]:
             return ("queued" if event.in_line else "cancelled"), None
         case EnrolmentFinished():
             return "finished", event.place
+        case EnrolmentRestated():
+            return ("cancelled" if event.state == "lost" else event.state), event.place
         case _:
             return "cancelled", None
 

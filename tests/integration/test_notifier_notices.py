@@ -16,6 +16,7 @@ from contracts.enrolment import (
     EnrolmentDenied,
     EnrolmentFinished,
     EnrolmentPending,
+    EnrolmentRestated,
     LearnerEnrolled,
     LearnerMoved,
     LearnerQueued,
@@ -74,7 +75,7 @@ async def told(world: World, template: str) -> list[uuid.UUID]:
 
 
 async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> None:
-    names = ("pending", "denied", "lapsed", "stays", "declined", "moved", "offered", "finished")
+    names = ("pending", "denied", "lapsed", "stays", "declined", "moved", "offered", "finished", "restated")
     learners = dict(zip(names, await known(world, *names), strict=True))
     about = {name: world.about(learner) for name, learner in learners.items()}
     await world.hear(
@@ -88,6 +89,7 @@ async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> 
             LearnerMoved(**about["moved"], from_place="online", place="mosjoen"),
             SeatOffered(**about["offered"], **OFFER, expires_at=LATER, on_lapse="back_of_queue", sealed=SEALED),
             EnrolmentFinished(**about["finished"], place="mosjoen"),
+            EnrolmentRestated(**about["restated"], state="associated", place="mosjoen"),
         ],
     )
     async with world.sending():

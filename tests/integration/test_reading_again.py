@@ -179,5 +179,5 @@ async def test_all_there_is_can_be_read_again(world: World, since: str) -> None:
     async with listening(world.here, world.consumer()):
         await has(world, 3)
         await forget(world)
-        await switch.replay(world.conn, group(world), operating._instant(since))
+        await switch.replay(world.conn, group(world), operating.instant_of(since))
         await has(world, 3)

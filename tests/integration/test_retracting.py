@@ -17,6 +17,7 @@ from contracts.enrolment import (
     EnrolmentEvent,
     EnrolmentFinished,
     EnrolmentPending,
+    EnrolmentRestated,
     LearnerEnrolled,
     LearnerMoved,
     LearnerQueued,
@@ -55,6 +56,7 @@ THERE: list[tuple[type[EnrolmentEvent], dict[str, Any]]] = [
     (SeatOffered, {**OFFER, "expires_at": datetime(2027, 1, 1, tzinfo=UTC), "on_lapse": "leave", "sealed": "x"}),
     (SeatOfferDeclined, {**OFFER, "in_line": True}),
     (SeatOfferLapsed, {**OFFER, "in_line": True}),
+    (EnrolmentRestated, {"state": "queued"}),
 ]
 GONE: list[tuple[type[EnrolmentEvent], dict[str, Any]]] = [
     (EnrolmentDenied, {"reason": ""}),
@@ -62,6 +64,7 @@ GONE: list[tuple[type[EnrolmentEvent], dict[str, Any]]] = [
     (LearnerWithdrew, {}),
     (SeatOfferDeclined, {**OFFER, "in_line": False}),
     (SeatOfferLapsed, {**OFFER, "in_line": False}),
+    (EnrolmentRestated, {"state": "lost"}),
 ]
 ENROLLED = THERE[1:2]
 

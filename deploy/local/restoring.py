@@ -1,0 +1,145 @@
+"""Puts databases back from a backup: beside what is there first, and in its place only when all of them are whole."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+
+from deploy.local import backups
+from deploy.local.backups import Backup, Say
+from deploy.local.places import SERVICES, Places
+from deploy.local.service import command
+from deploy.trouble import Trouble
+
+T = TypeVar("T")
+
+SECONDS = 1200.0  # for what is read of two weeks of topics
+OUTBOX = "SELECT to_regclass('public.outbox') IS NOT NULL AND to_regclass('public.epoch') IS NOT NULL"
+
+
+@dataclass
+class Done:
+    """What a restore has done. `kept`: service -> the database that was there before, where there was one."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    services: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> list[dict[str, Any]]:
+        return [{"service": name, **one} for name, told in self.services.items() for one in told["lost"]]
+
+
+async def restore(places: Places, backup: Backup, services: Sequence[str], stamp: str, note: Path, say: Say) -> Done:
+    """Restore these services' databases while no service runs; `note` is where the list of what is lost is kept.
+
+    Raises Trouble; all that was there is in its place then.
+    """
+    done = Done()
+    for service in services:
+        say(f"{service}: being loaded …")
+        await _draft(places, service)
+        await asyncio.to_thread(backups.load, places, service, backup.dump(service), _name(service))
+    there = {service: await _there(places, service) for service in services}
+    before = {one: f"{one}_before_{stamp}" for one in services if there[one] != "none"}
+    await _rename(places, [*before.items(), *((_name(one), one) for one in services)])
+    try:
+        say("epochs are raised, and what is to be heard again is looked up …")
+        kept = {service: name for service, name in before.items() if there[service] == "whole"}
+        steps = (_into_step(places, backup, one, kept.get(one)) for one in services)
+        done.services = dict(zip(services, await _all(steps), strict=True))
+        _write(note, done)
+        await _all(command(places, one, "pass-over", str(note), seconds=SECONDS) for one in SERVICES)
+    except BaseException:  # what does not know of its epoch must never run
+        back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
+        await _rename(places, back)
+        raise
+    async with _admin(places) as conn:
+        for service, name in before.items():
+            if there[service] == "empty":
+                await conn.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            else:
+                done.kept[service] = name
+    return done
+
+
+async def _all(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of these give, when all have ended: none is still at work when one has failed."""
+    ended = await asyncio.gather(*steps, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in ended if not isinstance(one, BaseException)]
+
+
+async def _into_step(places: Places, backup: Backup, service: str, kept: str | None) -> dict[str, Any]:
+    """What a service's own `restored` prints; its tables are brought up to date first."""
+    await command(places, service, "migrate", seconds=SECONDS)
+    since = ("--since", backup.taken_at.isoformat(), "--above", await _heard(places, service))
+    before = ("--kept", kept) if kept else ()
+    told: dict[str, Any] = json.loads(
+        await command(places, service, "restored", *since, *before, "--json", seconds=SECONDS)
+    )
+    return told
+
+
+def _write(note: Path, done: Done) -> None:
+    note.write_text(json.dumps({"lost": done.lost}, indent=2) + "\n")
+
+
+def _name(service: str) -> str:
+    return f"{service}_restoring"
+
+
+async def _heard(places: Places, service: str) -> str:
+    """The highest epoch in which another service has heard this one."""
+    others = [one for one in SERVICES if one != service]
+    numbers = await asyncio.gather(*(command(places, one, "epoch", "--of", service) for one in others))
+    return str(max(int(number) for number in numbers))
+
+
+async def _draft(places: Places, service: str) -> None:
+    """An empty database to load into; one that a killed restore left behind goes."""
+    async with _admin(places) as conn:
+        await conn.execute(f'DROP DATABASE IF EXISTS "{_name(service)}" WITH (FORCE)')
+        await conn.execute(f'CREATE DATABASE "{_name(service)}" OWNER "{service}" TEMPLATE template0')
+        await conn.execute(f'REVOKE ALL ON DATABASE "{_name(service)}" FROM PUBLIC')
+
+
+async def _rename(places: Places, names: Sequence[tuple[str, str]]) -> None:
+    """Give each of these databases its other name, all at once."""
+    async with _admin(places) as conn, conn.transaction():
+        for now, then in names:
+            await conn.execute(f'ALTER DATABASE "{now}" RENAME TO "{then}"')
+
+
+async def _there(places: Places, service: str) -> str:
+    """What there is of a service's database: none, empty, whole, or broken when it does not even open."""
+    try:
+        conn = await asyncpg.connect(places.database(service), ssl=False, timeout=10)
+    except asyncpg.InvalidCatalogNameError:
+        return "none"
+    except asyncpg.PostgresError:
+        return "broken"
+    try:
+        return "whole" if await conn.fetchval(OUTBOX) else "empty"
+    except asyncpg.PostgresError:
+        return "broken"
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def _admin(places: Places) -> AsyncIterator[Any]:
+    try:
+        conn = await asyncpg.connect(places.database("admin"), ssl=False, timeout=10)
+    except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+        raise Trouble(f"PostgreSQL does not answer ({type(error).__name__}).", "See: kursnett doctor") from None
+    try:
+        yield conn
+    finally:
+        await conn.close()

@@ -1,0 +1,74 @@
+"""After the database was restored: takes back from its own events what was published after the backup."""
+
+from collections.abc import Sequence
+
+from contracts.catalogue import (
+    CourseState,
+    CourseWithdrawn,
+    OfferingCancelled,
+    OfferingConfirmed,
+    OfferingState,
+    PartnerState,
+    PartnerSuspended,
+)
+from contracts.envelope import Envelope, Event
+from contracts.registry import BY_TYPE
+from contracts.topics import partner_courses
+from kit import topics
+from kit.database import Connection
+from kit.restoring import Restated, Restored
+from services.catalogue.store import retaken
+
+ABOUT_COURSE = {"course_id", "partner", "code", "version"}
+ABOUT_OFFERING = {"offering_id", "course_id", "partner", "key", "version"}
+
+
+async def take_back(conn: Connection, restored: Restored) -> Restated:
+    """Each of our events has the whole state of what it speaks of: nothing that was told is lost.
+
+    Partners and the other services have heard it and hold to it: it comes back under the same ids and versions.
+    """
+    await retaken.renumber(conn)
+    taken, without_mail = set(), set()
+    for one, event in _in_order(restored.lost):
+        if isinstance(event, PartnerState):
+            state = "suspended" if isinstance(event, PartnerSuspended) else "active"
+            known = event.model_dump(include={"partner", "name", "orgnr", "arenas", "version"})
+            if not await retaken.partner(conn, **known, state=state, sealed=event.sealed):
+                without_mail.add(event.partner)
+            await retaken.keys(conn, event.partner, [bytes.fromhex(digest) for digest in event.keys])
+            done = True
+        else:
+            done = await _course(conn, event)
+        if done:
+            taken.add(one.id)
+    # Beside a new broker partners' topics are gone; where they are, nothing is done.
+    await topics.declare(restored.settings.kafka_bootstrap, [partner_courses(one) for one in await retaken.slugs(conn)])
+    told = [f"{len(taken)} events were taken back: partners, courses and runs are as they were told last."]
+    told += [f"Give the mail address of {slug} again: partners mail {slug} ADDRESS" for slug in sorted(without_mail)]
+    return Restated(told, frozenset(taken))
+
+
+def _in_order(lost: Sequence[Envelope]) -> list[tuple[Envelope, Event]]:
+    """Partners first, whose courses come after; of each thing in the order in which it was said."""
+    known = [(one, BY_TYPE[one.type].model_validate(one.data)) for one in lost if one.type in BY_TYPE]
+    return sorted(known, key=lambda pair: not isinstance(pair[1], PartnerState))
+
+
+async def _course(conn: Connection, event: Event) -> bool:
+    """False when it cannot be: its partner or course is not there, or another has its code or key by now."""
+    match event:
+        case CourseState():
+            content = event.model_dump(mode="json", exclude=ABOUT_COURSE)
+            return await retaken.course(conn, event.course_id, event.partner, event.code, event.version, content)
+        case CourseWithdrawn():
+            return await retaken.withdrawn(conn, event.course_id, event.version)
+        case OfferingState():
+            content = event.model_dump(mode="json", exclude=ABOUT_OFFERING)
+            return await retaken.offering(conn, event.offering_id, event.course_id, event.key, event.version, content)
+        case OfferingConfirmed():
+            return await retaken.confirmed(conn, event.offering_id, event.version, event.enrolled, event.minimum)
+        case OfferingCancelled():
+            return await retaken.cancelled(conn, event.offering_id, event.version)
+        case _:
+            return False

@@ -1,0 +1,64 @@
+"""After the database was restored: keeps what was sent after the backup from being sent again."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from contracts.enrolment import EnrolmentEvent
+from contracts.envelope import Envelope
+from contracts.notifier import NoticeEvent
+from contracts.registry import BY_TYPE
+from contracts.topics import partner_feed
+from kit import topics
+from kit.database import Connection
+from kit.restoring import Restated, Restored
+from services.notifier.store import remembered
+from services.notifier.store.remembered import Sent
+
+
+async def remember(conn: Connection, restored: Restored) -> Restated:
+    """What became of each notice was said, with the event that it was owed for: none of these is owed again.
+
+    What partners' webhooks have taken stands in the database that was there before, and nowhere else.
+    """
+    runs = await remembered.runs(conn) | _runs(await restored.later())
+    sent, unknown = [], 0
+    for one in restored.lost:
+        kind = BY_TYPE.get(one.type)
+        event = kind.model_validate(one.data) if kind else None
+        if not isinstance(event, NoticeEvent):
+            continue
+        run = runs.get(event.about)
+        if run is None or one.causationid is None:
+            unknown += 1  # a mail that gathers several, or one to a partner's office
+            continue
+        about = event.model_dump(include=set(NoticeEvent.model_fields))
+        sent.append(Sent(**about, event_id=one.causationid, offering_id=run, at=_time(one, restored.since)))
+    await remembered.keep(conn, sent)
+    read = [partner_feed(one) for one in await remembered.feeds(conn)]
+    if read:  # beside a new broker they are gone
+        await topics.declare(restored.settings.kafka_bootstrap, read)
+    told = [f"{len(sent)} notices had their answer after the backup, and are not sent again."]
+    if unknown:
+        told.append(f"{unknown} mails that gathered several things may have their contents told again.")
+    if restored.kept is None:
+        told.append("What partners' webhooks have taken since is not known: they get it again under the same ids.")
+    else:
+        count = await remembered.take_deliveries(conn, restored.kept, restored.since)
+        told.append(f"{count} deliveries to webhooks were taken over from the database before.")
+    return Restated(told)
+
+
+def _runs(heard: Iterable[Envelope]) -> dict[UUID, UUID]:
+    """Enrolment id -> its run, by what was said of enrolments."""
+    found = {}
+    for one in heard:
+        kind = BY_TYPE.get(one.type)
+        if kind is not None and issubclass(kind, EnrolmentEvent):
+            event = kind.model_validate(one.data)
+            found[event.enrolment_id] = event.offering_id
+    return found
+
+
+def _time(one: Envelope, otherwise: datetime) -> datetime:
+    return one.time or otherwise

@@ -1,0 +1,161 @@
+"""What is no whole backup is refused in a sentence, before anything is touched."""
+
+import json
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.commands import backup
+from deploy.local import backups
+from deploy.local.backups import MANIFEST
+from deploy.local.places import SERVICES, Places
+from deploy.local.stack import Stack
+from deploy.trouble import Trouble
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A backup with something in each file, as `write` leaves it."""
+    folder = tmp_path / "backup"
+    folder.mkdir()
+    names = [f"{service}.dump" for service in SERVICES] + ["secrets/notifier/contact_private_key"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"this is {name}")
+    files = {name: {"bytes": len(f"this is {name}"), "sha256": backups._sha256(folder / name)} for name in names}
+    told = {
+        "kursnett_backup": 1,
+        "taken_at": "2026-11-27T01:00:00+00:00",
+        "version": "0.1.0",
+        "migrations": {service: {"kit": 1, service: 1} for service in SERVICES},
+        "files": files,
+    }
+    (folder / MANIFEST).write_text(json.dumps(told))
+    return folder
+
+
+def change(folder: Path, how: Callable[[Any], Any]) -> None:
+    told = json.loads((folder / MANIFEST).read_text())
+    how(told)
+    (folder / MANIFEST).write_text(json.dumps(told))
+
+
+def test_a_whole_one_is_read(whole: Path) -> None:
+    read = backups.read(whole)
+    assert (read.taken_at.isoformat(), read.secrets) == (
+        "2026-11-27T01:00:00+00:00",
+        ["notifier/contact_private_key"],
+    )
+
+
+WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no folder": (shutil.rmtree, "There is no folder"),
+    "not a backup": (lambda folder: (folder / MANIFEST).unlink(), "is no backup: it has no manifest.json"),
+    "half a list": (lambda folder: (folder / MANIFEST).write_text('{"kursnett'), "manifest.json is damaged"),
+    "another list": (lambda folder: (folder / MANIFEST).write_text("[]"), "manifest.json is damaged"),
+    "a list without files": (lambda folder: change(folder, lambda told: told.pop("files")), "is damaged"),
+    "files that are none": (lambda folder: change(folder, lambda told: told.update(files=[1])), "is damaged"),
+    "no dump in the list": (lambda folder: change(folder, lambda told: told["files"].pop("notifier.dump")), "damaged"),
+    "a dump cut short": (lambda folder: os.truncate(folder / "enrolment.dump", 3), "enrolment.dump is missing or not"),
+    "a dump changed": (
+        lambda folder: (folder / "enrolment.dump").write_text("that is enrolment.dump"),
+        "enrolment.dump is missing or not",
+    ),
+    "a dump missing": (lambda folder: (folder / "catalogue.dump").unlink(), "catalogue.dump is missing or not"),
+    "a secret changed": (
+        lambda folder: (folder / "secrets/notifier/contact_private_key").write_text("x"),
+        "contact_private_key is missing or not",
+    ),
+    "a file elsewhere": (
+        lambda folder: change(folder, lambda told: told["files"].update({"../x": {"bytes": 0, "sha256": ""}})),
+        "../x is missing or not",
+    ),
+    "a newer form": (
+        lambda folder: change(folder, lambda told: told.update(kursnett_backup=2)),
+        "was made by a newer version (0.1.0)",
+    ),
+    "newer tables": (
+        lambda folder: change(folder, lambda told: told["migrations"]["enrolment"].update(enrolment=9999)),
+        "its enrolment has migration 9999 of enrolment, and this version knows",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_not_whole_or_not_known_is_refused(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    spoil, words = WRONG[what]
+    spoil(whole)
+    monkeypatch.setenv("KURSNETT_HOME", str(tmp_path / "home"))
+    with pytest.raises(Trouble) as refused:
+        backup.restore(whole, yes=True)
+    assert words in refused.value.what
+    assert refused.value.mend
+    assert not (tmp_path / "home").exists(), "nothing was touched"
+
+
+def test_commands_that_cannot_be_say_so(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KURSNETT_HOME", str(tmp_path / "home"))
+    with pytest.raises(Trouble, match=r"The stack does not run\. Start it"):
+        backup.backup(tmp_path / "new")
+    with pytest.raises(Trouble, match="There is no service 'nobody'"):
+        backup.restore(whole, only="nobody", yes=True)
+    with pytest.raises(Trouble, match="other secrets than this stack"):
+        backup.restore(whole, only="enrolment", yes=True)
+    with pytest.raises(Trouble, match=r"nobody to ask\. Add --yes"):
+        backup.restore(whole)
+    backup.restore(whole, dry_run=True)
+    assert not (tmp_path / "home").exists()
+    monkeypatch.setattr(Stack, "supervisor", 1)
+    with pytest.raises(Trouble, match=r"The stack is running\. Stop it first: kursnett down"):
+        backup.restore(whole, yes=True)
+
+
+@pytest.mark.parametrize("there", ["a file", "a full folder"])
+def test_nothing_that_is_there_is_written_over(tmp_path: Path, there: str) -> None:
+    folder = tmp_path / "backup"
+    if there == "a file":
+        folder.write_text("mine")
+    else:
+        folder.mkdir()
+        (folder / "mine").touch()
+    with pytest.raises(Trouble, match="is there already and not empty"):
+        backups.write(Places(tmp_path / "home"), folder, lambda text: None)
+
+
+def test_a_backup_that_cannot_be_finished_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(places: Places, draft: Path, say: backups.Say) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # the nearest to a full disk that one process can have
+        try:
+            backups._private(draft / "enrolment.dump", b"x" * 100)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    monkeypatch.setattr(backups, "_fill", fill)
+    with pytest.raises(Trouble, match="could not be written: File too large"):
+        backups.write(Places(tmp_path / "home"), tmp_path / "backup", lambda text: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_secrets_are_put_back_and_those_that_were_there_go_aside(whole: Path, tmp_path: Path) -> None:
+    places = Places(tmp_path / "home")
+    read = backups.read(whole)
+    (places.secrets / "notifier").mkdir(parents=True)
+    (places.secrets / "notifier" / "contact_private_key").write_text("mine")
+    differing = backups.differing(places, read)
+    assert differing == ["notifier/contact_private_key"]
+    backups.bring_secrets(places, read, differing, tmp_path / "aside")
+    kept = places.secrets / "notifier" / "contact_private_key"
+    assert (kept.read_text(), oct(kept.stat().st_mode & 0o777)) == (
+        "this is secrets/notifier/contact_private_key",
+        "0o400",
+    )
+    assert (tmp_path / "aside/notifier/contact_private_key").read_text() == "mine"
+    assert backups.differing(places, read) == []
