@@ -63,7 +63,7 @@ async def test_both_ways_answer_alike(servers: Servers, what: str) -> None:
         assert (short[0] == 201) == (what in ("in order", "everything said", "no key")), short
 
 
-@pytest.mark.parametrize("address", ["7", str(uuid4())])
+@pytest.mark.parametrize("address", ["7", str(uuid4())], ids=["no id", "unknown"])
 async def test_both_ways_know_no_such_offering(servers: Servers, address: str) -> None:
     async with world(servers) as here:
         short, whole = [await ask(here, kind, ORDER, {}, "", address) for kind in (SHORT, WHOLE)]

@@ -44,6 +44,7 @@ def private(key: Any) -> str:
         private(ECKey.generate_key("P-384")),
         private(OctKey.generate_key(256)),
     ],
+    ids=["no JSON", "no key", "a list", "a public key", "a public RSA key", "another curve", "a secret"],
 )
 def test_a_key_that_cannot_prove_anything_is_told_at_start(environment: pytest.MonkeyPatch, wrong: str) -> None:
     environment.setenv("KURSNETT_LOGIN_CLIENT_KEY", wrong)
