@@ -112,8 +112,9 @@ async def rows(settings: Settings, query: str, *values: Any) -> list[Any]:
 
 
 async def said(settings: Settings) -> list[Envelope]:
-    """All that stands in this outbox."""
-    return [decode(payload, []) for (payload,) in await rows(settings, "SELECT payload FROM outbox ORDER BY id")]
+    """All events in this outbox; not the copies of what came on the broker's other topics and was no event."""
+    query = "SELECT payload FROM outbox WHERE topic NOT LIKE '%.parked' ORDER BY id"
+    return [decode(payload, []) for (payload,) in await rows(settings, query)]
 
 
 async def is_sound(settings: Settings, service: str) -> None:

@@ -220,7 +220,11 @@ async def test_a_day_that_is_replayed_or_republished_sends_no_mail_again(desk: D
         base = f"http://127.0.0.1:{web.places.port('mail')}/api/v1"
         return int((await web.http.get(f"{base}/messages", params={"limit": 1})).json()["total"])
 
-    mails = await all_mails()
+    async def held_back() -> int:  # also by what other journeys have done to this stack
+        async with desk.database("notifier") as conn:
+            return int(await conn.fetchval("SELECT count(*) FROM notices WHERE state NOT IN ('sent', 'due')"))
+
+    mails, before_held = await all_mails(), await held_back()
     events = "kursnett_consumer_events_total"
     before = await desk.numbers(events, consumer="notifier.enrolments")
     yesterday = (began - timedelta(days=1)).isoformat()
@@ -252,9 +256,7 @@ async def test_a_day_that_is_replayed_or_republished_sends_no_mail_again(desk: D
         return await desk.numbers(events, consumer="notifier.contacts", outcome="repeat") > before
 
     await until(heard_again)
-    assert await all_mails() == mails
-    async with desk.database("notifier") as conn:
-        assert await conn.fetchval("SELECT count(*) FROM notices WHERE state NOT IN ('sent', 'due')") == 0
+    assert (await all_mails(), await held_back()) == (mails, before_held)
 
 
 async def times_on_topic(desk: Desk, enrolment: str, count: int) -> int:
