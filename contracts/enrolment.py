@@ -166,3 +166,15 @@ class ContactGiven(Event, topic="enrolment.contacts", aggregate="contact", key="
 
     learner_id: UUID
     sealed: str
+
+
+class ErasureRequested(Event, topic="enrolment.erasures", aggregate="erasure", key="learner_id"):
+    """A person is to be forgotten: each service deletes what it knows of this learner, and answers by the request.
+
+    Said again, it asks for the same again. `sealed` tells the notifier alone by which log-in it knows the person: a JWE
+    of `{"login": …}`; none when that is not known any more.
+    """
+
+    learner_id: UUID
+    request_id: UUID
+    sealed: str | None = None

@@ -30,3 +30,11 @@ class AddressBounced(Event, topic="notifier.notices", aggregate="notices", key="
     # An enhanced status code such as 5.1.1 (RFC 3463), or the code of the mail server's answer; of a phone
     # `invalid_number`.
     reason: str
+
+
+class ErasureDone(Event, topic="notifier.erasures", aggregate="erased", key="request_id"):
+    """What a service knew of a person is deleted. `counts`: what -> how many rows, for the record of the request."""
+
+    request_id: UUID
+    service: str
+    counts: dict[str, int] = {}

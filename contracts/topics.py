@@ -69,7 +69,10 @@ TOPICS = (
     Topic("catalogue.partners", "catalogue", "partner", ("enrolment", "notifier"), partitions=1, compacted=True),
     Topic("enrolment.enrolments", "enrolment", "learner_id; offering_id for its seats", ("notifier", "catalogue")),
     Topic("enrolment.contacts", "enrolment", "learner_id", ("notifier",)),
+    # Of its own, so that nothing that is parked on another holds back who asks to be forgotten.
+    Topic("enrolment.erasures", "enrolment", "learner_id", ("notifier",), partitions=1),
     Topic("notifier.notices", "notifier", "learner_id", ("operators", "enrolment")),
+    Topic("notifier.erasures", "notifier", "request_id", ("enrolment",), partitions=1),
     *(parked(service) for service in SERVICES),
 )
 

@@ -43,6 +43,7 @@ _FORGET = """
 DELETE FROM idempotency WHERE ctid IN (
     SELECT ctid FROM idempotency WHERE created_at < app_now() - make_interval(hours => $1) LIMIT $2)
 """
+_FORGET_CALLER = "DELETE FROM idempotency WHERE caller = $1"
 
 
 @dataclass(frozen=True)
@@ -196,3 +197,9 @@ async def forget(running: Running) -> None:
             gone = int(told.rpartition(" ")[2])
         if not await running.pause(FORGET_EVERY_S):
             return
+
+
+async def forget_caller(conn: Connection, caller: str) -> int:
+    """Drop every answer that is kept for this caller (`kit.auth.Caller.key`); how many."""
+    done: str = await conn.execute(_FORGET_CALLER, caller)
+    return int(done.split()[-1])

@@ -19,7 +19,7 @@ Rest = Annotated[str, Parameter(allow_leading_hyphen=True)]
 partners = App(name="partners", help="Providers of courses: `partners list`, `partners add SLUG --name … --arena …`")
 parked = App(name="parked", help="Records that could not be handled, of one service: read, run again, give up.")
 consumer = App(name="consumer", help="Pause and resume what a service listens with.")
-people = App(name="people", help="Who acts for a partner or an employer, or runs the system.")
+people = App(name="people", help="Who acts for a partner or runs the system; and to have one forgotten.")
 mail = App(name="mail", help="Addresses that mail servers refuse for good: list them, write to them again.")
 
 
@@ -123,6 +123,19 @@ _group(
 )
 _group(people, "list", "List them. Example: `kursnett people list --json`", "enrolment")
 _group(people, "remove", "Let a person be a learner again. Example: `kursnett people remove tor`", "enrolment")
+_group(
+    people,
+    "erase",
+    "Forget one who cannot log in, by the id of a learner or an enrolment: --reason WHY, --dry-run, --yes, --json. "
+    "Example: `kursnett people erase 019ab4a0-b7f0-7278-b1fa-bdb6ebe4ec44 --reason 'letter of 12 May' --dry-run`",
+    "enrolment",
+)
+_group(
+    people,
+    "erasures",
+    "List who was to be forgotten, and which service has not answered. Example: `kursnett people erasures --json`",
+    "enrolment",
+)
 
 
 @partners.command(name="sync")

@@ -17,6 +17,7 @@ from services.enrolment import (
     mine,
     own,
     partners,
+    privacy,
     restating,
     roster,
     rush,
@@ -37,9 +38,10 @@ PAGES = (
     own.router,
     roster.listed,
     roster.router,
+    privacy.router,
     console.mounted("enrolment"),
 )
-ROUTERS = (api.router, rush.router, partners.router, *PAGES)
+ROUTERS = (api.router, rush.router, partners.router, privacy.api, *PAGES)
 PLOTS = (
     Plot(
         {"nb": "Påmeldinger per minutt", "nn": "Påmeldingar per minutt", "en": "Enrolments per minute"},
@@ -58,7 +60,7 @@ def build() -> Service:
         migrations=MIGRATIONS,
         routers=ROUTERS,
         log_fields=LOG_FIELDS,
-        consumers=(events.courses(settings), events.titles(), events.partners()),
+        consumers=(events.courses(settings), events.titles(), events.partners(), events.erasures()),
         workers={"clock": clock.run, "sessions": login.forget},
         plots=PLOTS,
         decide=desk.deciding(settings),

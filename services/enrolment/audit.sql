@@ -124,3 +124,18 @@ FROM (
     FROM enrolment_changes c LEFT JOIN outbox o ON o.subject = c.enrolment_id::text
     WHERE c.changed_at > app_now() - interval '13 days'
 ) AS changed;
+
+-- V17: nobody has waited for three days to be forgotten by every service
+SELECT count(*) AS looked, count(*) FILTER (WHERE late) AS wrong, min(request_id::text) FILTER (WHERE late) AS example
+FROM (
+    SELECT request_id, done_at IS NULL AND asked_at < app_now() - interval '72 hours' AS late FROM erasures
+) AS asked;
+
+-- V17: whoever was forgotten is not here
+SELECT count(*) AS looked, count(*) FILTER (WHERE here) AS wrong, min(id::text) FILTER (WHERE here) AS example
+FROM (
+    SELECT f.learner_id AS id, l.id IS NOT NULL AS here FROM erasures f LEFT JOIN learners l ON l.id = f.learner_id
+    UNION ALL
+    SELECT e.id, e.name <> '' OR e.state IN ('pending', 'queued', 'offered', 'reserved', 'associated')
+    FROM enrolments e WHERE e.learner_id = '00000000-0000-0000-0000-000000000000'
+) AS forgotten;

@@ -1,4 +1,4 @@
-"""What enrolment hears: the catalogue's offerings, what its courses are called, and its partners."""
+"""What enrolment hears: the catalogue's offerings, what its courses are called, its partners; who is forgotten."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -17,6 +17,7 @@ from contracts.catalogue import (
     PartnerState,
     PartnerSuspended,
 )
+from contracts.notifier import ErasureDone
 from kit import partners as kept_partners
 from kit import tracing
 from kit.consumer import Consumer
@@ -26,6 +27,7 @@ from kit.partners import Told
 from services.enrolment import offerings
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import courses as named
+from services.enrolment.store import erasures as asked
 from services.enrolment.store import seats
 
 LOCKED = 100  # offerings in one transaction, some 300 ms: who asks for a seat waits for its lock 2 s at most
@@ -81,3 +83,15 @@ def partners() -> Consumer:
         await kept_partners.keep(conn, told)
 
     return Consumer(name="partners", listeners=listeners, topics=("catalogue.partners",))
+
+
+def erasures() -> Consumer:
+    """Notes which service has forgotten whom."""
+    listeners = Listeners()
+
+    @listeners.on(ErasureDone)
+    async def note_answers(conn: Connection, received: Sequence[Received]) -> None:
+        for one in (cast(ErasureDone, each.event) for each in received):
+            await asked.answered(conn, one.request_id, one.service, one.counts)
+
+    return Consumer(name="erasures", listeners=listeners, topics=("notifier.erasures",))

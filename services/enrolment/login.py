@@ -195,6 +195,11 @@ def local(wanted: str | None) -> str:
     return wanted if wanted and LOCAL.fullmatch(wanted) else HOME
 
 
+def drop_key(answer: Response) -> None:
+    """Let the browser forget the key of its session, which is over."""
+    _drop(answer, COOKIE)
+
+
 async def _not_logged_in(request: Request, reason: str, back_to: str) -> Response:
     """Who came a second time, by another click or the back button, is logged in by the first."""
     log.info("login_refused", reason=reason)

@@ -1,11 +1,12 @@
-"""Who may do more than a learner: the commands by which operators give people a role or a partner to act for."""
+"""The operators' commands about people: who may do more than a learner, and to have somebody forgotten."""
 
 import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import cyclopts
 
@@ -13,20 +14,23 @@ from kit import acts
 from kit.database import Connection
 from kit.operating import Json, asked, ended, me, shown, whole
 from kit.settings import read
+from services.enrolment import erasing
 from services.enrolment.settings import EnrolmentSettings
-from services.enrolment.store import sessions
+from services.enrolment.store import erasures, personal, sessions
 from services.enrolment.store.sessions import Member
 
 T = TypeVar("T")
 
 ORGNR = 9  # digits
+MOST_LISTED = 1000
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
 def operators(app: cyclopts.App) -> None:
     """Give the command line what operators do with people's roles."""
-    people = cyclopts.App(name="people", help="Who acts for a partner or an employer, or runs the system.")
+    people = cyclopts.App(name="people", help="Who acts for a partner or runs the system; and to have one forgotten.")
     app.command(people)
+    _forgetting(people)
 
     @people.command(name="list")
     def _list(*, as_json: Json = False) -> None:
@@ -100,6 +104,82 @@ def operators(app: cyclopts.App) -> None:
         if not had_role and not ended:
             sys.exit(f"{subject} has no role, and is not logged in. See: people list")
         print(f"{subject} is {'a learner again' if had_role else 'a learner'}, and is logged out.")
+
+
+def _forgetting(people: cyclopts.App) -> None:
+    @people.command(name="erase")
+    def _erase(
+        id_: UUID,
+        *,
+        reason: str,
+        dry_run: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+        yes: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+        as_json: Json = False,
+    ) -> None:
+        """Forget a person in all services, who cannot log in to ask for it: seats go to the next in line, no mail comes.
+
+        There is no way back. Of somebody who is forgotten already it is asked of the other services once more.
+        Example: people erase 019ab4a0-b7f0-7278-b1fa-bdb6ebe4ec44 --reason "letter of 12 May" --dry-run
+
+        Parameters
+        ----------
+        id_
+            The learner's id, or the id of one of their enrolments, as a roster shows it.
+        reason
+            Why, for the list of what operators do (`acts`). Name nobody in it: it is never erased.
+        dry_run
+            Say what would be done, and do nothing.
+        yes
+            Do it: nobody is asked.
+        """
+        if not reason.strip():
+            sys.exit("Say why: --reason. It stands in the list of what operators do, so name nobody in it.")
+        if not dry_run and not yes:
+            sys.exit("There is no way back: look at it with --dry-run first, and then add --yes.")
+        told = _ask(lambda conn: erase(conn, read(EnrolmentSettings), id_, reason.strip(), dry_run))
+        if told is None:
+            sys.exit(f"There is no learner {id_}, and no enrolment. A roster shows the ids of enrolments.")
+        if as_json:
+            shown([told], True, "")
+            return
+        would = "would be" if dry_run else "are"
+        print(f"{told['withdrawn']} seats and places in line {would} given up, {told['enrolments']} lose their name.")
+        if not dry_run:
+            print(f"Asked of the other services as {told['request_id']}. See: people erasures")
+
+    @people.command(name="erasures")
+    def _erasures(*, as_json: Json = False) -> None:
+        """List who was to be forgotten, and which service has not answered; what is not done comes first.
+
+        Example: people erasures --json
+        """
+        shown(_ask(_asked_for), as_json, "nobody has asked to be forgotten")
+
+
+async def erase(
+    conn: Connection, settings: EnrolmentSettings, id_: UUID, reason: str, dry_run: bool
+) -> dict[str, Any] | None:
+    """Forget whose id this is, or count what that would be; none when it is nobody's. Raises erasing.Moved."""
+    learner_id = await erasures.learner_of(conn, id_)
+    if learner_id is None:
+        return None
+    told: dict[str, Any] = {"learner_id": str(learner_id), "dry_run": dry_run}
+    if dry_run:
+        live, all_ = await personal.live(conn, learner_id), len(await personal.enrolments(conn, learner_id))
+        return {**told, "withdrawn": live, "enrolments": all_}
+    done = await erasing.forget(conn, learner_id, "operator", settings)
+    await acts.add(conn, me(), "people erase", [str(learner_id)], reason)
+    return {
+        **told,
+        "request_id": str(done.request_id),
+        "withdrawn": done.withdrawn,
+        "enrolments": done.anonymised,
+    }
+
+
+async def _asked_for(conn: Connection) -> list[dict[str, Any]]:
+    rows = [asdict(one) for one in await erasures.listed(conn, MOST_LISTED)]
+    return [{**row, "request_id": str(row["request_id"]), "learner_id": str(row["learner_id"])} for row in rows]
 
 
 async def _listed(conn: Connection) -> list[dict[str, str | None]]:

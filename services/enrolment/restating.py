@@ -1,14 +1,21 @@
-"""After the database was restored: says of each enrolment that was spoken of since the backup what it is now."""
+"""After the database was restored: says of each enrolment that was spoken of since the backup what it is now.
+
+Who was forgotten after the backup is forgotten again first.
+"""
 
 from uuid import UUID
 
-from contracts.enrolment import EnrolmentEvent, EnrolmentRestated, SeatsEvent
+import asyncpg
+
+from contracts.enrolment import EnrolmentEvent, EnrolmentRestated, ErasureRequested, SeatsEvent
 from contracts.registry import BY_TYPE
+from contracts.topics import KEPT_DAYS
 from kit import outbox
 from kit.database import Connection
-from kit.restoring import Restate, Restated, Restored
+from kit.restoring import MARGIN, Restate, Restated, Restored
+from services.enrolment import erasing
 from services.enrolment.settings import EnrolmentSettings
-from services.enrolment.store import enrolments
+from services.enrolment.store import enrolments, erasures
 from services.enrolment.work import Work
 
 
@@ -16,6 +23,7 @@ def restating(settings: EnrolmentSettings) -> Restate:
     """What makes the other services' copies equal this database again; no learner is told anything by it."""
 
     async def restate(conn: Connection, restored: Restored) -> Restated:
+        forgotten = await _forget_again(conn, restored, settings)
         last: dict[UUID, EnrolmentEvent] = {}
         runs: set[UUID] = set()
         for one in restored.lost:
@@ -37,6 +45,33 @@ def restating(settings: EnrolmentSettings) -> Restate:
         work.had_free = dict.fromkeys(work.had_free)  # how many seats are free is said anew of each run
         await work.close()
         gone = len(last) - len(there)
-        return Restated([f"{gone} enrolments are lost, {len(there)} are as they were at the backup: said to all."])
+        told = [f"{gone} enrolments are lost, {len(there)} are as they were at the backup: said to all."]
+        return Restated([*told, _told(forgotten, restored)])
 
     return restate
+
+
+async def _forget_again(conn: Connection, restored: Restored, settings: EnrolmentSettings) -> int:
+    """Forget whom this database had forgotten after the backup, as far as that is known: it stands on the topic, and in
+    the database that was there before. Returns how many these are."""
+    known = [BY_TYPE[one.type].model_validate(one.data) for one in restored.lost if one.type in BY_TYPE]
+    again = {one.learner_id for one in known if isinstance(one, ErasureRequested)}
+    if restored.kept is not None:
+        try:
+            again.update(await erasures.forgotten_since(restored.kept, restored.since - MARGIN))
+        except asyncpg.UndefinedTableError:
+            pass  # it is of before there were any
+    for learner_id in sorted(again):
+        await erasing.forget(conn, learner_id, "restore", settings)
+    return len(again)
+
+
+def _told(forgotten: int, restored: Restored) -> str:
+    """Nobody comes back in silence: of a backup that is older than what is left of the topics, an operator has to see."""
+    known = f"{forgotten} people had been forgotten since the backup, and are forgotten again."
+    if restored.kept is not None:
+        return known
+    return (
+        f"{known} Known of is what was asked in the last {KEPT_DAYS} days and stands on the topic: whoever was forgotten "
+        "before that, and after the backup, is here again. Forget each anew: people erase ID --reason … --yes"
+    )
