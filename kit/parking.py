@@ -71,6 +71,16 @@ _FORGET = """
 INSERT INTO inbox (consumer, event_id)
 SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
 """
+# Whatever was said under this key: what is open is given up, and of all of it nothing stays that could be read.
+_EMPTY = """
+UPDATE parked SET value = NULL, state = CASE WHEN open THEN 'discarded' ELSE state END,
+    closed_at = CASE WHEN open THEN app_now() ELSE closed_at END,
+    closed_by = CASE WHEN open THEN $3 ELSE closed_by END,
+    closed_reason = CASE WHEN open THEN $4 ELSE closed_reason END
+FROM (SELECT id, state IN ('parked', 'held', 'refused', 'redrive') AS open FROM parked WHERE topic = $1 AND key = $2)
+    AS mine
+WHERE parked.id = mine.id RETURNING consumer, event_id
+"""
 _LIST = """
 SELECT id, consumer, state, topic, partition, "offset", key, type, event_id, reason, detail, parked_at,
        octet_length(value) AS bytes, asked_name, asked_reason, closed_at, closed_by, closed_reason
@@ -227,6 +237,15 @@ async def discard(conn: Connection, ids: Sequence[int], by: str, reason: str) ->
     if known:
         await conn.execute(_FORGET, [consumer for consumer, _ in known], [event_id for _, event_id in known])
     return [row["id"] for row in rows]
+
+
+async def empty(conn: Connection, topic: str, key: bytes, by: str, reason: str) -> int:
+    """Give up, and empty, every record with this key: it must not be read, and has no effect any more. How many."""
+    rows = await conn.fetch(_EMPTY, topic, key, by, reason)
+    known = [(row["consumer"], row["event_id"]) for row in rows if row["event_id"]]
+    if known:
+        await conn.execute(_FORGET, [consumer for consumer, _ in known], [event_id for _, event_id in known])
+    return len(rows)
 
 
 class Asked(NamedTuple):

@@ -116,7 +116,7 @@ def _forgetting(people: cyclopts.App) -> None:
         yes: Annotated[bool, cyclopts.Parameter(negative="")] = False,
         as_json: Json = False,
     ) -> None:
-        """Forget a person in all services, who cannot log in to ask for it: seats go to the next in line, no mail comes.
+        """Forget a person in all services who cannot log in to ask for it: seats go to the next in line, mails stop.
 
         There is no way back. Of somebody who is forgotten already it is asked of the other services once more.
         Example: people erase 019ab4a0-b7f0-7278-b1fa-bdb6ebe4ec44 --reason "letter of 12 May" --dry-run

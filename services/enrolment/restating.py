@@ -3,6 +3,7 @@
 Who was forgotten after the backup is forgotten again first.
 """
 
+from contextlib import suppress
 from uuid import UUID
 
 import asyncpg
@@ -57,21 +58,19 @@ async def _forget_again(conn: Connection, restored: Restored, settings: Enrolmen
     known = [BY_TYPE[one.type].model_validate(one.data) for one in restored.lost if one.type in BY_TYPE]
     again = {one.learner_id for one in known if isinstance(one, ErasureRequested)}
     if restored.kept is not None:
-        try:
+        with suppress(asyncpg.UndefinedTableError):  # it is of before there were any
             again.update(await erasures.forgotten_since(restored.kept, restored.since - MARGIN))
-        except asyncpg.UndefinedTableError:
-            pass  # it is of before there were any
     for learner_id in sorted(again):
         await erasing.forget(conn, learner_id, "restore", settings)
     return len(again)
 
 
 def _told(forgotten: int, restored: Restored) -> str:
-    """Nobody comes back in silence: of a backup that is older than what is left of the topics, an operator has to see."""
+    """Nobody comes back in silence: what the topics do not tell any more, an operator has to see to."""
     known = f"{forgotten} people had been forgotten since the backup, and are forgotten again."
     if restored.kept is not None:
         return known
     return (
-        f"{known} Known of is what was asked in the last {KEPT_DAYS} days and stands on the topic: whoever was forgotten "
-        "before that, and after the backup, is here again. Forget each anew: people erase ID --reason … --yes"
+        f"{known} Known is what stands on the topic, {KEPT_DAYS} days of it: whoever was forgotten before that, and "
+        "after the backup, is here again. Forget each anew: people erase ID --reason WHY --yes"
     )

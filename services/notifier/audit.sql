@@ -70,3 +70,8 @@ FROM (
     LEFT JOIN inbox i ON i.consumer = 'notifier.webhooks' AND i.event_id = o.event_id::text
     WHERE o.topic LIKE 'partners.%' AND o.created_at > app_now() - interval '13 days' GROUP BY o.topic, o.event_id
 ) AS said;
+
+-- V17: nobody who was forgotten has an address here
+SELECT count(*) AS looked, count(*) FILTER (WHERE c.learner_id IS NOT NULL) AS wrong,
+       min(f.learner_id::text) FILTER (WHERE c.learner_id IS NOT NULL) AS example
+FROM erased f LEFT JOIN contacts c ON c.learner_id = f.learner_id;

@@ -1,18 +1,24 @@
-"""After the database was restored: keeps what was sent after the backup from being sent again."""
+"""After the database was restored: keeps what was sent after the backup from being sent again, and people forgotten."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
+from typing import cast
 from uuid import UUID
+
+import asyncpg
 
 from contracts.enrolment import EnrolmentEvent
 from contracts.envelope import Envelope
 from contracts.notifier import NoticeEvent
 from contracts.registry import BY_TYPE
-from contracts.topics import partner_feed
+from contracts.topics import KEPT_DAYS, partner_feed
 from kit import topics
 from kit.database import Connection
-from kit.restoring import Restated, Restored
-from services.notifier.store import remembered
+from kit.restoring import MARGIN, Restated, Restored
+from services.notifier import erasing
+from services.notifier.settings import NotifierSettings
+from services.notifier.store import erased, remembered
 from services.notifier.store.remembered import Sent
 
 
@@ -21,6 +27,7 @@ async def remember(conn: Connection, restored: Restored) -> Restated:
 
     What partners' webhooks have taken stands in the database that was there before, and nowhere else.
     """
+    forgotten = await _forget_again(conn, restored)
     runs = await remembered.runs(conn) | _runs(await restored.later())
     sent, unknown = [], 0
     for one in restored.lost:
@@ -38,7 +45,7 @@ async def remember(conn: Connection, restored: Restored) -> Restated:
     read = [partner_feed(one) for one in await remembered.feeds(conn)]
     if read:  # beside a new broker they are gone
         await topics.declare(restored.settings.kafka_bootstrap, read)
-    told = [f"{len(sent)} notices had their answer after the backup, and are not sent again."]
+    told = [forgotten, f"{len(sent)} notices had their answer after the backup, and are not sent again."]
     if unknown:
         told.append(f"{unknown} mails that gathered several things may have their contents told again.")
     if restored.kept is None:
@@ -47,6 +54,26 @@ async def remember(conn: Connection, restored: Restored) -> Restated:
         count = await remembered.take_deliveries(conn, restored.kept, restored.since)
         told.append(f"{count} deliveries to webhooks were taken over from the database before.")
     return Restated(told)
+
+
+async def _forget_again(conn: Connection, restored: Restored) -> str:
+    """Forget whom this database had forgotten after the backup, as far as the database before knows; in words.
+
+    What stands on the topic is heard again, when the service starts.
+    """
+    if restored.kept is None:
+        return (
+            f"Who was forgotten in the last {KEPT_DAYS} days is forgotten again when the service starts: it stands on "
+            "the topic. If the backup is older, ask for the others anew, by what enrolment has: people erasures"
+        )
+    gone: list[UUID] = []
+    with suppress(asyncpg.UndefinedTableError):  # it is of before there were any
+        gone = await erased.since(restored.kept, restored.since - MARGIN)
+    private_key = cast(NotifierSettings, restored.settings).contact_private_key.get_secret_value()
+    await erased.stop_contacts(conn)
+    for learner_id in gone:
+        await erasing.forget(conn, learner_id, None, private_key)
+    return f"{len(gone)} people had been forgotten since the backup, and are forgotten again."
 
 
 def _runs(heard: Iterable[Envelope]) -> dict[UUID, UUID]:

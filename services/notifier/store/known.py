@@ -59,13 +59,15 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
     """Keep each learner's newest contact; one row per learner at most.
 
     What a person has changed here since it was said stays: it is heard late, or again. Who gives no phone this time has
-    the one they gave before.
+    the one they gave before. Who was forgotten has none, however late one comes (`erased.stop_contacts`).
     """
     await conn.execute(
         """
         INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq, said_at, phone)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[],
                              $8::timestamptz[], $9::text[])
+            AS new (learner_id, email, name, language, login, epoch, seq, said_at, phone)
+        WHERE NOT EXISTS (SELECT FROM erased WHERE erased.learner_id = new.learner_id)
         ON CONFLICT (learner_id) DO UPDATE SET
             email = CASE WHEN old.own_at > excluded.said_at THEN old.email ELSE excluded.email END,
             phone = CASE WHEN old.own_at > excluded.said_at THEN old.phone ELSE coalesce(excluded.phone, old.phone) END,
