@@ -366,6 +366,10 @@ async def _enrolment(servers: Servers) -> AsyncIterator[Here]:
                 await offer()
                 return {"token": (await test_enrolment_links.links(there))["accept"], "verb": "godta"}
 
+            async def erasure() -> dict[str, str]:
+                answer = await there.asking.delete("/api/enrolment/v1/me", headers=there.signed("eva"))
+                return {"request_id": answer.json()["request_id"]}
+
             app = http.build(there.running, enrolment.ROUTERS)
             there.issuer.serve(app.state.keys)
             makes: dict[str, Given] = {
@@ -374,6 +378,7 @@ async def _enrolment(servers: Servers) -> AsyncIterator[Here]:
                 "pending": pending,
                 "offer": offer,
                 "link": link,
+                "erasure": erasure,
             }
             known = await _keys(there.database)
             here = Here("enrolment", there.running, app, there.issuer, makes | COMMON, keys=known)

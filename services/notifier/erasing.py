@@ -6,7 +6,7 @@ from uuid import UUID
 
 from contracts.enrolment import ContactGiven, ErasureRequested
 from contracts.notifier import ErasureDone
-from kit import idempotency, logs, outbox, parking
+from kit import idempotency, logs, outbox, parking, tracing
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received
@@ -28,10 +28,12 @@ def listeners(private_key: str) -> Listeners:
     @asked.on(ErasureRequested)
     async def forget_people(conn: Connection, received: Sequence[Received]) -> None:
         await store.stop_contacts(conn)
-        for one in (cast(ErasureRequested, each.event) for each in received):
-            counts = await forget(conn, one.learner_id, _login(one, private_key), private_key)
-            await outbox.add(conn, ErasureDone(request_id=one.request_id, service="notifier", counts=counts))
-            log.info("person_forgotten", count=sum(counts.values()))
+        for each in received:
+            one = cast(ErasureRequested, each.event)
+            with tracing.hearing(each.trail, each.envelope.type):
+                counts = await forget(conn, one.learner_id, _login(one, private_key), private_key)
+                await outbox.add(conn, ErasureDone(request_id=one.request_id, service="notifier", counts=counts))
+                log.info("person_forgotten", count=sum(counts.values()))
 
     return asked
 

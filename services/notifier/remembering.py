@@ -45,7 +45,7 @@ async def remember(conn: Connection, restored: Restored) -> Restated:
     read = [partner_feed(one) for one in await remembered.feeds(conn)]
     if read:  # beside a new broker they are gone
         await topics.declare(restored.settings.kafka_bootstrap, read)
-    told = [forgotten, f"{len(sent)} notices had their answer after the backup, and are not sent again."]
+    told = [f"{len(sent)} notices had their answer after the backup, and are not sent again.", forgotten]
     if unknown:
         told.append(f"{unknown} mails that gathered several things may have their contents told again.")
     if restored.kept is None:
@@ -69,9 +69,9 @@ async def _forget_again(conn: Connection, restored: Restored) -> str:
     gone: list[UUID] = []
     with suppress(asyncpg.UndefinedTableError):  # it is of before there were any
         gone = await erased.since(restored.kept, restored.since - MARGIN)
-    private_key = cast(NotifierSettings, restored.settings).contact_private_key.get_secret_value()
     await erased.stop_contacts(conn)
     for learner_id in gone:
+        private_key = cast(NotifierSettings, restored.settings).contact_private_key.get_secret_value()
         await erasing.forget(conn, learner_id, None, private_key)
     return f"{len(gone)} people had been forgotten since the backup, and are forgotten again."
 

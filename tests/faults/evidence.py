@@ -26,10 +26,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "enrolment.courses": ("catalogue.courses",),
     "enrolment.partners": ("catalogue.partners",),
     "enrolment.titles": ("catalogue.courses",),
+    "enrolment.erasures": ("notifier.erasures",),
     "notifier.courses": ("catalogue.courses",),
     "notifier.partners": ("catalogue.partners",),
     "notifier.enrolments": ("enrolment.enrolments",),
     "notifier.contacts": ("enrolment.contacts",),
+    "notifier.erasures": ("enrolment.erasures",),
     "notifier.webhooks": ("catalogue.courses", "enrolment.enrolments"),
 }
 _US = "(extract(epoch FROM {}) * 1000000)::bigint AS {}"

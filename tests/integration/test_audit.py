@@ -61,6 +61,7 @@ WHOLE = {
             ({A}, NULL, 'offered', 'online', 'learner', ''), ({B}, NULL, 'queued', NULL, 'learner', ''),
             ({C}, NULL, 'queued', NULL, 'learner', ''), ({C}, 'queued', 'cancelled', NULL, 'learner', '');
         {said(A, "SeatOffered")}; {said(B, "LearnerQueued")}; {said(C, "LearnerWithdrew")};
+        INSERT INTO erasures (learner_id, by_whom, waits_for) VALUES ({D}, 'learner', '{{notifier}}');
     """,
     "notifier": f"""
         INSERT INTO notices (id, event_id, learner_id, offering_id, about, template, channel, state, attempts,
@@ -79,6 +80,7 @@ WHOLE = {
         INSERT INTO inbox (consumer, event_id) VALUES ('notifier.webhooks', 'e1'), ('notifier.webhooks', 'e2');
         {said(C, "CourseCreated", topic="partners.p.feed")};
         INSERT INTO inbox (consumer, event_id) SELECT 'notifier.webhooks', one FROM ({ON_FEEDS}) AS feed (one);
+        INSERT INTO erased (learner_id) VALUES ({D});
     """,
 }
 EVERYWHERE = f"""
@@ -129,6 +131,8 @@ BREACHES = [
     ("enrolment", "what its last change made of it", f"DELETE FROM enrolment_changes WHERE enrolment_id = {B}"),
     ("enrolment", "in an offering that was cancelled", f"UPDATE offerings SET cancelled = true WHERE id = {A}"),
     ("enrolment", "the last that was said of each enrolment", said(A, "LearnerQueued", 2)),
+    ("enrolment", "for three days", "UPDATE erasures SET asked_at = now() - interval '73 hours'"),
+    ("enrolment", "whoever was forgotten", f"INSERT INTO learners VALUES ({D}, 'i', 'd')"),
     ("enrolment", "was spoken of", f"DELETE FROM outbox WHERE subject = {B}"),
     (
         "notifier",
@@ -143,6 +147,11 @@ BREACHES = [
     ("notifier", "owed to a webhook once", "DELETE FROM inbox WHERE event_id = 'e1'"),
     ("notifier", "on a partner's feed", f"DELETE FROM inbox WHERE event_id IN ({ON_FEEDS})"),
     ("notifier", "what a webhook has taken", "UPDATE webhook_deliveries SET status_code = 302"),
+    (
+        "notifier",
+        "nobody who was forgotten",
+        f"INSERT INTO contacts (learner_id, email, language, epoch, seq) VALUES ({D}, 'd', 'nb', 1, 1)",
+    ),
     ("notifier", "no call of a webhook", f"UPDATE webhook_deliveries SET sending_since = {LATE}"),
 ]
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +12,18 @@ from contracts.enrolment import ErasureRequested
 from contracts.notifier import ErasureDone
 from kit import acts, sealing
 from kit.auth import Caller
-from kit.database import Connection
+from kit.database import Connection, connect
 from services.enrolment import erasing, events, login, operating
 from services.enrolment.commands import Enrol
 from services.enrolment.erasing import Forgotten
+from services.enrolment.restating import restating
 from services.enrolment.store import erasures, sessions
 from tests import personal, seats
 from tests.delivery import Servers, until
 from tests.integration.test_enrolment_http import BASE, World, world
 from tests.integration.test_enrolment_pages import FORM, Known, open_pages, person
+from tests.integration.test_restoring import backup, finished, restored, said
+from tests.integration.test_restoring import rows as restored_rows
 from tests.seats import World as Seats
 from tests.web import ISSUER
 
@@ -174,6 +178,40 @@ async def test_an_operator_has_one_forgotten_by_the_id_of_an_enrolment(servers: 
         async with here.database.reading() as conn:
             [_, line] = await acts.listing(conn)
         assert (line["act"], line["about"], line["reason"]) == ("people erase", did["learner_id"], "letter of 12 May")
+
+
+# A backup from before
+
+
+@pytest.mark.parametrize("by", ["what was said", "the database before", "nothing"])
+async def test_who_was_forgotten_after_the_backup_is_forgotten_again(servers: Servers, tmp_path: Path, by: str) -> None:
+    """By what stands on the topic, or by the database that was there before; where neither is, an operator is told."""
+    async with seats.world(servers) as here:
+        offering_id = await here.scheduled(online=1)
+        seat, waiting = await here.enrol(offering_id, "kari"), await here.enrol(offering_id, "ola")
+        since = await backup(here.settings, tmp_path / "dump")
+        done = await forget(here)
+        [lost] = [one for one in await said(here.settings) if one.type == ErasureRequested.spec.type]
+        settings = await restored(here.settings, tmp_path / "dump")
+        kept = await connect(here.settings, "operator") if by == "the database before" else None
+        outcome = await finished(
+            settings, since, [lost] if by == "what was said" else [], restating(here.settings), kept=kept
+        )
+        if kept:
+            await kept.close()
+        names = await restored_rows(settings, "SELECT name FROM enrolments ORDER BY name")
+        known = await restored_rows(settings, "SELECT subject FROM learners WHERE subject <> '' ORDER BY 1")
+        if by == "nothing":
+            assert (names, known) == ([("kari",), ("ola",)], [("kari",), ("ola",)]), "the control"
+            assert outcome.told[1].startswith("0 people had been forgotten since the backup")
+            assert "people erase ID" in outcome.told[1]
+            return
+        assert (names, known) == ([("",), ("ola",)], [("ola",)])
+        assert outcome.told[1].startswith("1 people had been forgotten since the backup, and are forgotten again.")
+        stands = await restored_rows(settings, "SELECT id, state FROM enrolments")
+        assert dict(stands) == {seat.id: "cancelled", waiting.id: "offered"}
+        asked = [one for one in await said(settings) if one.type == ErasureRequested.spec.type]
+        assert [one.data["learner_id"] for one in asked] == [str(done.learner_id)], "the others are told again"
 
 
 # The page, and the interface for programs

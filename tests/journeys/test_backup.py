@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]  # the stack is stopp
 
 LISTENERS = {
     "catalogue": ("partners", "enrolments", "learners"),
-    "enrolment": ("courses", "titles", "partners"),
-    "notifier": ("courses", "partners", "enrolments", "contacts", "webhooks"),
+    "enrolment": ("courses", "titles", "partners", "erasures"),
+    "notifier": ("courses", "partners", "enrolments", "contacts", "erasures", "webhooks"),
 }
 GROUPS = [f"{service}.{name}" for service, names in LISTENERS.items() for name in names]
 

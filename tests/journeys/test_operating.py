@@ -351,7 +351,7 @@ async def test_a_command_that_cannot_be_says_so_in_words(desk: Desk, tmp_path: P
             "pause",
             "enrolment",
             "nonsense",
-        ): "enrolment has no consumer 'nonsense'. It has: courses, titles, partners.",
+        ): "enrolment has no consumer 'nonsense'. It has: courses, titles, partners, erasures.",
     }
     for arguments, words in wrong.items():
         code, out, said = await desk.run(*arguments)
