@@ -60,6 +60,16 @@ def send(page: Page) -> None:
         page.locator("main form[method=post] button[type=submit]").first.click()
 
 
+def erased(page: Page, scene: Scene) -> None:
+    """By somebody who is nobody's in the scene; the page is looked at when all have answered."""
+    page.goto("/logg-inn")
+    log_in(page, scene.somebody(), "Kari Nordmann")
+    page.wait_for_url("**/min-side")
+    page.goto("/personvern/slett")
+    send(page)
+    expect(page).to_have_url(re.compile("/personvern/slettet/"))
+
+
 def accepted(page: Page, scene: Scene) -> None:
     offered(page, scene)
     send(page)
@@ -212,6 +222,10 @@ ENROLMENT = [
         }.items()
     ),
     at("min-side-meld-av", own("associated", "/meld-av"), "siri"),
+    at("personvern", "/personvern"),
+    at("personvern-innlogget", "/personvern", "siri"),
+    at("personvern-slett", "/personvern/slett", "siri"),
+    State("personvern-slettet", erased),
     at("deltakere", lambda scene: f"/deltakere/{scene.busy}", "torgar"),
     at("deltakere-ingen", lambda scene: f"/deltakere/{scene.offering('Nytt kurs', 4)}", "torgar"),
     at("deltakere-venter", lambda scene: f"/deltakere/{scene.approving[0]}", "torgar"),
