@@ -300,7 +300,7 @@ async def test_enrolment_says_anew_what_each_enrolment_is(servers: Servers, tmp_
     assert [(one.type.split(".")[-2], one.data["seats"][0]["taken"]) for one in anew if "seats" in one.data] == [
         ("OfferingFilled", 1)
     ]
-    assert told.told == ["1 enrolments are lost, 1 are as they were at the backup: said to all."]
+    assert told.told[0] == "1 enrolments are lost, 1 are as they were at the backup: said to all."
     assert {one.id for one in told.lost} == {one.id for one in lost}
     assert await rows(settings, "SELECT act, about FROM operator_acts") == [("restored", "epoch 2")]
     conn = await connect(settings, "operator")
