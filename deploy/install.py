@@ -117,9 +117,7 @@ def install(kind: str, lock: int) -> None:
         stamp(each).unlink(missing_ok=True)
     text = LOCK.read_text()
     here = whole()
-    if shutil.which("npm"):
-        here |= locked(text, "npm").keys()
-    wanted = {name: block for name, block in locked(text, kind).items() if name not in here}
+    wanted = {name: block for name, block in chosen(text, kind).items() if name not in here}
     first = {name: block for name, block in wanted.items() if kind == "stack" and name in locked(text, "archives")}
     rest = [block for name, block in wanted.items() if name not in first]
     (FETCHED / "tmp").mkdir(parents=True, exist_ok=True)
@@ -195,6 +193,12 @@ def locked(text: str, kind: str) -> "dict[str, str]":
             return {key: entry for key, entry in entries.items() if key in chosen}
         chosen |= found
         names |= {key.split("==")[0] for key in found}
+
+
+def chosen(text: str, kind: str) -> "dict[str, str]":
+    """As `locked`, without what brings an npm where the system has one."""
+    spared = locked(text, "npm") if shutil.which("npm") else {}
+    return {key: entry for key, entry in locked(text, kind).items() if key not in spared}
 
 
 def whole() -> "set[str]":

