@@ -4,6 +4,11 @@ python3 deploy/install.py          everything: to run, to test, to change
 python3 deploy/install.py stack    what `make up` needs; the Java archives are fetched meanwhile
 """
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded: Python's way is a traceback through all that
+
 import fcntl
 import hashlib
 import importlib.util
@@ -11,7 +16,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -45,10 +49,13 @@ class Failure(Exception):
 
 def main(arguments: "list[str]") -> int:
     """Install what is asked for, once per lock and Python; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kind = "stack" if arguments == ["stack"] else "dev"
     try:
         if is_done(kind):
             return pages()
+    except KeyboardInterrupt:
+        return stopped()
     except OSError as error:
         return fail(*refusal(error))
     if sys.version_info < OLDEST:
@@ -69,7 +76,7 @@ def main(arguments: "list[str]") -> int:
     except Failure as failure:
         return fail(*failure.args)
     except KeyboardInterrupt:
-        return fail("Stopped half-way.", "Run the same command again: it goes on.")
+        return stopped()
     except OSError as error:
         return fail(*refusal(error))
 
@@ -96,6 +103,10 @@ def alone(lock: int) -> None:
     except BlockingIOError:
         say("another installation is under way here; waiting for its end")
         fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def stopped() -> int:
+    return fail("Stopped half-way.", "Run the same command again: it goes on.")
 
 
 def interrupt(number: int, frame: object) -> None:

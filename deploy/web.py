@@ -3,6 +3,11 @@
 A page without these files is plain and works, so that a network that has no npm registry stops nothing.
 """
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who has called says what was stopped
+
 import hashlib
 import os
 import shutil
