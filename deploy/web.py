@@ -37,8 +37,13 @@ def command() -> list[str]:
     return [str(folder / "bin" / "node"), str(folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
+def is_here() -> bool:
+    """Whether all is there that the lock names."""
+    return STAMP.is_file() and STAMP.read_text() == wanted()
+
+
 def main() -> int:
-    if STAMP.is_file() and STAMP.read_text() == wanted():
+    if is_here():
         return 0
     npm = command()
     print("install: fetching what the pages are drawn with", flush=True)
