@@ -24,7 +24,7 @@ import runpy, sys
 class Version(tuple):
     major, minor = 3, 9
 sys.version_info = Version((3, 9, 2))
-sys.argv = sys.argv[2:]
+sys.argv = sys.argv[3:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
