@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 
 from contracts.fields import NkrLevel
 from kit import openapi, problems
+from kit.pages.languages import ALIASES
 from kit.problems import Problem
 from kit.running import Running
 from services.catalogue import exchange
@@ -168,7 +169,7 @@ def levels_of(name: str | None) -> list[str] | None:
 
 def spoken(tag: str | None) -> str | None:
     primary = (tag or "").partition("-")[0]
-    return {"no": "nb", "se": "sme"}.get(primary, primary) or None
+    return ALIASES.get(primary, primary) or None
 
 
 def state_of(name: str | None) -> str | None:
