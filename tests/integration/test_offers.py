@@ -10,7 +10,7 @@ import pytest
 from kit import sealing
 from kit.database import Busy, Connection
 from kit.problems import Problem
-from services.enrolment import offerings, offers
+from services.enrolment import commands, offerings, offers
 from services.enrolment.commands import Enrol
 from services.enrolment.domain import Enrolment
 from services.enrolment.store import times
@@ -234,14 +234,21 @@ async def test_nobody_has_more_than_the_house_allows(servers: Servers) -> None:
         assert (await here.enrol(several[2], "kari")).state == "associated"
 
 
-async def test_nobody_has_more_than_the_house_allows_by_asking_two_processes_at_once(servers: Servers) -> None:
+@pytest.mark.parametrize("has", [1, 0])
+async def test_nobody_has_more_than_the_house_allows_by_asking_two_processes_at_once(servers: Servers, has: int) -> None:
+    """One process is asked for all that is left to this learner, the other for one more."""
     async with world(servers, most_live_enrolments=2) as here:
-        several = [await here.scheduled(online=5) for _ in range(3)]
-        await here.enrol(several[0], "kari")
+        several = [await here.scheduled(online=5) for _ in range(4)]
+        known = await here.enrol(several[0], "kari")
+        if not has:
+            await here.act("withdraw", known)
         decided, go = asyncio.Event(), asyncio.Event()
 
-        async def decide(conn: Connection) -> Enrolment:
-            made = await here.one(conn, Enrol(several[1], ("issuer", "kari"), ("online",), "Kari"))
+        async def decide(conn: Connection) -> list[commands.Outcome]:
+            left = several[1 : 3 - has]
+            made = await commands.decide(
+                conn, [Enrol(one, ("issuer", "kari"), ("online",), "Kari") for one in left], here.settings
+            )
             decided.set()
             await go.wait()
             return made
@@ -253,10 +260,10 @@ async def test_nobody_has_more_than_the_house_allows_by_asking_two_processes_at_
 
         first = asyncio.create_task(here.database.run(decide))
         await decided.wait()
-        second = asyncio.create_task(here.enrol(several[2], "kari"))
+        second = asyncio.create_task(here.enrol(several[3], "kari"))
         await until(waits_or_is_done)
         go.set()
-        assert (await first).state == "associated"
+        assert [one.state for one in await first if isinstance(one, Enrolment)] == ["associated"] * (2 - has)
         with pytest.raises(Problem) as refused:
             await second
         assert refused.value.slug == "too-many-enrolments"
