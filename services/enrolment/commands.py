@@ -25,7 +25,8 @@ from services.enrolment.work import Work
 class Enrol:
     """Give the learner the best free seat among `choices` (arenas, best first), or a place in line.
 
-    `login` is (issuer, subject); `sealed` the contact for the notifier, if one was given.
+    `login` is (issuer, subject); `sealed` the contact for the notifier, if one was given; `seen` the hours of the run
+    that were seen, if they count.
     """
 
     offering_id: UUID
@@ -36,6 +37,7 @@ class Enrol:
     group: str | None = None
     wait_for_earlier: bool = True
     on_lapse: str | None = None
+    seen: str = ""
     trail: Trail = field(default_factory=trail.here)
 
 
@@ -182,6 +184,7 @@ async def _enrol(
             group=one.group,
             wait_for_earlier=one.wait_for_earlier,
             on_lapse=one.on_lapse,
+            seen=one.seen,
         )
         for one in known.values()
     ]
