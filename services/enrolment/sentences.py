@@ -67,6 +67,19 @@ def _not_open(request: Request, problem: Problem) -> str:
     return f"{words} {only}" if groups else words
 
 
+def states(request: Request) -> dict[str, str]:
+    """State -> what the partner is told of an enrolment that is so."""
+    _ = site().text(request)
+    return {
+        "associated": _("Plass"),
+        "offered": _("Tilbud om plass"),
+        "queued": _("I kø"),
+        "pending": _("Venter på godkjenning"),
+        "denied": _("Ikke godkjent"),
+        "finished": _("Gjennomført"),
+    }
+
+
 def closed(request: Request, why: Closed) -> str:
     """Why nobody can ask at this hour."""
     return refusal(request, refused(why))
