@@ -48,12 +48,8 @@ def a_moment(value: object) -> object:
     return is_written_out(value)
 
 
-Moment = Annotated[
-    AwareDatetime,
-    BeforeValidator(a_moment),
-    AfterValidator(in_utc),
-    WithJsonSchema({"anyOf": [{"type": "string", "format": form} for form in ("date-time", "date")]}),
-]
+MOMENT = WithJsonSchema({"anyOf": [{"type": "string", "format": form} for form in ("date-time", "date")]})
+Moment = Annotated[AwareDatetime, BeforeValidator(a_moment), AfterValidator(in_utc), MOMENT]
 
 
 class Heading(BaseModel):
