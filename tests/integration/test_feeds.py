@@ -65,7 +65,8 @@ async def test_new_courses_are_fed_to_atom_readers_whatever_their_titles_hold(se
         )
         entry_of_two = next(mixed.iter(f"{ATOM}entry"))
         language = "{http://www.w3.org/XML/1998/namespace}lang"
-        told = [one.get(language) for one in (mixed, mixed[1], entry_of_two, entry_of_two.find(f"{ATOM}summary"))]
+        summary = next(entry_of_two.iter(f"{ATOM}summary"))
+        told = [one.get(language) for one in (mixed, mixed[1], entry_of_two, summary)]
         assert told == ["en", "nb", "en", "nb"], "each text says which language it is in"
         for name in ("updated", "published"):
             datetime.fromisoformat(entry.findtext(f"{ATOM}{name}") or "")
