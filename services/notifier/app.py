@@ -31,6 +31,7 @@ from services.notifier import (
 )
 from services.notifier.channels.webhook import Webhook
 from services.notifier.deliveries import Deliverer
+from services.notifier.forgetting import Forgetting
 from services.notifier.sender import Sender
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import outgoing
@@ -77,6 +78,7 @@ def build() -> Service:
             "offices": offices.Offices(settings).run,
             "webhooks": Deliverer(settings, Webhook(webhooks.guard_of(settings))).run,
             "webhook_log": deliveries.forget,
+            "forgetting": Forgetting(settings).run,
         },
         timeline=timeline,
         restate=remembering.remember,
