@@ -163,7 +163,7 @@ def write(folder: Path) -> Path:
         for language in letters.LOCALES:
             one = notice(template, language)
             if template == DIGEST:
-                letter = digests.letter(templates, one, stop)
+                letter = digests.letter(templates, one, stop, FROM)
             elif template == PARTNER_DIGEST:
                 letter = offices.letter(templates, one, ORIGIN, stop)
             else:

@@ -240,7 +240,7 @@ class Sender:
         if notice.sealed is not None:
             links = offers.opened(self._key, self._settings.public_url, notice.sealed)
         if notice.template == DIGEST:
-            return digests.letter(self._templates, notice, self._stopping_link(notice))
+            return digests.letter(self._templates, notice, self._stopping_link(notice), self._sender)
         if notice.template == PARTNER_DIGEST:
             public_url = self._settings.public_url
             return offices.letter(self._templates, notice, public_url, self._stopping_link(notice))

@@ -6,6 +6,7 @@ import html
 import uuid
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
+from email.headerregistry import Address
 from typing import Any
 
 import pytest
@@ -511,7 +512,7 @@ ITEM: dict[str, Any] = {
 
 def gathered(language: str, *items: dict[str, Any]) -> Letter:
     notice = claimed(template="digest", language=language, facts={"categories": ["changes"], "items": list(items)})
-    return digests.letter(environment(), notice, "https://kurs.example/stop")
+    return digests.letter(environment(), notice, "https://kurs.example/stop", Address("Kursnett", addr_spec="a@b.no"))
 
 
 @pytest.mark.parametrize(
