@@ -73,7 +73,7 @@ class Sender:
     def __init__(self, settings: NotifierSettings, channels: Mapping[str, Channel] | None = None) -> None:
         self._settings = settings
         self._channels = channels
-        self._templates = letters.environment()
+        self._templates = letters.environment(settings.public_url)
         self._sender = sender(settings.mail_from)
         self._key = settings.contact_private_key.get_secret_value()
         self._turns = asyncio.Semaphore(settings.sender_connections)

@@ -157,6 +157,19 @@ def test_every_template_is_a_whole_mail_in_every_language(template: str, languag
     assert text.count("\n\n\n") == 0
 
 
+def test_every_mail_to_a_person_leads_to_their_enrolments() -> None:
+    """Who is asked to withdraw in time must find where. To an office it says nothing: its mail has its own page."""
+    templates = letters.environment("https://kurs.example")
+    for template in letters.TEMPLATES:
+        for language, words in {"nb": "Påmeldingene dine", "nn": "Påmeldingane dine", "en": "Your enrolments"}.items():
+            letter = letters.letter(templates, claimed(template=template, language=language), LINKS)
+            assert f"\n{words}: https://kurs.example/min-side\n" in letter.text, template
+            assert f'<a href="https://kurs.example/min-side">{words}</a>' in letter.html, template
+    notice = claimed(template="partner_digest", facts={"told": [RUN], "waiting": []})
+    office = offices.letter(templates, notice, "https://kurs.example", None)
+    assert "min-side" not in office.text + office.html
+
+
 def test_each_template_says_something_of_its_own() -> None:
     assert len({written(template=template).subject for template in letters.TEMPLATES}) == len(letters.TEMPLATES)
     assert "nummer 3" in written(template="queued").text
