@@ -1,4 +1,4 @@
-"""Catches every mail and SMS of a local stack and shows them on a page; speaks the part of Mailpit's API that tests use."""
+"""Catches every mail and SMS of a local stack and shows them; speaks the part of Mailpit's API that tests use."""
 
 import argparse
 import asyncio

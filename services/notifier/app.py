@@ -58,6 +58,12 @@ PLOTS = (
         MINUTES,
         published("no.kursnett.notifier.NoticeSent."),
     ),
+    Plot(
+        {"nb": "Varsler som ble gitt opp, per minutt", "nn": "Varsel som blei gitt opp, per minutt"}
+        | {"en": "Notices that were given up, per minute"},
+        MINUTES,
+        published("no.kursnett.notifier.NoticeFailed."),
+    ),
 )
 
 

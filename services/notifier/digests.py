@@ -15,13 +15,14 @@ from kit.running import Running
 from services.notifier import appointments, letters
 from services.notifier.channels.channel import Letter
 from services.notifier.decisions import refused
-from services.notifier.kinds import KINDS
+from services.notifier.kinds import ADVANCED, KINDS
 from services.notifier.store import digests as store
 from services.notifier.store.outgoing import Claimed
 
 log = logs.get(__name__)
 
 DIGEST = "digest"
+SAID_AGAIN = ("reminder", ADVANCED)
 MOST = 100  # that are held, and what else is held of the same people, in one transaction
 EVERY_S = 1.0
 
@@ -43,12 +44,20 @@ async def gather(conn: Connection) -> int:
     for mine in people.values():
         decided = [(one, refused(one.cadence, concerned=one.concerned)) for one in mine]
         dropped = {one.id: no.reason for one, no in decided if no is not None}
-        told = [one for one, no in decided if no is None]
+        left = [one for one, no in decided if no is None]
+        told = newest(left)
         if told:
             await store.owe(conn, told, DIGEST, facts(told))
-        await store.done_with(conn, dropped | {one.id: "in_digest" for one in told})
+        dropped |= {one.id: "told_with_later" for one in left} | {one.id: "in_digest" for one in told}
+        await store.done_with(conn, dropped)
         log.info("digest_gathered", count=len(told))
     return len(held)
+
+
+def newest(left: Sequence[store.Held]) -> list[store.Held]:
+    """These without what a later one says again: one letter reminds of a course once."""
+    last = {(one.about, one.template): one.id for one in left}
+    return [one for one in left if one.template not in SAID_AGAIN or last[one.about, one.template] == one.id]
 
 
 def facts(told: Sequence[store.Held]) -> dict[str, Any]:
@@ -91,9 +100,7 @@ def _left(digest: Claimed, off: Collection[tuple[str, str, str]]) -> Claimed:
     return replace(digest, facts=said, cadence=digest.cadence if told else "off")
 
 
-def letter(
-    templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None, organizer: Address
-) -> Letter:
+def letter(templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None, organizer: Address) -> Letter:
     """The digest in its person's language, with the appointments that have changed. Raises jinja2.TemplateError."""
     each = [_alone(notice, one) for one in notice.facts["items"]]
     whole = replace(notice, facts={"items": [_item(templates, one) for one in each]})

@@ -336,8 +336,39 @@ async def test_a_digest_of_changes_has_the_appointments_and_what_comes_after_has
         assert "Før:" in digest.get_body(("plain",)).get_content()
         method, [gone] = appointment(cancel)
         assert (method, str(gone["UID"]), int(gone["SEQUENCE"])) == ("CANCEL", f"{about[1]}-1@kursnett", 2)
-        [waits] = [mail for mail in here.sink.mails if "ola" in mail["To"] and mail["Subject"] == "Nytt om kursene dine"]
+        [waits] = [
+            mail for mail in here.sink.mails if "ola" in mail["To"] and mail["Subject"] == "Nytt om kursene dine"
+        ]
         assert calendars(waits) == [], "who stands in line has no appointment"
+
+
+async def test_a_digest_reminds_of_a_course_once_and_of_none_that_has_begun(servers: Servers) -> None:
+    """Two reminders wait together for Monday, or all of them for a notifier that stood still for days."""
+    async with people(servers) as here:
+        world = here.world
+        await here.put({"categories": {"reminders": {"email": "weekly"}}})
+        async with at(world, NIGHT):
+            async with world.sending():
+                mine = await here.seated()
+                await reach(world, sent=1)
+            other = await in_another_run(here, mine)
+            async with world.sending():
+                await reach(world, sent=2)
+            for about, expires in ((mine, START), (mine, START), (other, NIGHT)):
+                await world.rows(
+                    """
+                    INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, state, reason,
+                                         facts, expires_at)
+                    VALUES (gen_random_uuid()::text, $1, $2, $3, 'reminder', 'email', 'held', 'digest', '{"days": 7}', $4)
+                    """,
+                    *(about[name] for name in ("learner_id", "offering_id", "enrolment_id")),
+                    expires,
+                )
+            await gather(world)
+        rows = await world.rows("SELECT reason FROM notices WHERE template = 'reminder' ORDER BY id")
+        assert [row["reason"] for row in rows] == ["told_with_later", "in_digest", "no_longer_concerned"]
+        [digest] = await world.rows("SELECT facts FROM notices WHERE template = 'digest'")
+        assert len(json.loads(digest["facts"])["items"]) == 1
 
 
 @pytest.mark.parametrize("also", ["nothing", "a reminder"])
@@ -359,7 +390,8 @@ async def test_what_is_turned_off_while_its_digest_waits_for_the_mail_server_is_
                     UPDATE notices SET facts = jsonb_build_object(
                         'categories', '["changes", "reminders"]'::jsonb,
                         'items', facts -> 'items'
-                            || (facts -> 'items' -> 0 || '{"template": "reminder", "facts": {"days": 7}, "appointment": null}'))
+                            || (facts -> 'items' -> 0 || '{"template": "reminder", "facts": {"days": 7}}'::jsonb
+                                || '{"appointment": null}'::jsonb))
                     WHERE template = 'digest'
                 """)
             async with world.sending(Sender(world.settings, {"email": Failing(Later("busy"))})):

@@ -147,7 +147,7 @@ async def test_a_look_at_one_thing_reads_little_of_all_that_was_ever_sent(world:
         """
     )
     await conn.execute("ANALYZE")
-    one = await conn.fetchrow("SELECT event_id, about, correlation_id FROM notices LIMIT 1")
+    [one] = await conn.fetch("SELECT event_id, about, correlation_id FROM notices LIMIT 1")
     ids = [str(value) for value in one]
     assert {row["subject"] for row in await outgoing.timeline(conn, ids[:1])} == {ids[1]}
     assert len(await outgoing.timeline(conn, ids)) == 1

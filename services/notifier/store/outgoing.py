@@ -182,8 +182,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
     What is older is looked for among all notices of its enrolment: said as `notices_open` says it, PostgreSQL may read
     that from end to end for each notice, as it counts it as empty when nothing was open the last time it counted.
     A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
-    gets none when none was sent. Of one that was put off, the time in which nobody took it counts as none. `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes
-    them, empty if it has none.
+    gets none when none was sent. Of one that was put off, the time in which nobody took it counts as none.
+    `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes them, empty if it has none.
     """
     rows = await conn.fetch(
         """
@@ -196,8 +196,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    offering.alternatives, offering.cancelled_because, coalesce(offering.sessions, '[]') AS sessions,
                    CASE WHEN notice.channel = 'sms' THEN NULL
                         WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
-                             THEN greatest(0, appointment.last + 1,
-                                           seat.sequence + (notice.template <> 'changed')::int)  -- see `calendars.raised`
+                             THEN greatest(0, appointment.last + 1,  -- and see `calendars.raised`
+                                           seat.sequence + (notice.template <> 'changed')::int)
                         WHEN notice.template = ANY($8) THEN greatest(appointment.last, seat.sequence) + 1
                    END AS sequence,
                    CASE WHEN appointment.last IS NOT NULL AND notice.channel <> 'sms' THEN (
