@@ -359,7 +359,8 @@ async def test_a_digest_reminds_of_a_course_once_and_of_none_that_has_begun(serv
                     """
                     INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, state, reason,
                                          facts, expires_at)
-                    VALUES (gen_random_uuid()::text, $1, $2, $3, 'reminder', 'email', 'held', 'digest', '{"days": 7}', $4)
+                    VALUES (gen_random_uuid()::text, $1, $2, $3, 'reminder', 'email', 'held', 'digest',
+                            '{"days": 7}', $4)
                     """,
                     *(about[name] for name in ("learner_id", "offering_id", "enrolment_id")),
                     expires,
