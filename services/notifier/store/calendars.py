@@ -98,7 +98,8 @@ async def raised(conn: Connection, offerings: Sequence[UUID] = (), courses: Sequ
     """Note of all who have a seat in these runs, or in runs of these courses, that their calendars have something old.
 
     The number is the one that calendars which are read have from now on. A mail about a change has it too, or a higher
-    one; any other mail a higher one.
+    one; any other mail a higher one. A seat that another has locked is left out, since that one may wait for the run,
+    which is locked here: what it says of the seat is told by a mail with a higher number.
     """
     await conn.execute(
         """
@@ -109,7 +110,7 @@ async def raised(conn: Connection, offerings: Sequence[UUID] = (), courses: Sequ
             SELECT enrolment_id FROM enrolments JOIN offerings AS run USING (offering_id)
             WHERE (run.offering_id = ANY($1) OR run.course_id = ANY($2)) AND enrolments.state = 'associated'
               AND NOT run.cancelled AND run.ends_at > app_now() - make_interval(days => $3)
-            ORDER BY enrolment_id FOR UPDATE OF enrolments
+            FOR UPDATE OF enrolments SKIP LOCKED
         ) AS shown
         WHERE seat.enrolment_id = shown.enrolment_id
         """,
