@@ -11,7 +11,7 @@ from deploy.local.asking import ask, said
 from deploy.local.issuer import Issuer
 from deploy.local.kafka import Kafka
 from deploy.local.leftovers import MARK
-from deploy.local.places import ROOT, SERVICES, Places
+from deploy.local.places import ROOT, SERVICES, SMS, Places
 from deploy.local.postgres import NO_TLS, Postgres
 from deploy.local.processes import Program, Say
 from deploy.trouble import Trouble
@@ -51,7 +51,7 @@ OWN = ("mail", *SERVICES, "gateway")
 
 
 def mail(places: Places) -> Program:
-    """The mail catcher, a process of its own so that nothing that it is sent harms the rest."""
+    """The catcher of mail and SMS, a process of its own so that nothing that it is sent harms the rest."""
     ports = ["--smtp", str(places.port("smtp")), "--http", str(places.port("mail"))]
     return Program(
         "mail",
@@ -117,6 +117,7 @@ def settings(places: Places, name: str) -> dict[str, str]:
         **smtp,
         "KURSNETT_SMTP_TLS": "none",
         "KURSNETT_MAIL_FROM": SENDER,
+        "KURSNETT_SMS_GATEWAY_URL": f"http://{places.address('mail')}{SMS}",
         "KURSNETT_CHANGES_SETTLE_S": os.environ.get("KURSNETT_CHANGES_SETTLE_S", "3"),
         "KURSNETT_QUIET_HOURS": os.environ.get("KURSNETT_QUIET_HOURS", "none"),
     }

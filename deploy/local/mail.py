@@ -1,4 +1,4 @@
-"""Catches every mail of a local stack and shows it on a page; speaks the part of Mailpit's API that tests use."""
+"""Catches every mail and SMS of a local stack and shows them; speaks the part of Mailpit's API that tests use."""
 
 import argparse
 import asyncio
@@ -7,10 +7,11 @@ import email
 import email.policy
 import html
 import os
+import re
 import sys
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -26,7 +27,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from deploy.local.leftovers import MARK
+from deploy.local.places import SMS
 
+NUMBER = re.compile(r"\+[1-9][0-9]{7,14}")
 KEPT = 25_000  # then the oldest goes; compressed, they take some 60 MB
 LARGEST_BYTES = 10_000_000
 PAGE = 50
@@ -62,7 +65,7 @@ class Box:
     def __len__(self) -> int:
         return len(self._mails)
 
-    def add(self, sender: str, recipients: list[str], raw: bytes) -> Caught:
+    def add(self, sender: str, recipients: list[str], raw: bytes, tags: Sequence[str] = ()) -> Caught:
         """Keep one mail, dropping the oldest when there are too many; also one that cannot be read."""
         number = f"{next(self._numbers):08d}"
         message = email.message_from_bytes(raw, policy=email.policy.compat32)
@@ -79,12 +82,22 @@ class Box:
             "Created": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             "Size": len(raw),
             "Read": False,
+            "Tags": list(tags),
         }
         caught = Caught(number, summary, zlib.compress(raw, 1))
         self._mails[number] = caught
         while len(self._mails) > self._kept:
             self._mails.popitem(last=False)
         return caught
+
+    def add_text(self, to: str, text: str, reference: str) -> Caught:
+        """Keep one SMS, as a mail to its number: the page and the API then show both."""
+        message = EmailMessage(policy=email.policy.SMTP)
+        message["To"] = to
+        message["Subject"] = f"SMS: {' '.join(text.split())}"
+        message["Message-ID"] = f"<{' '.join(reference.split())}@sms>"
+        message.set_content(text)
+        return self.add("sms", [to], message.as_bytes(), ["sms"])
 
     def newest(self, start: int, limit: int) -> list[Caught]:
         return list(islice(reversed(self._mails.values()), start, start + limit))
@@ -145,6 +158,17 @@ def application(box: Box) -> Starlette:
         box.clear()
         return Response("ok", media_type="text/plain")
 
+    async def texted(request: Request) -> Response:
+        """What a gateway for SMS answers; its code for a number that is none makes the notifier give that up."""
+        try:
+            said = await request.json()
+            to, text, reference = (str(said[name]) for name in ("to", "text", "reference"))
+        except (ValueError, TypeError, KeyError):
+            return JSONResponse({"Error": 'Post JSON as {"to": "+4791234567", "text": "…", "reference": "…"}.'}, 400)
+        if not NUMBER.fullmatch(to):
+            return JSONResponse({"Error": "`to` must be a number as +4791234567.", "code": "invalid_number"}, 422)
+        return JSONResponse({"id": box.add_text(to, text, reference).number})
+
     async def message(request: Request) -> Response:
         caught = box.get(request.path_params["number"])
         if caught is None:
@@ -183,6 +207,7 @@ def application(box: Box) -> Starlette:
             Route("/readyz", ready),
             Route("/view/{number}", view),
             Route("/view/{number}/html", rendered),
+            Route(SMS, texted, methods=["POST"]),
             Route("/api/v1/messages", messages, methods=["GET"]),
             Route("/api/v1/messages", clear, methods=["DELETE"]),
             Route("/api/v1/message/{number}", message),
@@ -206,8 +231,8 @@ def list_page(box: Box, start: int) -> str:
         for one in box.newest(start, PAGE)
     )
     older = f'<p><a href="/?start={start + PAGE}">Older</a>' if len(box) > start + PAGE else ""
-    table = f"<table><tr><th>Time (UTC)<th>To<th>Subject\n{rows}</table>{older}" if len(box) else "<p>None yet."
-    return f"{STYLE}<title>Mail</title><h1>Mail caught here: {len(box)}</h1>{table}"
+    table = f"<table><tr><th>Time (UTC)<th>To<th>Subject, or SMS\n{rows}</table>{older}" if len(box) else "<p>None yet."
+    return f"{STYLE}<title>Mail</title><h1>Mail and SMS caught here: {len(box)}</h1>{table}"
 
 
 def mail_page(caught: Caught) -> str:

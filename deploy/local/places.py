@@ -24,6 +24,7 @@ OFFSETS = {  # from the base port
 }
 PORTS_SPANNED = max(OFFSETS.values()) + 1
 ISSUER_ID = "kursnett"
+SMS = "/sms"  # where at the mail catcher the notifier posts each SMS, as to a gateway
 
 
 @dataclass(frozen=True)

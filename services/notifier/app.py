@@ -33,6 +33,7 @@ from services.notifier import (
 )
 from services.notifier.channels.webhook import Webhook
 from services.notifier.deliveries import Deliverer
+from services.notifier.forgetting import Forgetting
 from services.notifier.sender import Sender
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import outgoing
@@ -61,6 +62,12 @@ PLOTS = (
         MINUTES,
         published("no.kursnett.notifier.NoticeSent."),
     ),
+    Plot(
+        {"nb": "Varsler som ble gitt opp, per minutt", "nn": "Varsel som blei gitt opp, per minutt"}
+        | {"en": "Notices that were given up, per minute"},
+        MINUTES,
+        published("no.kursnett.notifier.NoticeFailed."),
+    ),
 )
 
 
@@ -82,6 +89,7 @@ def build() -> Service:
             "offices": offices.Offices(settings).run,
             "webhooks": Deliverer(settings, Webhook(webhooks.guard_of(settings))).run,
             "webhook_log": deliveries.forget,
+            "forgetting": Forgetting(settings).run,
         },
         timeline=timeline,
         restate=remembering.remember,

@@ -41,6 +41,14 @@ def appointment(notice: Claimed, letter: Letter, organizer: Address) -> Appointm
     return Appointment(method, "".join(parts))
 
 
+def together(each: Sequence[Appointment]) -> Appointment:
+    """Requests of one letter as one, since a mail has one part for calendars."""
+    first = each[0].text
+    begin, end = first.index("BEGIN:VEVENT"), first.rindex("END:VCALENDAR")
+    found = [one.text[one.text.index("BEGIN:VEVENT") : one.text.rindex("END:VCALENDAR")] for one in each]
+    return Appointment(each[0].method, f"{first[:begin]}{''.join(found)}{first[end:]}")
+
+
 _PLAIN = re.compile(r"[\w .'-]+")  # what a name between quotes may have, as it is
 _MAILTO = re.compile(r"[!-~]+")
 _FOLD = 74  # octets, and a space before them from the second line on

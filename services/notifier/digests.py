@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from email.headerregistry import Address
 from typing import Any
 from uuid import UUID
 
@@ -11,16 +12,17 @@ from jinja2.sandbox import SandboxedEnvironment
 from kit import logs
 from kit.database import Connection
 from kit.running import Running
-from services.notifier import letters
+from services.notifier import appointments, letters
 from services.notifier.channels.channel import Letter
 from services.notifier.decisions import refused
-from services.notifier.kinds import KINDS
+from services.notifier.kinds import ADVANCED, KINDS
 from services.notifier.store import digests as store
 from services.notifier.store.outgoing import Claimed
 
 log = logs.get(__name__)
 
 DIGEST = "digest"
+SAID_AGAIN = ("reminder", ADVANCED)
 MOST = 100  # that are held, and what else is held of the same people, in one transaction
 EVERY_S = 1.0
 
@@ -42,12 +44,20 @@ async def gather(conn: Connection) -> int:
     for mine in people.values():
         decided = [(one, refused(one.cadence, concerned=one.concerned)) for one in mine]
         dropped = {one.id: no.reason for one, no in decided if no is not None}
-        told = [one for one, no in decided if no is None]
+        left = [one for one, no in decided if no is None]
+        told = newest(left)
         if told:
             await store.owe(conn, told, DIGEST, facts(told))
-        await store.done_with(conn, dropped | {one.id: "in_digest" for one in told})
+        dropped |= {one.id: "told_with_later" for one in left} | {one.id: "in_digest" for one in told}
+        await store.done_with(conn, dropped)
         log.info("digest_gathered", count=len(told))
     return len(held)
+
+
+def newest(left: Sequence[store.Held]) -> list[store.Held]:
+    """These without what a later one says again: one letter reminds of a course once."""
+    last = {(one.about, one.template): one.id for one in left}
+    return [one for one in left if one.template not in SAID_AGAIN or last[one.about, one.template] == one.id]
 
 
 def facts(told: Sequence[store.Held]) -> dict[str, Any]:
@@ -64,6 +74,9 @@ def facts(told: Sequence[store.Held]) -> dict[str, Any]:
                 "starts_at": one.starts_at.isoformat(),
                 "ends_at": one.ends_at.isoformat(),
                 "sessions": one.sessions if len(one.sessions) == 1 else [],  # of several the run's own times are told
+                "appointment": None
+                if one.sequence is None
+                else {"about": str(one.about), "sequence": one.sequence, "sessions": one.sessions},
             }
             for one in told
         ],
@@ -87,26 +100,44 @@ def _left(digest: Claimed, off: Collection[tuple[str, str, str]]) -> Claimed:
     return replace(digest, facts=said, cadence=digest.cadence if told else "off")
 
 
-def letter(templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None) -> Letter:
-    """The digest in its person's language. Raises jinja2.TemplateError."""
-    items = [_item(templates, notice, one) for one in notice.facts["items"]]
-    return letters.letter(templates, replace(notice, facts={"items": items}), None, unsubscribe)
+def letter(templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None, organizer: Address) -> Letter:
+    """The digest in its person's language, with the appointments that have changed. Raises jinja2.TemplateError."""
+    each = [_alone(notice, one) for one in notice.facts["items"]]
+    whole = replace(notice, facts={"items": [_item(templates, one) for one in each]})
+    made = letters.letter(templates, whole, None, unsubscribe)
+    entered = [appointments.appointment(one, made, organizer) for one in each if one.sequence is not None]
+    return replace(made, appointment=appointments.together(entered)) if entered else made
 
 
-def _item(templates: SandboxedEnvironment, notice: Claimed, one: Mapping[str, Any]) -> dict[str, Any]:
-    """One notice of many: its subject, and what is of it alone."""
+def _alone(notice: Claimed, one: Mapping[str, Any]) -> Claimed:
+    """One notice of many, as if it went by itself."""
     starts_at, ends_at = (datetime.fromisoformat(one[name]) for name in ("starts_at", "ends_at"))
+    entered = one.get("appointment")  # as with what follows: one of before there was such news has none
     alone = replace(
         notice,
         template=one["template"],
         place=one["place"],
-        place_in_line=one.get("place_in_line"),  # one of before there was such news has none
+        place_in_line=one.get("place_in_line"),
         facts=one["facts"],
         title=one["title"],
         starts_at=starts_at,
         ends_at=ends_at,
         sessions=one.get("sessions", []),
     )
+    if entered is None:
+        return alone
+    return replace(
+        alone,
+        about=UUID(entered["about"]),
+        sequence=entered["sequence"],
+        sessions=entered["sessions"],
+        sessions_before=one["facts"]["was"]["sessions"],
+    )
+
+
+def _item(templates: SandboxedEnvironment, alone: Claimed) -> dict[str, Any]:
+    """Its subject, and what is of it alone; of several meetings the run's own times."""
+    alone = replace(alone, sessions=alone.sessions if len(alone.sessions) == 1 else [])
     said = letters.words(alone)
     return {
         "subject": letters.letter(templates, alone).subject,

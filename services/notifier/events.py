@@ -35,7 +35,7 @@ from services.notifier import bounces, erasing, notices, offices
 from services.notifier.changes import facts as changed_facts
 from services.notifier.changes import merged
 from services.notifier.sealed import Contact
-from services.notifier.store import changes, erased, known, outgoing, preferences
+from services.notifier.store import calendars, changes, erased, known, outgoing, preferences
 
 T = TypeVar("T")
 
@@ -55,7 +55,9 @@ def newest(states: Iterable[tuple[UUID, int, T]]) -> list[T]:
 @courses.on(CourseCreated, CourseChanged)
 async def keep_courses(conn: Connection, received: Sequence[Received]) -> None:
     states = [cast(CourseState, one.event) for one in received]
-    await known.keep_courses(conn, newest((one.course_id, one.version, one) for one in states))
+    retitled = await known.keep_courses(conn, newest((one.course_id, one.version, one) for one in states))
+    if retitled:  # no mail tells of it; a calendar shows it
+        await calendars.raised(conn, courses=retitled)
 
 
 @courses.on(OfferingScheduled, OfferingChanged)
@@ -67,6 +69,7 @@ async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None
     told = [change(before.get(cast(OfferingState, one.event).offering_id), one) for one in latest]
     owed = [one for one in told if one is not None]
     if owed:
+        await calendars.raised(conn, [one.offering_id for one in owed])
         await changes.owe_changes(conn, owed, notices.CHANNEL, await with_untold(conn, owed))
 
 

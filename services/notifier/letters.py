@@ -26,6 +26,8 @@ from services.notifier.store.outgoing import Claimed
 MESSAGES = Path(__file__).parent / "messages"
 TEMPLATES = tuple(template for template in KINDS if template != PARTNER_DIGEST)  # those to a learner, about a run
 
+HOME = "/min-side"  # a person's own page, behind the log-in
+
 # Which title a reader of each language gets; after these any there is.
 TITLES: Mapping[str, tuple[str, ...]] = {"nb": ("nb", "nn", "en"), "nn": ("nn", "nb", "en"), "en": ("en", "nb", "nn")}
 LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
@@ -62,9 +64,12 @@ class Told(Protocol):
     def facts(self) -> Mapping[str, Any]: ...
 
 
-def environment() -> SandboxedEnvironment:
-    """Templates that can read what they are given and nothing else; a name that is missing is an error."""
-    return SandboxedEnvironment(
+def environment(origin: str = "") -> SandboxedEnvironment:
+    """Templates that can read what they are given and nothing else; a name that is missing is an error.
+
+    `origin` is the gateway's, where people see their enrolments; without it no letter leads there.
+    """
+    made = SandboxedEnvironment(
         loader=FileSystemLoader(MESSAGES),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
@@ -73,6 +78,8 @@ def environment() -> SandboxedEnvironment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.globals["home"] = f"{origin}{HOME}" if origin else ""
+    return made
 
 
 def letter(

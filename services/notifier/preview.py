@@ -153,7 +153,7 @@ def page(letter: Letter, template: str, text_message: str | None = None) -> str:
 
 def write(folder: Path) -> Path:
     """Write a page for each template and language, and an index that links them; returns the index."""
-    templates = letters.environment()
+    templates = letters.environment(ORIGIN)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for template, category in {**CATEGORY_OF, DIGEST: "several"}.items():
@@ -163,7 +163,7 @@ def write(folder: Path) -> Path:
         for language in letters.LOCALES:
             one = notice(template, language)
             if template == DIGEST:
-                letter = digests.letter(templates, one, stop)
+                letter = digests.letter(templates, one, stop, FROM)
             elif template == PARTNER_DIGEST:
                 letter = offices.letter(templates, one, ORIGIN, stop)
             else:

@@ -73,7 +73,7 @@ class Sender:
     def __init__(self, settings: NotifierSettings, channels: Mapping[str, Channel] | None = None) -> None:
         self._settings = settings
         self._channels = channels
-        self._templates = letters.environment()
+        self._templates = letters.environment(settings.public_url)
         self._sender = sender(settings.mail_from)
         self._key = settings.contact_private_key.get_secret_value()
         self._turns = asyncio.Semaphore(settings.sender_connections)
@@ -240,7 +240,7 @@ class Sender:
         if notice.sealed is not None:
             links = offers.opened(self._key, self._settings.public_url, notice.sealed)
         if notice.template == DIGEST:
-            return digests.letter(self._templates, notice, self._stopping_link(notice))
+            return digests.letter(self._templates, notice, self._stopping_link(notice), self._sender)
         if notice.template == PARTNER_DIGEST:
             public_url = self._settings.public_url
             return offices.letter(self._templates, notice, public_url, self._stopping_link(notice))

@@ -47,7 +47,18 @@ class NotifierSettings(Settings):
         description="of these, mails to one recipient domain: one that is slow leaves others a connection",
     )
     give_up_hours: int = Field(
-        48, ge=1, le=240, description="how long a mail is tried; older than this, it may tell what is no longer so"
+        120,
+        ge=1,
+        le=240,
+        description="how long a mail is tried, from the first time on: a mail server may be away over Easter; the "
+        "hours in which the notifier itself stands still do not count",
+    )
+    notices_kept_days: int = Field(
+        183,
+        ge=60,
+        le=3650,
+        description="how long it is kept who was told what, when that and its run are over; longer than an event can "
+        "be heard again (28 days), so that none is told twice",
     )
 
     sms_gateway_url: str = Field(

@@ -23,7 +23,7 @@ _PLAIN = str.maketrans(dict(zip("–—’‘«»“”\u00a0\u202f…", [*'--\'
 def letter(templates: SandboxedEnvironment, notice: Claimed, origin: str) -> Letter:
     """The notice as an SMS to its learner's phone; `origin` is the gateway's. Raises jinja2.TemplateError."""
     said = _words(notice)
-    said["link"] = f"{origin}/min-side"
+    said["link"] = f"{origin}{letters.HOME}"
     name = f"{notice.template}.{said['language']}.sms"
     template, text = templates.get_template(name), ""
     for most in LENGTHS:

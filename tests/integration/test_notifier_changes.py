@@ -1,5 +1,6 @@
 """What has changed about an offering is told to those who sit or wait there, as it was and as it is."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -138,3 +139,18 @@ async def test_a_change_locks_the_offering_until_it_is_told(world: World) -> Non
         async with world.here.database.reading() as other:
             rows = await other.fetch("SELECT offering_id FROM offerings FOR SHARE SKIP LOCKED")
             assert rows == []
+
+
+async def test_a_change_does_not_wait_for_a_seat_that_waits_for_it(world: World) -> None:
+    """A batch of enrolments locks its seats and then their runs; a change its run and then the seats.
+
+    Red control: waiting for the seat, the two end in a deadlock.
+    """
+    learner = uuid.uuid4()
+    await world.contact_is_known(learner, "kari@example.no")
+    await world.hear(events.enrolments, [LearnerEnrolled(**world.about(learner), place="mosjoen")])
+    async with world.here.database.reading() as conn, conn.transaction():
+        await conn.execute("SELECT FROM enrolments FOR UPDATE")
+        async with asyncio.timeout(20):
+            await world.hear(events.courses, [changed(world, 2, starts_at=START + timedelta(hours=1))])
+    assert await owed(world) == 1

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import OfferingCancelled, OfferingConfirmed, OfferingScheduled
-from contracts.enrolment import LearnerEnrolled, LearnerWithdrew
+from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew
+from contracts.fields import Session
+from kit.auth import Caller
 from kit.calendars import OSLO
 from services.notifier import digests, events
 from services.notifier.channels.channel import Later
@@ -19,15 +21,18 @@ from services.notifier.channels.failing import Failing
 from services.notifier.sender import Sender
 from services.notifier.tokens import Signer
 from tests.delivery import Servers, running, until
+from tests.integration.test_notifier_calendar import appointment, calendars
 from tests.integration.test_notifier_changes import changed
 from tests.integration.test_notifier_preferences import People, people
 from tests.notifying import PRIVATE, START, World
+from tests.web import ISSUER
 
 pytestmark = pytest.mark.anyio
 
 NIGHT = datetime(2027, 1, 6, 22, 30, tzinfo=OSLO).astimezone(UTC)
 MORNING = datetime(2027, 1, 7, 7, tzinfo=OSLO).astimezone(UTC)
 EIGHT = MORNING + timedelta(hours=1)
+DAY = timedelta(days=1)
 HOURS = {"quiet_hours": "21:00-07:00"}
 
 
@@ -94,7 +99,7 @@ async def test_what_can_wait_waits_for_the_morning_and_goes_once(servers: Server
         assert [mail["Subject"] for mail in here.sink.mails][2] == "Endring i Ledelse"
         assert "Sted: På nett" in here.sink.mails[2].get_body(("plain",)).get_content()
         rows = await world.rows("SELECT sequence FROM notices WHERE about = $1 ORDER BY sent_at", about["enrolment_id"])
-        assert [row["sequence"] for row in rows] == [0, 1, 2]
+        assert [row["sequence"] for row in rows] == [0, 2, 3]  # 1 is the change, for calendars that are read
 
 
 class Killed(Sender):
@@ -285,6 +290,88 @@ async def test_what_is_held_for_a_digest_is_one_mail_in_the_persons_language(ser
         assert (await here.get()).json()["categories"]["changes"]["email"] == "off"
 
 
+async def test_a_digest_of_changes_has_the_appointments_and_what_comes_after_has_higher_numbers(
+    servers: Servers,
+) -> None:
+    """Red control: without them, who wants a digest has the old time in the calendar."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "daily"}, "reminders": {"email": "daily"}}})
+        await here.put({"categories": {"changes": {"email": "daily"}}}, "ola")
+        later = START + timedelta(hours=1)
+        weekly = [Session(starts_at=START + n * DAY, ends_at=START + n * DAY + timedelta(hours=2)) for n in (0, 7, 14)]
+        async with at(world, NIGHT), world.sending():
+            await world.hear(events.courses, [changed(world, 2, sessions=weekly, ends_at=START + 15 * DAY)])
+            first = await here.seated()
+            other = await in_another_run(here, first)
+            in_line = world.about(uuid.uuid4(), uuid.uuid4())
+            await world.contact_is_known(in_line["learner_id"], "ola@example.no", "nb", Caller(ISSUER, "ola").key)
+            await world.hear(events.enrolments, [LearnerQueued(**in_line, places=["mosjoen"], place_in_line=1)])
+            await reach(world, sent=3)
+            await world.hear(
+                events.courses,
+                [
+                    changed(world, 3, sessions=weekly[1:], starts_at=weekly[1].starts_at, ends_at=START + 15 * DAY),
+                    changed(world, 2, offering_id=other["offering_id"], starts_at=later),
+                ],
+            )
+            await reach(world, sent=3, held=3)
+        async with at(world, EIGHT):
+            await gather(world)
+            async with world.sending():
+                await reach(world, sent=5, suppressed=3)
+                await world.hear(events.enrolments, [LearnerWithdrew(**other, place="mosjoen")])
+                await reach(world, sent=6, suppressed=3)
+        digest, cancel = [mail for mail in here.sink.mails if "kari" in mail["To"]][-2:]
+        method, entered = appointment(digest)
+        about = [first["enrolment_id"], other["enrolment_id"]]
+        assert method == "REQUEST"
+        assert [(str(one["UID"]), one["DTSTART"].dt, int(one["SEQUENCE"]), str(one["STATUS"])) for one in entered] == [
+            (f"{about[0]}-1@kursnett", weekly[1].starts_at, 1, "CONFIRMED"),
+            (f"{about[0]}-2@kursnett", weekly[2].starts_at, 1, "CONFIRMED"),
+            (f"{about[0]}-3@kursnett", weekly[2].starts_at, 1, "CANCELLED"),
+            (f"{about[1]}-1@kursnett", later, 1, "CONFIRMED"),
+        ]
+        assert {str(one["ATTENDEE"]) for one in entered} == {"mailto:kari@example.no"}
+        assert "Før:" in digest.get_body(("plain",)).get_content()
+        method, [gone] = appointment(cancel)
+        assert (method, str(gone["UID"]), int(gone["SEQUENCE"])) == ("CANCEL", f"{about[1]}-1@kursnett", 2)
+        [waits] = [
+            mail for mail in here.sink.mails if "ola" in mail["To"] and mail["Subject"] == "Nytt om kursene dine"
+        ]
+        assert calendars(waits) == [], "who stands in line has no appointment"
+
+
+async def test_a_digest_reminds_of_a_course_once_and_of_none_that_has_begun(servers: Servers) -> None:
+    """Two reminders wait together for Monday, or all of them for a notifier that stood still for days."""
+    async with people(servers) as here:
+        world = here.world
+        await here.put({"categories": {"reminders": {"email": "weekly"}}})
+        async with at(world, NIGHT):
+            async with world.sending():
+                mine = await here.seated()
+                await reach(world, sent=1)
+            other = await in_another_run(here, mine)
+            async with world.sending():
+                await reach(world, sent=2)
+            for about, expires in ((mine, START), (mine, START), (other, NIGHT)):
+                await world.rows(
+                    """
+                    INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, state, reason,
+                                         facts, expires_at)
+                    VALUES (gen_random_uuid()::text, $1, $2, $3, 'reminder', 'email', 'held', 'digest',
+                            '{"days": 7}', $4)
+                    """,
+                    *(about[name] for name in ("learner_id", "offering_id", "enrolment_id")),
+                    expires,
+                )
+            await gather(world)
+        rows = await world.rows("SELECT reason FROM notices WHERE template = 'reminder' ORDER BY id")
+        assert [row["reason"] for row in rows] == ["told_with_later", "in_digest", "no_longer_concerned"]
+        [digest] = await world.rows("SELECT facts FROM notices WHERE template = 'digest'")
+        assert len(json.loads(digest["facts"])["items"]) == 1
+
+
 @pytest.mark.parametrize("also", ["nothing", "a reminder"])
 async def test_what_is_turned_off_while_its_digest_waits_for_the_mail_server_is_not_sent(
     servers: Servers, also: str
@@ -304,7 +391,8 @@ async def test_what_is_turned_off_while_its_digest_waits_for_the_mail_server_is_
                     UPDATE notices SET facts = jsonb_build_object(
                         'categories', '["changes", "reminders"]'::jsonb,
                         'items', facts -> 'items'
-                            || (facts -> 'items' -> 0 || '{"template": "reminder", "facts": {"days": 7}}'))
+                            || (facts -> 'items' -> 0 || '{"template": "reminder", "facts": {"days": 7}}'::jsonb
+                                || '{"appointment": null}'::jsonb))
                     WHERE template = 'digest'
                 """)
             async with world.sending(Sender(world.settings, {"email": Failing(Later("busy"))})):

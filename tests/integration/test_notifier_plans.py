@@ -1,13 +1,14 @@
 """To take mails or calls in hand costs the same whatever is owed, and whatever PostgreSQL counted last."""
 
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
 from kit.database import Connection, connect
-from services.notifier.store import deliveries, digests, outgoing, texts
+from services.notifier.store import deliveries, digests, feed, forgetting, outgoing, texts
 from tests.delivery import Servers
 from tests.notifying import Sink, World, notifier
 
@@ -22,18 +23,26 @@ class Watched:
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
         self.rows = 0.0
+        self.whole = False  # whether it read notices from end to end
 
     async def fetch(self, sql: str, *values: Any) -> list[Any]:
         [row] = await self._conn.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *values)
-        self.rows += looked_at(json.loads(row[0])[0]["Plan"])
+        plan = json.loads(row[0])[0]["Plan"]
+        self.rows += looked_at(plan)
+        self.whole = self.whole or reads_all(plan)
         return []
 
-    execute = fetch
+    execute = fetchval = fetch
 
 
 def looked_at(plan: dict[str, Any]) -> float:
     each = plan["Actual Rows"] + sum(count for name, count in plan.items() if name.startswith("Rows Removed"))
     return float(each * plan["Actual Loops"] + sum(looked_at(below) for below in plan.get("Plans", ())))
+
+
+def reads_all(plan: dict[str, Any]) -> bool:
+    this = plan["Node Type"] == "Seq Scan" and plan["Relation Name"] == "notices"
+    return this or any(reads_all(below) for below in plan.get("Plans", ()))
 
 
 @pytest.fixture
@@ -121,6 +130,39 @@ async def test_a_look_for_digests_reads_no_more_when_thousands_are_owed(world: W
         async with conn.transaction():
             await digests.held(cast(Connection, watched), TAKEN)
         assert watched.rows < most
+    await conn.close()
+
+
+async def test_a_look_at_one_thing_reads_little_of_all_that_was_ever_sent(world: World) -> None:
+    """An operator's timeline by request, event or enrolment, a person's own page, the hub that tells them of a new one,
+    and what is looked for to be deleted. Red control: without its index, or with a cast, each reads all of it."""
+    await world.contact_is_known(uuid.uuid4(), "kari@example.no", login="kari")
+    await owe(world, 10 * OWED)
+    conn = await connect(world.settings, "worker")
+    await conn.execute(
+        """
+        UPDATE notices SET state = 'sent', message_id = id::text, correlation_id = 'request-' || id,
+            learner_id = CASE WHEN id IN (SELECT id FROM notices LIMIT 3)
+                              THEN (SELECT learner_id FROM contacts WHERE login = 'kari') ELSE learner_id END
+        """
+    )
+    await conn.execute("ANALYZE")
+    [one] = await conn.fetch("SELECT event_id, about, correlation_id FROM notices LIMIT 1")
+    ids = [str(value) for value in one]
+    assert {row["subject"] for row in await outgoing.timeline(conn, ids[:1])} == {ids[1]}
+    assert len(await outgoing.timeline(conn, ids)) == 1
+    assert len(await feed.page(conn, "kari", None, 21)) == 3
+    looks: dict[str, Question] = {
+        "timeline": lambda conn, _: outgoing.timeline(conn, [*ids, "no-such-request"]),
+        "page": lambda conn, _: feed.page(conn, "kari", None, 21),
+        "hub": lambda conn, _: feed.counts(conn, ["kari", "ola"]),
+        "forget": lambda conn, _: forgetting.forget(conn, 183, 2_000),
+    }
+    for name, look in looks.items():
+        watched = Watched(conn)
+        await look(cast(Connection, watched), [])
+        assert watched.rows < 200, name
+        assert not watched.whole, name
     await conn.close()
 
 

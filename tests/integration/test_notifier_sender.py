@@ -420,10 +420,34 @@ async def test_a_notice_that_nobody_can_decide_about_holds_up_no_other(world: Wo
     assert row["reason"] == "not_written"
 
 
-async def test_a_notice_that_is_too_old_is_given_up_and_told(world: World) -> None:
+async def test_a_notice_that_was_tried_for_too_long_is_given_up_and_told(world: World) -> None:
+    """Not one that was owed long ago: many servers put off the first try of everybody. Nor one that nobody tried for
+    days, as the notifier stood still. Red controls: by the time when it was owed, or by that of the first try."""
+    away = Sender(world.settings, {"email": Failing(Later("busy"))})
     await world.learners(1)
-    await world.rows("UPDATE notices SET created_at = app_now() - interval '49 hours'")
-    async with world.sending(Sender(world.settings, {"email": Failing(Later("busy"))})):
+    await world.rows("UPDATE notices SET created_at = app_now() - interval '30 days'")
+    async with world.sending(away):
+        await world.all_are("deferred", 1)
+    hours = world.settings.give_up_hours
+    await world.rows(
+        """
+        UPDATE notices SET tried_since = app_now() - make_interval(hours => $1) - interval '1 hour',
+            due_at = app_now() - interval '2 hours'
+        """,
+        hours,
+    )
+    async with world.sending(away):
+
+        async def tried_again() -> bool:
+            return bool(await world.rows("SELECT FROM notices WHERE attempts > 1"))
+
+        await until(tried_again)
+        await world.all_are("deferred", 1)
+    await world.rows(
+        "UPDATE notices SET tried_since = app_now() - make_interval(hours => $1) - interval '1 hour'", hours
+    )
+    await world.hurry()
+    async with world.sending(away):
         await world.all_are("failed", 1)
     assert [data["reason"] for _, data in await world.told()] == ["gave_up"]
 

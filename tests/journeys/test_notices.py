@@ -118,6 +118,32 @@ async def test_who_has_to_be_approved_hears_that_they_wait_and_what_came_of_it(w
     assert appointment(enrolled)[:2] == ("REQUEST", 0)
 
 
+async def test_who_wants_sms_finds_them_in_the_catcher_beside_the_mail(web: Web) -> None:
+    course = Course(web, "sms")
+    offering, name = await course.run(), f"kari-{web.word}"
+    key = bearer(await web.token(name))
+    chosen = {"categories": {"seat": {"sms": "at_once"}}}
+    answer = await web.http.put("/api/notifier/v1/me/preferences", json=chosen, headers=key)
+    assert answer.status_code == 200, answer.text
+    contact = {"email": f"{name}@example.org", "language": "nb", "phone": "912 34 567"}
+    body = {"places": ["bronnoysund"], "name": name, "contact": contact}
+    answer = await web.http.post(f"/api/enrolment/v1/offerings/{offering}/enrolments", json=body, headers=key)
+    assert answer.status_code == 201, answer.text
+    assert await subjects(web, name, 1) == [f"Du har fått plass på {course.title}"]
+
+    async def texted() -> list[str]:
+        listed = (await web.http.get(f"http://{web.places.address('mail')}/api/v1/messages")).json()["messages"]
+        return [
+            one["Subject"]
+            for one in listed
+            if one["To"][0]["Address"] == "+4791234567" and course.title in one["Subject"]
+        ]
+
+    [words] = await until(texted)
+    assert words.startswith("SMS: ")
+    assert f"{web.places.gateway}/min-side" in words
+
+
 async def test_who_leaves_is_told_so_and_their_calendar_is_too(web: Web) -> None:
     course = Course(web, "withdrawn")
     name = f"kari-{web.word}"

@@ -6,6 +6,7 @@ import html
 import uuid
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
+from email.headerregistry import Address
 from typing import Any
 
 import pytest
@@ -154,6 +155,19 @@ def test_every_template_is_a_whole_mail_in_every_language(template: str, languag
         assert "{" not in words
         assert "None" not in words
     assert text.count("\n\n\n") == 0
+
+
+def test_every_mail_to_a_person_leads_to_their_enrolments() -> None:
+    """Who is asked to withdraw in time must find where. To an office it says nothing: its mail has its own page."""
+    templates = letters.environment("https://kurs.example")
+    for template in letters.TEMPLATES:
+        for language, words in {"nb": "Påmeldingene dine", "nn": "Påmeldingane dine", "en": "Your enrolments"}.items():
+            letter = letters.letter(templates, claimed(template=template, language=language), LINKS)
+            assert f"\n{words}: https://kurs.example/min-side\n" in letter.text, template
+            assert f'<a href="https://kurs.example/min-side">{words}</a>' in letter.html, template
+    notice = claimed(template="partner_digest", facts={"told": [RUN], "waiting": []})
+    office = offices.letter(templates, notice, "https://kurs.example", None)
+    assert "min-side" not in office.text + office.html
 
 
 def test_each_template_says_something_of_its_own() -> None:
@@ -512,7 +526,7 @@ ITEM: dict[str, Any] = {
 
 def gathered(language: str, *items: dict[str, Any]) -> Letter:
     notice = claimed(template="digest", language=language, facts={"categories": ["changes"], "items": list(items)})
-    return digests.letter(environment(), notice, "https://kurs.example/stop")
+    return digests.letter(environment(), notice, "https://kurs.example/stop", Address("Kursnett", addr_spec="a@b.no"))
 
 
 @pytest.mark.parametrize(

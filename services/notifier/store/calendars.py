@@ -1,6 +1,7 @@
 """SQL of people's calendars: the address of each, kept as a digest only, and what stands in one."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,8 @@ KEPT_DAYS = 365  # how long a run stays there when it is over
 
 @dataclass(frozen=True)
 class Seat:
-    """A seat that is to stand in a calendar. `sequence` is the version of the last appointment that a mail had."""
+    """A seat that is to stand in a calendar. `sequence` is the version of its appointment: of the last mail with it, or
+    of what has changed since and no mail has said."""
 
     enrolment_id: UUID
     place: str | None
@@ -70,8 +72,8 @@ async def seats(conn: Connection, login: str) -> list[Seat]:
         """
         SELECT * FROM (
             SELECT seat.enrolment_id, seat.place, course.title, contact.language, offering.starts_at, offering.ends_at,
-                   coalesce(offering.sessions, '[]') AS sessions, coalesce(said.last, 0) AS sequence,
-                   coalesce(said.at, seat.since, contact.updated_at) AS changed_at
+                   coalesce(offering.sessions, '[]') AS sessions, greatest(0, said.last, seat.sequence) AS sequence,
+                   coalesce(greatest(said.at, seat.sequence_at), seat.since, contact.updated_at) AS changed_at
             FROM contacts AS contact
             JOIN enrolments AS seat USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
@@ -90,3 +92,29 @@ async def seats(conn: Connection, login: str) -> list[Seat]:
         MOST,
     )
     return [Seat(**{**dict(row), **{name: json.loads(row[name]) for name in ("title", "sessions")}}) for row in rows]
+
+
+async def raised(conn: Connection, offerings: Sequence[UUID] = (), courses: Sequence[UUID] = ()) -> None:
+    """Note of all who have a seat in these runs, or in runs of these courses, that their calendars have something old.
+
+    The number is the one that calendars which are read have from now on. A mail about a change has it too, or a higher
+    one; any other mail a higher one. A seat that another has locked is left out, since that one may wait for the run,
+    which is locked here: what it says of the seat is told by a mail with a higher number.
+    """
+    await conn.execute(
+        """
+        UPDATE enrolments AS seat SET sequence_at = app_now(), sequence = 1 + greatest(
+            0, seat.sequence, (SELECT max(sequence) FROM notices AS said WHERE said.about = seat.enrolment_id)
+        )
+        FROM (
+            SELECT enrolment_id FROM enrolments JOIN offerings AS run USING (offering_id)
+            WHERE (run.offering_id = ANY($1) OR run.course_id = ANY($2)) AND enrolments.state = 'associated'
+              AND NOT run.cancelled AND run.ends_at > app_now() - make_interval(days => $3)
+            FOR UPDATE OF enrolments SKIP LOCKED
+        ) AS shown
+        WHERE seat.enrolment_id = shown.enrolment_id
+        """,
+        offerings,
+        courses,
+        KEPT_DAYS,
+    )

@@ -13,10 +13,14 @@ from services.notifier.kinds import CATEGORY_OF
 
 @dataclass(frozen=True)
 class Held:
-    """A notice whose digest is to be made now, with its person's present choice and its course."""
+    """A notice whose digest is to be made now, with its person's present choice and its course.
+
+    `sequence` is the version of the appointment that its change has made, none where none goes with it.
+    """
 
     id: UUID
     learner_id: UUID
+    about: UUID
     offering_id: UUID
     template: str
     channel: str
@@ -29,6 +33,7 @@ class Held:
     starts_at: datetime
     ends_at: datetime
     sessions: list[dict[str, Any]]
+    sequence: int | None
 
 
 async def held(conn: Connection, most: int) -> list[Held]:
@@ -48,12 +53,16 @@ async def held(conn: Connection, most: int) -> list[Held]:
             WHERE learner_id IN (SELECT learner_id FROM first)
             FOR UPDATE SKIP LOCKED
         )
-        SELECT notice.id, notice.learner_id, notice.offering_id, notice.template, notice.channel,
+        SELECT notice.id, notice.learner_id, notice.about, notice.offering_id, notice.template, notice.channel,
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
                (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
-                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AND NOT offering.cancelled AS concerned,
-               course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions
+                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AND NOT offering.cancelled
+                   AND coalesce(notice.expires_at > app_now(), true) AS concerned,  -- a course that has begun
+               course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions,
+               CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN greatest(0, seat.sequence, (
+                   SELECT max(sequence) FROM notices AS said WHERE said.about = notice.about
+               )) END AS sequence  -- a mail's own number, which no other has, would be the one of its row
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)
         JOIN courses AS course USING (course_id)

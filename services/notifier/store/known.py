@@ -80,21 +80,23 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
     )
 
 
-async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> None:
-    """Keep each course's newest version; one row per course at most."""
-    await conn.execute(
+async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> list[UUID]:
+    """Keep each course's newest version; one row per course at most. Returns which have another title than before."""
+    rows = await conn.fetch(
         """
-        INSERT INTO courses AS old (course_id, partner, title, version)
+        INSERT INTO courses AS mine (course_id, partner, title, version)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bigint[])
         ON CONFLICT (course_id) DO UPDATE SET
             partner = excluded.partner, title = excluded.title, version = excluded.version
-        WHERE excluded.version >= old.version
+        WHERE excluded.version >= mine.version
+        RETURNING mine.course_id, old.title <> new.title AS retitled
         """,
         [one.course_id for one in courses],
         [one.partner for one in courses],
         [json.dumps(one.title) for one in courses],
         [one.version for one in courses],
     )
+    return [row["course_id"] for row in rows if row["retitled"]]
 
 
 async def keep_offerings(conn: Connection, offerings: Sequence[OfferingState]) -> None:

@@ -182,8 +182,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
     What is older is looked for among all notices of its enrolment: said as `notices_open` says it, PostgreSQL may read
     that from end to end for each notice, as it counts it as empty when nothing was open the last time it counted.
     A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
-    gets none when none was sent. `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes
-    them, empty if it has none.
+    gets none when none was sent. Of one that was put off, the time in which nobody took it counts as none.
+    `domain` is the right side of a new Message-ID; `sender` the lasting name of who takes them, empty if it has none.
     """
     rows = await conn.fetch(
         """
@@ -196,8 +196,10 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    offering.alternatives, offering.cancelled_because, coalesce(offering.sessions, '[]') AS sessions,
                    CASE WHEN notice.channel = 'sms' THEN NULL
                         WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
-                             THEN coalesce(appointment.last + 1, 0)
-                        WHEN notice.template = ANY($8) THEN appointment.last + 1 END AS sequence,
+                             THEN greatest(0, appointment.last + 1,  -- and see `calendars.raised`
+                                           seat.sequence + (notice.template <> 'changed')::int)
+                        WHEN notice.template = ANY($8) THEN greatest(appointment.last, seat.sequence) + 1
+                   END AS sequence,
                    CASE WHEN appointment.last IS NOT NULL AND notice.channel <> 'sms' THEN (
                        SELECT said.facts #> '{was,sessions}' FROM notices AS said
                        WHERE said.about = notice.about AND said.template = 'changed'
@@ -243,6 +245,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         )
         UPDATE notices AS notice SET
             state = 'sending', sending_since = app_now(), updated_at = app_now(), attempts = notice.attempts + 1,
+            tried_since = CASE WHEN notice.attempts = 0 THEN app_now()
+                               ELSE least(app_now(), notice.tried_since + (app_now() - notice.due_at)) END,
             sender = nullif($4, ''), resends = notice.resends + mine.may_have_gone::int,
             message_id = coalesce(notice.message_id, '<' || notice.id || '@' || $2 || '>'),
             sequence = coalesce(notice.sequence, mine.sequence)
@@ -339,13 +343,13 @@ async def mark_failed(conn: Connection, notice: Claimed, reason: str) -> bool:
 
 
 async def defer(conn: Connection, notice: Claimed, reason: str, delay_s: float, give_up_hours: int) -> bool:
-    """Put the notice off. False when it is no longer in this sender's hands, or too old to be put off again."""
+    """Put the notice off. False when it is no longer in this sender's hands, or was tried for too long already."""
     done = await conn.fetchval(
         """
         UPDATE notices SET state = 'deferred', due_at = app_now() + make_interval(secs => $4), updated_at = app_now(),
             reason = $3
         WHERE id = $1 AND state = 'sending' AND attempts = $2
-          AND created_at > app_now() - make_interval(hours => $5)
+          AND coalesce(tried_since, created_at) > app_now() - make_interval(hours => $5)
         RETURNING true
         """,
         notice.id,
@@ -366,8 +370,16 @@ async def timeline(conn: Connection, ids: Sequence[str]) -> list[dict[str, Any]]
                CASE WHEN state IN ('due', 'deferred', 'held') THEN due_at END AS due_at,
                event_id, about::text AS subject, correlation_id
         FROM notices
-        WHERE event_id = ANY($1) OR about::text = ANY($1) OR correlation_id = ANY($1)
+        WHERE event_id = ANY($1) OR correlation_id = ANY($1) OR about = ANY($2::uuid[])  -- an index for each
         """,
         list(ids),
+        [one for one in map(_uuid, ids) if one],
     )
     return [dict(row) for row in rows]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
