@@ -33,8 +33,12 @@ def page(
     button: str = "",
     action: str = "",
     act: str = "",
+    ways: Sequence[tuple[str, str]] = (),
 ) -> Response:
-    """The page; its button, if it has one, posts `act` to `action`, or to the page's own address."""
+    """The page; its button, if it has one, posts `act` to `action`, or to the page's own address.
+
+    `ways` lead on: what each is called, and its address.
+    """
     return _site().page(
         request,
         "link.html",
@@ -46,4 +50,5 @@ def page(
         button=button,
         action=action,
         act=act,
+        ways=ways,
     )

@@ -17,7 +17,8 @@ from services.enrolment import refusals
 from services.enrolment.commands import Act
 from services.enrolment.desk import Desk
 from services.enrolment.domain import Enrolment
-from services.enrolment.store import seats, times
+from services.enrolment.site import titled
+from services.enrolment.store import courses, seats, times
 from services.enrolment.store.enrolments import Owner
 from services.enrolment.store.times import Link
 from services.enrolment.work import digest
@@ -43,7 +44,15 @@ async def show(token: str, verb: str, request: Request, database: Db) -> Respons
         return _told(request, language, problem)
     until = languages.moment(link.expires_at, language)
     said = words()[language]
-    lines = [said["place"].format(place=place_name(link.place, language)), said["until"].format(until=until)]
+    async with database.reading() as conn:
+        run = (await courses.runs(conn, [link.offering_id]))[link.offering_id]
+    begins = languages.moment(run.starts_at, language)
+    title, _ = titled(run, language)
+    lines = [
+        f"{title}, {begins}" if title else begins,
+        said["place"].format(place=place_name(link.place, language)),
+        said["until"].format(until=until),
+    ]
     return _page(request, 200, language, said[verb], lines, said[f"{verb}_button"], verb)
 
 
@@ -104,4 +113,7 @@ def _told(request: Request, language: str, problem: Problem) -> Response:
 def _page(
     request: Request, status: int, language: str, title: str, lines: list[str], button: str = "", act: str = ""
 ) -> Response:
-    return page.page(request, status, language, title, lines, button=button, act=act)
+    """With a button, or with ways on where there is nothing to press."""
+    said = words()[language]
+    ways = [] if button else [(said["own"], "/min-side"), (said["find"], "/kurs")]
+    return page.page(request, status, language, title, lines, button=button, act=act, ways=ways)

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from contracts.catalogue import CourseChanged
 from contracts.envelope import decode
 from kit import sealing
 from kit.database import Connection
 from services.enrolment import commands
 from services.enrolment.commands import Act
+from services.enrolment.store import courses
 from tests.delivery import Servers, until
 from tests.integration.test_enrolment_http import BASE, PRIVATE, World, world
 
@@ -61,12 +63,19 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
     async with world(servers) as here:
         offering_id, [ola] = await offered(here, "ola")
         token = (await links(here))["accept"]
+        async with here.database.reading() as conn:
+            course_id = await conn.fetchval("SELECT course_id FROM offerings WHERE id = $1", offering_id)
+            await conn.execute("UPDATE offerings SET starts_at = '2030-02-01 17:00Z' WHERE id = $1", offering_id)
+        title = {"nb": "Sveising", "nn": "Sveising på nynorsk"}
+        said = CourseChanged(course_id=course_id, partner="torgar", code="BYG-1", version=1, title=title)
+        await here.database.run(lambda conn: courses.keep(conn, [said]))
         for _ in range(3):  # a program that looks at mails opens what it finds
             page = await here.asking.get(f"/tilbud/{token}/godta", headers={"accept-language": "nn;q=0.9"})
             assert page.status_code == 200
             assert '<html lang="nn">' in page.text
             assert page.text.count("<form") == 1
             assert 'type="hidden"' in page.text
+            assert "Sveising på nynorsk, fredag 1. februar 2030 kl. 18.00" in page.text, "one may have more offers"
             assert page.headers["referrer-policy"] == "no-referrer"
             assert "no-store" in page.headers["cache-control"]
         assert (await here.asking.get(ola.headers["location"], headers=here.signed("ola"))).json()["state"] == "offered"
@@ -74,11 +83,20 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
         assert (done.status_code, "Plassen er din" in done.text) == (200, True)
         again = await here.asking.post(f"/tilbud/{token}/godta", data={"act": "godta"})
         assert (again.status_code, "<form" in again.text) == (410, False)
+        for told in (done, again):
+            assert ('href="/min-side"' in main(told.text), 'href="/kurs"' in main(told.text)) == (True, True), (
+                "a way on"
+            )
         assert (await here.asking.get(f"/tilbud/{token}/godta")).status_code == 410
         shown = await here.asking.get(ola.headers["location"], headers=here.signed("ola"))
         assert shown.json()["state"] == "associated"
         seats = (await here.asking.get(f"{BASE}/offerings/{offering_id}")).json()["places"]
         assert seats[0]["taken"] == 1
+
+
+def main(text: str) -> str:
+    """What stands on a page between its head and its foot."""
+    return text.partition("<main")[2].partition("</main>")[0]
 
 
 async def test_a_link_answers_its_own_offer_and_not_one_that_takes_its_place_meanwhile(servers: Servers) -> None:
