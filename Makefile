@@ -11,11 +11,11 @@ help: ## print this list
 
 install: ## build .venv from the lock file, and nothing else
 	@$(HAVE_PYTHON)
-	@$(PYTHON) -I deploy/install.py
+	@$(PYTHON) -I -S deploy/install.py
 
 stack:
 	@$(HAVE_PYTHON)
-	@$(PYTHON) -I deploy/install.py stack
+	@$(PYTHON) -I -S deploy/install.py stack
 
 up: stack ## start everything on this machine and print where to go; Ctrl-C stops it all
 	@.venv/bin/kursnett up

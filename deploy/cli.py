@@ -28,11 +28,13 @@ for command in (stack.up, stack.status, stack.logs, stack.down, stack.reset, tok
     app.command(command)
 for group in (operate.partners, operate.parked, operate.consumer, operate.people, operate.mail):
     app.command(group)
-for operating in (operate.replay, operate.republish, operate.timeline, operate.acts, operate.demo):
+for operating in (operate.timeline, operate.demo):
     app.command(operating)
+for passed_on in (operate.replay, operate.republish, operate.acts):
+    app.command(passed_on, help_flags=[])  # the services' own
 for saving in (backup.backup, backup.restore):
     app.command(saving)
-app.command(operate.bring_in, name="import")
+app.command(operate.bring_in, name="import", help_flags=[])
 
 
 def main() -> None:

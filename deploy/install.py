@@ -4,14 +4,19 @@ python3 deploy/install.py          everything: to run, to test, to change
 python3 deploy/install.py stack    what `make up` needs; the Java archives are fetched meanwhile
 """
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded: Python's way is a traceback through all that
+
 import fcntl
 import hashlib
 import importlib.util
 import os
 import platform
 import re
+import runpy
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -45,10 +50,13 @@ class Failure(Exception):
 
 def main(arguments: "list[str]") -> int:
     """Install what is asked for, once per lock and Python; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kind = "stack" if arguments == ["stack"] else "dev"
     try:
         if is_done(kind):
             return pages()
+    except KeyboardInterrupt:
+        return stopped()
     except OSError as error:
         return fail(*refusal(error))
     if sys.version_info < OLDEST:
@@ -69,7 +77,7 @@ def main(arguments: "list[str]") -> int:
     except Failure as failure:
         return fail(*failure.args)
     except KeyboardInterrupt:
-        return fail("Stopped half-way.", "Run the same command again: it goes on.")
+        return stopped()
     except OSError as error:
         return fail(*refusal(error))
 
@@ -98,6 +106,10 @@ def alone(lock: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
+def stopped() -> int:
+    return fail("Stopped half-way.", "Run the same command again: it goes on.")
+
+
 def interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -117,9 +129,7 @@ def install(kind: str, lock: int) -> None:
         stamp(each).unlink(missing_ok=True)
     text = LOCK.read_text()
     here = whole()
-    if shutil.which("npm"):
-        here |= locked(text, "npm").keys()
-    wanted = {name: block for name, block in locked(text, kind).items() if name not in here}
+    wanted = {name: block for name, block in chosen(text, kind).items() if name not in here}
     first = {name: block for name, block in wanted.items() if kind == "stack" and name in locked(text, "archives")}
     rest = [block for name, block in wanted.items() if name not in first]
     (FETCHED / "tmp").mkdir(parents=True, exist_ok=True)
@@ -148,6 +158,9 @@ def install(kind: str, lock: int) -> None:
 
 def pages() -> int:
     """Fetch what the web pages are drawn with, once for each lock of theirs. Without it they are plain, and work."""
+    web = ROOT / "deploy" / "web.py"
+    if runpy.run_path(str(web))["is_here"]():  # another program takes longer to start than to look
+        return 0
     return subprocess.call([str(python()), "-m", "deploy.web"], cwd=ROOT)
 
 
@@ -195,6 +208,12 @@ def locked(text: str, kind: str) -> "dict[str, str]":
             return {key: entry for key, entry in entries.items() if key in chosen}
         chosen |= found
         names |= {key.split("==")[0] for key in found}
+
+
+def chosen(text: str, kind: str) -> "dict[str, str]":
+    """As `locked`, without what brings an npm where the system has one."""
+    spared = locked(text, "npm") if shutil.which("npm") else {}
+    return {key: entry for key, entry in locked(text, kind).items() if key not in spared}
 
 
 def whole() -> "set[str]":

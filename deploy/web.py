@@ -3,6 +3,11 @@
 A page without these files is plain and works, so that a network that has no npm registry stops nothing.
 """
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who has called says what was stopped
+
 import hashlib
 import os
 import shutil
@@ -32,8 +37,13 @@ def command() -> list[str]:
     return [str(folder / "bin" / "node"), str(folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
+def is_here() -> bool:
+    """Whether all is there that the lock names."""
+    return STAMP.is_file() and STAMP.read_text() == wanted()
+
+
 def main() -> int:
-    if STAMP.is_file() and STAMP.read_text() == wanted():
+    if is_here():
         return 0
     npm = command()
     print("install: fetching what the pages are drawn with", flush=True)

@@ -16,26 +16,37 @@ CHECK_S = 2.0  # a check that says nothing for so long is itself a finding
 
 
 class Health:
-    """The checks of one process. Ready means: every check is fine and nobody has asked the process to stop."""
+    """The checks of one process. Ready means: every check is fine and nobody has asked the process to stop.
+
+    Beside them stands what the process can live with and an operator must look at: `attention`, only when there is any.
+    """
 
     def __init__(self, service: str) -> None:
         self.service = service
         self.stopping = False
         self._checks: dict[str, Check] = {}
+        self._worries: dict[str, Check] = {}
 
     def register(self, name: str, check: Check) -> None:
         """Add a check; a name given twice replaces the first."""
         self._checks[name] = check
 
+    def mention(self, name: str, check: Check) -> None:
+        """Add a check whose finding is told, and leaves the process ready."""
+        self._worries[name] = check
+
     async def ready(self) -> tuple[bool, dict[str, Any]]:
         """Ask every check at once. The body names each with `ok` or what is wrong."""
-        names = list(self._checks)
-        answers = await asyncio.gather(*(_ask(self._checks[name]) for name in names))
-        checks = {name: answer or "ok" for name, answer in zip(names, answers, strict=True)}
+        asked = [*self._checks.values(), *self._worries.values()]
+        answers = await asyncio.gather(*map(_ask, asked))
+        checks = {name: answer or "ok" for name, answer in zip(self._checks, answers, strict=False)}
+        worries = zip(self._worries, answers[len(self._checks) :], strict=True)
+        attention = {name: answer for name, answer in worries if answer}
         if self.stopping:
             checks["stopping"] = "this process has been asked to stop"
         ready = all(answer == "ok" for answer in checks.values())
-        return ready, {"service": self.service, "ready": ready, "checks": checks}
+        body = {"service": self.service, "ready": ready, "checks": checks}
+        return ready, body | ({"attention": attention} if attention else {})
 
 
 async def _ask(check: Check) -> str | None:

@@ -27,6 +27,11 @@ class Metrics:
         self.relay_errors = Counter(
             "kursnett_relay_errors", "Times the relay had to send something again.", registry=registry
         )
+        self.relay_stuck = Gauge(
+            "kursnett_relay_stuck",
+            "Things whose next event the broker refuses; what comes after it waits, all else is published.",
+            registry=registry,
+        )
         self.consumer_lag = Gauge(
             "kursnett_consumer_lag", "Records that a consumer has not yet taken.", ["consumer"], registry=registry
         )

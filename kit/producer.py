@@ -39,6 +39,15 @@ AWAY = (TimeoutError, KafkaTimeoutError, OutOfOrderSequenceNumber, ProducerClose
 HEADERS = [("content-type", STRUCTURED.encode())]
 
 
+@dataclass(slots=True)
+class Stuck:
+    """An aggregate whose next record the broker does not take: why, and since when and until when that was seen."""
+
+    why: str
+    since: float
+    seen: float
+
+
 @dataclass(frozen=True, slots=True)
 class Flight:
     """Rows under way to one partition; `ack` is done when the broker has them, or says why not."""
@@ -61,6 +70,7 @@ class Producer:
         self._metrics = metrics
         self._producer: AIOKafkaProducer | None = None
         self._resting: dict[str, float] = {}  # aggregate -> when to try it again
+        self._stuck: dict[str, Stuck] = {}
         self._missing: dict[str, float] = {}  # topic -> when to look for it again
         self._firsts: dict[
             tuple[AIOKafkaProducer, str, int], asyncio.Future[Any]
@@ -78,6 +88,12 @@ class Producer:
         now = time.monotonic()
         self._resting = {aggregate: until for aggregate, until in self._resting.items() if until > now}
         return list(self._resting)
+
+    def stuck(self) -> dict[str, Stuck]:
+        """The aggregates whose next record was refused each time that it was tried, by their names."""
+        oldest = time.monotonic() - 3 * REST_S  # one that is not refused again is over, whoever ended it
+        self._stuck = {aggregate: one for aggregate, one in self._stuck.items() if one.seen > oldest}
+        return dict(self._stuck)
 
     async def send(self, rows: Sequence[Any]) -> list[Flight]:
         """Put rows (id, aggregate, topic, key, headers, payload) under way, in their order within each aggregate.
@@ -154,6 +170,10 @@ class Producer:
             wrong = _wrong(flight.ack)
             if wrong is None:
                 acked += [row["id"] for row in flight.rows if row["aggregate"] not in failed]
+                if self._stuck:
+                    for row in flight.rows:
+                        if row["aggregate"] not in failed:
+                            self._stuck.pop(row["aggregate"], None)
             elif isinstance(wrong, AWAY) or getattr(wrong, "retriable", False):  # not the record's fault: it goes again
                 self.trouble = type(wrong).__name__
             else:
@@ -168,7 +188,10 @@ class Producer:
 
     def rest(self, aggregate: str, why: str) -> None:
         """Leave an aggregate alone for some seconds."""
-        self._resting[aggregate] = time.monotonic() + REST_S
+        now = time.monotonic()
+        self._resting[aggregate] = now + REST_S
+        known = self._stuck.setdefault(aggregate, Stuck(why, now, now))
+        known.why, known.seen = why, now
         self.trouble = why
         self._metrics.relay_errors.inc()
         log.warning("relay_aggregate_rests", aggregate=aggregate, error=why)

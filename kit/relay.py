@@ -102,6 +102,18 @@ class Relay:
         trouble = self._producer.trouble or self._trouble
         return f"the outbox has not moved for {stuck_s:.0f} s: {trouble}" if stuck_s > 30 else None
 
+    async def refused(self) -> str | None:
+        """What the broker will not take, for an operator: everything else goes on, and this process is ready."""
+        stuck = self._producer.stuck() if self._term else {}
+        if not stuck:
+            return None
+        aggregate, longest = min(stuck.items(), key=lambda item: item[1].since)
+        for_s = time.monotonic() - longest.since
+        return (
+            f"the broker does not take what is next of {len(stuck)} in the outbox; the longest for {for_s:.0f} s: "
+            f"{aggregate} ({longest.why})"
+        )
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Publish until `stopping`, then hand the lease over. Every trouble is logged and tried again."""
         stop = asyncio.ensure_future(stopping.wait())
@@ -190,6 +202,7 @@ class Relay:
     def _lose(self) -> None:
         """Another replica publishes now, and tells of the backlog; this one stands by."""
         self._term = 0
+        self._metrics.relay_stuck.set(0)
         self._metrics.outbox_backlog.set(0)
         self._metrics.outbox_age_s.set(0)
         log.info("relay_lease_lost", holder=self._holder)
@@ -216,6 +229,7 @@ class Relay:
         wake.cancel()
 
     async def _measure(self, conn: Connection) -> None:
+        self._metrics.relay_stuck.set(len(self._producer.stuck()))
         backlog, age_s = await outbox.waiting(conn)
         self._metrics.outbox_backlog.set(backlog)
         self._metrics.outbox_age_s.set(age_s)

@@ -123,6 +123,7 @@ async def serve(service: Service) -> None:
     running.health.register("database", health.database_answers(database))
     running.health.register("broker", health.broker_answers(service.settings.kafka_bootstrap))
     running.health.register("relay", relay.check)
+    running.health.mention("relay", relay.refused)
     application = http.build(running, service.routers)
     server = _Server(
         uvicorn.Config(
@@ -203,7 +204,10 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _patiently(settings: Settings) -> Connection:
-    """A connection, waiting up to 60 s for a database that is still starting. Raises Unready."""
+    """A connection, waiting up to 60 s for a server that is still starting. Raises Unready.
+
+    At once where waiting mends nothing: who starts us has made the server's roles and databases before.
+    """
     deadline = time.monotonic() + WAITING_S
     while True:
         try:
@@ -212,6 +216,12 @@ async def _patiently(settings: Settings) -> Connection:
             raise Unready(
                 f"The database does not let {settings.database_user} in: check KURSNETT_DATABASE_USER "
                 "and the secret database_password."
+            ) from None
+        except (asyncpg.InvalidCatalogNameError, asyncpg.InsufficientPrivilegeError) as error:
+            why = "there is none" if isinstance(error, asyncpg.InvalidCatalogNameError) else "it may not connect to it"
+            raise Unready(
+                f"{settings.database_user} cannot have the database {settings.database_name}: {why}. "
+                "Check KURSNETT_DATABASE_NAME; deploy/databases.sql makes each service's database and role."
             ) from None
         except (OSError, asyncpg.PostgresError) as error:
             if time.monotonic() > deadline:

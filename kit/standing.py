@@ -13,10 +13,14 @@ from kit.running import Running
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`checks`: the name of each of /readyz's checks, and `ok` or what is wrong. `consumers`: as `consumers` gives."""
+    """`checks`: the name of each of /readyz's checks, and `ok` or what is wrong. `consumers`: as `consumers` gives.
+
+    `attention`: what leaves the service ready and needs an operator, by who says it.
+    """
 
     ready: bool
     checks: dict[str, str]
+    attention: dict[str, str]
     backlog: int
     age_s: float
     parked: int
@@ -57,4 +61,5 @@ async def look(running: Running) -> Standing:
         rows = await consumers(conn, groups, waiting)
         backlog, age_s = await outbox.waiting(conn)
         parked, refused = await parking.count_all(conn)
-    return Standing(ready, body["checks"], backlog, age_s, parked, refused, rows, datetime.now(UTC))
+    attention = body.get("attention", {})
+    return Standing(ready, body["checks"], attention, backlog, age_s, parked, refused, rows, datetime.now(UTC))

@@ -67,7 +67,7 @@ def _packages(stack: Stack) -> Iterator[Finding]:
     kind = "dev" if install.is_done("dev") else "stack"  # to run it takes fewer than to change it
     locked: dict[str, set[str]] = {}  # more than one version where they differ by system or Python
     optional = set()
-    for key, entry in install.locked(install.LOCK.read_text(), kind).items():
+    for key, entry in install.chosen(install.LOCK.read_text(), kind).items():
         name, _, wanted = key.partition("==")
         locked.setdefault(name, set()).add(wanted)
         if " ; " in entry.partition("\n")[0]:

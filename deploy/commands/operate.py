@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -14,6 +15,7 @@ from deploy.local.stack import Stack
 from deploy.trouble import Trouble
 
 console = Console(highlight=False)
+HELP = ("--help", "-h")
 Rest = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 partners = App(name="partners", help="Providers of courses: `partners list`, `partners add SLUG --name … --arena …`")
@@ -23,8 +25,14 @@ people = App(name="people", help="Who acts for a partner or an employer, or runs
 mail = App(name="mail", help="Addresses that mail servers refuse for good: list them, write to them again.")
 
 
-def _pass_on(service: str, verb: str, *arguments: str) -> None:
-    """Run a service's own command and show what it says. Raises Trouble with its words when it refuses."""
+def _pass_on(service: str, verb: str, *arguments: str, is_named: bool = True) -> None:
+    """Run a service's own command and show what it says. Raises Trouble with its words when it refuses.
+
+    `is_named`: whoever types the command names the service. How it is used is told whether or not the stack runs.
+    """
+    if not {*HELP}.isdisjoint((service, *arguments)):
+        _show_help(service if service in SERVICES else SERVICES[0], verb, is_named)
+        return
     places = _running()
     if service not in SERVICES:  # an option where the service should be: it was left out
         named = f"There is no service {service!r}." if service and service[0] != "-" else "Say which service."
@@ -32,7 +40,18 @@ def _pass_on(service: str, verb: str, *arguments: str) -> None:
     try:
         print(asyncio.run(command(places, service, *verb.split(), *arguments)), end="")
     except Trouble as trouble:
-        raise Trouble(trouble.what) from None  # a service's refusal holds its own mend
+        own = f"python -m services.{service} {verb}"
+        # a service's refusal holds its own mend, said for whoever has the service's own command line
+        raise Trouble(trouble.what.replace(own, f"kursnett {verb}")) from None
+
+
+def _show_help(service: str, verb: str, is_named: bool) -> None:
+    """A service's own words on how its command is used, as one types it here."""
+    told = asyncio.run(command(None, service, *verb.split(), "--help"))
+    typed = f"kursnett {verb} {'SERVICE' if is_named else ''}".rstrip()
+    told = told.replace(f"python -m services.{service} {verb}", typed)
+    example = re.compile(r"(Examples?:\s+)" + verb.replace(" ", r"\s+") + r"\b")  # it may be on two lines
+    print(example.sub(rf"\1{typed}", told), end="")
 
 
 def _running() -> Places:
@@ -43,16 +62,16 @@ def _running() -> Places:
 
 
 def _group(group: App, verb: str, help: str, service: str | None = None) -> None:
-    """Register one verb; its options are the service's own, shown by `python -m services.<service> … --help`."""
+    """Register one verb; its options are the service's own, and so is its `--help`."""
     if service is not None:
 
-        @group.command(name=verb, help=help)
+        @group.command(name=verb, help=help, help_flags=[])
         def _fixed(*arguments: Rest) -> None:
-            _pass_on(service, f"{group.name[0]} {verb}", *arguments)
+            _pass_on(service, f"{group.name[0]} {verb}", *arguments, is_named=False)
 
         return
 
-    @group.command(name=verb, help=help)
+    @group.command(name=verb, help=help, help_flags=[])
     def _named(service: Rest = "", *arguments: Rest) -> None:
         _pass_on(service, f"{group.name[0]} {verb}", *arguments)
 
@@ -125,7 +144,7 @@ _group(people, "list", "List them. Example: `kursnett people list --json`", "enr
 _group(people, "remove", "Let a person be a learner again. Example: `kursnett people remove tor`", "enrolment")
 
 
-@partners.command(name="sync")
+@partners.command(name="sync", help_flags=[])
 def _sync(*arguments: Rest) -> None:
     """Let in and change providers as a file says, deploy/partners.toml when none is named; --dry-run, --json.
 
@@ -135,7 +154,7 @@ def _sync(*arguments: Rest) -> None:
     """
     named = any(not one.startswith("-") for one in arguments)
     file = () if named else (str(ROOT / "deploy" / "partners.toml"),)
-    _pass_on("catalogue", "partners sync", *file, *arguments)
+    _pass_on("catalogue", "partners sync", *file, *arguments, is_named=False)
 
 
 _group(parked, "list", "List what is parked; --closed, --json. Example: `kursnett parked list catalogue --json`")
@@ -165,9 +184,9 @@ def bring_in(file: Rest = "", *arguments: Rest) -> None:
 
     Example: `kursnett import courses.csv --partner torgar --dry-run`
     """
-    if not file or file[0] == "-":
+    if not file or (file[0] == "-" and file not in HELP):
         raise Trouble("Say which file.", "Example: kursnett import courses.csv --partner torgar --dry-run")
-    _pass_on("catalogue", "import", file, *arguments)
+    _pass_on("catalogue", "import", file, *arguments, is_named=False)
 
 
 def replay(service: Rest = "", *arguments: Rest) -> None:

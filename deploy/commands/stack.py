@@ -147,6 +147,8 @@ def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = 
         )
     console.print(table)
     console.print(f"memory: {stack.memory_bytes() / 1e6:.0f} MB")
+    for name, words in told["attention"].items():
+        console.print(f"! {name}: {words}", markup=False, soft_wrap=True)
     return 0 if told["ready"] else 1
 
 

@@ -1,9 +1,11 @@
 """What `kursnett status` tells: every address of a stack, and whether what answers there is ours and well."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
+from deploy.local.asking import ask
 from deploy.local.composition import questions
 from deploy.local.issuer import LOGINS
 from deploy.local.places import SERVICES, Places
@@ -25,12 +27,26 @@ async def answers(places: Places, names: Sequence[str]) -> dict[str, bool]:
     return dict(zip(names, await asyncio.gather(*(well(name) for name in names)), strict=True))
 
 
+async def attention(places: Places, names: Sequence[str]) -> dict[str, str]:
+    """What these services want an operator to look at though they are ready: `catalogue: relay` and its sentence."""
+
+    async def told(name: str) -> dict[str, str]:
+        try:
+            body = json.loads(await asyncio.wait_for(ask(places.port(name), "GET /readyz"), PATIENCE_SECONDS))
+            return {f"{name}: {who}": str(words) for who, words in body.get("attention", {}).items()}
+        except (OSError, TimeoutError, ValueError, AttributeError):  # whether it answers at all is asked elsewhere
+            return {}
+
+    found = await asyncio.gather(*(told(name) for name in names if name in SERVICES))
+    return {key: words for one in found for key, words in one.items()}
+
+
 async def report(stack: Stack) -> dict[str, Any]:
     """The object of `kursnett status --json`; its keys are a promise to programs."""
     places = stack.places
     runs = stack.supervisor is not None
     names = list(stack.state().get("programs", {})) if runs else []
-    well = await answers(places, names)
+    well, worries = await asyncio.gather(answers(places, names), attention(places, names))
     has_secrets = (places.secrets / "postgres" / "admin_password").exists()
     return {
         "ready": runs and bool(well) and all(well.values()),
@@ -48,4 +64,5 @@ async def report(stack: Stack) -> dict[str, Any]:
         "logins": {kind: login.username for kind, login in LOGINS.items()},
         "home": str(places.home),
         "programs": well,
+        "attention": worries,
     }

@@ -13,7 +13,7 @@ SECONDS = 60.0
 
 
 async def command(
-    places: Places,
+    places: Places | None,
     service: str,
     *arguments: str,
     environment: Mapping[str, str] | None = None,
@@ -22,14 +22,15 @@ async def command(
 ) -> str:
     """What the command prints. Raises Trouble with its words when it fails.
 
-    `environment` is that of another stack; `red`: the command ends with 1, too, when what it prints is bad news.
+    `environment` is that of another stack; without `places` there is none, which is enough for `--help`.
+    `red`: the command ends with 1, too, when what it prints is bad news.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         f"services.{service}",
         *arguments,
-        env={**os.environ, **(environment or settings(places, service))},
+        env={**os.environ, **(environment or (settings(places, service) if places else {}))},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

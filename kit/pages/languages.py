@@ -1,7 +1,8 @@
 """The languages of pages: which one a reader gets, the texts in it, and how it writes dates and numbers."""
 
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ HERE = Path(__file__).parent
 OSLO = ZoneInfo("Europe/Oslo")
 NAMES = {"nb": "Bokmål", "nn": "Nynorsk", "en": "English"}
 LANGUAGES = tuple(NAMES)
+ALIASES = {"no": "nb", "se": "sme"}  # what browsers call Norwegian, and Northern Sámi
 SOURCE = "nb"  # the language that the templates are written in
 # Southern Sámi: the texts that a human has translated, by and by; the others are shown in Bokmål, and marked so.
 SLOT = "sma"
@@ -26,21 +28,35 @@ LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB", "sma": "nb_NO"}
 _MOMENTS = {"en": "EEEE d MMMM y 'at' HH:mm"}
 _NORWEGIAN = "EEEE d. MMMM y 'kl.' HH.mm"
 _DAYS = {"en": "d MMMM y"}
+_WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")  # RFC 9110, 12.4.2
 MOST_WRITTEN = 2_000  # dates that need not be written anew, which takes as long as fifty other words
 
 
 def spoken(request: Request) -> str:
-    """What the reader has chosen, else the first of the browser's languages that we speak, else Bokmål."""
+    """What the reader has chosen, else what the browser likes best of those that we speak, else Bokmål."""
     for chosen in (request.query_params.get(QUERY), request.cookies.get(COOKIE)):
         if chosen in NAMES or chosen == SLOT:
             return str(chosen)
-    for part in request.headers.get("accept-language", "").lower().split(","):
-        tongue = part.split(";")[0].strip().split("-")[0]
-        if tongue in NAMES:
-            return tongue
-        if tongue == "no":
-            return SOURCE
-    return SOURCE
+    return liked(request.headers.get("accept-language", ""), NAMES)
+
+
+def liked(accepted: str, of: Collection[str]) -> str:
+    """The best of an Accept-Language that is one of these, of two that weigh the same the first. Bokmål if none is."""
+    best, best_weight = SOURCE, 0.0
+    for part in accepted.lower().split(","):
+        named, _, parameters = part.partition(";")
+        primary = named.strip().partition("-")[0]
+        tongue, weight = ALIASES.get(primary, primary), _weight(parameters)
+        if tongue in of and weight > best_weight:
+            best, best_weight = tongue, weight
+    return best
+
+
+def _weight(parameters: str) -> float:
+    """Of `q=0.5`: 0.5. Nothing said is 1; what is no weight is none, as if the language were not named."""
+    name, _, value = parameters.replace(" ", "").partition("=")
+    found = _WEIGHT.fullmatch(value)
+    return 1.0 if name != "q" else float(found[0]) if found else 0.0
 
 
 def written(request: Request) -> str:
@@ -90,9 +106,14 @@ def clock(at: datetime, language: str) -> str:
     return format_datetime(at.astimezone(OSLO), "HH:mm" if language == "en" else "HH.mm", locale=LOCALES[language])
 
 
+def tag(language: str) -> str:
+    """As HTML, HTTP and feeds name it (BCP 47): a language that has a code of two letters is not known by its three."""
+    return "se" if language == "sme" else language
+
+
 def lang(language: str, _: str) -> str:
-    """As a `lang` attribute wants it: a language that has a code of two letters is not known by its three."""
-    return {"sme": "se"}.get(language, language)
+    """As a `lang` attribute wants it: a filter of every page."""
+    return tag(language)
 
 
 def pick(by_language: Mapping[str, str], language: str) -> tuple[str, str]:

@@ -8,21 +8,26 @@ const POLL_MS = 15000;
 
 async function renew(part) {
   if (part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
+  const turn = part.turn = (part.turn ?? 0) + 1;
   const answer = await fetch(part.dataset.part, {
     headers: { accept: "text/html" }, credentials: "same-origin", redirect: "manual", signal: AbortSignal.timeout(10000),
   }).catch(() => null);
+  const text = answer?.ok ? await answer.text() : "";
+  if (turn !== part.turn) return; // what was asked later is newer, whichever is answered first
   if (answer?.type === "opaqueredirect") return; // to the log-in
   if (!answer?.ok) {
     if (part.dataset.away) { part.textContent = part.dataset.away; part.words = ""; }
     return;
   }
-  const text = await answer.text();
-  if (text === part.words) return; // the same words are not read aloud twice
-  part.words = text;
+  const fresh = part.cloneNode(false);
+  fresh.innerHTML = text;
+  const words = fresh.innerHTML.trim();
+  if (words === part.words) return; // the same words are not read aloud twice
+  part.words = words;
   const held = part.contains(document.activeElement);
   const focused = held ? named(document.activeElement) : "";
   const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
-  part.innerHTML = text;
+  part.replaceChildren(...fresh.childNodes);
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   if (held) ((focused && document.querySelector(focused)) || reachable(part)).focus();
 }
@@ -39,16 +44,22 @@ function reachable(part) {
   return part;
 }
 
+// A stream begins with what there is now, which may be newer than the page: it was made a while ago, or comes back from
+// the browser's own memory.
 function follow(part) {
   let last = 0;
+  part.words = part.innerHTML.trim();
   const now = () => { last = Date.now(); renew(part).catch(() => {}); };
   if ("load" in part.dataset) now();
   if (part.dataset.live && "EventSource" in window) {
-    let first = true;
-    const stream = new EventSource(part.dataset.live);
-    const told = () => { if (!first) now(); first = false; };
-    for (const kind of (part.dataset.events || "message").split(" ")) stream.addEventListener(kind, told);
+    let stream;
+    const listen = () => {
+      stream = new EventSource(part.dataset.live);
+      for (const kind of (part.dataset.events || "message").split(" ")) stream.addEventListener(kind, now);
+    };
+    listen();
     addEventListener("pagehide", () => stream.close());
+    addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
     setInterval(() => { if (stream.readyState === EventSource.CLOSED && Date.now() - last > POLL_MS) now(); }, POLL_MS);
   } else {
     setInterval(now, POLL_MS);

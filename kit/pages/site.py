@@ -89,7 +89,7 @@ class Site:
         made.globals |= {
             "static": static.address,
             "language": language,
-            "html_language": languages.SOURCE if language == languages.SLOT else language,
+            "html_language": _whole(language),
             "languages": {**languages.NAMES, languages.SLOT: "Åarjelsaemien"},
             "slot": languages.SLOT,
         }
@@ -133,10 +133,15 @@ class Site:
                 }
             )
         )
-        answer = HTMLResponse(text, status, {**HEADERS, "content-language": language, **(headers or {})})
+        answer = HTMLResponse(text, status, {**HEADERS, "content-language": _whole(language), **(headers or {})})
         if request.query_params.get(languages.QUERY) == language:
             answer.set_cookie(languages.COOKIE, language, A_YEAR_S, secure=True, httponly=True, samesite="lax")
         return answer
+
+
+def _whole(language: str) -> str:
+    """The language that most of a page's words are in."""
+    return languages.SOURCE if language == languages.SLOT else language
 
 
 def _in(language: str, of: Callable[..., Any], value: Any, *more: Any) -> Any:

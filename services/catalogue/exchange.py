@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 from pydantic import BaseModel
 
 from contracts.arenas import place_name
+from kit.pages.languages import tag
 from services.catalogue.domain import eqf
 
 # A partner has a slug and OOAPI asks for a UUID: the same one each time, made of the slug.
@@ -149,7 +150,7 @@ def level_of(level: str | None) -> str | None:
 
 def words(texts: Mapping[str, str] | None) -> list[Words] | None:
     """A text in each language that it is written in; none rather than an empty list, as OOAPI wants it."""
-    found = [Words(language=language, value=text) for language, text in (texts or {}).items() if text]
+    found = [Words(language=tag(language), value=text) for language, text in (texts or {}).items() if text]
     return found or None
 
 
@@ -178,7 +179,7 @@ def course(course_id: UUID, partner: str, code: str, content: Mapping[str, Any],
         # A Norwegian study point is a credit of ECTS.
         studyLoad=[StudyLoad(studyLoadUnit="ects", value=float(Decimal(points)))] if points else None,
         modesOfDelivery=[MODES[content.get("delivery_mode", "onsite")]],
-        teachingLanguages=[content.get("language", "nb")],
+        teachingLanguages=[tag(content.get("language", "nb"))],
         level=level_of(level),
         link=f"{site}/kurs/{course_id}",
         organisationId=organisation_id(partner),

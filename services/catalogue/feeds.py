@@ -16,6 +16,7 @@ from contracts.fields import Language
 from kit import openapi, tags
 from kit.database import Database
 from kit.http import Db, ThisService
+from kit.pages.languages import tag
 from kit.partners import Partner
 from kit.problems import Problem
 from kit.running import Running
@@ -83,7 +84,7 @@ def atom(of: Feed, origin: str) -> bytes:
     """RFC 4287. The library escapes; what may not stand in XML is refused when a course comes in."""
     ElementTree.register_namespace("", ATOM)
     base = f"{origin}{BASE}"
-    feed = ElementTree.Element(f"{{{ATOM}}}feed", {"xml:lang": of.language})
+    feed = ElementTree.Element(f"{{{ATOM}}}feed", {"xml:lang": tag(of.language)})
 
     def add(parent: ElementTree.Element, name: str, text: str | None = None, **attributes: str) -> ElementTree.Element:
         made = ElementTree.SubElement(parent, f"{{{ATOM}}}{name}", attributes)
@@ -98,7 +99,7 @@ def atom(of: Feed, origin: str) -> bytes:
     add(feed, "link", rel="alternate", type="application/json", href=f"{base}/courses")
     for one in of.entries:
         entry = add(feed, "entry")
-        entry.set("xml:lang", one.texts.title.language)
+        entry.set("xml:lang", tag(one.texts.title.language))
         add(entry, "id", f"urn:uuid:{one.course_id}")
         add(entry, "title", one.texts.title.text)
         add(entry, "updated", written(one.changed_at))
@@ -125,7 +126,7 @@ def json_feed(of: Feed, origin: str) -> bytes:
             "date_modified": written(one.changed_at),
             "authors": [{"name": one.provider}],
             "tags": one.subjects,
-            "language": one.texts.title.language,
+            "language": tag(one.texts.title.language),
             "_kursnett": {"course": one.address},
         }
         for one in of.entries
@@ -135,7 +136,7 @@ def json_feed(of: Feed, origin: str) -> bytes:
         "title": TITLE,
         "home_page_url": f"{origin}/kurs",
         "feed_url": f"{origin}{BASE}/courses/feed.json",
-        "language": of.language,
+        "language": tag(of.language),
         "items": items,
     }
     return json.dumps(feed, ensure_ascii=False).encode()

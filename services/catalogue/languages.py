@@ -8,6 +8,7 @@ from fastapi import Header, Query
 from pydantic import BaseModel
 
 from contracts.fields import Language
+from kit.pages.languages import liked, tag
 
 # Whoever reads one of these reads the next best, too. What is missing is never translated by a machine.
 NEXT_BEST: Mapping[str, tuple[str, ...]] = {
@@ -17,7 +18,6 @@ NEXT_BEST: Mapping[str, tuple[str, ...]] = {
     "sma": ("nb", "nn", "en"),
     "sme": ("nb", "nn", "en"),
 }
-ALIASES = {"no": "nb", "se": "sme"}  # what browsers call Norwegian, and Northern Sámi
 
 MOST_LANGUAGES = 500  # letters of a header
 AcceptLanguage = Annotated[
@@ -46,25 +46,7 @@ def wanted(language: str | None, accepted: str | None) -> str:
     """The language to show: the one named, else the best of an Accept-Language that we have, else Bokmål."""
     if language is not None:
         return language
-    best, best_weight = "nb", 0.0
-    for part in (accepted or "").split(","):
-        tag, _, parameters = part.strip().partition(";")
-        primary = tag.strip().lower().partition("-")[0]
-        known = ALIASES.get(primary, primary)
-        weight = _weight(parameters)
-        if known in get_args(Language) and weight > best_weight:
-            best, best_weight = known, weight
-    return best
-
-
-def _weight(parameters: str) -> float:
-    name, _, value = parameters.strip().partition("=")
-    if name.strip().lower() != "q":
-        return 1.0
-    try:
-        return min(max(float(value), 0.0), 1.0)
-    except ValueError:
-        return 0.0
+    return liked(accepted or "", get_args(Language))
 
 
 def in_language(texts: Mapping[str, str] | None, language: str) -> Text | None:
@@ -93,7 +75,7 @@ def languages_of(*shown: Texts) -> str:
     used = (
         text.language for one in shown for text in (one.title, one.summary, one.description, one.prerequisites) if text
     )
-    return ", ".join(dict.fromkeys(used))
+    return ", ".join(dict.fromkeys(map(tag, used)))
 
 
 _SCRIPTS = ("LATIN", "GREEK", "CYRILLIC")  # whose letters look like one another's

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from contracts.arenas import ONLINE, place_name
+from kit.pages.languages import tag
 from services.catalogue.domain import eqf
 from services.catalogue.languages import Texts, texts_in
 from services.catalogue.search import BASE
@@ -35,7 +36,7 @@ def course(
         "description": next(
             (one.text for one in (texts.summary, texts.description, texts.title) if one), texts.title.text
         ),
-        "inLanguage": content.get("language", "nb"),
+        "inLanguage": tag(content.get("language", "nb")),
         "provider": {"@type": "Organization", "name": provider, "identifier": row["partner"]},
         "offers": [offer(content.get("price_ore", 0))],
     }

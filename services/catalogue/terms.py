@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from contracts.fields import FIRST, LAST, NkrLevel
 from kit import openapi, problems
+from kit.pages.languages import ALIASES
 from kit.problems import Problem
 from kit.running import Running
 from services.catalogue import exchange
@@ -194,7 +195,7 @@ def levels_of(name: str | None) -> list[str] | None:
 
 def spoken(tag: str | None) -> str | None:
     primary = (tag or "").partition("-")[0]
-    return {"no": "nb", "se": "sme"}.get(primary, primary) or None
+    return ALIASES.get(primary, primary) or None
 
 
 def state_of(name: str | None) -> str | None:

@@ -17,6 +17,7 @@ from markupsafe import escape
 from contracts import arenas
 from contracts.catalogue import Alternative
 from kit.calendars import OSLO
+from kit.pages.languages import tag
 from services.notifier.channels.channel import Letter
 from services.notifier.kinds import KINDS, PARTNER_DIGEST
 from services.notifier.offers import Links
@@ -208,10 +209,10 @@ def _alternative(other: Alternative, language: str) -> dict[str, Any]:
 
 
 def chosen_title(titles: Mapping[str, str], language: str) -> tuple[str, str]:
-    """(title, its language): the reader's own, else the nearest, else the first there is."""
+    """(title, its language as HTML names it): the reader's own, else the nearest, else the first there is."""
     for wanted in (*TITLES[language], *sorted(titles)):
         if titles.get(wanted):
-            return one_line(titles[wanted]), wanted
+            return one_line(titles[wanted]), tag(wanted)
     return "", language
 
 

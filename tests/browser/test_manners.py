@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.browser.browsing import PHONE, People
 from tests.browser.scene import Scene
@@ -187,6 +187,52 @@ def test_a_course_tells_of_its_seats_by_itself(people: People, scene: Scene) -> 
     scene.withdraw(seat, per)
     expect(ask).to_have_text("Meld deg på", timeout=LIVE_MS)
     expect(ask).to_be_focused()
+
+
+def test_a_seat_that_goes_before_the_page_can_hear_of_it_is_gone_on_it(people: People, scene: Scene) -> None:
+    """Between the making of a page and the opening of its stream somebody else may be faster."""
+    offering, siri, per = scene.offering("Kappløp", 1), scene.somebody("siri"), scene.somebody("per")
+    page = people.window(siri)
+    taken: list[str] = []
+
+    def faster(route: Route) -> None:
+        if not taken:
+            taken.append(scene.enrol(offering, per, "Per Prøve"))
+        route.continue_()
+
+    page.route("**/offerings/*/live", faster)
+    page.goto(f"/delta/{offering}")
+    expect(page.locator("main [data-live]")).to_contain_text("fullt", timeout=LIVE_MS)
+    assert taken
+
+
+def test_the_answer_to_an_older_question_does_not_undo_a_newer_one(people: People, scene: Scene) -> None:
+    """One that was asked for while there was a seat, and comes after the one that says that there is none."""
+    offering = scene.offering("Sent svar", 2)
+    page = people.window(scene.somebody("siri"))
+    late: list[tuple[Route, APIResponse]] = []
+
+    def keep(route: Route) -> None:
+        answer = route.fetch()
+        if "én ledig plass" in answer.text():
+            late.append((route, answer))
+        else:
+            route.fulfill(response=answer)
+
+    page.route("**/plasser/*", keep)
+    page.goto(f"/delta/{offering}")
+    part = page.locator("main [data-live]")
+    expect(part).to_contain_text("2 ledige plasser")
+    scene.enrol(offering, scene.somebody("per"), "Per Prøve")
+    while not late:
+        page.wait_for_timeout(50)
+    scene.enrol(offering, scene.somebody("ada"), "Ada Prøve")
+    expect(part).to_contain_text("fullt", timeout=LIVE_MS)
+    with page.expect_event("requestfinished"):
+        for route, answer in late:
+            route.fulfill(response=answer)
+    page.evaluate("() => new Promise((done) => setTimeout(done))")  # what the page does with it, it has done by then
+    expect(part).to_contain_text("fullt")
 
 
 def test_the_sheet_to_sign_is_printed_without_the_menus(people: People, scene: Scene) -> None:

@@ -282,9 +282,24 @@ async def test_texts_come_in_the_readers_language_or_the_next_best(servers: Serv
             text = answer.json()["text"]
             told = [text[name]["language"] for name in ("title", "summary", "description")]
             assert told == [title, summary, description], (asked, accepted)
-            assert answer.headers["content-language"] == ", ".join(dict.fromkeys(told))
+            named = ["se" if one == "sme" else one for one in told]  # in a header: as BCP 47 has it
+            assert answer.headers["content-language"] == ", ".join(dict.fromkeys(named))
         whole = (await here.asking.get(address)).json()
         assert whole["title"] == {"nb": "Tittel", "sme": "Namahus"}, "all of them stand there as before"
+
+
+async def test_a_language_is_called_to_others_what_they_call_it(servers: Servers) -> None:
+    """Ours is `sme` for Northern Sámi; Atom, JSON Feed, schema.org, OOAPI and HTTP know it as `se`."""
+    async with world(servers) as here:
+        course_id = await publish(here, "A", {"sme": "Namahus"}, language="sme")
+        for feed, words in (("atom", b'xml:lang="se"'), ("json", b'"language": "se"')):
+            answer = await here.asking.get(f"{BASE}/courses/feed.{feed}", headers={"accept-language": "se"})
+            assert (answer.content.count(words), answer.content.count(b"sme")) == (2, 0)
+        linked = {"accept": "application/ld+json"}
+        course = (await here.asking.get(f"{BASE}/courses/{course_id}", headers=linked)).json()
+        assert course["inLanguage"] == "se"
+        exchanged = (await here.asking.get(f"/ooapi/v6/courses/{course_id}")).json()
+        assert exchanged["teachingLanguages"] == [exchanged["name"][0]["language"]] == ["se"]
 
 
 async def test_a_partner_sees_which_translations_are_missing(servers: Servers) -> None:

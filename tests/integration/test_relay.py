@@ -10,8 +10,9 @@ import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
 from contracts.topics import Topic
-from kit import producer, topics
+from kit import producer, standing, topics
 from kit.database import Connection, connect
+from kit.health import Health
 from kit.producer import Flight
 from kit.relay import Relay
 from kit.running import Running
@@ -78,6 +79,33 @@ async def test_a_record_that_the_broker_refuses_costs_only_its_own_aggregate(pla
         await place.say("thing/c", 1)
         await until(only_big)
         assert len(await records(place.kafka, place.topic, 3)) >= 3
+
+
+async def test_an_operator_sees_what_the_broker_refuses_until_it_is_over(place: Place) -> None:
+    """In /readyz, which stays ready, in the numbers, and on the console: all else goes on, so nobody else would say."""
+    place.here.health = Health("relay")
+    await place.say("thing/big", 1, b"x" * 3_000)
+    await place.say("thing/big", 2)
+    stuck = place.here.metrics.relay_stuck
+
+    async def told() -> str | None:
+        is_ready, body = await place.here.health.ready()
+        assert is_ready
+        words: str | None = body.get("attention", {}).get("relay")
+        return words if stuck._value.get() else None
+
+    async with relaying(place.here) as relay:
+        place.here.health.mention("relay", relay.refused)
+        words = await until(told)
+        assert words.startswith("the broker does not take what is next of 1 in the outbox; the longest for ")
+        assert words.endswith(" s: thing/big (MessageSizeTooLargeError)")
+        assert (await standing.look(place.here)).attention == {"relay": words}
+        await place.conn.execute("UPDATE outbox SET payload = '{}' WHERE seq = 1")  # as if the topic took larger ones
+
+        async def over() -> bool:
+            return await relay.refused() is None and not stuck._value.get() and not await place.unpublished()
+
+        await until(over)
 
 
 async def test_a_missing_topic_stops_its_own_events_only_and_they_go_when_it_is_made(

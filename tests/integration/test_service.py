@@ -223,23 +223,90 @@ async def test_a_taken_port_is_said_in_a_sentence(world: World) -> None:
     )
 
 
-async def test_a_wrong_password_and_a_missing_setting_are_said_in_a_sentence(world: World) -> None:
+async def test_a_missing_setting_is_said_in_a_sentence(world: World) -> None:
     code, said = await world.run("serve", KURSNETT_KAFKA_BOOTSTRAP="")
     assert code == 1
     assert said.startswith("KURSNETT_KAFKA_BOOTSTRAP is missing (")
     assert said.count("\n") == 1
 
 
-async def test_it_waits_for_a_database_that_is_not_there_yet(world: World, servers: Servers) -> None:
-    later = f"{world.settings.database_name}_later"
-    waiting = asyncio.create_task(world.run("migrate", KURSNETT_DATABASE_NAME=later))
+@pytest.mark.parametrize(
+    ("command", "setting", "value", "words"),
+    [
+        (
+            "serve",
+            "PASSWORD",
+            "wrong",
+            "The database does not let dummy in: check KURSNETT_DATABASE_USER and the secret",
+        ),
+        ("serve", "USER", "nobody", "The database does not let nobody in: check KURSNETT_DATABASE_USER and the secret"),
+        (
+            "serve",
+            "NAME",
+            "katalogue",
+            "dummy cannot have the database katalogue: there is none. Check KURSNETT_DATABA",
+        ),
+        ("migrate", "NAME", "kat", "dummy cannot have the database kat: there is none. Check KURSNETT_DATABASE_NAME; "),
+    ],
+)
+async def test_what_no_waiting_mends_is_said_at_once(
+    world: World, command: str, setting: str, value: str, words: str
+) -> None:
+    async with asyncio.timeout(30):  # half of what it waits for a server that is still starting
+        code, said = await world.run(command, **{f"KURSNETT_DATABASE_{setting}": value})
+    assert code == 1
+    assert said.replace(world.settings.database_user, "dummy").startswith(words)
+    assert said.count("\n") == 1
+
+
+async def test_a_database_that_is_closed_to_us_is_said_at_once(world: World, servers: Servers) -> None:
+    stranger = f"stranger_{world.settings.database_name}"
     admin = await asyncpg.connect(servers.admin)
     try:
-        await admin.execute(f'CREATE DATABASE "{later}"')
+        await admin.execute(f"CREATE ROLE \"{stranger}\" LOGIN PASSWORD 'known'")
+        await admin.execute(f'REVOKE CONNECT ON DATABASE "{world.settings.database_name}" FROM PUBLIC')
+        login = {"KURSNETT_DATABASE_USER": stranger, "KURSNETT_DATABASE_PASSWORD": "known"}
+        async with asyncio.timeout(30):
+            code, said = await world.run("serve", **login)
     finally:
+        await admin.execute(f'DROP ROLE "{stranger}"')
         await admin.close()
-    code, said = await waiting
+    assert (code, said.partition(". ")[0]) == (
+        1,
+        f"{stranger} cannot have the database {world.settings.database_name}: it may not connect to it",
+    )
+
+
+async def test_it_waits_for_a_server_that_is_not_there_yet(world: World) -> None:
+    port = free_port()
+    waiting = asyncio.create_task(world.run("migrate", KURSNETT_DATABASE_PORT=str(port)))
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection(world.settings.database_host, world.settings.database_port)
+        await asyncio.gather(_copied(reader, up_writer), _copied(up_reader, writer))
+
+    async def tried() -> bool:
+        """Somebody has come and gone away again without an answer."""
+        return refused.is_set()
+
+    refused = asyncio.Event()
+
+    async def shut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refused.set()
+        writer.close()
+
+    async with await asyncio.start_server(shut, "127.0.0.1", port):
+        await until(tried)
+    async with await asyncio.start_server(forward, "127.0.0.1", port):
+        code, said = await waiting
     assert code == 0, said
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(65_536):
+        writer.write(piece)
+        await writer.drain()
+    writer.close()
 
 
 async def test_it_is_not_ready_without_a_broker(world: World) -> None:

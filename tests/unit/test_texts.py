@@ -1,5 +1,6 @@
 """Every text of every page is in every language; the slot for Southern Sámi falls back and says so."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,11 @@ def test_a_text_inside_an_expression_reads_as_one_outside(tmp_path: Path) -> Non
     ("query", "headers", "language"),
     [
         ("", {}, "nb"),
-        ("", {"accept_language": "fr,nn;q=0.8,en"}, "nn"),
+        ("", {"accept_language": "fr,nn;q=0.8,en"}, "en"),
+        ("", {"accept_language": "nn;q=0.5, en;q=0.9"}, "en"),
+        ("", {"accept_language": "nn; Q=0.7, EN;q=0.7"}, "nn"),
+        ("", {"accept_language": "en;q=0, nn;q=0.001"}, "nn"),
+        ("", {"accept_language": "en;q=nan, nn;q=2, *"}, "nb"),
         ("", {"accept_language": "no"}, "nb"),
         ("", {"accept_language": "nn", "cookie": "__Host-sprak=en"}, "en"),
         ("sprak=nn", {"cookie": "__Host-sprak=en"}, "nn"),
@@ -96,3 +101,20 @@ def test_a_text_without_the_readers_language_is_marked_with_its_own() -> None:
     assert languages.pick({"nb": "Kurs", "se": "Gursa"}, "en") == ("Kurs", "nb")
     assert languages.pick({"se": "Gursa"}, "nn") == ("Gursa", "se")
     assert languages.pick({}, "nn") == ("", "nn")
+
+
+@pytest.mark.parametrize(("language", "said"), [("sme", "se"), ("sma", "sma"), ("nb", "nb")])
+def test_a_language_is_named_as_other_programs_name_it(language: str, said: str) -> None:
+    """BCP 47: Northern Sámi has a code of two letters, so its three are no name there; Southern Sámi has only three."""
+    assert languages.tag(language) == languages.lang(language, "nb") == said
+
+
+def test_the_choice_of_language_says_which_each_is() -> None:
+    text = bytes(Site().page(asked("sprak=sma"), "error.html", title="T", words="W", login="").body).decode()
+    named = re.findall(r'lang="(\w+)" hreflang="(\w+)"', text)
+    assert named == [(one, one) for one in ("nb", "nn", "en", "sma")]
+
+
+def test_a_page_says_the_same_of_its_language_in_its_head_and_its_header() -> None:
+    page = Site().page(asked("sprak=sma"), "error.html", title="T", words="W", login="")
+    assert page.headers["content-language"] == "nb"
