@@ -90,9 +90,11 @@ async def publish_offering(
     if course["withdrawn"]:
         raise Rule("course_withdrawn", "code", f"course {code} was withdrawn; publish it again first")
     owner = await partners.known(conn, partner)
-    domain.own_arenas([place.arena for place in dates.places], owner["arenas"] if owner else [])
     content = _content(dates)
     found = await courses.offering_of(conn, course["id"], key)
+    # An arena that was taken from the partner keeps its runs: people have seats there, and their dates may change.
+    kept = [place["arena"] for place in json.loads(found["content"])["places"]] if found else []
+    domain.own_arenas([place.arena for place in dates.places], [*(owner["arenas"] if owner else []), *kept])
     if found is None:
         _expect(if_version, 0)
         offering_id = await courses.create_offering(conn, course["id"], key, content)

@@ -222,6 +222,9 @@ class Index:
         """The courses that have a run there, to come or from `wanted.since` on, with a free seat if that is wanted."""
         return self._with_a_run(wanted.since).get((arena, wanted.free), 0)
 
+    def offered_by(self, partner: str) -> Bits:
+        return self._kinds["partner"].get(partner, 0)
+
     @property
     def _all(self) -> Bits:
         return (1 << len(self._courses)) - 1

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from kit import tags
 from kit.database import ACQUIRE_S, Busy, Connection
@@ -35,9 +35,9 @@ MOST_LOOKING = 2
 router = APIRouter(prefix=ROOT, tags=["ooapi"], route_class=terms.Exchanged)
 
 
-CourseId = Annotated[UUID, Path(alias="courseId")]
-OfferingId = Annotated[UUID, Path(alias="courseOfferingId")]
-OrganisationId = Annotated[UUID, Path(alias="organisationId")]
+CourseId = Annotated[UUID, Path(alias="courseId"), BeforeValidator(terms.an_id)]
+OfferingId = Annotated[UUID, Path(alias="courseOfferingId"), BeforeValidator(terms.an_id)]
+OrganisationId = Annotated[UUID, Path(alias="organisationId"), BeforeValidator(terms.an_id)]
 EXPANDS = Query(description="what to show whole, names with commas between")
 CourseExpand = Annotated[
     str | None, EXPANDS, AfterValidator(among("programmes", "coordinators", "instructors", "organisation"))

@@ -119,6 +119,8 @@ def operators(app: cyclopts.App) -> None:
 
         Example: partners suspend nesna --reason "the contract has ended"
         """
+        if not reason.strip():
+            sys.exit("Say why, with --reason: the provider is told.")
         _end(_changed(lambda conn: holding.suspend(conn, me(), slug, reason)), f"{slug} was not suspended")
         print(f"{slug} is suspended. Its courses stay; let it go on with: partners release {slug}")
 

@@ -128,9 +128,10 @@ class Postings:
         """Where the word is, or any that begins so; where no course has it, the words that it may be misspelt for."""
         found = self._kept.pop(word, None)
         if found is None:
-            found = self._places(self._meant(word))
-            if not found.all:
+            numbers = self._meant(word)
+            if not any(number in self._slots[-1] for number in numbers):
                 return self._places(self._misspelt(word.word))
+            found = self._places(numbers)
             if found.all.bit_count() < MANY:
                 return found
         self._kept[word] = found  # now the last to go
@@ -139,7 +140,7 @@ class Postings:
         return found
 
     def _places(self, numbers: Sequence[int]) -> Places:
-        return Places(*(self._marked(slots, numbers) for slots in self._slots))
+        return Places(*(self._marked(slots, numbers) for slots in self._slots)) if numbers else NOWHERE
 
     def _misspelt(self, word: str) -> list[int]:
         """`okonomi` and `oekonomi` are økonomi, `programering` is programmering; too short, it may be anything."""

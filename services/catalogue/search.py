@@ -26,8 +26,9 @@ from services.catalogue.index import Index, Wanted
 from services.catalogue.kept import for_everybody
 from services.catalogue.languages import MOST_LANGUAGES, AcceptLanguage, Text
 from services.catalogue.languages import wanted as in_which
-from services.catalogue.postings import EVERYWHERE, Bits, Places
-from services.catalogue.spelling import place_in, words_of
+from services.catalogue.postings import EVERYWHERE, NOWHERE, Bits, Places
+from services.catalogue.site import names
+from services.catalogue.spelling import named_in, place_names, words_of
 
 BASE = "/api/catalogue/v1"
 MOST_LISTED = 100
@@ -211,16 +212,29 @@ async def find(running: Running, asked: Asked) -> Found:
     index, query = await kept.index(words)
     version = kept.version
     where = await kept.where(query, index) if words else EVERYWHERE
-    named = place_in(asked.q, index.arenas)
-    if named:  # the words stand in a text, or what else is asked for does and a run to come is there
-        arena, rest = named
-        else_asked = words_of(rest)
-        beside = await kept.where((await kept.index(else_asked))[1], index) if else_asked else EVERYWHERE
-        there = index.attended_at(arena, wanted)
-        where = where.either(beside.both(Places(there, there, there)))
+    if words:
+        where = where.either(await _named(running, index, wanted, asked.q))
     # From here on nothing is waited for, so that all of an answer is of the same moment.
     slots, after = page_of(index, wanted, where, bool(words.without), order, asked.after, asked.limit)
     return Found(index, version, wanted, where.all, order, slots, after)
+
+
+async def _named(running: Running, index: Index, wanted: Wanted, q: str) -> Places:
+    """Where a place or a provider is named in a search: those of its courses in whose texts all else stands."""
+    kept, providers = current(running), await names(running)
+    called = [*providers.items(), *((slug, slug.replace("-", " ")) for slug in providers)]
+    found = NOWHERE
+    for named, its in (
+        (named_in(q, place_names(index.arenas)), lambda arena: index.attended_at(arena, wanted)),
+        (named_in(q, called), index.offered_by),
+    ):
+        if named:
+            what, rest = named
+            words = words_of(rest)
+            beside = await kept.where((await kept.index(words))[1], index) if words else EVERYWHERE
+            bits = its(what)
+            found = found.either(beside.both(Places(bits, bits, bits)))
+    return found
 
 
 async def plainly(request: Request) -> Awaitable[Response] | None:

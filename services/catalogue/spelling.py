@@ -1,8 +1,8 @@
-"""What a search means: words as people write them, places by their names, and letters that look or sound alike."""
+"""What a search means: words as people write them, names of places and providers, letters that are easily confused."""
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Iterable
 from functools import lru_cache
 
 from contracts.arenas import ONLINE, place_name
@@ -22,7 +22,8 @@ SIGNS = str.maketrans("«»“”„‟″‘’‚‹›\u2010\u2011", '"""""""
 COURSE = {"kurs", "kurset", "kurser", "kursene", "kursa"}
 A_COURSE = re.compile(r"(\w{3,}?)[es-]?kurs(?:et|er|ene|a)?", re.IGNORECASE)
 OTHER_WORDS = {"konk", "kon", "dis", "disk", "rek"}  # konkurs, diskurs and rekurs are no courses
-PREPOSITIONS = {"i", "på", "ved", "til", "in", "at"}
+PREPOSITIONS = {"i", "på", "ved", "til", "hos", "fra", "in", "at"}
+SHORTEST_NAME = 3  # letters
 LETTERS = str.maketrans("æøåäöðđłŋß", "aoaaoddlns")
 TWICE = re.compile(r"([a-z])\1+")
 
@@ -79,24 +80,37 @@ def alike(word: str) -> str:
     return TWICE.sub(r"\1", plain.replace("oe", "o").replace("ae", "a"))
 
 
-def place_in(q: str, arenas: Collection[str]) -> tuple[str, str] | None:
-    """(an arena that is named in a search, what else is asked for); none when there is none or signs are in it."""
+def named_in(q: str, names: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """(whose name stands in a search, what else is asked for); none when nobody's does or there are signs in it.
+
+    `names`: (what is named, a name that it has); the longest is found first.
+    """
     words = WITHIN.sub("", q).translate(SIGNS).split()
     if '"' in q or any(word.startswith("-") or word.lower() == "or" for word in words):
         return None
     said = [alike(word.strip(".,;:!?()")) for word in words]
-    for arena in arenas:
-        for name in _names(arena):
-            for at in range(len(said) - len(name) + 1):
-                if said[at : at + len(name)] == name:
-                    before, behind = words[:at], words[at + len(name) :]
-                    while before and before[-1].lower() in PREPOSITIONS:
-                        before.pop()
-                    return arena, " ".join(one for one in before + behind if one.lower() not in COURSE)
+    spelt = sorted(((_spelt(name), of) for of, name in names), key=lambda one: -len(one[0]))
+    for name, of in spelt:
+        for at in range(len(said) - len(name) + 1):
+            if name and said[at] == name[0] and said[at : at + len(name)] == name:
+                before, behind = words[:at], words[at + len(name) :]
+                while before and before[-1].lower() in PREPOSITIONS:
+                    before.pop()
+                return of, " ".join(one for one in before + behind if one.lower() not in COURSE)
     return None
 
 
+@lru_cache(maxsize=2_000)
+def _spelt(name: str) -> list[str]:
+    words = [alike(word) for word in name.split()]
+    return words if len("".join(words)) >= SHORTEST_NAME else []
+
+
+def place_names(arenas: Iterable[str]) -> list[tuple[str, str]]:
+    """(arena, a name that it has) in every language, and by its slug."""
+    return [(one, name) for one in arenas for name in _names(one)]
+
+
 @lru_cache(maxsize=1_000)
-def _names(arena: str) -> list[list[str]]:
-    spoken = {place_name(arena, language) for language in ONLINE} | {arena.replace("-", " ")}
-    return [[alike(word) for word in name.split()] for name in sorted(spoken)]
+def _names(arena: str) -> list[str]:
+    return sorted({place_name(arena, language) for language in ONLINE} | {arena.replace("-", " ")})

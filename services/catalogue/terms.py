@@ -97,6 +97,13 @@ def a_number(value: object) -> object:
     return value
 
 
+def an_id(value: object) -> object:
+    """Refuses what is a UUID to Python alone: in braces, without hyphens, as a URN."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+        raise ValueError("must be a UUID such as 123e4567-e89b-12d3-a456-426614174000")
+    return value
+
+
 def at_some_time(moment: datetime) -> datetime:
     """Any time is one to ask from, such as 1970 for all that there ever was: nothing of ours lies outside these."""
     return min(max(moment, FIRST), LAST).astimezone(UTC)

@@ -8,7 +8,7 @@ import pytest
 from kit.database import connect
 from services.catalogue import events, joining
 from tests.delivery import Servers, listening, until
-from tests.integration.corpus import COURSE
+from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import World, world
 
 pytestmark = pytest.mark.anyio
@@ -68,3 +68,18 @@ async def test_a_key_works_until_the_one_after_the_next(servers: Servers) -> Non
         assert [await works(key) for key in (first, second, third)] == [False, True, True]
         last = await change(here, lambda conn: joining.rotate_key(conn, here.partner, True))
         assert [await works(key) for key in (second, third, last)] == [False, False, True]
+
+
+async def test_an_arena_that_was_taken_away_keeps_the_runs_that_it_has_and_gets_no_other(servers: Servers) -> None:
+    """Else who sends all its runs each night were refused for each of them there, and at last quarantined."""
+    async with world(servers) as here:
+        await here.put("SV-1", COURSE)
+        both = {**DATES, "places": [{"arena": "mosjoen", "capacity": 5}, {"arena": "online", "capacity": 5}]}
+        assert (await here.put("SV-1/offerings/v", both)).status_code == 201
+        await change(here, lambda conn: joining.change_partner(conn, here.partner, "Sveiseskolen", None, ["online"]))
+        assert (await here.put("SV-1/offerings/v", both)).json()["version"] == 1
+        more = {**both, "places": [{"arena": "mosjoen", "capacity": 6}, {"arena": "online", "capacity": 5}]}
+        assert (await here.put("SV-1/offerings/v", more)).json()["version"] == 2
+        assert (await here.put("SV-1/offerings/h", both)).status_code == 422
+        assert (await here.put("SV-1/offerings/v", {**both, "places": both["places"][1:]})).status_code == 200
+        assert (await here.put("SV-1/offerings/v", both)).status_code == 422, "it was given up there"

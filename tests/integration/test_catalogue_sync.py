@@ -169,6 +169,7 @@ async def test_operators_have_partners_in_hand_at_the_command_line(servers: Serv
         assert (first["name"], first["state"], first["arenas"]) == ("Sveiseskolen", "active", ["mosjoen", "online"])
         assert "kn_" not in json.dumps(first), "no key is shown twice"
         assert (await run("suspend", here.partner))[0] != 0, "a reason is asked for"
+        assert (await run("suspend", here.partner, "--reason", " "))[0] == 1, "of spaces there is none"
         assert (await run("suspend", here.partner, "--reason", "avtalen er ute"))[0] == 0
         assert (await shown())["state"] == "suspended"
         assert (await run("release", here.partner))[0] == 0

@@ -309,6 +309,11 @@ async def test_errors_are_told_as_ooapi_does(servers: Servers) -> None:
                 "/courses?filter_query[a][in]=b",
                 "/courses?x=1",
             ),
+            *(
+                f"/courses/{uuid.uuid4().hex}",
+                f"/organisations/{{{uuid.uuid4()}}}",
+                f"/course-offerings/{uuid.uuid4().urn}",
+            ),
             *("/courses/HELSE-101", f"/courses/{uuid.uuid4()}?expand=offerings", "/organisations?pageSize=5"),
             f"/courses/{uuid.uuid4()}/course-offerings?since=yesterday",
             f"/course-offerings/{uuid.uuid4()}?expand=course,run",

@@ -137,7 +137,7 @@ async def test_what_nobody_has_written_so_is_found_as_it_is_spelt(servers: Serve
         assert await found(here, "bat") == [], "of so few letters anything may be meant"
 
 
-async def test_a_place_in_a_search_is_where_a_run_is(servers: Servers) -> None:
+async def test_a_place_or_a_provider_in_a_search_is_where_a_run_is_and_whose(servers: Servers) -> None:
     async with world(servers) as here:
         await publish(here, "NEAR", "Norsk for nye")
         await run(here, "NEAR", "a", 9, "mosjoen")
@@ -156,6 +156,11 @@ async def test_a_place_in_a_search_is_where_a_run_is(servers: Servers) -> None:
             '"norsk" mosjøen': ["TOWN"],
             "norsk -mosjøen": ["NEAR", "FAR", "GONE"],
             "sveising mosjøen": [],
+            "sveiseskolen": ["NEAR", "FAR", "GONE", "TOWN"],
+            "norsk hos Sveisesskolen": ["NEAR", "FAR", "GONE", "TOWN"],
+            "historie sveiseskolen": ["TOWN"],
+            f"historie {here.partner.replace('-', ' ')}": ["TOWN"],
+            "regning sveiseskolen": [],
         }.items():
             assert sorted(await found(here, q)) == sorted(wanted), q
         assert await codes(here, "q=mosj%C3%B8en&free=true&sort=start") == ["NEAR"]
