@@ -33,8 +33,12 @@ def page(
     button: str = "",
     action: str = "",
     act: str = "",
+    onward: tuple[str, str] | None = None,
 ) -> Response:
-    """The page; its button, if it has one, posts `act` to `action`, or to the page's own address."""
+    """The page; its button, if it has one, posts `act` to `action`, or to the page's own address.
+
+    `onward`: the address and the words of a way on from a page where nothing is left to do.
+    """
     return _site().page(
         request,
         "link.html",
@@ -46,4 +50,5 @@ def page(
         button=button,
         action=action,
         act=act,
+        onward=onward,
     )

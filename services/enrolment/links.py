@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, Request
+from markupsafe import Markup
 from starlette.responses import Response
 
 from contracts.arenas import place_name
@@ -17,7 +18,8 @@ from services.enrolment import refusals
 from services.enrolment.commands import Act
 from services.enrolment.desk import Desk
 from services.enrolment.domain import Enrolment
-from services.enrolment.store import seats, times
+from services.enrolment.site import titled
+from services.enrolment.store import courses, seats, times
 from services.enrolment.store.enrolments import Owner
 from services.enrolment.store.times import Link
 from services.enrolment.work import digest
@@ -41,9 +43,12 @@ async def show(token: str, verb: str, request: Request, database: Db) -> Respons
     link, problem = await _valid(database, token, verb)
     if link is None:
         return _told(request, language, problem)
-    until = languages.moment(link.expires_at, language)
     said = words()[language]
-    lines = [said["place"].format(place=place_name(link.place, language)), said["until"].format(until=until)]
+    lines = [
+        *await _course(database, link, language),
+        said["place"].format(place=place_name(link.place, language)),
+        said["until"].format(until=languages.moment(link.expires_at, language)),
+    ]
     return _page(request, 200, language, said[verb], lines, said[f"{verb}_button"], verb)
 
 
@@ -69,7 +74,19 @@ async def act(token: str, verb: str, request: Request, database: Db, desk: Desk)
     except Problem as refused:
         return _told(request, language, refused)
     done = "accepted" if link.accepts else "declined"
-    return _page(request, 200, language, words()[language][done], [words()[language][f"{done}_words"]])
+    lines = [*await _course(database, link, language), words()[language][f"{done}_words"]]
+    return _page(request, 200, language, words()[language][done], lines)
+
+
+async def _course(database: Database, link: Link, language: str) -> list[str]:
+    """What the offer is of, and when: who stands in several lines has several such mails."""
+    async with database.reading() as conn:
+        run = (await courses.runs(conn, [link.offering_id])).get(link.offering_id)
+    if run is None:
+        return []
+    title, tongue = titled(run, language)
+    named = Markup('<strong lang="{}">{}</strong>').format(languages.tag(tongue or language), title)
+    return [named, words()[language]["starts"].format(starts=languages.moment(run.starts_at, language))]
 
 
 async def _valid(database: Database, token: str, verb: str) -> tuple[Link | None, Problem]:
@@ -104,4 +121,5 @@ def _told(request: Request, language: str, problem: Problem) -> Response:
 def _page(
     request: Request, status: int, language: str, title: str, lines: list[str], button: str = "", act: str = ""
 ) -> Response:
-    return page.page(request, status, language, title, lines, button=button, act=act)
+    onward = None if button else ("/min-side", words()[language]["onward"])
+    return page.page(request, status, language, title, lines, button=button, act=act, onward=onward)

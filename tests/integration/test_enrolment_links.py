@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -67,6 +68,8 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
             assert '<html lang="nn">' in page.text
             assert page.text.count("<form") == 1
             assert 'type="hidden"' in page.text
+            assert 'lang="nn">' in page.text.partition("<main")[2], "what the course is called, and in which language"
+            assert re.search(r"Startar \w+ \d+\. \w+ \d{4} kl\. ", page.text)
             assert page.headers["referrer-policy"] == "no-referrer"
             assert "no-store" in page.headers["cache-control"]
         assert (await here.asking.get(ola.headers["location"], headers=here.signed("ola"))).json()["state"] == "offered"
@@ -74,6 +77,8 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
         assert (done.status_code, "Plassen er din" in done.text) == (200, True)
         again = await here.asking.post(f"/tilbud/{token}/godta", data={"act": "godta"})
         assert (again.status_code, "<form" in again.text) == (410, False)
+        for over in (done, again, await here.asking.get("/tilbud/x/godta")):
+            assert '<a class="ds-button" data-variant="secondary" href="/min-side">Gå til Min side</a>' in over.text
         assert (await here.asking.get(f"/tilbud/{token}/godta")).status_code == 410
         shown = await here.asking.get(ola.headers["location"], headers=here.signed("ola"))
         assert shown.json()["state"] == "associated"
