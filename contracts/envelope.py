@@ -156,9 +156,17 @@ def decode(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, 
     try:
         if any(name.lower() in _BINARY for name, _ in headers):
             return Envelope.model_validate({**_attributes(headers), "data": read(value)})
-        return Envelope.model_validate(read(value))
+        return Envelope.model_validate(_one_event(read(value)))
     except ValidationError as error:
         raise Undecodable(*explain(error)) from None
+
+
+def _one_event(value: Any) -> Any:
+    if isinstance(value, list):
+        raise Undecodable("invalid", "body: is a batch, an array of events: send each event as a record of its own")
+    if not isinstance(value, dict):
+        raise Undecodable("invalid", "body: must be one event, a JSON object")
+    return value
 
 
 # One header such as ce_traceparent, put on by a tracing library, does not make a structured event a binary one.

@@ -26,8 +26,8 @@ _MADE_OF_MARKS = frozenset("\u0f73\u0f75\u0f81")  # no marks by name, but taken 
 _STUDY_POINTS = r"[0-9]{1,3}(\.[0-9]{1,2})?"
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 # Outside these a time zone's offset may leave the calendar, and somebody has mistyped the year anyway.
-_FIRST = datetime(2000, 1, 1, tzinfo=UTC)
-_LAST = datetime(2100, 1, 1, tzinfo=UTC)
+FIRST = datetime(2000, 1, 1, tzinfo=UTC)
+LAST = datetime(2100, 1, 1, tzinfo=UTC)
 MOST_SEQ = 2**53 - 1  # above this, JavaScript rounds
 
 
@@ -88,8 +88,8 @@ def is_written_out(value: object) -> object:
 
 def in_utc(instant: datetime) -> datetime:
     """The same instant in UTC; refuses years that nobody means."""
-    if not _FIRST <= instant < _LAST:
-        raise ValueError(f"must be between {_FIRST.year} and {_LAST.year}")
+    if not FIRST <= instant < LAST:
+        raise ValueError(f"must be between {FIRST.year} and {LAST.year}")
     return (
         instant.astimezone(UTC) if instant.utcoffset() else instant.replace(tzinfo=UTC)
     )  # ours are: a tenth of the time

@@ -1,5 +1,6 @@
 """An empty iCalendar file (RFC 5545) that knows Oslo's time: what every calendar of ours begins with."""
 
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -30,6 +31,15 @@ TZOFFSETTO:+0100
 END:STANDARD
 END:VTIMEZONE
 """
+
+
+def local(at: datetime) -> datetime:
+    """The time in Oslo; of the hour that autumn has twice, the second in UTC: by its local time it would be the first.
+
+    RFC 5545, 3.3.5. A meeting over that hour would end before it begins.
+    """
+    there = at.astimezone(OSLO)
+    return at.astimezone(UTC) if there.fold else there
 
 
 def calendar(method: str) -> "Calendar":

@@ -207,8 +207,8 @@ class Effects:
     def _named(self, record: Record) -> tuple[str | None, str | None]:
         try:
             received = self._listeners.read(record)
-        except Refused:
-            return None, None
+        except Refused as error:
+            return error.event_id, error.type
         return received.event_id, received.envelope.type
 
     async def redrive(self, within_s: float) -> bool:

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 import contracts
@@ -67,15 +68,29 @@ def routed(name: str, routers: Sequence[APIRouter]) -> Application:
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
         max_body_size=BODY_BYTES,
-        responses=openapi.ANY,
-        generate_unique_id_function=lambda route: route.name,  # a client's function has the name of ours
         redirect_slashes=False,  # a redirect would drop the body and show an address that is not ours
     )
-    for router in routers:
-        app.include_router(router, dependencies=[Depends(only_known_queries)])
-    app.include_router(static.router)
-    app.include_router(common)
+    app.router.routes.extend(_together(routers))
     return app
+
+
+_TOGETHER: dict[tuple[int, ...], list[BaseRoute]] = {}  # by the routers' ids, which their routes keep taken
+
+
+def _together(routers: Sequence[APIRouter]) -> list[BaseRoute]:
+    """These routes and ours. FastAPI reads every signature when it first sees one, 0.1 s in all: once, not per test."""
+    key = tuple(map(id, routers))
+    if key not in _TOGETHER:
+        whole = APIRouter(
+            responses=openapi.ANY,
+            generate_unique_id_function=lambda route: route.name,  # a client's function has the name of ours
+        )
+        for router in routers:
+            whole.include_router(router, dependencies=[Depends(only_known_queries)])
+        whole.include_router(static.router)
+        whole.include_router(common)
+        _TOGETHER[key] = whole.routes
+    return _TOGETHER[key]
 
 
 def build(running: Running, routers: Sequence[APIRouter]) -> Application:

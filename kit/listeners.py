@@ -36,12 +36,17 @@ def can_be_kept(record: Record) -> bool:
 
 
 class Refused(Exception):
-    """This event can never be right as it is. `reason` is a code, `detail` names the field and the rule, no values."""
+    """This event can never be right as it is. `reason` is a code, `detail` names the field and the rule, no values.
 
-    def __init__(self, reason: str, detail: str) -> None:
+    `event_id` and `type` are those of the event, as `Received` has them, where its envelope could be read.
+    """
+
+    def __init__(self, reason: str, detail: str, event_id: str | None = None, type: str | None = None) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.event_id = event_id
+        self.type = type
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,11 @@ class Listeners:
             digest = hashlib.sha256(f"{envelope.type}\n{json.dumps(envelope.data, sort_keys=True)}".encode()).digest()
         else:
             event_id, digest = envelope.id, None
-        return Received(record, envelope, event_id, digest, self._event(envelope, foreign=bool(owner)))
+        try:
+            event = self._event(envelope, foreign=bool(owner))
+        except Refused as error:  # its sender looks for it by its id
+            raise Refused(error.reason, error.detail, event_id, envelope.type) from None
+        return Received(record, envelope, event_id, digest, event)
 
     def _event(self, envelope: Envelope, *, foreign: bool) -> Event | None:
         kind = BY_TYPE.get(envelope.type)

@@ -1,4 +1,4 @@
-"""Runs a service: what it is made of, its start, its graceful stop, and the command line that every service has."""
+"""Runs a service: what it is made of, its start, and its graceful stop."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 import uvicorn
@@ -30,9 +30,6 @@ from kit.restoring import Restate, nothing_to_restate
 from kit.running import Running, SessionOf, Shown
 from kit.settings import Settings
 from kit.timeline import More, nothing_more
-
-if TYPE_CHECKING:
-    import cyclopts
 
 log = logs.get(__name__)
 
@@ -89,36 +86,6 @@ def migrate(service: Service) -> None:
         _loop(prepare(service))
     except (Unready, migrations.MigrationError, topics.TopicsError) as error:
         sys.exit(str(error))
-
-
-def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App], None]" = lambda app: None) -> None:
-    """The command line of a service: `serve`, `migrate`, the operators' commands, and what `also` adds."""
-    if sys.argv[1:] == ["serve"]:  # the libraries of the command line take 4 MB that a server never needs
-        run(build())
-        return
-    import cyclopts
-
-    from kit import operating, recovering
-
-    app = cyclopts.App(help="One service of Kursnett.", version_flags=[])
-
-    @app.command(name="serve")
-    def _serve() -> None:
-        """Serve HTTP, listen to events and publish our own, until SIGTERM."""
-        run(build())
-
-    @app.command(name="migrate")
-    def _migrate() -> None:
-        """Make the database's schema and this service's topics ready."""
-        migrate(build())
-
-    operating.add(app, build)
-    recovering.add(app, build)
-    also(app)
-    try:
-        app(exit_on_error=False, print_error=False)
-    except cyclopts.CycloptsError as error:
-        sys.exit(f"{error} See: python -m services.{name} {' '.join(sys.argv[1:3])} --help")
 
 
 async def prepare(service: Service) -> None:

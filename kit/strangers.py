@@ -117,7 +117,7 @@ async def _tell(conn: Connection, listeners: Listeners, one: Received) -> Refuse
 
 
 def _waiting(record: Record, one: Received | Refused, why: str) -> Waiting:
-    event_id, kind = (one.event_id, one.envelope.type) if isinstance(one, Received) else (None, None)
+    event_id, kind = one.event_id, one.envelope.type if isinstance(one, Received) else one.type
     return Waiting(record, event_id, kind, why or parking.HELD, DETAILS.get(why, "waits until its sender is let go on"))
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from fastapi import APIRouter
 
+from kit.commandline import main
 from kit.running import Running
-from kit.service import Service, main
+from kit.service import Service
 from kit.settings import Settings, read
 
 router = APIRouter()

@@ -13,10 +13,11 @@ from typing import Any
 from contracts.envelope import Event
 from contracts.registry import BY_TYPE
 from kit import consumer
+from kit.commandline import main
 from kit.consumer import Consumer
 from kit.database import Connection
 from kit.listeners import Listeners, Received
-from kit.service import Service, main
+from kit.service import Service
 from kit.settings import Settings, read
 
 TABLE = "CREATE TABLE done (place serial, thing text, number int)"

@@ -49,7 +49,10 @@ def said(request: Request, problem: Problem) -> tuple[str, str]:
             "send skjemaet en gang til."
         )
     words = {
-        401: (_("Du er logget ut"), _("Ingenting er sendt. Logg inn og prøv en gang til.")),
+        401: (
+            _("Du er logget ut"),
+            _("Ingenting er sendt. Logg inn og prøv en gang til. Skrev du noe i et skjema, må du skrive det på nytt."),
+        ),
         403: (
             _("Denne siden er ikke for deg"),
             _(

@@ -73,13 +73,20 @@ Visiting = Annotated[Visitor, Depends(visiting)]
 
 async def acting(request: Request, visitor: Visiting) -> Visitor:
     """Who sends a form that we gave them; 403 for a form from anywhere else. The page reads it by `form(request)`."""
-    if not same(visitor, (await form(request)).get("csrf")):
-        log.info("form_refused", route=str(getattr(request.scope.get("route"), "path", "")))
-        raise Problem("form-not-ours", "This form is not from here", 403, "Load the page again, and send its form.")
+    if not await ours(request, visitor):
+        raise not_ours()
     return visitor
 
 
 Acting = Annotated[Visitor, Depends(acting)]
+
+
+async def ours(request: Request, visitor: Visitor) -> bool:
+    """Whether the form that was sent is one that we gave this visitor; one that is not is written down."""
+    if same(visitor, (await form(request)).get("csrf")):
+        return True
+    log.info("form_refused", route=str(getattr(request.scope.get("route"), "path", "")))
+    return False
 
 
 async def visiting_plainly(request: Request) -> Visitor | None:
@@ -94,6 +101,10 @@ def acting_as(role: str) -> Callable[[Visitor], Awaitable[Visitor]]:
         return await visiting_as(role)(visitor)
 
     return check
+
+
+def not_ours() -> Problem:
+    return Problem("form-not-ours", "This form is not from here", 403, "Load the page again, and send its form.")
 
 
 def same(visitor: Visitor, sent: object) -> bool:

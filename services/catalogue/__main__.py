@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from kit.service import main
+from kit.commandline import main
 from services.catalogue.app import build
 
 if TYPE_CHECKING:

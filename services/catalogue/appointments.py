@@ -7,7 +7,6 @@ from uuid import UUID
 
 from contracts.arenas import ONLINE, place_name
 from kit import calendars
-from kit.calendars import OSLO
 
 
 def calendar(
@@ -35,8 +34,8 @@ def calendar(
         event.add("sequence", version - 1)
         event.add("status", "CANCELLED" if cancelled else "CONFIRMED")
         event.add("summary", title)
-        event.add("dtstart", datetime.fromisoformat(meeting["starts_at"]).astimezone(OSLO))
-        event.add("dtend", datetime.fromisoformat(meeting["ends_at"]).astimezone(OSLO))
+        event.add("dtstart", calendars.local(datetime.fromisoformat(meeting["starts_at"])))
+        event.add("dtend", calendars.local(datetime.fromisoformat(meeting["ends_at"])))
         room = " ".join((meeting.get("room") or "").split())
         event.add("location", ", ".join(filter(None, (" / ".join(places), room))))
         event.add("url", address)

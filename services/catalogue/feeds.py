@@ -92,7 +92,7 @@ def atom(of: Feed, origin: str) -> bytes:
         return made
 
     add(feed, "id", f"{base}/courses/feed.atom")
-    add(feed, "title", TITLE)
+    add(feed, "title", TITLE).set("xml:lang", "nb")
     add(feed, "updated", written(of.updated))
     add(feed, "link", rel="self", type="application/atom+xml", href=f"{base}/courses/feed.atom")
     add(feed, "link", rel="alternate", type="text/html", href=f"{origin}/kurs")
@@ -110,7 +110,7 @@ def atom(of: Feed, origin: str) -> bytes:
         for subject in one.subjects:
             add(entry, "category", term=subject)
         if one.texts.summary:
-            add(entry, "summary", one.texts.summary.text)
+            add(entry, "summary", one.texts.summary.text).set("xml:lang", one.texts.summary.language)
     return bytes(ElementTree.tostring(feed, encoding="utf-8", xml_declaration=True))
 
 

@@ -214,6 +214,15 @@ class Index:
         return found
 
     @property
+    def arenas(self) -> list[str]:
+        """Where there is a run to come."""
+        return [arena for arena, free in self._to_come if arena is not None and not free]
+
+    def attended_at(self, arena: str, wanted: Wanted) -> Bits:
+        """The courses that have a run there, to come or from `wanted.since` on, with a free seat if that is wanted."""
+        return self._with_a_run(wanted.since).get((arena, wanted.free), 0)
+
+    @property
     def _all(self) -> Bits:
         return (1 << len(self._courses)) - 1
 

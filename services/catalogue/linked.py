@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from contracts.arenas import ONLINE, place_name
@@ -14,6 +14,7 @@ from services.catalogue.store import Row
 
 KIND = "application/ld+json"
 MODES = {"onsite": "onsite", "online": "online", "hybrid": "blended", "blended": "blended"}
+MOST_OF_A_DAY = timedelta(hours=14)
 STATUS = {"scheduled": "https://schema.org/EventScheduled", "cancelled": "https://schema.org/EventCancelled"}
 
 
@@ -36,10 +37,11 @@ def course(
             (one.text for one in (texts.summary, texts.description, texts.title) if one), texts.title.text
         ),
         "inLanguage": tag(content.get("language", "nb")),
-        "about": content.get("subjects", []),
         "provider": {"@type": "Organization", "name": provider, "identifier": row["partner"]},
         "offers": [offer(content.get("price_ore", 0))],
     }
+    if content.get("subjects"):
+        about["about"] = content["subjects"]
     if texts.prerequisites:
         about["coursePrerequisites"] = texts.prerequisites.text
     if content.get("funded_by"):
@@ -52,7 +54,13 @@ def course(
     mode = MODES[content.get("delivery_mode", "onsite")]
     whole = [(run, json.loads(run["content"])) for run in runs]
     about["hasCourseInstance"] = [
-        {"courseMode": mode, "inLanguage": about["inLanguage"], **instance(run, of, language, catalogue)}
+        {
+            "@type": "CourseInstance",
+            "name": texts.title.text,
+            "courseMode": mode,
+            "inLanguage": about["inLanguage"],
+            **instance(run, of, language, catalogue, texts.title.text),
+        }
         for run, of in whole
         if datetime.fromisoformat(of["ends_at"]) > now
     ]
@@ -65,22 +73,42 @@ def offer(price_ore: int) -> dict[str, Any]:
     return {"@type": "Offer", "category": kind, "price": f"{kroner}.{ore:02}", "priceCurrency": "NOK"}
 
 
-def instance(run: Row, content: Mapping[str, Any], language: str, catalogue: str) -> dict[str, Any]:
+def instance(run: Row, content: Mapping[str, Any], language: str, catalogue: str, name: str) -> dict[str, Any]:
     address = f"{catalogue}/offerings/{run['id']}"
     places = content["places"]
-    return {
-        "@type": "CourseInstance",
+    told: dict[str, Any] = {
         "@id": address,
         "startDate": content["starts_at"],
         "endDate": content["ends_at"],
         "eventStatus": STATUS[run["state"]],
         "maximumAttendeeCapacity": sum(place["capacity"] for place in places),
         "location": [location(place["arena"], language, address) for place in places],
-        "subEvent": [
-            {"@type": "Event", "startDate": one["starts_at"], "endDate": one["ends_at"]}
-            for one in content.get("sessions", [])
-        ],
     }
+    if content.get("sessions"):
+        told["subEvent"] = [
+            {"@type": "Event", "name": name, "startDate": one["starts_at"], "endDate": one["ends_at"]}
+            for one in content["sessions"]
+        ]
+    hours = workload(content)
+    if hours:
+        told["courseWorkload"] = hours
+    return told
+
+
+def workload(content: Mapping[str, Any]) -> str | None:
+    """The time spent in meetings as ISO 8601 has it, such as `PT7H30M`; search engines want it.
+
+    None where nobody has said when they are: a run over many days does not last all day and night.
+    """
+    meetings = content.get("sessions") or [content]
+    length = sum(
+        (datetime.fromisoformat(one["ends_at"]) - datetime.fromisoformat(one["starts_at"]) for one in meetings),
+        timedelta(),
+    )
+    if not content.get("sessions") and length > MOST_OF_A_DAY:
+        return None
+    hours, minutes = divmod(int(length.total_seconds()) // 60, 60)
+    return f"PT{hours}H" + (f"{minutes}M" if minutes else "")
 
 
 def location(arena: str, language: str, address: str) -> dict[str, Any]:

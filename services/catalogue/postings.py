@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
+from services.catalogue.spelling import alike
 from services.catalogue.tsquery import Word
 
 Bits = int  # a set of courses: bit n is the course in slot n
@@ -15,6 +16,7 @@ WHERE = ("title", "brief", "all")
 MOST_KEPT = 1_000  # words and beginnings that stand in many courses: 20 KB each for 50,000
 MANY = 500  # courses
 BULK = 20  # courses at once: to look all kept words over for each would take longer than to find them anew
+SHORTEST_MISSPELT = 4  # letters
 SPARE_WORDS = 10_000  # that no course has any more, before they are forgotten
 
 
@@ -52,6 +54,7 @@ class Postings:
         self._slots: list[dict[int, array[int]]] = [{} for _ in WHERE]
         self._of_slot: list[array[int]] = []  # the numbers of a course's words: those of the title, of the brief, all
         self._alphabet: list[str] | None = None  # all words in order, once somebody has asked for a beginning
+        self._alike: dict[str, tuple[int, ...]] = {}  # the numbers of words that are easily written so, and are not
         self._kept: dict[Word, Places] = {}
 
     def put(self, new: Mapping[int, Sequence[Sequence[str]]]) -> None:
@@ -87,11 +90,20 @@ class Postings:
         self._last += 1
         self._numbers[word] = self._last
         self._alphabet = None
+        plain = alike(word)
+        if plain != word:
+            self._alike[plain] = (*self._alike.get(plain, ()), self._last)
         return self._last
 
     def _forget_spare_words(self) -> None:
         there = [slots.keys() for slots in self._slots]
-        self._numbers = {word: one for word, one in self._numbers.items() if any(one in numbers for numbers in there)}
+        kept = {word: one for word, one in self._numbers.items() if any(one in numbers for numbers in there)}
+        for word in self._numbers.keys() - kept.keys():
+            plain, gone = alike(word), self._numbers[word]
+            others = tuple(number for number in self._alike.pop(plain, ()) if number != gone)
+            if others:
+                self._alike[plain] = others
+        self._numbers = kept
         self._alphabet = None
 
     def _take_out(self, slot: int) -> None:
@@ -113,16 +125,29 @@ class Postings:
                 self._kept[word] = Places(*(bits | bit if _has(there, word) else bits & ~bit for bits, there in told))
 
     def find(self, word: Word) -> Places:
-        """Where the word is, or any that begins so."""
+        """Where the word is, or any that begins so; where no course has it, the words that it may be misspelt for."""
         found = self._kept.pop(word, None)
         if found is None:
-            found = Places(*(self._marked(slots, self._meant(word)) for slots in self._slots))
+            found = self._places(self._meant(word))
+            if not found.all:
+                return self._places(self._misspelt(word.word))
             if found.all.bit_count() < MANY:
                 return found
         self._kept[word] = found  # now the last to go
         if len(self._kept) > MOST_KEPT:
             del self._kept[next(iter(self._kept))]
         return found
+
+    def _places(self, numbers: Sequence[int]) -> Places:
+        return Places(*(self._marked(slots, numbers) for slots in self._slots))
+
+    def _misspelt(self, word: str) -> list[int]:
+        """`okonomi` and `oekonomi` are økonomi, `programering` is programmering; too short, it may be anything."""
+        plain = alike(word)
+        if len(plain) < SHORTEST_MISSPELT:
+            return []
+        also = self._numbers.get(plain)
+        return [*self._alike.get(plain, ()), *(() if also is None else (also,))]
 
     def _meant(self, word: Word) -> list[int]:
         if not word.begins:

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import unicodedata
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -28,16 +27,13 @@ from services.catalogue.kept import for_everybody
 from services.catalogue.languages import MOST_LANGUAGES, AcceptLanguage, Text
 from services.catalogue.languages import wanted as in_which
 from services.catalogue.postings import EVERYWHERE, Bits, Places
-from services.catalogue.store.search import Words
+from services.catalogue.spelling import place_in, words_of
 
 BASE = "/api/catalogue/v1"
 MOST_LISTED = 100
 OSLO = ZoneInfo("Europe/Oslo")
 NOT_SENT: dict[int | str, Any] = {304: {"description": "It is as `If-None-Match` says."}}
 
-TOKEN = re.compile(r'(-?)"([^"]*)"?|(\S+)')
-OPERATORS = str.maketrans(dict.fromkeys("!|&():*<>", " "))
-TYPED = re.compile(r"[\w.-]*\w[\w.-]*")
 Sort = Literal["relevance", "title", "start"]
 
 
@@ -48,12 +44,8 @@ def a_moment(value: object) -> object:
     return is_written_out(value)
 
 
-Moment = Annotated[
-    AwareDatetime,
-    BeforeValidator(a_moment),
-    AfterValidator(in_utc),
-    WithJsonSchema({"anyOf": [{"type": "string", "format": form} for form in ("date-time", "date")]}),
-]
+MOMENT = WithJsonSchema({"anyOf": [{"type": "string", "format": form} for form in ("date-time", "date")]})
+Moment = Annotated[AwareDatetime, BeforeValidator(a_moment), AfterValidator(in_utc), MOMENT]
 
 
 class Heading(BaseModel):
@@ -115,35 +107,6 @@ class Asked(BaseModel):
     facets: Annotated[bool, Field(description="also count the courses of each kind")] = False
     after: Annotated[str | None, Field(max_length=1000, description="from the Link of the page before")] = None
     limit: Annotated[int, Field(ge=1, le=MOST_LISTED)] = 20
-
-
-def words_of(q: str) -> Words:
-    """What must be there, what must not, and what is being typed, of a search as people write it.
-
-    `-word` and `-"a phrase"` leave out, `"a phrase"` keeps words together, `a or b` takes either. The last word may be
-    half typed, when it is a plain one. Letters are put together (NFC), as they are in the texts; what only PostgreSQL
-    takes for operators is left out.
-    """
-    parts: list[str] = []
-    without: list[str] = []
-    typed = ""
-    either = False
-    for minus, phrase, word in TOKEN.findall(unicodedata.normalize("NFC", q).translate(OPERATORS)):
-        typed = ""
-        if not word:
-            (without if minus else parts).append(f'"{phrase}"')
-        elif word.startswith("-"):
-            without.append(word.lstrip("-"))
-        elif word.lower() == "or" and parts:
-            either = True
-            continue
-        elif either:
-            parts[-1] += f" or {word}"
-        else:
-            parts.append(word)
-            typed = word.lower() if TYPED.fullmatch(word) else ""
-        either = False
-    return Words(tuple(parts[:-1] if typed else parts), tuple(one for one in without if one), typed)
 
 
 def cursor(*place: str) -> str:
@@ -248,6 +211,13 @@ async def find(running: Running, asked: Asked) -> Found:
     index, query = await kept.index(words)
     version = kept.version
     where = await kept.where(query, index) if words else EVERYWHERE
+    named = place_in(asked.q, index.arenas)
+    if named:  # the words stand in a text, or what else is asked for does and a run to come is there
+        arena, rest = named
+        else_asked = words_of(rest)
+        beside = await kept.where((await kept.index(else_asked))[1], index) if else_asked else EVERYWHERE
+        there = index.attended_at(arena, wanted)
+        where = where.either(beside.both(Places(there, there, there)))
     # From here on nothing is waited for, so that all of an answer is of the same moment.
     slots, after = page_of(index, wanted, where, bool(words.without), order, asked.after, asked.limit)
     return Found(index, version, wanted, where.all, order, slots, after)

@@ -31,6 +31,8 @@ YEARS = range(2000, 2101)  # what the models take, and no more than a day beyond
 OSLO = ZoneInfo("Europe/Oslo")
 
 _NORWEGIAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:\s+(?:kl\.?\s*)?(\d{1,2})[.:](\d{2})(?:[.:]00)?)?")
+_EXCELS_OWN = re.compile(r'\A"?sep=[;\t]"?\r?\n', re.IGNORECASE)  # a first line that it shows to nobody
+_TABS = re.compile(r"[^;\n]*\t[^;\n]*\n")
 _CODE = TypeAdapter(Code)
 # æ, ø and å, small or large, in UTF-8; in windows-1252 these are pairs of signs that stand in no word.
 _UTF_8_LETTERS = re.compile(rb"\xc3[\xa5\xa6\xb8\x85\x86\x98]")
@@ -136,12 +138,8 @@ def _read_course(sheet: Sheet, code: str, rows: list[_Row], mistakes: list[Mista
     is_over = any(row.cells.get(name) for row in of_course for name in ENDING)
     if is_over:
         sheet.retractions += _retraction(code, None, of_course, mistakes)
-        mistakes += [
-            Mistake(
-                runs[key][0].number, "retracted", "is empty: its course is retracted; retract it too, or leave it out"
-            )
-            for key in runs.keys() - set(ending)
-        ]
+        words = "is empty: its course is retracted; retract it too, or leave it out"
+        mistakes += [Mistake(runs[key][0].number, "retracted", words) for key in runs.keys() - set(ending)]
     elif len(ending) < len(runs) or of_course or any(row.cells.get(name) for row in rows for name in OF_COURSE):
         course = _course(code, rows, mistakes)
         sheet.courses += [] if course is None else [course]
@@ -215,7 +213,9 @@ def _codec(charset: str) -> str | None:
 
 def _rows(text: str) -> list[_Row]:
     """The rows below the header that are not empty, numbered as a spreadsheet shows them: a cell may hold lines."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True)
+    text = _EXCELS_OWN.sub("", text)
+    between = "\t" if _TABS.match(text) else ";"
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, strict=True)
     rows: list[list[str]] = []
     try:
         rows += reader

@@ -3,20 +3,21 @@
 import re
 import unicodedata
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
 from fastapi import Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
-from contracts.fields import NkrLevel
+from contracts.fields import FIRST, LAST, NkrLevel
 from kit import openapi, problems
 from kit.pages.languages import ALIASES
 from kit.problems import Problem
 from kit.running import Running
 from services.catalogue import exchange
-from services.catalogue.search import Moment
+from services.catalogue.search import MOMENT, a_moment
 
 VERSION = "6.0"
 KIND = "application/vnd.oeapi+json"
@@ -89,6 +90,18 @@ def _versions(accept: str) -> Iterator[str]:
                 yield number
 
 
+def a_number(value: object) -> object:
+    """Refuses what would be read as another number than it is written: `10.0`, ` 10`."""
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]+", value):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def at_some_time(moment: datetime) -> datetime:
+    """Any time is one to ask from, such as 1970 for all that there ever was: nothing of ours lies outside these."""
+    return min(max(moment, FIRST), LAST).astimezone(UTC)
+
+
 def a_size(size: int) -> int:
     if size not in SIZES:
         raise ValueError(f"must be one of {', '.join(map(str, SIZES))}")
@@ -129,8 +142,13 @@ class Paged:
 
 
 async def the_page(
-    size: Annotated[int, Query(alias="pageSize", json_schema_extra={"enum": [*SIZES]}), AfterValidator(a_size)] = 10,
-    number: Annotated[int, Query(alias="pageNumber", ge=1, le=2**31 - 1)] = 1,
+    size: Annotated[
+        int,
+        Query(alias="pageSize", json_schema_extra={"enum": [*SIZES]}),
+        BeforeValidator(a_number),
+        AfterValidator(a_size),
+    ] = 10,
+    number: Annotated[int, Query(alias="pageNumber", ge=1, le=2**31 - 1), BeforeValidator(a_number)] = 1,
     consumer: Annotated[str | None, Query(description="no consumer has data of its own here")] = None,
     fields: Annotated[str | None, Query(description="a hint; every field is returned")] = None,
 ) -> Paged:
@@ -152,6 +170,7 @@ Teaching = Annotated[str | None, Query(alias="teachingLanguage", pattern=r"^[a-z
 Mode = Annotated[str | None, Query(alias="modeOfDelivery", max_length=40)]
 Level = Annotated[str | None, Query(max_length=40)]
 State = Annotated[str | None, Query(max_length=40)]
+Moment = Annotated[AwareDatetime, BeforeValidator(a_moment), AfterValidator(at_some_time), MOMENT]
 Since = Annotated[Moment | None, Query(description="starts then or later; left out: today")]
 Until = Annotated[Moment | None, Query(description="ends by then")]
 

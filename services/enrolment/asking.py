@@ -22,6 +22,7 @@ class Ask:
     group: str | None = None
     wait_for_earlier: bool = True
     on_lapse: str | None = None
+    seen: str = ""  # the hours that were seen, as `Offering.when`; empty: whichever they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,12 @@ class TooMany:
     most: int
 
 
-Refused = Closed | Wrong | Already | TooMany
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """It is held at other hours than those that were seen."""
+
+
+Refused = Closed | Wrong | Already | TooMany | Moved
 
 
 def decide(
@@ -74,6 +80,8 @@ def _decide(ask: Ask, book: Book, now: datetime, live: dict[UUID, int], most: in
         refused = not_open(offering, ask.group, now)
     if refused is not None:
         return refused
+    if ask.seen and ask.seen != offering.when:
+        return Moved()
     if here is not None:
         place = seat_for(ask.choices, book.free()) if in_line else None
         if place is None:

@@ -1,6 +1,5 @@
 """What learners and partners ask for, decided together: enrol, withdraw, accept, decline, approve, deny."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -26,7 +25,8 @@ from services.enrolment.work import Work
 class Enrol:
     """Give the learner the best free seat among `choices` (arenas, best first), or a place in line.
 
-    `login` is (issuer, subject); `sealed` the contact for the notifier, if one was given.
+    `login` is (issuer, subject); `sealed` the contact for the notifier, if one was given; `seen` the hours of the run
+    that were seen, if they count.
     """
 
     offering_id: UUID
@@ -37,6 +37,7 @@ class Enrol:
     group: str | None = None
     wait_for_earlier: bool = True
     on_lapse: str | None = None
+    seen: str = ""
     trail: Trail = field(default_factory=trail.here)
 
 
@@ -162,7 +163,7 @@ async def _enrol(
     outcomes.update({number: refusals.unknown_offering() for number in asked.keys() - known.keys()})
     if not known:
         return
-    live = await _live_of(work, [learners[one.login] for one in known.values()])
+    live = await enrolments.live_of(work.conn, [learners[one.login] for one in known.values()])
     count: dict[UUID, int] = {}
     for enrolment in live:
         count[enrolment.learner_id] = count.get(enrolment.learner_id, 0) + 1
@@ -183,6 +184,7 @@ async def _enrol(
             group=one.group,
             wait_for_earlier=one.wait_for_earlier,
             on_lapse=one.on_lapse,
+            seen=one.seen,
         )
         for one in known.values()
     ]
@@ -203,21 +205,6 @@ async def _enrol(
             made.append((decision, one))
     await work.add([e for e, _ in made], [one.trail for _, one in made], [one.sealed for _, one in made])
     await work.change([step for step, _ in taken], [one.trail for _, one in taken], noted=True)
-
-
-async def _live_of(work: Work, asking: Sequence[UUID]) -> list[Enrolment]:
-    """What those who ask have already, and what no other process gives them meanwhile in another offering.
-
-    Most people ask for one seat and have none: so long as nobody could come by too many, nobody is waited for.
-    """
-    live = await enrolments.live_of(work.conn, asking)
-    had = Counter(one.learner_id for one in live) + Counter(asking)
-    several = {one for one, many in had.items() if many > 1 or many >= work.settings.most_live_enrolments}
-    if not several:
-        return live
-    await enrolments.lock_learners(work.conn, list(several))
-    again = await enrolments.live_of(work.conn, list(several))
-    return [one for one in live if one.learner_id not in several] + again
 
 
 def _has_line(work: Work, offering_id: UUID) -> bool:

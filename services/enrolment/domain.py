@@ -42,6 +42,11 @@ class Offering:
         groups = self.rules.priority_groups
         return groups.index(group) if group in groups else UNRANKED
 
+    @property
+    def when(self) -> str:
+        """From when to when, for a form: who has seen other hours has not asked for these."""
+        return f"{self.starts_at.isoformat()}/{self.ends_at.isoformat()}"
+
     def open_to_all(self, now: datetime) -> bool:
         """Whether it is too late for offers: a free seat is whose who asks first."""
         return now >= offers.last(self.starts_at)

@@ -1,25 +1,27 @@
 """The page where one asks for a seat: /delta/{offering}. What is done is what `rush.py` does."""
 
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
+import asyncpg
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
-from kit.database import Database
+from kit import edge
+from kit.database import Busy, Database
 from kit.http import Db, ThisService
 from kit.pages import languages
-from kit.pages.visitors import Visiting, form, visiting_plainly
+from kit.pages.visitors import Visiting, form, not_ours, ours, visiting_plainly
 from kit.passes import Visitor
 from kit.problems import Problem
 from kit.shortway import route_class
 from services.enrolment import asking, desk, domain, refusals, rush, sentences
 from services.enrolment.asking import Closed
-from services.enrolment.desk import Desk, PacedVisitor, login
+from services.enrolment.desk import Desk, login
 from services.enrolment.domain import Enrolment, Offering, Place
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.shown import EnrolmentShown
@@ -29,6 +31,8 @@ from services.enrolment.store.courses import Run
 
 PLACES = ("place1", "place2", "place3")
 FIELDS = (*PLACES, "name", "email", "phone", "language", "group", "wait_for_earlier", "on_lapse")
+
+BUSY = (Busy, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 
 router = APIRouter(include_in_schema=False)  # pages for people, not an interface for programs
 
@@ -68,6 +72,11 @@ class Seen:
         if len(shut) < len(why):
             return None
         return min(shut, key=lambda one: one.opens_at or datetime.max.replace(tzinfo=UTC))
+
+    @property
+    def has_form(self) -> bool:
+        """Whether there is a form to fill in: none for who has what they ask for already."""
+        return self.own is None or self.open_to_own
 
     @property
     def open_to_own(self) -> bool:
@@ -115,35 +124,45 @@ async def part_to_ask(offering_id: UUID, request: Request, database: Db) -> Resp
 
 @router.post("/delta/{offering_id:uuid}")
 async def enrol(
-    offering_id: UUID, request: Request, visitor: PacedVisitor, database: Db, running: ThisService, desk_: Desk
+    offering_id: UUID, request: Request, visitor: Visiting, database: Db, running: ThisService, desk_: Desk
 ) -> Response:
-    """Ask for a seat, and be led to the page that says what came of it; or see the form again, and why."""
+    """Ask for a seat, and be led to the page that says what came of it; or see the form again, and why.
+
+    Whatever the reason, what was typed is there again.
+    """
     sent = await form(request)
     values = {name: sent_text(sent, name).strip() for name in FIELDS}
     chosen = {name: values[name] for name in PLACES if values[name]}
     refused: Problem | ValidationError
     try:
+        if not await ours(request, visitor):  # from another log-in than the one that there is now
+            raise not_ours()
+        desk.at_pace(visitor.caller, running)
         body = _asking(values, list(chosen.values()))
         command = rush.command_of(offering_id, body, visitor.caller, cast(EnrolmentSettings, running.settings))
-        answer = await desk_.submit(desk.Request(command, None))
+        answer = await desk_.submit(desk.Request(replace(command, seen=sent_text(sent, "seen")), None))
         made = EnrolmentShown.model_validate_json(bytes(answer.body))
         return RedirectResponse(f"/min-side/{made.enrolment_id}", 303)
     except ValidationError as error:
         refused = error
     except Problem as problem:
         refused = problem
+    except BUSY:
+        refused = edge.busy(Busy.retry_after_s)
     if isinstance(refused, Problem) and refused.slug == "already-enrolled":  # a second click, or another tab
         return RedirectResponse(f"/delta/{offering_id}", 303)
-    if isinstance(refused, Problem) and refused.status not in (409, 422):
+    if isinstance(refused, Problem) and refused.status == 404:
         raise refused
     seen = await _look(database, offering_id, visitor)
+    if isinstance(refused, Problem) and refused.status in (403, 429, 503) and not seen.has_form:
+        raise refused
     errors = sentences.fields(request, chosen, refused)
     values["wait_for_earlier"] = values["wait_for_earlier"] or "yes"
     values["on_lapse"] = values["on_lapse"] or seen.offering.rules.on_lapse
     if not isinstance(refused, Problem):
         return _page(request, visitor, seen, values, errors, status=422)
     said = "" if errors else sentences.refusal(request, refused)
-    return _page(request, visitor, seen, values, errors, said, refused.status)
+    return _page(request, visitor, seen, values, errors, said, refused.status, refused.headers)
 
 
 def _asking(values: Mapping[str, str], places: list[str]) -> rush.Asking:
@@ -201,9 +220,10 @@ def _page(
     errors: Mapping[str, str] | None = None,
     said: str = "",
     status: int = 200,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     shut = seen.closed
-    if seen.own is not None and not seen.open_to_own:
+    if not seen.has_form:
         return site().page(
             request, "already.html", visitor=visitor, run=seen.run, one=seen.own, now=seen.now, shut=shut
         )
@@ -218,11 +238,12 @@ def _page(
         "in_line": seen.own is not None,
         "shut": sentences.closed(request, shut) if shut else "",
         "over": _over(request, seen.offering, seen.now),
+        "seen": seen.offering.when,
         "values": values,
         "errors": errors or {},
         "said": "" if shut else said,
     }
-    return site().page(request, "join.html", status, visitor=visitor, **context)
+    return site().page(request, "join.html", status, visitor=visitor, headers=headers, **context)
 
 
 def _only_for(seen: Seen) -> list[str]:

@@ -18,7 +18,7 @@ from kit.database import Connection
 from kit.groupcommit import GroupRead
 from kit.http import Db, ThisService
 from kit.pages.site import login_address
-from kit.pages.visitors import HEADER, PerhapsVisitor, form, same
+from kit.pages.visitors import HEADER, PerhapsVisitor, form, not_ours, same
 from kit.passes import Visitor
 from kit.problems import Problem
 from kit.running import Running
@@ -120,7 +120,7 @@ async def log_out(request: Request, database: Db, issuer: TheIssuer, visitor: Pe
     """End the session here, and lead to where the issuer's own is ended."""
     key = request.cookies.get(COOKIE)
     if visitor is not None and not same(visitor, (await form(request)).get("csrf")):
-        raise Problem("form-not-ours", "This form is not from here", 403, "Load the page again, and send its form.")
+        raise not_ours()
     if key and visitor is not None:
 
         async def work(conn: Connection) -> bool:

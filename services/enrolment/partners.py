@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -89,22 +89,25 @@ def attending(one: Enrolment) -> Attending:
 
 
 def file(offering_id: UUID, rows: list[Attending], headers: Mapping[str, str] | None = None) -> Response:
-    """The roster as a file to keep."""
-    named = {"content-disposition": f'attachment; filename="roster-{offering_id}.csv"', "cache-control": "no-store"}
-    return Response(spreadsheet(rows), headers={**named, **(headers or {})}, media_type="text/csv")
+    """The roster as a file to keep, in the words of the interface."""
+    table = [[str(value or "") for value in row.model_dump().values()] for row in rows]
+    return spreadsheet(f"roster-{offering_id}", list(Attending.model_fields), table, headers)
 
 
-def spreadsheet(rows: list[Attending]) -> bytes:
-    """The roster as CSV for a Norwegian spreadsheet: `;` between, UTF-8 with its mark.
+def spreadsheet(
+    name: str, columns: Sequence[str], rows: Iterable[Sequence[str]], headers: Mapping[str, str] | None = None
+) -> Response:
+    """A file of that name as CSV for a Norwegian spreadsheet: `;` between, UTF-8 with its mark.
 
     A name that a spreadsheet would take for a formula gets an apostrophe in front: names come from strangers.
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";")
-    writer.writerow(Attending.model_fields)
+    writer.writerow(columns)
     for row in rows:
-        writer.writerow(_harmless(str(value or "")) for value in row.model_dump().values())
-    return text.getvalue().encode("utf-8-sig")
+        writer.writerow(_harmless(cell) for cell in row)
+    named = {"content-disposition": f'attachment; filename="{name}.csv"', "cache-control": "no-store"}
+    return Response(text.getvalue().encode("utf-8-sig"), headers={**named, **(headers or {})}, media_type="text/csv")
 
 
 def _harmless(cell: str) -> str:

@@ -2,7 +2,7 @@
 
 from kit.problems import Problem, explain
 from services.enrolment.acts import Cannot
-from services.enrolment.asking import Already, Closed, Refused, TooMany, Wrong
+from services.enrolment.asking import Already, Closed, Moved, Refused, TooMany, Wrong
 
 explain(
     "already-enrolled",
@@ -51,7 +51,7 @@ explain(
 explain(
     "offer-lapsed",
     "The offer has lapsed",
-    "Nobody answered before its deadline, and the seat goes to the next in line.",
+    "Nobody answered before its deadline, and the seat goes to others.",
 )
 explain("not-pending", "There is nothing to approve", "The partner has decided it, or it needs no approval.")
 explain(
@@ -113,6 +113,9 @@ def refused(why: Refused) -> Problem:
         case TooMany(most):
             words = f"You have {most} already, which is as many as one may have. Withdraw from one first."
             return Problem("too-many-enrolments", "You have too many enrolments", 409, words, most=most)
+        case Moved():
+            words = "The offering is held at other hours than those that were seen. Read it again."
+            return Problem("precondition-failed", "It has changed since you read it", 412, words, reason="moved")
         case Wrong(field="places", known=known, numbers=numbers):
             words = f"must be one of: {', '.join(known)}" if known else "cannot be taken: this offering has no places"
             errors = [{"field": f"places[{number}]", "detail": words} for number in numbers]
@@ -141,7 +144,7 @@ def cannot(step: Cannot) -> Problem:
             words = f"The enrolment is {step.state}, not offered."
             return Problem("no-offer", "There is no offer to answer", 409, words, state=step.state)
         case "lapsed":
-            words = "Its deadline has passed, and the seat goes to the next in line."
+            words = "Its deadline has passed, and the seat goes to others."
             return Problem("offer-lapsed", "The offer has lapsed", 409, words, state=step.state)
         case "not_pending":
             words = f"The enrolment is {step.state}, not pending."

@@ -1,33 +1,39 @@
 """The pages of a run for its partner: /deltakere/{offering}, with approvals, a sheet to sign and a file."""
 
-from collections.abc import Awaitable
-from dataclasses import dataclass
+import asyncio
+import re
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Annotated
+from typing import Annotated, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
+from contracts.arenas import place_name
 from kit.auth import must_act_for
 from kit.database import Connection, Database
 from kit.http import Db
+from kit.pages import languages
 from kit.pages.visitors import Visiting, form, visiting_plainly
 from kit.partners import must_not_be_suspended
 from kit.passes import Visitor
 from kit.problems import Problem
 from kit.shortway import route_class
-from services.enrolment import desk, partners, refusals, sentences
+from services.enrolment import desk, domain, partners, refusals, sentences
 from services.enrolment.acts import Kind
 from services.enrolment.desk import Desk, PacedVisitor
 from services.enrolment.domain import Enrolment
-from services.enrolment.partners import Attending, Denying
-from services.enrolment.site import sent_text, site, to
+from services.enrolment.offers import OSLO
+from services.enrolment.partners import Denying
+from services.enrolment.site import group_name, sent_text, site, to
 from services.enrolment.store import courses, enrolments, pages, steps
 from services.enrolment.store.courses import Run
 
 MOST_SHOWN = 50
+NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST_PENDING = 20  # the next come when these are decided
 LAST_LETTERS = str.maketrans({"æ": "z1", "ø": "z2", "å": "z3"})
 
@@ -52,6 +58,18 @@ class Denial:
     enrolment_id: UUID
     reason: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """What was sent for several at once and not taken: who was chosen, the reason, and what is wrong with it."""
+
+    chosen: frozenset[UUID] = frozenset()
+    reason: str = ""
+    error: str = ""
+
+
+NONE = Several()
 
 
 @listed.get("/{offering_id:uuid}")
@@ -80,16 +98,23 @@ async def sheet(offering_id: UUID, request: Request, visitor: Visiting, database
 
 
 @router.get("/{offering_id:uuid}.csv")
-async def file(offering_id: UUID, visitor: Visiting, database: Db) -> Response:
-    """The whole list for a spreadsheet."""
-    rows: list[Attending] = []
+async def file(offering_id: UUID, request: Request, visitor: Visiting, database: Db) -> Response:
+    """The whole list for a spreadsheet, in words."""
+    _, language, states = site().text(request), languages.spoken(request), sentences.states(request)
+    rows: list[Sequence[str]] = []
     async with database.reading() as conn:
-        await _run(conn, offering_id, visitor)
+        run = await _run(conn, offering_id, visitor)
         after: UUID | None = None
         while page := await enrolments.roster(conn, offering_id, after, partners.MOST_LISTED):
-            rows += [partners.attending(one) for one in page]
+            for one in page:
+                state, asked_at = states.get(one.state, one.state), one.asked_at.astimezone(OSLO)
+                place = place_name(one.place, language) if one.place else ""
+                choices = ", ".join(place_name(arena, language) for arena in one.choices)
+                group = group_name(one.group) if one.group else ""
+                rows.append((one.name, state, place, choices, group, f"{asked_at:%Y-%m-%d %H:%M}"))
             after = page[-1].id
-    return partners.file(offering_id, rows)
+    columns = [_("Navn"), _("Tilstand"), _("Sted"), _("Valg"), _("Gruppe"), _("Meldte seg på")]
+    return partners.spreadsheet(f"deltakere-{domain.day(run.starts_at)}", columns, rows)
 
 
 @router.post("/{offering_id:uuid}/{enrolment_id:uuid}/godkjenn")
@@ -115,6 +140,52 @@ async def deny(
     return await _decide(request, visitor, database, desk_, offering_id, enrolment_id, "deny", reason)
 
 
+@router.post("/{offering_id:uuid}/flere")
+async def decide_several(
+    offering_id: UUID, request: Request, visitor: PacedVisitor, database: Db, desk_: Desk
+) -> Response:
+    """Let in all who were shown, or those who were chosen; or turn these away, all with the same reason."""
+    _, sent = site().text(request), await form(request)
+    what = sent_text(sent, "what")
+    named = sent_text(sent, "shown").split() if what == "alle" else [str(one) for one in sent.getlist("who")]
+    # In the order of asking, which is that of their ids.
+    chosen = sorted({UUID(one) for one in named if NAME.fullmatch(one)})[:MOST_PENDING]
+    several = Several(frozenset(chosen), sent_text(sent, "reason"))
+    if not chosen or what not in ("alle", "godkjenn", "avslaa"):
+        said = _("Kryss av for dem det gjelder.")
+        return await _page(request, visitor, database, offering_id, said=said, status=422, several=several)
+    if what == "avslaa":
+        try:
+            Denying(reason=several.reason)
+        except ValidationError as wrong:
+            several = replace(several, error=sentences.fields(request, {}, wrong)["reason"])
+            return await _page(request, visitor, database, offering_id, status=422, several=several)
+    elif several.reason.strip():  # Enter in that field presses the first button of the form
+        said = _("Du har skrevet en begrunnelse for avslag. Send avslaget, eller tøm feltet.")
+        return await _page(request, visitor, database, offering_id, said=said, status=422, several=several)
+    await _must_decide(database, offering_id, visitor)
+    kind: Kind = "deny" if what == "avslaa" else "approve"
+    commands = [partners.partners_own(kind, one, visitor.caller, None, several.reason.strip()) for one in chosen]
+    answers = await asyncio.gather(
+        *(desk_.submit(desk.Request(command, None)) for command in commands), return_exceptions=True
+    )
+    refused = [one for one in answers if isinstance(one, BaseException)]
+    for error in refused:
+        if not isinstance(error, Problem) or error.status != 409:
+            raise error
+    if refused:
+        said = sentences.refusal(request, cast(Problem, refused[0]))
+        head = _("Noen ble ikke endret") if len(refused) < len(answers) else ""
+        return await _page(request, visitor, database, offering_id, said=said, head=head, status=409)
+    return RedirectResponse(f"/deltakere/{offering_id}", 303)
+
+
+@router.get("/{offering_id:uuid}/flere")
+async def back_from_several(offering_id: UUID, request: Request) -> Response:
+    """Who had to log in before a decision was taken is led back here."""
+    return to(f"/deltakere/{offering_id}", request)
+
+
 @router.get("/{offering_id:uuid}/{enrolment_id:uuid}/godkjenn")
 @router.get("/{offering_id:uuid}/{enrolment_id:uuid}/avslaa")
 async def back(offering_id: UUID, request: Request) -> Response:
@@ -132,10 +203,7 @@ async def _decide(
     kind: Kind,
     reason: str = "",
 ) -> Response:
-    async with database.reading() as conn:
-        run = await _run(conn, offering_id, visitor)
-    if visitor.caller.role != "operator":
-        await must_not_be_suspended(database, run.partner)
+    await _must_decide(database, offering_id, visitor)
     command = partners.partners_own(kind, enrolment_id, visitor.caller, None, reason)
     try:
         await desk_.submit(desk.Request(command, None))
@@ -145,6 +213,14 @@ async def _decide(
         said = sentences.refusal(request, refused)
         return await _page(request, visitor, database, offering_id, said=said, status=409)
     return RedirectResponse(f"/deltakere/{offering_id}", 303)
+
+
+async def _must_decide(database: Database, offering_id: UUID, visitor: Visitor) -> None:
+    """Raises Problem (403) for another's run, and for a partner that is suspended; 404 when there is no such run."""
+    async with database.reading() as conn:
+        run = await _run(conn, offering_id, visitor)
+    if visitor.caller.role != "operator":
+        await must_not_be_suspended(database, run.partner)
 
 
 async def _run(conn: Connection, offering_id: UUID, visitor: Visitor) -> Run:
@@ -165,7 +241,9 @@ async def _page(
     *,
     said: str = "",
     status: int = 200,
+    head: str = "",
     denial: Denial | None = None,
+    several: Several = NONE,
 ) -> Response:
     async with database.reading() as conn:
         whole = await pages.whole(conn, offering_id)
@@ -189,5 +267,7 @@ async def _page(
         after=after,
         more=rows[-1].id if len(found) > MOST_SHOWN else None,
         said=said,
+        head=head,
         denial=denial,
+        several=several,
     )

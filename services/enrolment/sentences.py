@@ -34,9 +34,20 @@ def refusal(request: Request, problem: Problem) -> str:
         case "no-offer":
             return _("Det er ikke noe tilbud å svare på lenger. Under ser du hvordan det står til nå.")
         case "offer-lapsed":
-            return _("Fristen for å svare er ute. Plassen går til neste i køen.")
+            return _("Fristen for å svare er ute. Plassen går til andre.")
         case "not-withdrawable":
             return _("Påmeldingen er over, så det er ingenting å melde seg av.")
+        case "precondition-failed" if told.get("reason") == "moved":
+            return _("Kurset er flyttet siden du åpnet siden. Se over når det er, og send skjemaet en gang til.")
+        case "form-not-ours":
+            return _(
+                "Skjemaet kan ikke brukes lenger: du har logget inn på nytt siden du åpnet det. Se over det du har "
+                "skrevet, og send det en gang til."
+            )
+        case "too-many-requests":
+            return _("Det gikk litt fort. Vent et minutt, og send skjemaet en gang til.")
+        case "busy":
+            return _("Vi har det travelt akkurat nå. Vent noen sekunder, og send skjemaet en gang til.")
         case "precondition-failed":
             return _("Det har skjedd noe siden du åpnet siden. Se over hvordan det står til, før du velger.")
         case "not-pending":
@@ -54,6 +65,19 @@ def _not_open(request: Request, problem: Problem) -> str:
         "at": languages.moment(datetime.fromisoformat(told["opens_at"]), languages.spoken(request))
     }
     return f"{words} {only}" if groups else words
+
+
+def states(request: Request) -> dict[str, str]:
+    """State -> what the partner is told of an enrolment that is so."""
+    _ = site().text(request)
+    return {
+        "associated": _("Plass"),
+        "offered": _("Tilbud om plass"),
+        "queued": _("I kø"),
+        "pending": _("Venter på godkjenning"),
+        "denied": _("Ikke godkjent"),
+        "finished": _("Gjennomført"),
+    }
 
 
 def closed(request: Request, why: Closed) -> str:

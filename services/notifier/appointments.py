@@ -10,7 +10,6 @@ from uuid import UUID
 
 from contracts.fields import Session
 from kit import calendars
-from kit.calendars import OSLO
 from services.notifier.channels.channel import Appointment, Letter
 from services.notifier.kinds import KINDS, Method
 from services.notifier.letters import chosen_title, one_line, place_name
@@ -116,17 +115,13 @@ def events(
         event = Event()
         event.add("uid", f"{enrolment_id}-{number}@kursnett")
         event.add("summary", title)
-        event.add("dtstart", _local(meeting.starts_at))
+        event.add("dtstart", calendars.local(meeting.starts_at))
         if meeting.ends_at > meeting.starts_at:
-            event.add("dtend", _local(meeting.ends_at))
+            event.add("dtend", calendars.local(meeting.ends_at))
         location = ", ".join(filter(None, (where, one_line(meeting.room or ""))))
         if location:
             event.add("location", location)
         yield event
-
-
-def _local(at: datetime) -> datetime:
-    return at.astimezone(OSLO)
 
 
 def _person(address: str, name: str) -> "vCalAddress":

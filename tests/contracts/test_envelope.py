@@ -120,6 +120,16 @@ def test_a_content_type_is_not_believed(content_type: bytes | None) -> None:
     assert decode(binary.value, headers).data == DATA
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(b"[%s]" % structured(), "is a batch"), (b"[]", "is a batch"), (b'"x"', "JSON object"), (b"null", "JSON object")],
+    ids=["batch", "empty batch", "text", "null"],
+)
+def test_what_is_not_one_event_is_told_so(value: bytes, words: str) -> None:
+    with pytest.raises(Undecodable, match=f"^invalid: body: .*{words}"):
+        decode(value, [("content-type", b"application/cloudevents-batch+json")])
+
+
 def test_attributes_that_nobody_needs_may_be_left_out() -> None:
     least = {name: "left out" for name in ATTRIBUTES if name not in ("id", "source", "type")}
     read = decode(structured(**least), [])

@@ -800,7 +800,7 @@ async def test_a_roster_comes_in_pages_whole_as_a_file_and_by_place_and_name_as_
         assert file.headers["content-type"].startswith("text/csv")
         assert "no-store" in file.headers["cache-control"]
         read = list(csv.DictReader(io.StringIO(file.content.decode("utf-8-sig")), delimiter=";"))
-        assert [row["name"] for row in read] == ["Åse", "'=cmd|Ola", "Anne", "Øyvind", "Siri"]
+        assert [row["Navn"] for row in read] == ["Åse", "'=cmd|Ola", "Anne", "Øyvind", "Siri"]
         await tor.go(f"/deltakere/{offering_id}/ark")
         assert re.findall(r'<th scope="row">([^<]+)</th>', tor.text) == ["=cmd|Ola", "Øyvind", "Åse", "Anne"]
         assert "data-print" in tor.text

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from icalendar import Calendar
 
+from services.catalogue import linked
 from services.catalogue import operating as command
 from services.catalogue.store import views
 from tests.delivery import Servers
@@ -58,6 +59,15 @@ async def test_new_courses_are_fed_to_atom_readers_whatever_their_titles_hold(se
         newest = ElementTree.fromstring((await here.asking.get(f"{BASE}/courses/feed.atom")).content)[5:]
         entry = next(one for one in newest if one.tag == f"{ATOM}entry")
         assert (entry.findtext(f"{ATOM}title"), entry.findtext(f"{ATOM}summary")) == (ODD, "Kort & godt")
+        await here.put("D", {"title": {"en": "Welding"}, "summary": {"nb": "Vi sveiser."}})
+        mixed = ElementTree.fromstring(
+            (await here.asking.get(f"{BASE}/courses/feed.atom", headers={"accept-language": "en"})).content
+        )
+        entry_of_two = next(mixed.iter(f"{ATOM}entry"))
+        language = "{http://www.w3.org/XML/1998/namespace}lang"
+        summary = next(entry_of_two.iter(f"{ATOM}summary"))
+        told = [one.get(language) for one in (mixed, mixed[1], entry_of_two, summary)]
+        assert told == ["en", "nb", "en", "nb"], "each text says which language it is in"
         for name in ("updated", "published"):
             datetime.fromisoformat(entry.findtext(f"{ATOM}{name}") or "")
         assert entry.findtext(f"{ATOM}author/{ATOM}name") == "Sveiseskolen"
@@ -189,6 +199,36 @@ async def test_a_run_without_sessions_is_one_event(servers: Servers) -> None:
         assert event["dtend"].dt == datetime(2027, 6, 2, 15, tzinfo=ZoneInfo("Europe/Oslo"))
 
 
+async def test_a_meeting_over_the_hour_that_autumn_has_twice_ends_after_it_begins(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", {"nb": "Nattevakt"})
+        night = {
+            "starts_at": "2027-10-31T02:30:00+02:00",
+            "ends_at": "2027-10-31T02:30:00+01:00",
+            "places": [{"arena": "online", "capacity": 5}],
+        }
+        offering_id = (await here.put("A/offerings/v", night)).json()["offering_id"]
+        answer = await here.asking.get(f"{BASE}/offerings/{offering_id}.ics")
+        assert "DTSTART;TZID=Europe/Oslo:20271031T023000" in answer.text
+        assert "DTEND:20271031T013000Z" in answer.text, "by its local time it would be over when it begins"
+
+
+@pytest.mark.parametrize(
+    ("hours", "sessions", "workload"),
+    [(3, [], "PT3H"), (24 * 9, [], None), (24 * 9, [90, 60], "PT2H30M")],
+    ids=["evening", "days", "meetings"],
+)
+def test_search_engines_are_told_the_hours_of_meetings_alone(
+    hours: int, sessions: list[int], workload: str | None
+) -> None:
+    begin = datetime(2027, 1, 4, 17, tzinfo=UTC)
+
+    def span(minutes: int) -> dict[str, str]:
+        return {"starts_at": begin.isoformat(), "ends_at": (begin + timedelta(minutes=minutes)).isoformat()}
+
+    assert linked.workload({**span(hours * 60), "sessions": [span(one) for one in sessions]}) == workload
+
+
 async def test_search_engines_read_a_course_as_schema_org_has_it(servers: Servers) -> None:
     async with world(servers) as here:
         more = {"studiepoeng": "7.5", "level": "6.1", "price_ore": 50, "subjects": ["bygg"], "delivery_mode": "hybrid"}
@@ -215,6 +255,7 @@ async def test_search_engines_read_a_course_as_schema_org_has_it(servers: Server
         assert (course["educationalLevel"], course["numberOfCredits"]["value"]) == ("NKR 6.1, EQF 6", 7.5)
         (run,) = course["hasCourseInstance"]
         assert (run["@type"], run["courseMode"], run["maximumAttendeeCapacity"]) == ("CourseInstance", "blended", 11)
+        assert (run["name"], "subEvent" in run) == (course["name"], False), "no list without anything in it"
         assert [place["@type"] for place in run["location"]] == ["Place", "VirtualLocation"]
         assert course["coursePrerequisites"] == "Sveisesertifikat."
         plain = await here.asking.get(f"{BASE}/courses/{course_id}", headers={"accept": "application/json"})

@@ -47,6 +47,7 @@ async def test_each_thing_sent_is_told_with_its_way_its_event_and_the_field_that
         assert len(found["SV-2"]["event_id"]) == len(found["SV-3"]["event_id"]) == len(str(uuid.uuid4()))
         assert (found["SV-3"]["reason"], found["SV-3"]["field"]) == ("unknown_subject", "subjects")
         assert (found["SV-4"]["reason"], found["SV-4"]["field"]) == ("invalid", "title.nb")
+        assert (len(found["SV-4"]["event_id"] or ""), found["SV-4"]["what"]) == (36, "CoursePublished"), "which it was"
         assert (await read(here, "intake", other)).status_code == 403
         assert (await read(here, "status", other)).status_code == 403
         here.partner, here.key = f"{here.partner}-b", other

@@ -270,6 +270,9 @@ async def test_filters_find_what_they_name(servers: Servers) -> None:
             "": ["soon"],
             "since=2020-01-01": ["past", "soon"],
             f"since=2020-01-01T00:00:00Z&until={until}": ["past"],
+            "since=0001-01-01T00:00:00%2B01:00&until=9999-12-31T23:59:59-01:00": ["past", "soon"],
+            "since=1970-01-01": ["past", "soon"],
+            "since=9999-12-31": [],
             "state=cancelled": [],
             "state=active": ["soon"],
             "resultExpected=true": [],
@@ -298,7 +301,14 @@ async def test_errors_are_told_as_ooapi_does(servers: Servers) -> None:
     async with world(servers) as here:
         for path in (
             *("/courses?pageSize=11", "/courses?pageSize=0", "/courses?pageSize=x", "/courses?pageNumber=0"),
-            *("/courses?pageNumber=-1", "/courses?pageNumber=1.5", "/courses?filter_query[a][in]=b", "/courses?x=1"),
+            *(
+                "/courses?pageNumber=-1",
+                "/courses?pageNumber=1.5",
+                "/courses?pageSize=10.0",
+                "/courses?pageNumber=%201",
+                "/courses?filter_query[a][in]=b",
+                "/courses?x=1",
+            ),
             *("/courses/HELSE-101", f"/courses/{uuid.uuid4()}?expand=offerings", "/organisations?pageSize=5"),
             f"/courses/{uuid.uuid4()}/course-offerings?since=yesterday",
             f"/course-offerings/{uuid.uuid4()}?expand=course,run",

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from services.catalogue.search import cursor, words_of
+from services.catalogue.search import cursor
+from services.catalogue.spelling import words_of
 from services.catalogue.store.search import Words
 from tests.delivery import Servers
 from tests.integration.test_catalogue import BASE, World, world
@@ -67,6 +68,99 @@ async def test_words_are_found_in_each_of_their_forms_in_both_written_languages(
             assert await found(here, q) == ["B"], q
         assert sorted(await found(here, "kurset or verksemd")) == ["A", "B"]
         assert await found(here, "pleier") == [] == await found(here, "!!! \" '"), "not within a word; no words at all"
+
+
+async def test_words_are_apart_whatever_sign_stands_between_them(servers: Servers) -> None:
+    """Where letters are those of C, PostgreSQL takes each of these for one; and KI/AI for the name of a file."""
+    signs = "«»“”„’‘–—…•·®©™°€†‹›¿×→★\u00a0\u2009\u202f/\\|+=;😀"
+    async with world(servers) as here:
+        for number, sign in enumerate(signs):
+            await publish(here, f"S-{number}", f"Lodding{sign}fresing")
+        wanted = [f"S-{number}" for number in range(len(signs))]
+        for q in ("lodding", "fresing", "fresing lodding", "«lodding»", "„fresing“ –lodding"):
+            assert sorted(await codes(here, f"limit=100&q={quote(q)}")) == sorted(wanted), q
+        await publish(here, "SOFT", "Sam\u00adarbeid")
+        for q in ("samarbeid", "sam\u00adarbeid", "samarbeidet"):
+            assert await found(here, q) == ["SOFT"], q
+        await publish(here, "DASH", "Truck T1–T4")
+        await publish(here, "ONE", "Elæring")
+        for q, code in {"T1-T4": "DASH", "truck t1\u2011t4 -lodding": "DASH", "e-læring": "ONE"}.items():
+            assert await found(here, q) == [code], q
+        assert await found(here, "”truck T1”") == ["DASH"], "a phrase in the quotation marks of a phone"
+        assert await found(here, "«T1 truck»") == []
+
+
+async def test_a_course_is_found_by_what_people_call_it(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "WELD", "Sveising TIG")
+        await publish(here, "LEAD", "Ny som leder")
+        await publish(here, "NORSK", "Norskkurs for innvandrere")
+        await publish(here, "RUIN", "Konkurs og avvikling")
+        for q, code in {
+            "sveisekurs": "WELD",
+            "Sveisekurset": "WELD",
+            "kurs i sveising": "WELD",
+            "lederkurs": "LEAD",
+            "leder-kurs": "LEAD",
+            "norsk kurs": "NORSK",
+            "norsk-kurs": "NORSK",
+            "kurs norskkurs": "NORSK",
+            "konkurs": "RUIN",
+        }.items():
+            assert await found(here, q) == [code], q
+        assert await found(here, "kurs -norskkurs") == [], "nothing else is asked for beside it"
+        await publish(here, "KURS", "Kurs i kurs")
+        assert await found(here, "kurs") == ["KURS"]
+        assert await found(here, "kurs or leder") == ["LEAD", "KURS"]
+
+
+async def test_what_nobody_has_written_so_is_found_as_it_is_spelt(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "MONEY", "Økonomi")
+        await publish(here, "BOAT", "Båtførerprøven")
+        await publish(here, "ROBOT", "Praktisk programmering")
+        await publish(here, "SAMI", {"sme": "Davvisámegiella"})
+        for q, code in {
+            "okonomi": "MONEY",
+            "oekonomi": "MONEY",
+            "Okonomien": "MONEY",
+            "baatforerproven": "BOAT",
+            "batforerprøven": "BOAT",
+            "praktisk programering": "ROBOT",
+            "prakktisk": "ROBOT",
+            "davvisamegiella": "SAMI",
+        }.items():
+            assert await found(here, q) == [code], q
+        assert sorted(await found(here, "-okonomi")) == ["BOAT", "ROBOT", "SAMI"]
+        await publish(here, "ODD", "Okonomi")
+        assert await found(here, "okonomi") == ["ODD"], "what is written so goes before what may be meant"
+        assert await found(here, "bat") == [], "of so few letters anything may be meant"
+
+
+async def test_a_place_in_a_search_is_where_a_run_is(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "NEAR", "Norsk for nye")
+        await run(here, "NEAR", "a", 9, "mosjoen")
+        await publish(here, "FAR", "Norsk for nye")
+        await run(here, "FAR", "a", 9, "online")
+        await publish(here, "GONE", "Norsk før")
+        await run(here, "GONE", "a", -9, "mosjoen")
+        await publish(here, "TOWN", "Mosjøens historie", summary={"nb": "Om byen Mosjøen, uten norsk."})
+        for q, wanted in {
+            "norsk mosjøen": ["TOWN", "NEAR"],
+            "norskkurs i Mosjoen": ["NEAR"],
+            "kurs i mosjøen": ["NEAR", "TOWN"],
+            "mosjøen": ["TOWN", "NEAR"],
+            "norsk på nett": ["FAR"],
+            "norsk online": ["FAR"],
+            '"norsk" mosjøen': ["TOWN"],
+            "norsk -mosjøen": ["NEAR", "FAR", "GONE"],
+            "sveising mosjøen": [],
+        }.items():
+            assert sorted(await found(here, q)) == sorted(wanted), q
+        assert await codes(here, "q=mosj%C3%B8en&free=true&sort=start") == ["NEAR"]
+        counts = (await here.asking.get(f"{BASE}/courses?q=norsk%20mosj%C3%B8en&facets=true&limit=1")).json()["facets"]
+        assert counts["partner"] == [{"value": here.partner, "courses": 2}]
 
 
 async def test_signs_of_any_kind_and_number_are_no_words(servers: Servers) -> None:

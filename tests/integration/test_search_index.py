@@ -15,7 +15,7 @@ import pytest
 from kit.database import Connection, connect
 from services.catalogue import search as courses
 from services.catalogue.languages import wanted as in_which
-from services.catalogue.search import words_of
+from services.catalogue.spelling import words_of
 from services.catalogue.store import search
 from tests import searching
 from tests.bench.search import ARENAS, ENDINGS, ROOTS, SUBJECTS, WORDS, course, offering, subject_of

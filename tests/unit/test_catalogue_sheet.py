@@ -36,6 +36,16 @@ def test_a_file_is_read_however_excel_has_written_it(encoding: str, charset: str
     assert run.rows == {"online": 2, "bronnoysund": 3}
 
 
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"SEP=;"\n', "sep=\t\n", ""])
+def test_a_line_of_excels_own_is_no_row_and_tabs_are_as_good(first: str) -> None:
+    lines = sheet(FIRST).decode()
+    between = lines.replace(";", "\t") if "\t" in first or not first else lines
+    read_as = read((first + between).encode())
+    assert (read_as.courses, read_as.runs) == (read(lines.encode()).courses, read(lines.encode()).runs)
+    [wrong] = mistakes((first + between.replace("online", "a b")).encode())
+    assert (wrong.row, wrong.column) == (2, "arena"), "rows are counted as Excel shows them"
+
+
 def test_a_file_that_is_nearly_utf_8_is_not_read_as_what_it_is_not() -> None:
     """Read as Excel's, each of its titles would be published as `KjÃ¸ring pÃ¥ glatta`."""
     whole = sheet("A;Kjøring på glatta;;;;;;;;;", "B;Båt;;;;;;;;;")

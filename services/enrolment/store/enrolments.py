@@ -68,10 +68,12 @@ class Owner:
 
 
 async def know_learners(conn: Connection, logins: Sequence[tuple[str, str]]) -> dict[tuple[str, str], UUID]:
-    """The ids of these logins, (issuer, subject), made at a login's first visit.
+    """The ids of these logins, (issuer, subject), made at a login's first visit; nobody else asks for a seat for these
+    people until the transaction ends, so that what they have already can be counted.
 
-    The update that changes nothing makes RETURNING give the row of a login that another transaction has just made;
-    one that was known before costs no write. In the order of logins, so that nobody waits in a circle.
+    The update that changes nothing makes RETURNING give the row of a login that another transaction has just made.
+    One that was known before is locked, which its new enrolment would do too. In the order of logins, so that nobody
+    waits in a circle; whoever does, having just met another process in making the same login, is tried again.
     """
     rows = await conn.fetch(
         """
@@ -79,6 +81,7 @@ async def know_learners(conn: Connection, logins: Sequence[tuple[str, str]]) -> 
             SELECT DISTINCT issuer, subject FROM unnest($1::text[], $2::text[]) AS new (issuer, subject)
         ), known AS (
             SELECT issuer, subject, id FROM learners JOIN asked USING (issuer, subject)
+            ORDER BY issuer, subject FOR NO KEY UPDATE OF learners
         ), made AS (
             INSERT INTO learners (issuer, subject)
             SELECT issuer, subject FROM asked WHERE (issuer, subject) NOT IN (SELECT issuer, subject FROM known)
@@ -91,18 +94,6 @@ async def know_learners(conn: Connection, logins: Sequence[tuple[str, str]]) -> 
         [subject for _, subject in logins],
     )
     return {(row["issuer"], row["subject"]): row["id"] for row in rows}
-
-
-async def lock_learners(conn: Connection, learner_ids: Sequence[UUID]) -> None:
-    """Nobody else who locks them asks for a seat for these people until the transaction ends.
-
-    After the offerings' rows, and in the order of their ids: who holds one of these waits for no offering. Whoever has
-    just met another process in making the same login does, and the two are tried again.
-    """
-    await conn.execute(
-        "SELECT FROM learners WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE",
-        learner_ids,
-    )
 
 
 async def live_of(conn: Connection, learner_ids: Sequence[UUID]) -> list[Enrolment]:

@@ -38,7 +38,7 @@ async def lock(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Off
     The rule of locks: whoever changes an offering, its places, its enrolments or its offers holds the offering's row
     FOR UPDATE first, and reads the places and the line *after* that, in statements of their own: a statement sees what
     was committed when it began, so one that waited for the lock has seen the seats as they were before. Several are
-    locked in the order of their ids. A learner's row is made before the offerings' are locked, and locked after them.
+    locked in the order of their ids. The rows of learners who ask are made, or locked, before the offerings' are.
     Timers are taken before the offering's lock and only added to under it. So nobody waits in a circle.
     """
     rows = await conn.fetch(f"{_OFFERING} WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE", offering_ids)

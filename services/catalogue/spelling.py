@@ -1,0 +1,102 @@
+"""What a search means: words as people write them, places by their names, and letters that look or sound alike."""
+
+import re
+import unicodedata
+from collections.abc import Collection
+from functools import lru_cache
+
+from contracts.arenas import ONLINE, place_name
+from services.catalogue.store.search import Words
+
+TOKEN = re.compile(r'(-?)"([^"]*)"?|(\S+)')
+TYPED = re.compile(r"[\w.-]*\w[\w.-]*")
+# What only PostgreSQL takes for operators, and what stands between words; migration 0011 has the same for the texts.
+BETWEEN = re.compile(
+    r"[!|&():*<>/\u00a0-\u00a9\u00ab\u00ac\u00ae-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u2000-\u200a\u2012-\u2bff"
+    r"\u3000-\u303f\U0001f000-\U0001faff]"
+)
+WITHIN = re.compile(
+    r"[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]"
+)  # what is not seen, such as a hyphen that may be there
+SIGNS = str.maketrans("«»“”„‟″‘’‚‹›\u2010\u2011", '"""""""\'\'\'\'\'--')
+COURSE = {"kurs", "kurset", "kurser", "kursene", "kursa"}
+A_COURSE = re.compile(r"(\w{3,}?)[es-]?kurs(?:et|er|ene|a)?", re.IGNORECASE)
+OTHER_WORDS = {"konk", "kon", "dis", "disk", "rek"}  # konkurs, diskurs and rekurs are no courses
+PREPOSITIONS = {"i", "på", "ved", "til", "in", "at"}
+LETTERS = str.maketrans("æøåäöðđłŋß", "aoaaoddlns")
+TWICE = re.compile(r"([a-z])\1+")
+
+
+def words_of(q: str) -> Words:
+    """What must be there, what must not, and what is being typed, of a search as people write it.
+
+    `-word` and `-"a phrase"` leave out, `"a phrase"` keeps words together, `a or b` takes either. The last word may be
+    half typed, when it is a plain one. Every course is a course: `kurs` beside other words says nothing, and of
+    `sveisekurs` the beginning is looked for. Letters are put together (NFC), as they are in the texts.
+    """
+    parts: list[str] = []
+    without: list[str] = []
+    typed = ""
+    either = False
+    for minus, phrase, word in _tokens(q):
+        typed = ""
+        if not word:
+            (without if minus else parts).append(f'"{phrase}"')
+        elif word.startswith("-"):
+            without.append(word.lstrip("-"))
+        elif word.lower() == "or" and parts:
+            either = True
+            continue
+        elif either:
+            parts[-1] += f" or {word}"
+        else:
+            parts.append(word)
+            typed = _begun(word) if TYPED.fullmatch(word) else ""
+        either = False
+    return Words(tuple(parts[:-1] if typed else parts), tuple(one for one in without if one), typed)
+
+
+def _tokens(q: str) -> list[tuple[str, str, str]]:
+    text = WITHIN.sub("", unicodedata.normalize("NFC", q)).translate(SIGNS)
+    tokens: list[tuple[str, str, str]] = TOKEN.findall(BETWEEN.sub(" ", text))
+    if any(word.lower() == "or" for _, _, word in tokens):
+        return tokens
+    telling = [token for token in tokens if token[2].lower() not in COURSE]
+    return telling if any(not minus and not word.startswith("-") for minus, _, word in telling) else tokens
+
+
+def _begun(word: str) -> str:
+    """What a word begins with that stands there to be gone on with; of the name of a course, what it is about."""
+    found = A_COURSE.fullmatch(word)
+    return (found[1] if found and found[1].lower() not in OTHER_WORDS else word).lower()
+
+
+def alike(word: str) -> str:
+    """The same for words that differ in what is easily written otherwise: å as aa or a, two letters for one, a case."""
+    plain = word.lower().translate(LETTERS)
+    if not plain.isascii():
+        plain = "".join(one for one in unicodedata.normalize("NFD", plain) if not unicodedata.combining(one))
+    return TWICE.sub(r"\1", plain.replace("oe", "o").replace("ae", "a"))
+
+
+def place_in(q: str, arenas: Collection[str]) -> tuple[str, str] | None:
+    """(an arena that is named in a search, what else is asked for); none when there is none or signs are in it."""
+    words = WITHIN.sub("", q).translate(SIGNS).split()
+    if '"' in q or any(word.startswith("-") or word.lower() == "or" for word in words):
+        return None
+    said = [alike(word.strip(".,;:!?()")) for word in words]
+    for arena in arenas:
+        for name in _names(arena):
+            for at in range(len(said) - len(name) + 1):
+                if said[at : at + len(name)] == name:
+                    before, behind = words[:at], words[at + len(name) :]
+                    while before and before[-1].lower() in PREPOSITIONS:
+                        before.pop()
+                    return arena, " ".join(one for one in before + behind if one.lower() not in COURSE)
+    return None
+
+
+@lru_cache(maxsize=1_000)
+def _names(arena: str) -> list[list[str]]:
+    spoken = {place_name(arena, language) for language in ONLINE} | {arena.replace("-", " ")}
+    return [[alike(word) for word in name.split()] for name in sorted(spoken)]

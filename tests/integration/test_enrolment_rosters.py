@@ -1,0 +1,140 @@
+"""The partner's page when many wait: several let in or turned away at once, and a file that an office can read."""
+
+import csv
+import io
+import re
+import uuid
+from typing import Any
+
+import pytest
+from httpx2 import Response
+
+from services.enrolment import roster
+from tests.delivery import Servers
+from tests.integration.test_enrolment_http import World
+from tests.integration.test_enrolment_pages import Known, open_pages, own, person, rows
+
+pytestmark = pytest.mark.anyio
+
+APPROVED = {"requires_approval": True}
+
+
+async def asking(here: World, offering_id: uuid.UUID, *names: str) -> list[str]:
+    """The ids of the enrolments of these, who wait for approval."""
+    people = [person(here, name) for name in names]
+    for one, name in zip(people, names, strict=True):
+        await one.enrol(offering_id, name=name)
+    return [own(one)[-36:] for one in people]
+
+
+async def states(here: World, offering_id: uuid.UUID) -> list[str]:
+    found = await rows(here, "SELECT state FROM enrolments WHERE offering_id = $1 ORDER BY id", offering_id)
+    return [row["state"] for row in found]
+
+
+async def decided(tor: Known, offering_id: uuid.UUID, what: str, *who: str, **fields: Any) -> Response:
+    """The form for several, with the hidden fields of the page."""
+    await tor.go(f"/deltakere/{offering_id}")
+    return await tor.go(f"/deltakere/{offering_id}/flere", {**tor.hidden, "what": what, "who": list(who), **fields})  # type: ignore[dict-item]
+
+
+async def test_several_are_let_in_at_once_in_the_order_in_which_they_asked(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1, rules=APPROVED)
+        kari, _, per = await asking(here, offering_id, "kari", "ola", "per")
+        tor = person(here, "tor", partner="torgar")
+        await decided(tor, offering_id, "godkjenn", per, kari)
+        assert (tor.status, tor.address) == (200, f"/deltakere/{offering_id}")
+        assert await states(here, offering_id) == ["associated", "pending", "queued"]
+        await decided(tor, offering_id, "godkjenn", kari, per)
+        assert tor.status == 200, "a second click"
+        assert await states(here, offering_id) == ["associated", "pending", "queued"]
+
+
+async def test_all_who_are_shown_are_let_in_and_nobody_who_came_since(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=5, rules=APPROVED)
+        await asking(here, offering_id, "kari", "ola")
+        tor = person(here, "tor", partner="torgar")
+        await tor.go(f"/deltakere/{offering_id}")
+        assert "Godkjenn alle 2 som står her" in tor.words
+        sent = {**tor.hidden, "what": "alle"}
+        await asking(here, offering_id, "per")
+        await tor.go(f"/deltakere/{offering_id}/flere", sent)
+        assert await states(here, offering_id) == ["associated", "associated", "pending"]
+        assert ("Godkjenn alle" in tor.words, "per" in tor.words) == (False, True), "one is no crowd"
+
+
+async def test_several_are_turned_away_with_one_reason(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=5, rules=APPROVED)
+        kari, ola, per = await asking(here, offering_id, "kari", "ola", "per")
+        tor = person(here, "tor", partner="torgar")
+        for reason in (" ", "N" * 201):
+            await decided(tor, offering_id, "avslaa", kari, per, reason=reason)
+            assert (tor.status, "Skriv en begrunnelse" in tor.words) == (422, True)
+            assert re.findall(r'id="who-([^"]+)"[^>]* checked', tor.text) == [kari, per], "they are chosen still"
+        await decided(tor, offering_id, "godkjenn", kari, per, reason="For ansatte.")
+        assert (tor.status, "Du har skrevet en begrunnelse for avslag." in tor.words) == (422, True)
+        assert 'value="For ansatte."' in tor.text
+        assert await states(here, offering_id) == ["pending"] * 3, "the key Enter presses the first button"
+        await decided(tor, offering_id, "avslaa", kari, per, reason="For ansatte.")
+        assert await states(here, offering_id) == ["denied", "pending", "denied"]
+        told = await rows(here, "SELECT denied_because FROM enrolments WHERE state = 'denied'")
+        assert {row["denied_because"] for row in told} == {"For ansatte."}
+        await decided(tor, offering_id, "godkjenn", kari, ola)
+        assert (tor.status, "Noen ble ikke endret" in tor.words) == (409, True)
+        assert await states(here, offering_id) == ["denied", "associated", "denied"]
+        await decided(tor, offering_id, "godkjenn", kari)
+        assert (tor.status, "Ingenting er endret" in tor.words) == (409, True)
+
+
+async def test_nobody_is_chosen_by_what_is_no_name(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roster, "MOST_PENDING", 2)
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=5, rules=APPROVED)
+        several = await asking(here, offering_id, "kari", "ola", "per")
+        tor, other = person(here, "tor", partner="torgar"), person(here, "mo", partner="mosjoen")
+        for who in ((), ("x",), ("{" + several[0] + "}",), (several[0].replace("-", ""),)):
+            await decided(tor, offering_id, "godkjenn", *who)
+            assert (tor.status, "Kryss av for dem det gjelder." in tor.words) == (422, True)
+        await decided(tor, offering_id, "?", several[0])
+        assert tor.status == 422
+        await decided(tor, offering_id, "godkjenn", str(uuid.uuid4()))
+        assert tor.status == 404
+        fields: Any = {"csrf": other.visitor.csrf, "what": "godkjenn", "who": several}
+        assert (await other.ask("POST", f"/deltakere/{offering_id}/flere", fields)).status_code == 403
+        assert await states(here, offering_id) == ["pending"] * 3
+        await decided(tor, offering_id, "godkjenn", *several)
+        assert await states(here, offering_id) == ["associated", "associated", "pending"], "as many as are shown"
+        async with here.database.reading() as conn:
+            await conn.execute("INSERT INTO partners (slug, state, version) VALUES ('torgar', 'suspended', 1)")
+        await decided(tor, offering_id, "godkjenn", several[2])
+        assert (tor.status, await states(here, offering_id)) == (403, ["associated", "associated", "pending"])
+
+
+@pytest.mark.parametrize(
+    ("language", "head", "first"),
+    [
+        ("nb", "Navn;Tilstand;Sted;Valg;Gruppe;Meldte seg på", "Åse Ødegård;Plass;På nett;På nett, Mosjøen;"),
+        ("en", "Name;State;Place;Choices;Group;Enrolled", "Åse Ødegård;Seat;Online;Online, Mosjøen;"),
+    ],
+)
+async def test_the_file_is_in_words_and_opens_in_a_norwegian_spreadsheet(
+    servers: Servers, language: str, head: str, first: str
+) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1, mosjoen=1)
+        await person(here, "aase").enrol(offering_id, name="Åse Ødegård", place2="mosjoen")
+        await person(here, "x").enrol(offering_id, name='A;"B"')
+        async with here.database.reading() as conn:
+            await conn.execute("UPDATE enrolments SET asked_at = '2027-07-01 22:30Z'")
+            await conn.execute("UPDATE offerings SET starts_at = '2027-08-01 22:30Z'")
+        tor = person(here, "tor", partner="torgar")
+        tor.language = language
+        file = await tor.ask("GET", f"/deltakere/{offering_id}.csv")
+        assert file.content.startswith(b"\xef\xbb\xbf"), "else a spreadsheet takes it for another alphabet"
+        lines = file.content.decode("utf-8-sig").split("\r\n")
+        assert (lines[0], lines[1]) == (head, f"{first};2027-07-02 00:30"), "on Oslo's clock"
+        assert next(csv.reader(io.StringIO(lines[2]), delimiter=";"))[0] == 'A;"B"'
+        assert file.headers["content-disposition"] == 'attachment; filename="deltakere-2027-08-02.csv"'
