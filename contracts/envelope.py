@@ -195,12 +195,23 @@ def _place(part: object) -> str:
     return str(part) if re.fullmatch(r"[\w\[\]-]{1,40}", str(part), re.ASCII) else "…"
 
 
+JSON_WORDS = {  # where pydantic speaks of Python, and of classes that are nobody else's
+    "model_attributes_type": "must be a JSON object",
+    "model_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+    "list_type": "must be a JSON list",
+}
+
+
 def explain(error: ValidationError) -> tuple[str, str]:
     """A validation error as (reason code, "field: what is wrong; …"), without any value from the input."""
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     if problems and problems[0]["type"] == "json_invalid":
         return "not_json", problems[0]["msg"]
-    shown = [f"{'.'.join(_place(part) for part in p['loc']) or 'body'}: {p['msg']}" for p in problems[:5]]
+    shown = [
+        f"{'.'.join(_place(part) for part in p['loc']) or 'body'}: {JSON_WORDS.get(p['type'], p['msg'])}"
+        for p in problems[:5]
+    ]
     more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
     return "invalid", "; ".join(shown) + more
 

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from pydantic import ValidationError
 
-from contracts.envelope import TYPE_PREFIX, Envelope, Event, Undecodable, decode, explain
+from contracts.envelope import Envelope, Event, Undecodable, decode, explain
 from contracts.registry import BY_TYPE
 from kit.database import Connection
 from kit.gate import Gate
@@ -134,7 +134,7 @@ class Listeners:
             raise Refused(*explain(error)) from None
 
     def _types(self) -> Iterator[str]:
-        return (event.spec.type.removeprefix(TYPE_PREFIX) for event in self._by_event)
+        return (event.spec.type for event in self._by_event)
 
     async def tell(self, conn: Connection, received: Sequence[Received]) -> None:
         """Call the listeners, each with its run of consecutive events, so that the whole order is kept."""

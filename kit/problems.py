@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from contracts.envelope import JSON_WORDS
 from kit import trail
 
 CONTENT_TYPE = "application/problem+json"
@@ -88,10 +89,7 @@ def field_name(place: tuple[Any, ...]) -> str:
 WORDS = {  # where pydantic speaks of Python
     "missing": "is missing",
     "extra_forbidden": "is not a field here: check its spelling, or leave it out",
-    "model_attributes_type": "must be a JSON object",
-    "model_type": "must be a JSON object",
-    "dict_type": "must be a JSON object",
-    "list_type": "must be a JSON list",
+    **JSON_WORDS,
 }
 
 

@@ -112,7 +112,7 @@ _TAIL: Mapping[Purpose, str] = {"unsubscribe": "", "undo": "/undo"}
 
 def _spoken(request: Request, known: str | None) -> str:
     """The person's own language; of somebody we do not know, the first of the browser's that we speak."""
-    if known is None:
+    if known is None or languages.QUERY in request.query_params:  # chosen on this page, by whoever reads it
         return languages.written(request)
     return known if known in LOCALES else "nb"
 
@@ -123,4 +123,6 @@ def _page(
     said = words()[language]
     own = f"{kind}_partner_words" if about == said["partner"] else ""  # an office has no seat that it is told of
     lines = [said.get(own, said[f"{kind}_words"]).format(about=about)]
-    return page.page(request, status, language, said[kind], lines, button=said[button] if button else "", action=action)
+    ways = [] if button else [(said["onward"], "/varsler/valg")]
+    pressed = said[button] if button else ""
+    return page.page(request, status, language, said[kind], lines, button=pressed, action=action, ways=ways)

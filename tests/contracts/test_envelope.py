@@ -199,6 +199,16 @@ def test_nor_may_we_write_it(name: str, letter: str) -> None:
         Envelope.model_validate({**shown, name: f"A{letter}B"})
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [([], "body: must be a JSON object"), ({"code": "A", "title": 7}, "title: must be a JSON object")],
+)
+def test_what_is_no_object_is_told_in_words_of_json_and_not_of_python(data: Any, told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        CoursePublished.model_validate(data)
+    assert explain(caught.value) == ("invalid", told)
+
+
 def test_what_is_wrong_is_told_without_a_value_or_a_strangers_name() -> None:
     secret = "kari.nordmann@example.no"
     with pytest.raises(ValidationError) as caught:

@@ -341,6 +341,8 @@ async def test_what_breaks_a_rule_over_kafka_costs_only_itself_and_is_told(serve
         assert told.count(("taken", None)) == 1
         refused = {reason for outcome, reason in told if outcome == "refused"}
         assert {"unknown_subject", "unknown_course", "unknown_type", "foreign_source"} < refused
+        (detail,) = (one["detail"] for one in await here.intake() if one["reason"] == "unknown_type")
+        assert "no.kursnett.partner.CoursePublished.v1, " in detail, "whole, to be copied from there"
         assert all(one["detail"] for one in await here.intake() if one["outcome"] == "refused")
         listed = (await here.asking.get(f"{BASE}/courses")).json()["items"]
         assert [one["code"] for one in listed] == ["SV-1"]
