@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, Request
+from markupsafe import Markup
 from starlette.responses import Response
 
 from contracts.arenas import place_name
@@ -42,16 +43,11 @@ async def show(token: str, verb: str, request: Request, database: Db) -> Respons
     link, problem = await _valid(database, token, verb)
     if link is None:
         return _told(request, language, problem)
-    until = languages.moment(link.expires_at, language)
     said = words()[language]
-    async with database.reading() as conn:
-        run = (await courses.runs(conn, [link.offering_id]))[link.offering_id]
-    begins = languages.moment(run.starts_at, language)
-    title, _ = titled(run, language)
     lines = [
-        f"{title}, {begins}" if title else begins,
+        *await _course(database, link, language),
         said["place"].format(place=place_name(link.place, language)),
-        said["until"].format(until=until),
+        said["until"].format(until=languages.moment(link.expires_at, language)),
     ]
     return _page(request, 200, language, said[verb], lines, said[f"{verb}_button"], verb)
 
@@ -78,7 +74,19 @@ async def act(token: str, verb: str, request: Request, database: Db, desk: Desk)
     except Problem as refused:
         return _told(request, language, refused)
     done = "accepted" if link.accepts else "declined"
-    return _page(request, 200, language, words()[language][done], [words()[language][f"{done}_words"]])
+    lines = [*await _course(database, link, language), words()[language][f"{done}_words"]]
+    return _page(request, 200, language, words()[language][done], lines)
+
+
+async def _course(database: Database, link: Link, language: str) -> list[str]:
+    """What the offer is of, and when: who stands in several lines has several such mails."""
+    async with database.reading() as conn:
+        run = (await courses.runs(conn, [link.offering_id])).get(link.offering_id)
+    if run is None:
+        return []
+    title, tongue = titled(run, language)
+    named = Markup('<strong lang="{}">{}</strong>').format(languages.tag(tongue or language), title)
+    return [named, words()[language]["starts"].format(starts=languages.moment(run.starts_at, language))]
 
 
 async def _valid(database: Database, token: str, verb: str) -> tuple[Link | None, Problem]:
