@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-import asyncpg
 import uuid_utils.compat as uuid
 
 from contracts.enrolment import ErasureRequested
@@ -24,10 +23,6 @@ OTHERS = ("notifier",)
 By = Literal["learner", "operator", "restore"]
 
 
-class Moved(asyncpg.SerializationError):
-    """This person has asked for a seat at the same moment. Nothing was done: the transaction is tried again."""
-
-
 @dataclass(frozen=True, slots=True)
 class Forgotten:
     """A request, and what was deleted here: how many live enrolments were withdrawn, past ones kept without a name."""
@@ -39,7 +34,7 @@ class Forgotten:
 
 
 async def forget_login(conn: Connection, login: tuple[str, str], settings: EnrolmentSettings) -> Forgotten:
-    """Forget whoever logs in so, in the caller's transaction. Raises Moved.
+    """Forget whoever logs in so, in the caller's transaction.
 
     Somebody who has never asked for a seat has no id; the notifier may know what they have chosen all the same, and
     hears of them under one that is made for that.
@@ -51,17 +46,13 @@ async def forget_login(conn: Connection, login: tuple[str, str], settings: Enrol
 async def forget(
     conn: Connection, learner_id: UUID, by: By, settings: EnrolmentSettings, login: tuple[str, str] | None = None
 ) -> Forgotten:
-    """Forget a learner, in the caller's transaction. Raises Moved. Asked again, it is said again to the others.
+    """Forget a learner, in the caller's transaction. Asked again, it is said again to the others.
 
-    The locks are taken as `seats.lock` says: the offerings by their ids, also those of past enrolments, and then the
-    learner. Nobody can ask for a seat as this learner from then on: who tries has their request decided anew, as
-    somebody who was never here.
+    The locks are taken as `seats.lock` says: the learner, and then the offerings by their ids, also those of past
+    enrolments. Nobody can ask for a seat as this learner from then on: who tries is somebody who was never here.
     """
-    locked = await erasures.offerings(conn, learner_id)
-    await seats.lock(conn, sorted(locked))
     login = await erasures.lock(conn, learner_id) or login
-    if not await erasures.offerings(conn, learner_id) <= locked:
-        raise Moved("asked for a seat meanwhile")
+    await seats.lock(conn, sorted(await erasures.offerings(conn, learner_id)))
     withdrawn = await _withdraw(conn, learner_id, settings)
     past = await erasures.anonymise(conn, learner_id)
     await erasures.drop(conn, learner_id)

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Self
 from uuid import UUID
 
-import asyncpg
 import uuid_utils.compat as uuid
 
 from contracts.enrolment import ContactGiven, OfferingFilled, OfferingReopened
@@ -56,11 +55,7 @@ class Work:
                 self._said.append((ContactGiven(learner_id=one.learner_id, sealed=contact), path))
             self._said.append((telling.of_new(one, self.books[one.offering_id].offering, self.now), path))
         if made:
-            try:
-                await enrolments.add(self.conn, made)
-            except asyncpg.ForeignKeyViolationError as error:
-                # Their learner was forgotten since their log-in was looked up (`erasing`): all is decided anew.
-                raise asyncpg.SerializationError("a learner is there no more") from error
+            await enrolments.add(self.conn, made)
 
     async def change(self, changes: Sequence[Change], trails: Sequence[Trail], noted: bool = False) -> list[Enrolment]:
         """Take these steps, each of another enrolment; what each is then. `noted`: the books know them already."""

@@ -64,8 +64,7 @@ async def offerings(conn: Connection, learner_id: UUID) -> set[UUID]:
 async def lock(conn: Connection, learner_id: UUID) -> tuple[str, str] | None:
     """The log-in of this learner, for whom nobody makes an enrolment until the transaction ends; none: unknown.
 
-    After the offerings' rows, as `enrolments.lock_learners`. Stronger than that one: a new enrolment names its learner,
-    and waits here, and then finds that there is none.
+    Who asks for a seat as this learner waits for it in `enrolments.know_learners`, and then finds that there is none.
     """
     row = await conn.fetchrow("SELECT issuer, subject FROM learners WHERE id = $1 FOR UPDATE", learner_id)
     return (row["issuer"], row["subject"]) if row else None
