@@ -110,7 +110,7 @@ def atom(of: Feed, origin: str) -> bytes:
         for subject in one.subjects:
             add(entry, "category", term=subject)
         if one.texts.summary:
-            add(entry, "summary", one.texts.summary.text).set("xml:lang", one.texts.summary.language)
+            add(entry, "summary", one.texts.summary.text).set("xml:lang", tag(one.texts.summary.language))
     return bytes(ElementTree.tostring(feed, encoding="utf-8", xml_declaration=True))
 
 

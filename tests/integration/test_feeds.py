@@ -291,10 +291,10 @@ async def test_texts_come_in_the_readers_language_or_the_next_best(servers: Serv
 async def test_a_language_is_called_to_others_what_they_call_it(servers: Servers) -> None:
     """Ours is `sme` for Northern Sámi; Atom, JSON Feed, schema.org, OOAPI and HTTP know it as `se`."""
     async with world(servers) as here:
-        course_id = await publish(here, "A", {"sme": "Namahus"}, language="sme")
-        for feed, words in (("atom", b'xml:lang="se"'), ("json", b'"language": "se"')):
+        course_id = await publish(here, "A", {"sme": "Namahus"}, summary={"sme": "Oanehaččat"}, language="sme")
+        for feed, words, times in (("atom", b'xml:lang="se"', 3), ("json", b'"language": "se"', 2)):
             answer = await here.asking.get(f"{BASE}/courses/feed.{feed}", headers={"accept-language": "se"})
-            assert (answer.content.count(words), answer.content.count(b"sme")) == (2, 0)
+            assert (answer.content.count(words), answer.content.count(b"sme")) == (times, 0)
         linked = {"accept": "application/ld+json"}
         course = (await here.asking.get(f"{BASE}/courses/{course_id}", headers=linked)).json()
         assert course["inLanguage"] == "se"
