@@ -72,6 +72,7 @@ def _begun(word: str) -> str:
     return (found[1] if found and found[1].lower() not in OTHER_WORDS else word).lower()
 
 
+@lru_cache(maxsize=4_096)  # many search for the same
 def alike(word: str) -> str:
     """The same for words that differ in what is easily written otherwise: å as aa or a, two letters for one, a case."""
     plain = word.lower().translate(LETTERS)
@@ -89,21 +90,31 @@ def named_in(q: str, names: Iterable[tuple[str, str]]) -> tuple[str, str] | None
     if '"' in q or any(word.startswith("-") or word.lower() == "or" for word in words):
         return None
     said = [alike(word.strip(".,;:!?()")) for word in words]
-    spelt = sorted(((_spelt(name), of) for of, name in names), key=lambda one: -len(one[0]))
-    for name, of in spelt:
-        for at in range(len(said) - len(name) + 1):
-            if name and said[at] == name[0] and said[at : at + len(name)] == name:
-                before, behind = words[:at], words[at + len(name) :]
-                while before and before[-1].lower() in PREPOSITIONS:
-                    before.pop()
-                return of, " ".join(one for one in before + behind if one.lower() not in COURSE)
-    return None
+    begin = _by_first_word(tuple(names))
+    named = [
+        (name, of, at)
+        for at, word in enumerate(said)
+        for name, of in begin.get(word, ())
+        if said[at : at + len(name)] == name
+    ]
+    if not named:
+        return None
+    name, of, at = max(named, key=lambda one: len(one[0]))
+    before, behind = words[:at], words[at + len(name) :]
+    while before and before[-1].lower() in PREPOSITIONS:
+        before.pop()
+    return of, " ".join(one for one in before + behind if one.lower() not in COURSE)
 
 
-@lru_cache(maxsize=2_000)
-def _spelt(name: str) -> list[str]:
-    words = [alike(word) for word in name.split()]
-    return words if len("".join(words)) >= SHORTEST_NAME else []
+@lru_cache(maxsize=16)
+def _by_first_word(names: tuple[tuple[str, str], ...]) -> dict[str, list[tuple[list[str], str]]]:
+    """The names as one would look for them, with whose they are, by their first word."""
+    found: dict[str, list[tuple[list[str], str]]] = {}
+    for of, name in names:
+        words = [alike(word) for word in name.split()]
+        if len("".join(words)) >= SHORTEST_NAME:
+            found.setdefault(words[0], []).append((words, of))
+    return found
 
 
 def place_names(arenas: Iterable[str]) -> list[tuple[str, str]]:
