@@ -39,6 +39,8 @@ class Progress:
         if self._live is not None:
             self._live.update(self._table(state))
             return
+        if state.get("phase") == "ready" and not self._told:
+            return  # it ran before we looked: there is no progress to tell
         for name, known in state.get("programs", {}).items():
             now = (known["state"], re.sub(r"\d+", "", known["text"]))  # not a line for each of 46 downloads
             if now != self._told.get(name) and known["state"] != "waiting":

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,17 +11,19 @@ import socket
 import stat
 import sys
 import threading
+import time
 from email.message import EmailMessage
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from starlette.testclient import TestClient
 
 from deploy import secrets
 from deploy.commands import stack as commands
 from deploy.local import jars, ports
-from deploy.local.display import next_steps
+from deploy.local.display import Progress, next_steps
 from deploy.local.kafka import escaped
 from deploy.local.mail import Box, application
 from deploy.local.places import Places, cache
@@ -98,6 +101,15 @@ def test_what_to_do_next_begins_with_the_path_where_kursnett_is_not_on_it(
     monkeypatch.setenv("PATH", str(folder))
     assert "To have kursnett" not in next_steps(places)
     assert next_steps(places)["Find a course"].split()[0] == "http://localhost:8099/"
+
+
+@pytest.mark.parametrize(("phase", "lines"), [("starting", 1), ("ready", 0)])
+def test_a_stack_that_runs_already_has_no_progress_to_tell(phase: str, lines: int) -> None:
+    said = io.StringIO()
+    with Progress(Console(file=said)) as progress:
+        program = {"state": "ready", "text": "", "ready_seconds": 2.1}
+        progress.show({"phase": phase, "began": time.time() - 3600, "programs": {"postgres": program}})
+    assert len(said.getvalue().splitlines()) == lines
 
 
 @pytest.mark.parametrize(
