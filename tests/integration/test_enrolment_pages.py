@@ -557,7 +557,7 @@ async def test_every_page_is_there_in_every_language(servers: Servers, language:
         ):
             answer = await who.go(f"{address}?sprak={language}")
             assert answer.status_code == 200, address
-            assert answer.headers["content-language"] == language
+            assert answer.headers["content-language"] == {"sma": "nb"}.get(language, language), "what its words are in"
             assert "%(" not in answer.text
             assert not re.search(r"\bon\w+=\"|style=\"|<script>", answer.text), "the policy lets none of it through"
 
