@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -20,9 +21,9 @@ import structlog
 from pydantic import SecretStr
 
 from contracts.enrolment import LearnerEnrolled
-from deploy.local import composition, ports
-from deploy.local.mail import serve
-from deploy.local.places import PORTS_SPANNED, Places
+from deploy.local import composition
+from deploy.local.mail import Box, application
+from deploy.local.places import Places
 from kit import logs
 from services.notifier import channels, events
 from services.notifier.app import LOG_FIELDS
@@ -37,7 +38,7 @@ from services.notifier.webhooks import guard_of
 from tests import web
 from tests.calling import listening_hooks, silence
 from tests.certificates import certificate
-from tests.delivery import Servers, running, until
+from tests.delivery import Servers, running
 from tests.notifying import PRIVATE, mail_server, notifier
 
 pytestmark = pytest.mark.anyio
@@ -373,28 +374,18 @@ async def test_a_channel_is_closed_more_than_once_without_harm(name: str, rigged
 
 
 async def test_the_catcher_of_the_local_stack_takes_a_text_and_shows_it_beside_mails(tmp_path: Path) -> None:
-    """By the setting that the stack gives the notifier, and at the catcher's own port."""
-    base = ports.open_block()
-    places = Places(tmp_path, base, base + PORTS_SPANNED)
-    catcher = asyncio.create_task(serve(places.port("smtp"), places.port("mail")))
-    channel = CHANNELS["sms"](settings(sms_gateway_url=composition.settings(places, "notifier")[GATEWAY]))
+    """By the path that the stack's setting gives the notifier."""
+    path = urlsplit(composition.settings(Places(tmp_path), "notifier")[GATEWAY]).path
     text = replace(LETTER, address=NUMBER, text="Du har fått plass på Sveising: http://localhost/min-side", html="")
-
-    async def taken() -> bool:
-        return await of_letter(channel, text) == "taken"
-
-    async with httpx2.AsyncClient(base_url=f"http://{places.address('mail')}") as http:
-        try:
-            await until(taken)
-            assert await of_letter(channel, replace(text, address="12")) == "never"
-            assert (await http.post("/sms", json={"to": NUMBER})).status_code == 400
-            [shown] = (await http.get("/api/v1/messages")).json()["messages"]
-            assert (shown["To"][0]["Address"], shown["Tags"]) == (NUMBER, ["sms"])
-            assert shown["MessageID"] == "1@sms"
-            assert (await http.get(f"/api/v1/message/{shown['ID']}")).json()["Text"].strip() == text.text
-            page = (await http.get("/")).text
-            assert f"SMS: {text.text}" in page
-            assert NUMBER in page
-        finally:
-            catcher.cancel()
-            await asyncio.gather(catcher, return_exceptions=True)
+    async with web.served(application(Box())) as address, httpx2.AsyncClient(base_url=address) as http:
+        channel = CHANNELS["sms"](settings(sms_gateway_url=address + path))
+        assert await of_letter(channel, text) == "taken"
+        assert await of_letter(channel, replace(text, address="12")) == "never"
+        assert (await http.post("/sms", json={"to": NUMBER})).status_code == 400
+        [shown] = (await http.get("/api/v1/messages")).json()["messages"]
+        assert (shown["To"][0]["Address"], shown["Tags"]) == (NUMBER, ["sms"])
+        assert shown["MessageID"] == "1@sms"
+        assert (await http.get(f"/api/v1/message/{shown['ID']}")).json()["Text"].strip() == text.text
+        page = (await http.get("/")).text
+        assert f"SMS: {text.text}" in page
+        assert NUMBER in page

@@ -230,9 +230,8 @@ async def test_a_day_that_is_replayed_or_republished_sends_no_mail_again(desk: D
     yesterday = (began - timedelta(days=1)).isoformat()
     told = await desk.do("replay", "notifier", "--from", yesterday, "--dry-run")
     counts = {name: int(count) for name, count in re.findall(r"^(\S+) would read (\d+) records again\.$", told, re.M)}
-    assert counts.keys() == {
-        f"notifier.{name}" for name in ("courses", "enrolments", "contacts", "webhooks", "partners")
-    }
+    consumers = ("courses", "enrolments", "contacts", "webhooks", "partners", "erasures")
+    assert counts.keys() == {f"notifier.{name}" for name in consumers}
     assert counts["notifier.enrolments"] > 0
     assert await desk.numbers(events, consumer="notifier.enrolments") == before
     await desk.do("replay", "notifier", "--from", yesterday)
