@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Annotated, cast
@@ -33,7 +33,7 @@ from services.enrolment.store import courses, enrolments, pages, steps
 from services.enrolment.store.courses import Run
 
 MOST_SHOWN = 50
-NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+AN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOST_PENDING = 20  # the next come when these are decided
 LAST_LETTERS = str.maketrans({"æ": "z1", "ø": "z2", "å": "z3"})
 
@@ -149,8 +149,7 @@ async def decide_several(
     _, sent = site().text(request), await form(request)
     what = sent_text(sent, "what")
     named = sent_text(sent, "shown").split() if what == "alle" else [str(one) for one in sent.getlist("who")]
-    # In the order of asking, which is that of their ids.
-    chosen = sorted({UUID(one) for one in named if NAME.fullmatch(one)})[:MOST_PENDING]
+    chosen = await _in_line(database, offering_id, {UUID(one) for one in named if AN_ID.fullmatch(one)})
     several = Several(frozenset(chosen), sent_text(sent, "reason"))
     if not chosen or what not in ("alle", "godkjenn", "avslaa"):
         said = _("Kryss av for dem det gjelder.")
@@ -179,6 +178,17 @@ async def decide_several(
         head = _("Noen ble ikke endret") if len(refused) < len(answers) else ""
         return await _page(request, visitor, database, offering_id, said=said, head=head, status=409)
     return RedirectResponse(f"/deltakere/{offering_id}", 303)
+
+
+async def _in_line(database: Database, offering_id: UUID, chosen: Collection[UUID]) -> list[UUID]:
+    """These in the order in which they asked: the first are decided first, and get what is free.
+
+    By the database's numbers, not by ids, which are made by the clocks of processes. Those who wait no more come last.
+    """
+    async with database.reading() as conn:
+        waiting = await enrolments.pending(conn, offering_id, MOST_PENDING)
+    place = {one.id: number for number, one in enumerate(waiting)}
+    return sorted(chosen, key=lambda one: (place.get(one, MOST_PENDING), one))[:MOST_PENDING]
 
 
 @router.get("/{offering_id:uuid}/flere")

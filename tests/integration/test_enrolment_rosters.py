@@ -51,6 +51,16 @@ async def test_several_are_let_in_at_once_in_the_order_in_which_they_asked(serve
         assert await states(here, offering_id) == ["associated", "pending", "queued"]
 
 
+async def test_who_asked_first_is_let_in_first_whichever_process_has_named_them(servers: Servers) -> None:
+    """Ids are made by the clocks of processes, which differ; numbers in line are the database's."""
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1, rules=APPROVED)
+        await asking(here, offering_id, "kari", "ola")
+        await rows(here, "UPDATE enrolments SET queue_number = 1000 - queue_number WHERE offering_id = $1", offering_id)
+        await decided(person(here, "tor", partner="torgar"), offering_id, "alle")
+        assert await states(here, offering_id) == ["queued", "associated"], "by their ids; ola has the smaller number"
+
+
 async def test_all_who_are_shown_are_let_in_and_nobody_who_came_since(servers: Servers) -> None:
     async with open_pages(servers) as here:
         offering_id = await here.offering(online=5, rules=APPROVED)
