@@ -2,9 +2,8 @@
 
 import signal
 
-signal.signal(
-    signal.SIGINT, signal.SIG_DFL
-)  # Python's own way would be a traceback through whatever is loaded just then
+# Python's own way would be a traceback through whatever is loaded just then.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def main() -> None:

@@ -81,6 +81,10 @@ class Unknown(Exception):
     """The connection was lost while committing: the change was made whole or not at all: ask with the same key."""
 
 
+# It has too much to do just now, or our limits ended a statement that waited for another's lock. Nothing was done.
+BUSY = (Busy, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the database was out of reach, rather than the work being wrong."""
     if isinstance(error, (Busy, asyncpg.InternalClientError, *AWAY)):  # the last: it lost count of its own protocol

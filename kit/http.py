@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 import contracts
 from kit import edge, logs, metrics, openapi, problems, shortway
 from kit.auth import Keys
-from kit.database import Busy, Database, Unknown
+from kit.database import BUSY, Busy, Database, Unknown
 from kit.pages import errors, static
 from kit.pages.visitors import perhaps_visitor
 from kit.problems import Problem
@@ -137,7 +137,7 @@ def build(running: Running, routers: Sequence[APIRouter]) -> Application:
         ([Problem], on_problem),
         ([RequestValidationError], on_invalid),
         ([HTTPException], on_http),
-        ([Busy, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError], on_busy),  # our limits ended the statement
+        (BUSY, on_busy),
         ([Unknown], on_unknown),
         ([asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError], on_unstorable),
         ([Exception], on_any),

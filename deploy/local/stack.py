@@ -220,9 +220,13 @@ class Stack:
         return leftovers.family(self.state().get("programs", {}).get(name, {}).get("pid"))
 
     def memory_bytes(self) -> int:
-        """What all processes of the stack hold in memory together, its supervisor too."""
+        """What all processes of the stack hold in memory together, its supervisor too.
+
+        A page that several share, as PostgreSQL's processes do its buffers, counts once where the system tells (Linux).
+        """
         total = 0
         for pid in {self.supervisor or 0, *(pid for name in self.programs for pid in self.pids(name))} - {0, -1}:
             with contextlib.suppress(psutil.Error):
-                total += psutil.Process(pid).memory_info().rss
+                held = psutil.Process(pid).memory_full_info()
+                total += getattr(held, "pss", held.rss)
         return total

@@ -15,9 +15,8 @@ BETWEEN = re.compile(
     r"[!|&():*<>/\u00a0-\u00a9\u00ab\u00ac\u00ae-\u00b4\u00b6-\u00b9\u00bb-\u00bf\u00d7\u00f7\u2000-\u200a\u2012-\u2bff"
     r"\u3000-\u303f\U0001f000-\U0001faff]"
 )
-WITHIN = re.compile(
-    r"[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]"
-)  # what is not seen, such as a hyphen that may be there
+# What is not seen, such as a hyphen that may be there.
+WITHIN = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]")
 SIGNS = str.maketrans("«»“”„‟″‘’‚‹›\u2010\u2011", '"""""""\'\'\'\'\'--')
 COURSE = {"kurs", "kurset", "kurser", "kursene", "kursa"}
 A_COURSE = re.compile(r"(\w{3,}?)[es-]?kurs(?:et|er|ene|a)?", re.IGNORECASE)

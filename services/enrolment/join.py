@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
-import asyncpg
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
 from kit import edge
-from kit.database import Busy, Database
+from kit.database import BUSY, Busy, Database
 from kit.http import Db, ThisService
 from kit.pages import languages
 from kit.pages.visitors import Visiting, form, not_ours, ours, visiting_plainly
@@ -31,8 +30,6 @@ from services.enrolment.store.courses import Run
 
 PLACES = ("place1", "place2", "place3")
 FIELDS = (*PLACES, "name", "email", "phone", "language", "group", "wait_for_earlier", "on_lapse")
-
-BUSY = (Busy, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 
 router = APIRouter(include_in_schema=False)  # pages for people, not an interface for programs
 

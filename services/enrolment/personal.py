@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from kit.database import Connection
-from services.enrolment.store import erasures
+from services.enrolment.store import erasures, seats
 from services.enrolment.store import personal as store
 
 
@@ -42,7 +42,7 @@ async def personal(conn: Connection, login: tuple[str, str], public_url: str) ->
     """The document of whoever logs in so."""
     learner_id = await erasures.learner(conn, *login)
     return Personal(
-        made_at=await store.made_at(conn),
+        made_at=await seats.now(conn),
         about=public_url + PLACE,
         login=Login(issuer=login[0], subject=login[1]),
         learner_id=learner_id,

@@ -33,7 +33,7 @@ from services.notifier import (
 )
 from services.notifier.channels.webhook import Webhook
 from services.notifier.deliveries import Deliverer
-from services.notifier.forgetting import Forgetting
+from services.notifier.pruning import Pruning
 from services.notifier.sender import Sender
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import outgoing
@@ -89,7 +89,7 @@ def build() -> Service:
             "offices": offices.Offices(settings).run,
             "webhooks": Deliverer(settings, Webhook(webhooks.guard_of(settings))).run,
             "webhook_log": deliveries.forget,
-            "forgetting": Forgetting(settings).run,
+            "pruning": Pruning(settings).run,
         },
         timeline=timeline,
         restate=remembering.remember,

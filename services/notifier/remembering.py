@@ -70,8 +70,8 @@ async def _forget_again(conn: Connection, restored: Restored) -> str:
     with suppress(asyncpg.UndefinedTableError):  # it is of before there were any
         gone = await erased.since(restored.kept, restored.since - MARGIN)
     await erased.stop_contacts(conn)
+    private_key = cast(NotifierSettings, restored.settings).contact_private_key.get_secret_value()
     for learner_id in gone:
-        private_key = cast(NotifierSettings, restored.settings).contact_private_key.get_secret_value()
         await erasing.forget(conn, learner_id, None, private_key)
     return f"{len(gone)} people had been forgotten since the backup, and are forgotten again."
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from kit.database import Connection, connect
-from services.notifier.store import deliveries, digests, feed, forgetting, outgoing, texts
+from services.notifier.store import deliveries, digests, feed, outgoing, pruning, texts
 from tests.delivery import Servers
 from tests.notifying import Sink, World, notifier
 
@@ -156,7 +156,7 @@ async def test_a_look_at_one_thing_reads_little_of_all_that_was_ever_sent(world:
         "timeline": lambda conn, _: outgoing.timeline(conn, [*ids, "no-such-request"]),
         "page": lambda conn, _: feed.page(conn, "kari", None, 21),
         "hub": lambda conn, _: feed.counts(conn, ["kari", "ola"]),
-        "forget": lambda conn, _: forgetting.forget(conn, 183, 2_000),
+        "prune": lambda conn, _: pruning.prune(conn, 183, 2_000),
     }
     for name, look in looks.items():
         watched = Watched(conn)

@@ -1,16 +1,10 @@
 """SQL of all that is kept here about one person, as they get it themselves. Each column is in `personal.txt`."""
 
 import json
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
-
-
-async def made_at(conn: Connection) -> datetime:
-    found: datetime = await conn.fetchval("SELECT app_now()")
-    return found
 
 
 async def enrolments(conn: Connection, learner_id: UUID) -> list[dict[str, Any]]:

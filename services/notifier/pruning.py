@@ -2,14 +2,14 @@
 
 from kit.running import Running
 from services.notifier.settings import NotifierSettings
-from services.notifier.store import forgetting as store
+from services.notifier.store import pruning as store
 
 LOOK_S = 3600.0
 SOON_S = 0.2  # when there is more: others use the database meanwhile
 MOST = 2_000  # in one transaction
 
 
-class Forgetting:
+class Pruning:
     """A worker; many may work beside each other."""
 
     def __init__(self, settings: NotifierSettings) -> None:
@@ -18,6 +18,6 @@ class Forgetting:
     async def run(self, running: Running) -> None:
         """Look until the process is to stop."""
         while True:
-            gone = await running.database.run(lambda conn: store.forget(conn, self._days, MOST), "worker")
+            gone = await running.database.run(lambda conn: store.prune(conn, self._days, MOST), "worker")
             if not await running.pause(LOOK_S if gone < MOST else SOON_S):
                 return

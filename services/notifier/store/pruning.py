@@ -3,7 +3,7 @@
 from kit.database import Connection
 
 
-async def forget(conn: Connection, kept_days: int, most: int) -> int:
+async def prune(conn: Connection, kept_days: int, most: int) -> int:
     """Delete at most so many notices that have been over for so long; returns how many.
 
     Not while their run is to come or goes on: its learner may still look at them, and what a calendar was told is

@@ -13,10 +13,10 @@ from contracts.enrolment import LearnerEnrolled, LearnerWithdrew
 from contracts.topics import KEPT_DAYS
 from kit.database import Connection
 from kit.inbox import hear
-from services.notifier import events, forgetting
-from services.notifier.forgetting import Forgetting
+from services.notifier import events, pruning
+from services.notifier.pruning import Pruning
 from services.notifier.settings import NotifierSettings
-from services.notifier.store import forgetting as store
+from services.notifier.store import pruning as store
 from tests.delivery import Servers, until
 from tests.integration.test_notifier_calendar import appointment
 from tests.integration.test_notifier_changes import changed
@@ -41,8 +41,8 @@ async def world(servers: Servers, sink: Sink) -> AsyncIterator[World]:
         yield world
 
 
-async def forget(world: World, most: int = 2_000) -> int:
-    return int(await world.here.database.run(lambda conn: store.forget(conn, KEPT.days, most), "worker"))
+async def prune(world: World, most: int = 2_000) -> int:
+    return int(await world.here.database.run(lambda conn: store.prune(conn, KEPT.days, most), "worker"))
 
 
 async def kept(world: World) -> list[str]:
@@ -69,7 +69,7 @@ async def test_what_is_over_goes_after_half_a_year_and_what_is_not_stays(world: 
     async with at(world, OVER + KEPT + timedelta(days=1)):
         for change, count in ((young, 0), (to_come, 0), (old, 0), (over, 1)):
             await world.rows(change)
-            assert await forget(world) == count, change
+            assert await prune(world) == count, change
     assert about["enrolment_id"] != open_one["enrolment_id"]
     [left] = await world.rows("SELECT state, about FROM notices")
     assert (left["state"], left["about"]) == ("due", open_one["enrolment_id"])
@@ -82,7 +82,7 @@ async def test_a_calendar_is_told_newer_versions_though_the_older_are_forgotten(
         await world.hear(events.courses, [changed(world, 2, starts_at=START + timedelta(hours=1))])
         await world.all_are("sent", 2)
     async with at(world, OVER + KEPT + timedelta(days=1)):
-        assert await forget(world) == 2
+        assert await prune(world) == 2
         async with world.sending():
             await world.hear(events.enrolments, [LearnerWithdrew(**about, place="mosjoen")])
             await world.all_are("sent", 1)
@@ -111,7 +111,7 @@ async def test_an_event_that_is_heard_again_when_its_notice_is_forgotten_tells_n
     async with world.sending():
         await world.all_are("sent", 1)
     async with at(world, OVER + KEPT + timedelta(days=1)):
-        assert await forget(world) == 1
+        assert await prune(world) == 1
         await world.rows("DELETE FROM inbox")  # as the relay does after 28 days
         assert await again() == []
         assert await kept(world) == []
@@ -121,13 +121,13 @@ async def test_an_event_that_is_heard_again_when_its_notice_is_forgotten_tells_n
         NotifierSettings(**{**world.settings.model_dump(), "notices_kept_days": 2 * KEPT_DAYS})
 
 
-async def test_several_forget_beside_each_other_some_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forgetting, "MOST", 10)
-    monkeypatch.setattr(forgetting, "SOON_S", 0.0)
+async def test_several_prune_beside_each_other_some_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "MOST", 10)
+    monkeypatch.setattr(pruning, "SOON_S", 0.0)
     await world.learners(45)
     await world.rows("UPDATE notices SET state = 'sent', message_id = id::text WHERE state = 'due'")
     async with at(world, OVER + KEPT + timedelta(days=1)):
-        workers = [asyncio.create_task(Forgetting(world.settings).run(world.here)) for _ in range(3)]
+        workers = [asyncio.create_task(Pruning(world.settings).run(world.here)) for _ in range(3)]
 
         async def gone() -> bool:
             return await kept(world) == []
