@@ -35,7 +35,7 @@ from services.notifier import bounces, erasing, notices, offices
 from services.notifier.changes import facts as changed_facts
 from services.notifier.changes import merged
 from services.notifier.sealed import Contact
-from services.notifier.store import calendars, changes, erased, known, outgoing, preferences
+from services.notifier.store import calendars, changes, known, outgoing, preferences
 
 T = TypeVar("T")
 
@@ -204,10 +204,8 @@ def contact_listeners(private_key: str) -> Listeners:
 
     @contacts.on(ContactGiven)
     async def keep_contacts(conn: Connection, received: Sequence[Received]) -> None:
-        gone = await erased.among(conn, [cast(ContactGiven, one.event).learner_id for one in received])
-        here = [one for one in received if cast(ContactGiven, one.event).learner_id not in gone]
         given: dict[UUID, known.Contact] = {}
-        for one in (opened(each, private_key) for each in here):  # in order: the last wins
+        for one in (opened(each, private_key) for each in received):  # in order: the last wins
             before = given.get(one.learner_id)
             given[one.learner_id] = replace(one, phone=one.phone or before.phone) if before else one
         await known.keep_contacts(conn, list(given.values()))

@@ -29,12 +29,6 @@ async def add(conn: Connection, learner_id: UUID) -> bool:
     return bool(added)
 
 
-async def among(conn: Connection, learners: Sequence[UUID]) -> set[UUID]:
-    """Those of these who were forgotten."""
-    rows = await conn.fetch("SELECT learner_id FROM erased WHERE learner_id = ANY($1::uuid[])", learners)
-    return {row["learner_id"] for row in rows}
-
-
 async def login(conn: Connection, learner_id: UUID) -> str | None:
     """By which log-in this learner is known here; none when it is not known."""
     found: str | None = await conn.fetchval("SELECT login FROM contacts WHERE learner_id = $1", learner_id)
