@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
+from pydantic import SecretStr
 
 from contracts.enrolment import LearnerEnrolled, LearnerQueued
 from contracts.envelope import Envelope, Event, decode
@@ -29,12 +30,13 @@ from services.catalogue import events as catalogue_events
 from services.catalogue import retaking
 from services.enrolment import restating
 from services.notifier import events, remembering
+from services.notifier.settings import NotifierSettings
 from tests import seats
 from tests.delivery import Servers, listening, relaying, running, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import world as catalogue
+from tests.notifying import PRIVATE, mail_server, notifier
 from tests.notifying import World as Notifier
-from tests.notifying import mail_server, notifier
 
 pytestmark = pytest.mark.anyio
 
@@ -472,7 +474,8 @@ async def publish(servers: Servers, world: Notifier, event: Event, event_id: uui
 
 
 async def test_what_webhooks_have_taken_is_known_from_the_database_before(servers: Servers, tmp_path: Path) -> None:
-    first = await servers.database("notifier")
+    known = (await servers.database("notifier")).model_dump()
+    first = NotifierSettings(**known, contact_private_key=SecretStr(PRIVATE))
     webhook = uuid.uuid4()
     owe = "INSERT INTO webhook_deliveries (webhook_id, event_id, type, key, body) VALUES ($1, $2, 't', 'k', 'b')"
     taken = """
