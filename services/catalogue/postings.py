@@ -15,6 +15,7 @@ Bits = int  # a set of courses: bit n is the course in slot n
 WHERE = ("title", "brief", "all")
 MOST_KEPT = 1_000  # words and beginnings that stand in many courses: 20 KB each for 50,000
 MANY = 500  # courses
+FREQUENT = 1_000  # courses: to mark so many for each beginning of such a word anew takes longer than all the rest
 BULK = 20  # courses at once: to look all kept words over for each would take longer than to find them anew
 SHORTEST_MISSPELT = 4  # letters
 SPARE_WORDS = 10_000  # that no course has any more, before they are forgotten
@@ -128,10 +129,13 @@ class Postings:
         """Where the word is, or any that begins so; where no course has it, the words that it may be misspelt for."""
         found = self._kept.pop(word, None)
         if found is None:
-            numbers = self._meant(word)
-            if not any(number in self._slots[-1] for number in numbers):
+            meant = self._meant(word)
+            if not any(number in self._slots[-1] for number in meant.values()):
                 return self._places(self._misspelt(word.word))
-            found = self._places(numbers)
+            frequent = self._frequent(meant) if word.begins else set()
+            found = self._places([number for one, number in meant.items() if one not in frequent])
+            for one in frequent:
+                found = found.either(self.find(Word(one)))
             if found.all.bit_count() < MANY:
                 return found
         self._kept[word] = found  # now the last to go
@@ -150,16 +154,20 @@ class Postings:
         also = self._numbers.get(plain)
         return [*self._alike.get(plain, ()), *(() if also is None else (also,))]
 
-    def _meant(self, word: Word) -> list[int]:
+    def _frequent(self, meant: Mapping[str, int]) -> set[str]:
+        return {one for one, number in meant.items() if len(self._slots[-1].get(number, ())) >= FREQUENT}
+
+    def _meant(self, word: Word) -> dict[str, int]:
+        """The words that it may be, and their numbers."""
         if not word.begins:
-            return [self._numbers[word.word]] if word.word in self._numbers else []
+            return {word.word: self._numbers[word.word]} if word.word in self._numbers else {}
         if self._alphabet is None:
             self._alphabet = sorted(self._numbers)
-        found = []
+        found = {}
         for at in range(bisect_left(self._alphabet, word.word), len(self._alphabet)):
             if not self._alphabet[at].startswith(word.word):
                 break
-            found.append(self._numbers[self._alphabet[at]])
+            found[self._alphabet[at]] = self._numbers[self._alphabet[at]]
         return found
 
     def _marked(self, slots: Mapping[int, "array[int]"], numbers: Sequence[int]) -> Bits:

@@ -1,8 +1,8 @@
-"""Words that no course has any more take no memory, and those that are there are found all the while."""
+"""Words are found where they are, and where one begins so; words that no course has any more take no memory."""
 
 import tracemalloc
 
-from services.catalogue.postings import SPARE_WORDS, Postings
+from services.catalogue.postings import FREQUENT, SPARE_WORDS, Postings
 from services.catalogue.tsquery import Word
 
 
@@ -31,3 +31,25 @@ def test_a_course_that_says_another_word_each_night_does_not_fill_the_memory() -
     assert postings.find(Word("natt", begins=True)).all == 0
     held(postings, 1, "natt0000000")  # once forgotten, it is a word like any other
     assert postings.find(Word("natt", begins=True)).all == 0b10
+
+
+def test_a_beginning_is_found_in_words_of_many_courses_and_of_few() -> None:
+    """Each of `kurs`, `kursleder` and `kurv` in other courses; the first two in so many that they are kept marked."""
+    postings, count = Postings(), 3 * FREQUENT
+    texts = {
+        n: ["kurs"] if n % 2 else ["kursleder"] if n % 4 else ["kurv"] if n % 12 else ["laks"] for n in range(count)
+    }
+    postings.put({n: (["kurs"] if n % 3 == 0 else [], [], words) for n, words in texts.items()})
+
+    def there(beginning: str) -> int:
+        return sum(1 << n for n, words in texts.items() if any(one.startswith(beginning) for one in words))
+
+    for beginning in ("k", "kur", "kurs", "kursl", "kurv", "l", "x"):
+        found = postings.find(Word(beginning, begins=True))
+        assert found.all == there(beginning)
+        assert found.title == (sum(1 << n for n in range(0, count, 3)) if "kurs".startswith(beginning) else 0)
+        assert found.brief == 0
+    texts[1] = ["laks"]
+    held(postings, 1, "laks")
+    assert postings.find(Word("kurs", begins=True)).all == there("kurs")
+    assert postings.find(Word("l", begins=True)).all == there("l")
