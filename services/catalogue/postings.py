@@ -4,7 +4,7 @@ from array import array
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from services.catalogue.spelling import alike
@@ -55,7 +55,7 @@ class Postings:
         self._slots: list[dict[int, array[int]]] = [{} for _ in WHERE]
         self._of_slot: list[array[int]] = []  # the numbers of a course's words: those of the title, of the brief, all
         self._alphabet: list[str] | None = None  # all words in order, once somebody has asked for a beginning
-        self._alike: dict[str, tuple[int, ...]] = {}  # the numbers of words that are easily written so, and are not
+        self._alike: dict[str, tuple[str, ...]] = {}  # the words that are easily written so, and are not
         self._kept: dict[Word, Places] = {}
 
     def put(self, new: Mapping[int, Sequence[Sequence[str]]]) -> None:
@@ -93,15 +93,15 @@ class Postings:
         self._alphabet = None
         plain = alike(word)
         if plain != word:
-            self._alike[plain] = (*self._alike.get(plain, ()), self._last)
+            self._alike[plain] = (*self._alike.get(plain, ()), word)
         return self._last
 
     def _forget_spare_words(self) -> None:
         there = [slots.keys() for slots in self._slots]
         kept = {word: one for word, one in self._numbers.items() if any(one in numbers for numbers in there)}
         for word in self._numbers.keys() - kept.keys():
-            plain, gone = alike(word), self._numbers[word]
-            others = tuple(number for number in self._alike.pop(plain, ()) if number != gone)
+            plain = alike(word)
+            others = tuple(one for one in self._alike.pop(plain, ()) if one != word)
             if others:
                 self._alike[plain] = others
         self._numbers = kept
@@ -131,11 +131,8 @@ class Postings:
         if found is None:
             meant = self._meant(word)
             if not any(number in self._slots[-1] for number in meant.values()):
-                return self._places(self._misspelt(word.word))
-            frequent = self._frequent(meant) if word.begins else set()
-            found = self._places([number for one, number in meant.items() if one not in frequent])
-            for one in frequent:
-                found = found.either(self.find(Word(one)))
+                return self._places(self._misspelt(word.word), word)
+            found = self._places(meant, word)
             if found.all.bit_count() < MANY:
                 return found
         self._kept[word] = found  # now the last to go
@@ -143,19 +140,22 @@ class Postings:
             del self._kept[next(iter(self._kept))]
         return found
 
-    def _places(self, numbers: Sequence[int]) -> Places:
-        return Places(*(self._marked(slots, numbers) for slots in self._slots)) if numbers else NOWHERE
+    def _places(self, meant: Mapping[str, int], asked: Word) -> Places:
+        """Where any of these is. Another that is frequent is looked for by itself, and so kept."""
+        often = {one for one, number in meant.items() if len(self._slots[-1].get(number, ())) >= FREQUENT}
+        often.discard("" if asked.begins else asked.word)
+        rest = [number for one, number in meant.items() if one not in often]
+        found = Places(*(self._marked(slots, rest) for slots in self._slots)) if rest else NOWHERE
+        for one in often:
+            found = found.either(self.find(Word(one)))
+        return found
 
-    def _misspelt(self, word: str) -> list[int]:
+    def _misspelt(self, word: str) -> dict[str, int]:
         """`okonomi` and `oekonomi` are økonomi, `programering` is programmering; too short, it may be anything."""
         plain = alike(word)
         if len(plain) < SHORTEST_MISSPELT:
-            return []
-        also = self._numbers.get(plain)
-        return [*self._alike.get(plain, ()), *(() if also is None else (also,))]
-
-    def _frequent(self, meant: Mapping[str, int]) -> set[str]:
-        return {one for one, number in meant.items() if len(self._slots[-1].get(number, ())) >= FREQUENT}
+            return {}
+        return {one: self._numbers[one] for one in (*self._alike.get(plain, ()), plain) if one in self._numbers}
 
     def _meant(self, word: Word) -> dict[str, int]:
         """The words that it may be, and their numbers."""
@@ -180,8 +180,8 @@ class Postings:
                     bits[slot >> 3] |= 1 << (slot & 7)
             return int.from_bytes(bits, "little")
         digits = bytearray(b"0") * count
-        for of_word in of_words:
-            deque(map(digits.__setitem__, of_word, repeat(ord("1"))), maxlen=0)  # a third of a loop's time
+        here = chain.from_iterable(of_words)
+        deque(map(digits.__setitem__, here, repeat(ord("1"))), maxlen=0)  # a third of a loop's time
         digits.reverse()
         return int(digits, 2)
 
