@@ -53,3 +53,13 @@ def test_a_beginning_is_found_in_words_of_many_courses_and_of_few() -> None:
     held(postings, 1, "laks")
     assert postings.find(Word("kurs", begins=True)).all == there("kurs")
     assert postings.find(Word("l", begins=True)).all == there("l")
+
+
+def test_a_misspelt_word_is_found_in_as_many_courses_as_have_it_now() -> None:
+    postings, count = Postings(), 2 * FREQUENT
+    postings.put({n: (["økonomi"], [], ["økonomi"]) for n in range(count)})
+    assert postings.find(Word("okonomi")) == postings.find(Word("økonomi")) == ((1 << count) - 1, 0, (1 << count) - 1)
+    held(postings, 0, "laks")
+    assert postings.find(Word("okonomi")).all == (1 << count) - 2
+    held(postings, 0, "okonomi")  # once a course has it, it is no misspelling
+    assert postings.find(Word("okonomi")).all == 1
