@@ -186,7 +186,7 @@ async def test_what_was_taken_before_a_rule_is_a_mistake_of_the_row_that_keeps_i
         await here.put("SV-2", COURSE | {"description": {"nb": "Ring oss"}})
         async with here.here.database.reading() as conn:
             before = "replace(content::text, 'Ring oss', '15108695088')::jsonb"
-            await conn.execute(f"UPDATE courses SET content = {before} WHERE code = 'SV-2'")  # noqa: S608
+            await conn.execute(f"UPDATE courses SET content = {before} WHERE code = 'SV-2'")
         answer = await send(here, GOOD)
         [wrong] = answer.json()["errors"]
         assert (answer.status_code, wrong["row"], wrong["column"]) == (422, 4, "code")
