@@ -35,7 +35,8 @@ class SecretFiles(PydanticBaseSettingsSource):
         directory = os.environ.get(SECRETS_DIR, "")
         path = Path(directory) / field_name
         found = bool(directory) and path.is_file()
-        return (path.read_text().strip() if found else None), field_name, False
+        text = path.read_text("utf-8-sig").strip() if found else ""  # an editor may put a mark before it
+        return text or None, field_name, False  # an empty file is an unset variable, as an empty variable is
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}

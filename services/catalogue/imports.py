@@ -106,6 +106,10 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
             async with conn.transaction():
                 text = await _whole_course(conn, partner, course, whole.columns)
                 done = await commands.publish_course(conn, partner, course.code, text)
+        except ValidationError as error:  # what has no column was taken under rules that have changed since
+            refused.add(course.code)
+            mistakes += [Mistake(course.row, "code", words) for words in _kept_rules(error)]
+            continue
         except Rule as rule:
             refused.add(course.code)
             mistakes.append(Mistake(course.row, rule.field, rule.text))
@@ -180,7 +184,8 @@ async def _whole_run(conn: Connection, partner: str, run: sheet.Run) -> Offering
 
 def _kept_rules(error: ValidationError) -> list[str]:
     told = error.errors(include_input=False, include_url=False, include_context=False)
-    return [f"its {one['loc'][0]} {one['msg']}: a file cannot change it, HTTP and Kafka can" for one in told]
+    said = [(one["loc"][0], one["msg"].removeprefix("Value error, ")) for one in told]
+    return [f"its {field} {rule}: a file cannot change it, HTTP and Kafka can" for field, rule in said]
 
 
 def _outcome(done: commands.Published) -> Outcome:

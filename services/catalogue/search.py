@@ -106,13 +106,14 @@ class Asked(BaseModel):
     withdrawn: Annotated[bool, Field(description="also show what is no longer offered")] = False
     sort: Annotated[Sort | None, Field(description="left out: relevance when there is a q, else title")] = None
     facets: Annotated[bool, Field(description="also count the courses of each kind")] = False
-    after: Annotated[str | None, Field(max_length=1000, description="from the Link of the page before")] = None
+    # A title of 200 letters, of 4 bytes each, with its id; base64 makes 4 characters of 3 bytes.
+    after: Annotated[str | None, Field(max_length=1200, description="from the Link of the page before")] = None
     limit: Annotated[int, Field(ge=1, le=MOST_LISTED)] = 20
 
 
 def cursor(*place: str) -> str:
     """Where a page ends, as a text that says nothing to its reader."""
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps(place, ensure_ascii=False).encode()).decode().rstrip("=")
 
 
 def place_of(after: str, sort: Sort) -> tuple[str, UUID]:

@@ -181,6 +181,20 @@ async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -
         assert (runs["minimum"], runs["sessions"]) == (5, []), "what met on other days is not known of these"
 
 
+async def test_what_was_taken_before_a_rule_is_a_mistake_of_the_row_that_keeps_it(servers: Servers) -> None:
+    async with world(servers) as here:
+        await here.put("SV-2", COURSE | {"description": {"nb": "Ring oss"}})
+        async with here.here.database.reading() as conn:
+            before = "replace(content::text, 'Ring oss', '15108695088')::jsonb"
+            await conn.execute(f"UPDATE courses SET content = {before} WHERE code = 'SV-2'")
+        answer = await send(here, GOOD)
+        [wrong] = answer.json()["errors"]
+        assert (answer.status_code, wrong["row"], wrong["column"]) == (422, 4, "code")
+        assert wrong["detail"].startswith(
+            "its description must not hold a national identity number: take it out: a file"
+        )
+
+
 async def test_a_run_that_was_cancelled_is_a_mistake_of_its_row(servers: Servers) -> None:
     async with world(servers) as here:
         assert (await send(here, GOOD)).status_code == 200

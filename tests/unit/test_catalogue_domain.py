@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.fields import NkrLevel
-from contracts.partner import CourseText, OfferingDates
+from contracts.partner import CourseText, OfferingDates, names_somebody
 from kit import problems
 from kit.bodies import Whole
 from services.catalogue import api, domain
@@ -131,3 +131,9 @@ def test_what_an_operator_can_mend_is_one_sentence(error: Exception, words: str)
     with pytest.raises(SystemExit) as caught:
         catalogue._end(fail(), "x was not added")
     assert caught.value.code == words
+
+
+@pytest.mark.parametrize("between", ["", " ", "\u00a0", "\u202f", "-"])
+def test_a_national_identity_number_is_seen_however_it_is_grouped(between: str) -> None:
+    assert names_somebody(f"Lærer 151086{between}95088 er syk")
+    assert not names_somebody(f"Telefon 151086{between}95089")

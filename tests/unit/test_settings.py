@@ -109,5 +109,20 @@ def test_an_empty_variable_is_an_unset_one(environment: pytest.MonkeyPatch) -> N
     assert read(Settings).http_port == 8000
 
 
+def test_an_empty_secret_file_is_a_missing_one(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.delenv("KURSNETT_DATABASE_PASSWORD")
+    environment.setenv("KURSNETT_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "database_password").write_text("\n")
+    (tmp_path / "http_port").write_text("")
+    assert refusal().startswith("KURSNETT_DATABASE_PASSWORD is missing (the password of the database role): set it, or")
+
+
+def test_a_secret_file_may_come_from_another_editor(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.delenv("KURSNETT_DATABASE_PASSWORD")
+    environment.setenv("KURSNETT_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "database_password").write_bytes(b"\xef\xbb\xbffrom-a-file\r\n")
+    assert read(Settings).database_password.get_secret_value() == "from-a-file"
+
+
 def test_every_setting_says_why_it_is_there() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
