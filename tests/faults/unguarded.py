@@ -56,7 +56,7 @@ CONTROLS: dict[str, Control] = {
                 "kit.groupcommit",
                 "        return await future\n",
                 "        self._waiting.remove((command, future))\n"
-                "        [result] = await self._together([command])\n"
+                "        [result] = await self._together([command], None)\n"
                 "        if isinstance(result, Exception):\n"
                 "            raise result\n"
                 "        return result\n",

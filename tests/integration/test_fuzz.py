@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
+from contracts.enrolment import LearnerEnrolled
 from kit import http
 from services.catalogue.app import ROUTERS as CATALOGUE
 from services.enrolment.app import ROUTERS
+from services.notifier import events
+from tests.calling import calling_notifier, listening_hooks
 from tests.delivery import Servers
 from tests.integration import test_catalogue, test_enrolment_http
 from tests.integration.corpus import COURSE, DATES
+from tests.integration.test_notifier_calendar_feed import address
+from tests.integration.test_notifier_feed import as_person, person
 from tests.web import served
 
 CHECKS = (
@@ -126,4 +131,34 @@ async def test_the_catalogue_answers_as_its_document_says(
             "body.places[*].arena": ["online", "mosjoen"],
         }
         wrong = await asked(app, here.key, known, tmp_path, *how_long)
+        assert not wrong, wrong
+
+
+@how_long
+@pytest.mark.parametrize("who", ["learner", "partner"])
+async def test_the_notifier_answers_as_its_document_says(
+    servers: Servers, tmp_path: Path, who: str, how_long: Sequence[str]
+) -> None:
+    async with listening_hooks() as hooks, calling_notifier(servers, hooks) as here:
+        await here.course_is_known()
+        seated = LearnerEnrolled(**here.about(await person(here, "kari")), place="mosjoen")
+        await here.hear(events.enrolments, [seated])
+        calendar = await address(here, "ola")  # whom kari, who asks, cannot take it from
+        webhooks = [(await here.webhook(path))["id"] for path in ("/one", "/two")]
+        await here.happens(here.created(), seated)  # what is owed to the webhooks
+        known = {
+            "path.partner": "torgar",  # always: to name another is refused before anything else is looked at
+            "path.webhook_id": webhooks,
+            "path.notice_id": [str(row["id"]) for row in await here.rows("SELECT id FROM notices")],
+            "path.secret": [calendar.rpartition("/")[2].removesuffix(".ics")],
+            "body.url": [hooks.url(f"/{n}") for n in range(3)],
+            "body.events[*]": ["*", "LearnerEnrolled", "CourseCreated"],
+            "body.email": ["kari@example.no"],
+            "body.phone": ["+4791234567"],
+        }
+        of_partners = ("--include-tag", "webhooks", "--include-tag", "feed")
+        others = ("--exclude-tag", "webhooks", "--exclude-tag", "feed", "--exclude-path-regex", "/live$")  # never ends
+        signed, part = (here.signed(), of_partners) if who == "partner" else (as_person(here, "kari"), others)
+        token = signed["authorization"].removeprefix("Bearer ")
+        wrong = await asked(here.app, token, known, tmp_path, *part, *how_long)
         assert not wrong, wrong

@@ -35,6 +35,31 @@ def test_the_guard_is_there_and_can_be_taken_out(name: str) -> None:
             assert patch.module != module or patch.old not in text.replace(patch.new or "\0", "")
 
 
+def test_what_is_left_without_a_guard_fits_what_is_around_it(tmp_path: Path) -> None:
+    """A control whose service cannot run shows nothing, and is run seldom: so the types are asked, of all at once."""
+    patches = [patch for control in CONTROLS.values() for patch in control.patches]
+    shadows: list[str] = []
+    for module in {patch.module for patch in patches}:
+        source = ROOT / f"{module.replace('.', '/')}.py"
+        left = tmp_path / f"{module}.py"
+        left.write_bytes(
+            Loader(module, str(source), [one for one in patches if one.module == module]).get_data(str(source))
+        )
+        shadows += ["--shadow-file", str(source), str(left)]
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), *shadows),
+            *("--config-file=", "--explicit-package-bases", "--ignore-missing-imports"),
+            *shadows[1::3],  # by the plain rules: what is idle without a guard is no mistake
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def test_a_text_that_has_changed_is_told_and_not_passed_over() -> None:
     control = Control("a guard", "V1", (Patch("kit.trail", "no such text", ""),))
     assert len(missing(control)) == 1
