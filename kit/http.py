@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import contracts
 from kit import edge, logs, metrics, openapi, problems, shortway
@@ -44,6 +44,16 @@ SLUGS = {
 
 class Application(FastAPI):
     """FastAPI inside our edge, with short ways to what is asked most."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # FastAPI would first ask whether to tell OpenTelemetry: kit/tracing.py does that, when it is on.
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         running: Running = self.state.running

@@ -37,4 +37,6 @@ def must_match(wanted: str | None, here: str) -> None:
 
 def names(header: str | None, here: str) -> bool:
     """Whether this If-Match or If-None-Match, if there is one, names the tag that is here."""
-    return bool({one.strip().removeprefix("W/") for one in (header or "").split(",")} & {here, "*"})
+    if header is None:
+        return False
+    return bool({one.strip().removeprefix("W/") for one in header.split(",")} & {here, "*"})

@@ -33,7 +33,7 @@ MOST_CARDS = 5_000  # of 1 KB
 
 async def plainly(request: Request) -> Awaitable[Response]:
     """The page of a request; there is none that has to go the whole way."""
-    page = read_front if request.url.path == "/" else read_courses
+    page = read_front if request.scope["path"] == "/" else read_courses
     return page(request, request.app.state.running)
 
 

@@ -129,7 +129,7 @@ async def for_everybody(
     look has found before it read anything: what changes meanwhile makes its answer old.
     """
     answers, now = kept(running), current(running)
-    key = (language, f"{request.url.path}?{request.url.query}")
+    key = (language, f"{request.scope['path']}?{request.scope['query_string'].decode('latin-1')}")
     found = answers.get(key)
     if found is not None:
         await now.index(Words())
