@@ -11,7 +11,8 @@ import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from pathlib import Path
@@ -166,13 +167,26 @@ def serve(settings: CatalogueSettings, listening: socket.socket) -> None:
     uvloop.run(serving())
 
 
-async def asked(port: int, addresses: Iterator[str], seconds: float, clients: int) -> list[float]:
-    """How long each answer took, in ms."""
+@contextmanager
+def server(settings: CatalogueSettings) -> Iterator[int]:
+    """A replica of the catalogue while it is asked; gives its port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
+        process = multiprocessing.get_context("spawn").Process(target=serve, args=(settings, listening), daemon=True)
+        process.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            process.terminate()
+            process.join()
+
+
+async def asked(ports: Sequence[int], addresses: Iterator[str], seconds: float, clients: int) -> list[float]:
+    """How long each answer took, in ms. The clients are spread evenly over the ports."""
     times: list[float] = []
     end = time.perf_counter() + seconds
 
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async def client(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports[number % len(ports)])
         while time.perf_counter() < end:
             address = next(addresses)
             began = time.perf_counter()
@@ -189,7 +203,7 @@ async def asked(port: int, addresses: Iterator[str], seconds: float, clients: in
             times.append((time.perf_counter() - began) * 1000)
         writer.close()
 
-    await asyncio.gather(*(client() for _ in range(clients)))
+    await asyncio.gather(*(client(number) for number in range(clients)))
     return times
 
 
@@ -215,31 +229,29 @@ async def main(servers: Servers, folder: Path) -> None:
     await fill(conn)
     ids = [str(row["id"]) for row in await conn.fetch("SELECT id FROM courses LIMIT 5000")]
     await conn.close()
-    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
-        port = listening.getsockname()[1]
-        server = multiprocessing.get_context("spawn").Process(target=serve, args=(settings, listening), daemon=True)
-        server.start()
-        try:
-            first = await asked(port, searches(random.Random(2)), 0.1, 1)  # waits until the courses are in memory
-            await asked(port, searches(random.Random(2)), 5, 4)  # what is kept in memory is there
-            table = Table("search", f"{COURSES} courses, searches for {SECONDS:.0f} s", folder)
-            table.add("the first answer after a start", [first[0] / 1000], "s")
-            times = await asked(port, searches(random.Random(3)), SECONDS, CLIENTS)
-            tell(table, f"{CLIENTS} at a time", times, SECONDS, at_most=30)
-            tell(table, "one at a time", await asked(port, searches(random.Random(4)), 5, 1), 5)
-            counts = (f"{one}&facets=true" for one in searches(random.Random(5)))
-            tell(table, "with counts, one at a time", await asked(port, counts, 5, 1), 5)
-            for name, page in (
-                ("the front page", repeat("/")),
-                ("pages of searches", searches(random.Random(6), "/kurs")),
-                ("pages of courses", courses_read(random.Random(7), ids)),
-            ):
-                times = await asked(port, page, 5, CLIENTS)
-                tell(table, f"{name}, {CLIENTS} at a time", times, 5, at_most=50)
-            table.draw()
-        finally:
-            server.terminate()
-            server.join()
+    table = Table("search", f"{COURSES} courses, searches for {SECONDS:.0f} s", folder)
+    with server(settings) as one:
+        # Waits until the courses are in memory.
+        first = await asked([one], searches(random.Random(2)), 0.1, 1)
+        table.add("the first answer after a start", [first[0] / 1000], "s")
+        await asked([one], searches(random.Random(2)), 5, 4)  # what is kept in memory is there
+        times = await asked([one], searches(random.Random(3)), SECONDS, CLIENTS)
+        tell(table, f"{CLIENTS} at a time", times, SECONDS, at_most=30)
+        with server(settings) as other:
+            await asked([other], searches(random.Random(2)), 5, 4)
+            times = await asked([one, other], searches(random.Random(8)), SECONDS, CLIENTS)
+            tell(table, f"{CLIENTS} at a time, two replicas", times, SECONDS, at_most=30)
+        tell(table, "one at a time", await asked([one], searches(random.Random(4)), 5, 1), 5)
+        counts = (f"{address}&facets=true" for address in searches(random.Random(5)))
+        tell(table, "with counts, one at a time", await asked([one], counts, 5, 1), 5)
+        for name, page in (
+            ("the front page", repeat("/")),
+            ("pages of searches", searches(random.Random(6), "/kurs")),
+            ("pages of courses", courses_read(random.Random(7), ids)),
+        ):
+            times = await asked([one], page, 5, CLIENTS)
+            tell(table, f"{name}, {CLIENTS} at a time", times, 5, at_most=50)
+    table.draw()
 
 
 if __name__ == "__main__":
