@@ -21,6 +21,16 @@ BAD_ADDRESS = ("5.1.1", "5.1.2", "5.1.3", "5.1.10")  # no such person, no such d
 BAD_NUMBER = "invalid_number"  # what the SMS gateway calls one that it can reach nobody at
 # About the sender, the protocol, or what the server thinks of us: our set-up, a blocklist. The address may be right.
 ABOUT_US = re.compile(r"5\.(1\.[78]|5\.\d+|7\.\d+)")
+# Of these, what is otherwise with another set-up, or another day: who we are, whether we logged in, a blocklist.
+TO_US = re.compile(r"5\.(1\.[78]|7\.\d+)")
+NOT_LOGGED_IN = 530
+# What servers write that give no such status, or a general one; not "unknown in relay recipient table".
+_NAMES_US = re.compile(
+    r"\brelay(ing)?\b(?! recipient)|\bauthenticat|\bsender (address|verify|domain|denied|reject)|\bclient host\b"
+    r"|\byour (host|ip|server)\b|\bhelo\b|\bbl(o|a)ck ?list|\breverse dns\b|\bspf\b|\bdmarc\b",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"\S+@\S+")
 DAYS = 3  # on so many days refused, within `bounces.WITHIN_DAYS`: a server that is wrong for one evening bars nobody
 _STATUS = re.compile(r"5\.\d{1,3}\.\d{1,3}(?![\d.])")
 
@@ -29,6 +39,14 @@ def status(code: int, text: str) -> str:
     """The enhanced status code (RFC 3463) that a final refusal begins with, e.g. `5.1.1`; else its code, e.g. `550`."""
     found = _STATUS.match(text)
     return found[0] if found else str(code)
+
+
+def is_to_us(code: int, text: str) -> bool:
+    """Whether a final no at the recipient is one to us, as a relay gives that knows us no more: it is tried again."""
+    found = status(code, text)
+    if code == NOT_LOGGED_IN or TO_US.fullmatch(found):
+        return True
+    return not found.startswith(("5.1.", "5.2.")) and bool(_NAMES_US.search(_ADDRESS.sub("", text)))
 
 
 def counts(status: str) -> bool:
