@@ -213,6 +213,40 @@ async def test_a_gateway_that_is_away_holds_up_no_mail_and_what_it_may_have_come
         assert tuple(row) == (1, 2)
 
 
+def head(status: int, trickles: bool = False, goes: bool = False) -> Any:
+    """An answer of which the status comes and not the end: nothing more, a sign now and then, or no connection."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 {status} So\r\ncontent-length: 1000\r\n\r\n{{".encode())
+        await writer.drain()
+        gone = asyncio.ensure_future(reader.read())
+        while trickles and not gone.done():
+            writer.write(b" ")
+            await asyncio.wait([gone], timeout=0.05)
+        if not goes:
+            await gone
+
+    return say
+
+
+@pytest.mark.parametrize("how", ["hangs", "trickles", "goes"])
+@pytest.mark.parametrize(("status", "state"), [(202, "sent"), (400, "failed")])
+async def test_an_answer_whose_body_does_not_end_counts_by_its_status(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, how: str, status: int, state: str
+) -> None:
+    """Red control: what the gateway took is sent again and again, for five days, each time to the learner's phone."""
+    monkeypatch.setattr("services.notifier.channels.sms.TOTAL_S", 1.0)
+    monkeypatch.setattr("services.notifier.channels.sms.BODY_S", 1.5)
+    async with texting(servers) as here:
+        here.says(head(status, trickles=how == "trickles", goes=how == "goes"))
+        about = await here.reached()
+        await here.wants("seat")
+        async with here.world.sending():
+            await here.hear(LearnerEnrolled(**about, place="mosjoen"))
+            await here.reach("sms", state)
+        assert len(here.gateway.came) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "state", "reason", "longer_s"),
     [
