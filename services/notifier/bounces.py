@@ -75,8 +75,11 @@ def _keys(private_json: str) -> Sequence[bytes]:
 
 
 async def note(conn: Connection, notice: "Claimed", status: str, private_json: str) -> bool:
-    """Note that this notice's address was refused; says so, and returns true, when it is not written to from now on."""
-    if not counts(status):
+    """Note that this notice's address was refused; says so, and returns true, when it is not written to from now on.
+
+    Of one that is its learner's no more, or whose learner was forgotten while the mail was under way, nothing is noted.
+    """
+    if not counts(status) or notice.address not in await bounces.reached(conn, notice.learner_id):
         return False
     address = digests(private_json, notice.address)[0]
     days = await bounces.count(conn, address)
@@ -86,8 +89,14 @@ async def note(conn: Connection, notice: "Claimed", status: str, private_json: s
     return True
 
 
-async def leave(conn: Connection, learners: Sequence[UUID], private_json: str) -> None:
-    """Take out what these learners had in the list, if it is not the address that they have now."""
+async def leave(conn: Connection, learners: Sequence[UUID], former: Sequence[str], private_json: str) -> None:
+    """Take out what these learners had in the list, if it is not the address that they have now.
+
+    `former` are addresses that are theirs no more: whoever is forgotten later is known by others, so what was refused
+    there is forgotten now.
+    """
+    if former:
+        await bounces.forget_refusals(conn, [digest for one in former for digest in digests(private_json, one)])
     addresses = await bounces.addresses(conn, learners)
     if addresses:
         now = [digest for address in addresses for digest in digests(private_json, address)]

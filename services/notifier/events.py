@@ -208,8 +208,8 @@ def contact_listeners(private_key: str) -> Listeners:
         for one in (opened(each, private_key) for each in received):  # in order: the last wins
             before = given.get(one.learner_id)
             given[one.learner_id] = replace(one, phone=one.phone or before.phone) if before else one
-        await known.keep_contacts(conn, list(given.values()))
-        await bounces.leave(conn, list(given), private_key)  # who gives another address is written to again
+        former = await known.keep_contacts(conn, list(given.values()))
+        await bounces.leave(conn, list(given), former, private_key)  # who gives another address is written to again
         await preferences.follow_log_in(conn, list(given), [one.login for one in given.values()])
 
     return contacts

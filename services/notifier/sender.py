@@ -260,6 +260,7 @@ class Sender:
 
     async def _never(self, conn: Connection, notice: Claimed, no: Never) -> None:
         """Note that it is not sent, and what the refusal says of its address."""
+        await bounce_store.hold(conn, notice.learner_id)  # before the notice, as whoever forgets a person takes them
         if await _failed(conn, notice, no.reason) and no.status is not None:
             await bounces.note(conn, notice, no.status, self._key)
 
