@@ -106,16 +106,6 @@ async def test_read_is_noted_for_ones_own_notice_only(world: Calling) -> None:
     assert body["items"][0]["read_at"] is not None
 
 
-async def test_what_is_not_due_or_not_known_yet_is_not_shown(world: Calling) -> None:
-    kari = await person(world, "kari")
-    await world.hear(events.enrolments, [LearnerEnrolled(**world.about(kari), place="mosjoen")])
-    await world.rows("UPDATE notices SET due_at = app_now() + interval '1 day'")
-    assert await subjects(world, "kari") == []
-    await world.rows("UPDATE notices SET due_at = app_now()")
-    await world.rows("UPDATE courses SET course_id = uuidv4()")
-    assert await subjects(world, "kari") == []
-
-
 async def test_what_a_person_has_turned_off_in_the_feed_is_not_shown_there(world: Calling) -> None:
     for who in ("kari", "ola"):
         await world.hear(events.enrolments, [LearnerEnrolled(**world.about(await person(world, who)), place="mosjoen")])

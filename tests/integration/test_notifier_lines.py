@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from contracts.enrolment import LearnerAdvanced, LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.enrolment import (
+    LearnerAdvanced,
+    LearnerEnrolled,
+    LearnerQueued,
+    LearnerWithdrew,
+    SeatOffered,
+)
 from contracts.envelope import Event
 from kit import sealing
 from kit.auth import Caller

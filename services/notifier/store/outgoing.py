@@ -205,7 +205,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                        WHERE said.about = notice.about AND said.template = 'changed'
                        ORDER BY jsonb_array_length(said.facts #> '{was,sessions}') DESC LIMIT 1
                    ) END AS sessions_before,
-                   CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN seat.place END AS place_now,
+                   CASE WHEN notice.template IN ('changed', 'confirmed', 'reminder') AND seat.state = 'associated'
+                        THEN seat.place END AS place_now,
                    coalesce(contact.login, contact.learner_id::text) AS person,
                    coalesce(choice.cadence, CASE notice.channel WHEN 'sms' THEN 'off' ELSE 'at_once' END) AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
