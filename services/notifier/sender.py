@@ -27,6 +27,7 @@ from services.notifier import (
     letters,
     offers,
     offices,
+    reminders,
     texts,
     unsubscribe,
 )
@@ -244,7 +245,7 @@ class Sender:
         if notice.template == PARTNER_DIGEST:
             public_url = self._settings.public_url
             return offices.letter(self._templates, notice, public_url, self._stopping_link(notice))
-        letter = letters.letter(self._templates, notice, links, self._stopping_link(notice))
+        letter = letters.letter(self._templates, reminders.as_it_is(notice), links, self._stopping_link(notice))
         if notice.sequence is not None:
             letter = replace(letter, appointment=appointments.appointment(notice, letter, self._sender))
         return letter

@@ -443,6 +443,30 @@ async def put_off(world: World) -> None:
     await world.hurry()
 
 
+async def test_a_reminder_in_a_digest_that_was_put_off_is_not_sent_once_its_course_has_begun(servers: Servers) -> None:
+    async with people(servers) as here:
+        world = here.world
+        await here.put({"categories": {"reminders": {"email": "weekly"}}})
+        async with at(world, NIGHT):
+            about = await here.seated()
+            async with world.sending():
+                await reach(world, sent=1)
+            await world.rows(
+                """
+                INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, state, reason,
+                                     facts, expires_at)
+                VALUES ('r', $1, $2, $3, 'reminder', 'email', 'held', 'digest', '{"days": 7}', $4)
+                """,
+                *(about[name] for name in ("learner_id", "offering_id", "enrolment_id")),
+                START,
+            )
+            await gather(world)
+        async with at(world, START + timedelta(hours=1)), world.sending():
+            await reach(world, sent=1, suppressed=2)
+        [digest] = await world.rows("SELECT reason FROM notices WHERE template = 'digest'")
+        assert digest["reason"] == "no_longer_concerned"
+
+
 async def test_what_waited_names_the_place_to_which_its_learner_was_moved_meanwhile(servers: Servers) -> None:
     async with people(servers, **HOURS) as here:
         world = here.world

@@ -43,7 +43,7 @@ class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
     `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
-    expired, or what it reminds of is nothing for its learner any more. `alternatives` are those of a cancelled
+    expired, or what it reminds of has begun or is nothing for its learner now. `alternatives` are those of a cancelled
     offering. `sequence` is the version of the appointment that goes with it, none where none does; `sessions_before`
     are the most that the run had before a change. `person` and what follows is what `decisions` decides by: whose
     choices they are, the database's time, the choice for this category and channel, quiet hours where the person has
@@ -189,8 +189,12 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         """
         WITH mine AS (
             SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
-                   notice.template = 'reminder' AND (offering.cancelled OR seat.state IS DISTINCT FROM 'associated')
-                       AS unwanted,
+                   notice.template = 'reminder' AND (
+                       offering.cancelled OR seat.state IS DISTINCT FROM 'associated' OR (
+                           SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), offering.starts_at)
+                           FROM jsonb_array_elements(offering.sessions) AS meeting
+                       ) <= app_now()
+                   ) AS unwanted,
                    contact.email, contact.phone, contact.name, contact.language, course.title,
                    offering.starts_at, offering.ends_at,
                    offering.alternatives, offering.cancelled_because, coalesce(offering.sessions, '[]') AS sessions,
