@@ -137,14 +137,14 @@ async def owe_changes(
 
 
 async def leave_older(conn: Connection, event_ids: Sequence[str]) -> None:
-    """Of these events the newest place in line is told; an older one that was not tried yet is not sent any more."""
+    """Of these events the newest place in line is told; an older one that has not gone is not sent any more."""
     await conn.execute(
         """
         UPDATE notices AS old SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
         FROM notices AS new
         WHERE new.event_id = ANY($1) AND new.template = $2 AND old.about = new.about AND old.template = $2
-          AND old.id < new.id AND old.attempts = 0
-          AND old.state NOT IN ('sending', 'deferred', 'sent', 'failed', 'suppressed')  -- as in `outgoing.claim`
+          AND old.id < new.id
+          AND old.state NOT IN ('sending', 'sent', 'failed', 'suppressed')  -- as in `outgoing.claim`
         """,
         event_ids,
         ADVANCED,

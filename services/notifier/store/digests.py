@@ -57,7 +57,11 @@ async def held(conn: Connection, most: int) -> list[Held]:
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
                (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
-                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AND NOT offering.cancelled
+                   AND NOT offering.cancelled
+                   AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
+                       SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
+                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                   ))  -- as in `outgoing.claim`
                    AND coalesce(notice.expires_at > app_now(), true) AS concerned,  -- a course that has begun
                course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions,
                CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN greatest(0, seat.sequence, (

@@ -219,7 +219,11 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                            WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
                            ELSE seat.state IN ('associated', 'offered', 'queued')
                        END AND (NOT offering.cancelled OR notice.template = 'offering_cancelled')
-                   )) AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
+                   )) AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
+                       SELECT FROM notices AS later  -- since which they stand elsewhere in line
+                       WHERE later.about = notice.about AND later.id > notice.id
+                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                   )) AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
