@@ -74,12 +74,14 @@ async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None
 
 
 async def with_untold(conn: Connection, owed: Sequence[changes.Change]) -> list[changes.Together]:
-    """What those are told who have not heard of an earlier change yet: both in one letter."""
+    """What those are told who have no letter of an earlier change yet: both in one; and that it is as it was before to
+    those alone who have heard of it otherwise."""
     by_offering = {one.offering_id: one for one in owed}
     found = []
     for one in await changes.take_over(conn, list(by_offering)):
         later = by_offering[one.offering_id]
-        found.append(changes.Together(one.about, merged(one.facts, later.facts, later.open_now), one.since))
+        both = merged(one.facts, later.facts, later.open_now) or (later.facts if one.heard else None)
+        found.append(changes.Together(one.about, both, one.since))
     return found
 
 

@@ -531,3 +531,24 @@ async def test_a_change_in_a_digest_that_was_put_off_goes_from_what_was_told_to_
         assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 20.00–22.00"
         _, [entered] = appointment(digest)
         assert (entered["DTSTART"].dt, int(entered["SEQUENCE"])) == (START + timedelta(hours=2), 2)
+
+
+async def test_a_change_that_somebody_has_read_of_is_taken_back_aloud(servers: Servers) -> None:
+    """In the feed it stands while its mail waits for the morning. Red control: they are left with the wrong time."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        async with at(world, NIGHT), world.sending():
+            await here.seated()
+            await here.seated("ola")
+            await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
+            await reach(world, sent=2, held=2)
+            [changed, _] = (await here.asking.get("/api/notifier/v1/me/notices", headers=here.signed())).json()["items"]
+            await here.asking.post(f"/api/notifier/v1/me/notices/{changed['id']}/read", headers=here.signed())
+            await world.hear(events.courses, [moved(world, 3, timedelta(0))])
+            await reach(world, sent=2, held=1, suppressed=3)
+        async with at(world, MORNING), world.sending():
+            await reach(world, sent=3, suppressed=3)
+        lines = here.sink.mails[-1].get_body(("plain",)).get_content().splitlines()
+        assert here.sink.recipients()[-1] == "kari@example.no"
+        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2027 kl. 19.00–21.00"
+        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 18.00–20.00"

@@ -420,6 +420,22 @@ async def test_several_changes_are_one_text_and_of_what_is_as_it_was_there_is_no
         assert len(here.texts()) == 1
 
 
+async def test_a_change_that_was_texted_is_taken_back_by_a_text_too(servers: Servers) -> None:
+    """Its mail waits for a digest. Red control: whoever read the first text comes an hour late."""
+    async with texting(servers) as here:
+        about = await here.reached()
+        await here.put({"categories": {"changes": {"email": "daily", "sms": "at_once"}}})
+        await here.hear(LearnerEnrolled(**about, place="mosjoen"))
+        async with at(here.world, DAY_BEFORE), here.world.sending():
+            await here.world.hear(events.courses, [moved(here.world, 2, timedelta(hours=1))])
+            await here.reach("sms", "sent")
+            await here.reach("email", "sent", "held")
+            await here.world.hear(events.courses, [moved(here.world, 3, timedelta(0))])
+            await here.reach("sms", "sent", "sent")
+            await here.reach("email", "sent", "suppressed", "held")
+        assert ["kl. 19.00" in one["text"] for one in here.texts()] == [True, False]
+
+
 async def test_changes_are_texted_each_to_whom_no_mail_tells_of_them(servers: Servers) -> None:
     async with texting(servers, changes_settle_s=120) as here:
         about = await here.reached()

@@ -38,12 +38,16 @@ class Change:
 
 @dataclass(frozen=True)
 class Untold:
-    """A change that one enrolment was to be told of, and now is with the next one. `since`: owed first then."""
+    """A change that one enrolment was to be told of, and now is with the next one. `since`: owed first then.
+
+    `heard`: by SMS, or in the feed, its learner knows of it although the mail has not gone.
+    """
 
     about: UUID
     offering_id: UUID
     facts: dict[str, Any]
     since: str
+    heard: bool
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]
             UPDATE notices SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
             WHERE template = 'changed' AND channel <> 'sms' AND offering_id = ANY($1) AND state IN ('due', 'held')
               AND attempts = 0
-            RETURNING event_id, learner_id, about, offering_id, facts,
+            RETURNING event_id, learner_id, about, offering_id, facts, read_at IS NOT NULL AS read,
                       coalesce(facts ->> 'since', to_json(created_at) #>> '{}') AS since
         ), beside AS (
             UPDATE notices AS text SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
@@ -74,7 +78,12 @@ async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]
             WHERE text.event_id = mail.event_id AND text.learner_id = mail.learner_id AND text.template = 'changed'
               AND text.channel = 'sms' AND text.state IN ('due', 'held') AND text.attempts = 0
         )
-        SELECT about, offering_id, facts, since FROM mail
+        SELECT about, offering_id, facts, since, read OR EXISTS (
+            SELECT FROM notices AS text
+            WHERE text.event_id = mail.event_id AND text.learner_id = mail.learner_id AND text.template = 'changed'
+              AND text.channel = 'sms' AND (text.state IN ('sending', 'sent') OR text.resends > 0
+                                            OR text.reason = 'unanswered')
+        ) AS heard FROM mail
         """,
         offerings,
     )
