@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
+from services.notifier.channels.channel import UNANSWERED
 from services.notifier.kinds import ADVANCED
 from services.notifier.store import columns
 
@@ -60,7 +61,7 @@ class Together:
 
 
 async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]:
-    """Take what was to be told of earlier changes of these offerings, untried as yet: the next letter tells it.
+    """Take what was to be told of earlier changes of these offerings and has surely not gone: the next letter tells it.
 
     An SMS goes the way of its mail: where that has gone, or was not wanted, nothing is added to the next.
     """
@@ -68,24 +69,26 @@ async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]
         """
         WITH mail AS (
             UPDATE notices SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
-            WHERE template = 'changed' AND channel <> 'sms' AND offering_id = ANY($1) AND state IN ('due', 'held')
-              AND attempts = 0
+            WHERE template = 'changed' AND channel <> 'sms' AND offering_id = ANY($1)
+              AND state IN ('due', 'held', 'deferred') AND resends = 0 AND reason IS DISTINCT FROM $2
             RETURNING event_id, learner_id, about, offering_id, facts, read_at IS NOT NULL AS read,
                       coalesce(facts ->> 'since', to_json(created_at) #>> '{}') AS since
         ), beside AS (
             UPDATE notices AS text SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
             FROM mail
             WHERE text.event_id = mail.event_id AND text.learner_id = mail.learner_id AND text.template = 'changed'
-              AND text.channel = 'sms' AND text.state IN ('due', 'held') AND text.attempts = 0
+              AND text.channel = 'sms' AND text.state IN ('due', 'held', 'deferred') AND text.resends = 0
+              AND text.reason IS DISTINCT FROM $2
         )
         SELECT about, offering_id, facts, since, read OR EXISTS (
             SELECT FROM notices AS text
             WHERE text.event_id = mail.event_id AND text.learner_id = mail.learner_id AND text.template = 'changed'
               AND text.channel = 'sms' AND (text.state IN ('sending', 'sent') OR text.resends > 0
-                                            OR text.reason = 'unanswered')
+                                            OR text.reason = $2)
         ) AS heard FROM mail
         """,
         offerings,
+        UNANSWERED,
     )
     return [Untold(**{**dict(row), "facts": json.loads(row["facts"])}) for row in rows]
 
