@@ -207,7 +207,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    CASE WHEN appointment.last IS NOT NULL AND notice.channel <> 'sms' THEN (
                        SELECT said.facts #> '{was,sessions}' FROM notices AS said
                        WHERE said.about = notice.about AND said.template = 'changed'
-                       ORDER BY jsonb_array_length(said.facts #> '{was,sessions}') DESC LIMIT 1
+                       ORDER BY jsonb_array_length(said.facts #> '{was,sessions}') DESC NULLS LAST LIMIT 1
                    ) END AS sessions_before,
                    CASE WHEN notice.template IN ('changed', 'confirmed', 'reminder') AND seat.state = 'associated'
                         THEN seat.place END AS place_now,
