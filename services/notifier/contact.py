@@ -61,8 +61,8 @@ async def replace(conn: Connection, who: str, wanted: Contact, private_json: str
     """
     await preferences.lock(conn, who)
     tags.must_match(if_match, tags.tag(await here(conn, who)))
-    learners = await store.change(conn, who, store.Reached(**wanted.model_dump()))
-    await bounces.leave(conn, learners, private_json)
+    learners, former = await store.change(conn, who, store.Reached(**wanted.model_dump()))
+    await bounces.leave(conn, learners, former, private_json)
     return await here(conn, who)
 
 

@@ -12,9 +12,9 @@ from jinja2.sandbox import SandboxedEnvironment
 from kit import logs
 from kit.database import Connection
 from kit.running import Running
-from services.notifier import appointments, letters
+from services.notifier import appointments, changes, letters
 from services.notifier.channels.channel import Letter
-from services.notifier.decisions import refused
+from services.notifier.decisions import CHANGED, refused
 from services.notifier.kinds import ADVANCED, KINDS
 from services.notifier.store import digests as store
 from services.notifier.store.outgoing import Claimed
@@ -61,12 +61,13 @@ def newest(left: Sequence[store.Held]) -> list[store.Held]:
 
 
 def facts(told: Sequence[store.Held]) -> dict[str, Any]:
-    """What the letter of these notices needs: they are not looked at again, but for what is turned off meanwhile."""
+    """What the letter of these notices needs: they are not looked at again, but for `as_chosen`."""
     return {
         "categories": sorted({KINDS[one.template].category for one in told}),
         "items": [
             {
                 "template": one.template,
+                "about": str(one.about),
                 "place": one.place,
                 "place_in_line": one.place_in_line,
                 "facts": one.facts,
@@ -84,20 +85,44 @@ def facts(told: Sequence[store.Held]) -> dict[str, Any]:
 
 
 async def as_chosen(conn: Connection, claimed: Sequence[Claimed]) -> list[Claimed]:
-    """The same, each digest without what its person has turned off since it was made; with nothing left, it is off."""
-    mine = [one.person for one in claimed if one.template == DIGEST]
-    off = await store.turned_off(conn, mine) if mine else set()
-    return [_left(one, off) if one.template == DIGEST else one for one in claimed]
+    """The same, each digest as its runs are by now, since a mail server may have been away: without what has begun or
+    is nothing for its person any more, and without what they have turned off; with nothing left, it is not sent."""
+    mine = [one for one in claimed if one.template == DIGEST]
+    if not mine:
+        return list(claimed)
+    off = await store.turned_off(conn, [one.person for one in mine])
+    seats = await store.seats(conn, [item["about"] for one in mine for item in one.facts["items"] if "about" in item])
+    return [_left(one, off, seats) if one.template == DIGEST else one for one in claimed]
 
 
-def _left(digest: Claimed, off: Collection[tuple[str, str, str]]) -> Claimed:
-    told = [
-        (KINDS[item["template"]].category, item)
-        for item in digest.facts["items"]
-        if (digest.person, KINDS[item["template"]].category, digest.channel) not in off
-    ]
+def _left(digest: Claimed, off: Collection[tuple[str, str, str]], seats: Mapping[str, store.Seat]) -> Claimed:
+    items = [_as_it_is(digest, item, seats.get(item.get("about", ""))) for item in digest.facts["items"]]
+    so = [(KINDS[item["template"]].category, item) for item in items if item is not None]
+    told = [(category, item) for category, item in so if (digest.person, category, digest.channel) not in off]
     said = {"categories": sorted({category for category, _ in told}), "items": [item for _, item in told]}
-    return replace(digest, facts=said, cadence=digest.cadence if told else "off")
+    return replace(digest, facts=said, cadence="off" if so and not told else digest.cadence, concerned=bool(so))
+
+
+def _as_it_is(digest: Claimed, item: Mapping[str, Any], seat: store.Seat | None) -> Mapping[str, Any] | None:
+    """One of its notices as it would be written now; none when it is not told any more. One of a seat that is not
+    known, or of before this was looked at, stays as it was."""
+    if seat is None:
+        return item
+    template, facts, entered = item["template"], item["facts"], item["appointment"]
+    elsewhere = template == ADVANCED and (seat.state != "queued" or (seat.placed_by or digest.id) > digest.id)
+    begun = template == "reminder" and seat.begins_at <= (digest.now or digest.sending_since)
+    if not seat.concerned or elsewhere or begun:
+        return None
+    times = {"starts_at": seat.starts_at.isoformat(), "ends_at": seat.ends_at.isoformat()}
+    if template == CHANGED:
+        facts = changes.merged(facts, {**facts, "now": {**times, "sessions": seat.sessions}}, seat.arenas)
+    if facts is None:
+        return None
+    if entered is not None:
+        entered = {**entered, "sequence": max(entered["sequence"], seat.sequence or 0), "sessions": seat.sessions}
+    sessions = seat.sessions if len(seat.sessions) == 1 else []
+    now = {"place": seat.place or item["place"], "title": seat.title, "sessions": sessions, "appointment": entered}
+    return {**item, **times, **now, "facts": facts}
 
 
 def letter(templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None, organizer: Address) -> Letter:

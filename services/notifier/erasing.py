@@ -64,11 +64,11 @@ async def forget(conn: Connection, learner_id: UUID, login: str | None, private_
     known = login or await store.login(conn, learner_id)
     addresses = await refused.reached(conn, learner_id)
     counts = {"refusals": 0, "preferences": 0, "quiet_hours": 0, "calendars": 0, "answers": 0}
+    counts["contacts"] = await store.delete_contact(conn, learner_id)  # first: whoever notes a refusal holds it
     if addresses:
         digests = [digest for one in addresses for digest in bounces.digests(private_key, one)]
         counts["refusals"] = await refused.remove(conn, digests)
     counts["refusals"] += await store.delete_bounced(conn, learner_id)
-    counts["contacts"] = await store.delete_contact(conn, learner_id)
     counts["notices"] = await store.empty_notices(conn, learner_id)
     key = str(learner_id)
     counts["parked"] = await parking.empty(conn, ContactGiven.spec.topic, key.encode(), "erasure", store.REASON)

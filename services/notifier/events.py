@@ -74,12 +74,14 @@ async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None
 
 
 async def with_untold(conn: Connection, owed: Sequence[changes.Change]) -> list[changes.Together]:
-    """What those are told who have not heard of an earlier change yet: both in one letter."""
+    """What those are told who have no letter of an earlier change yet: both in one; and that it is as it was before to
+    those alone who have heard of it otherwise."""
     by_offering = {one.offering_id: one for one in owed}
     found = []
     for one in await changes.take_over(conn, list(by_offering)):
         later = by_offering[one.offering_id]
-        found.append(changes.Together(one.about, merged(one.facts, later.facts, later.open_now), one.since))
+        both = merged(one.facts, later.facts, later.open_now) or (later.facts if one.heard else None)
+        found.append(changes.Together(one.about, both, one.since))
     return found
 
 
@@ -208,8 +210,8 @@ def contact_listeners(private_key: str) -> Listeners:
         for one in (opened(each, private_key) for each in received):  # in order: the last wins
             before = given.get(one.learner_id)
             given[one.learner_id] = replace(one, phone=one.phone or before.phone) if before else one
-        await known.keep_contacts(conn, list(given.values()))
-        await bounces.leave(conn, list(given), private_key)  # who gives another address is written to again
+        former = await known.keep_contacts(conn, list(given.values()))
+        await bounces.leave(conn, list(given), former, private_key)  # who gives another address is written to again
         await preferences.follow_log_in(conn, list(given), [one.login for one in given.values()])
 
     return contacts

@@ -27,6 +27,7 @@ from services.notifier import (
     letters,
     offers,
     offices,
+    reminders,
     texts,
     unsubscribe,
 )
@@ -244,7 +245,7 @@ class Sender:
         if notice.template == PARTNER_DIGEST:
             public_url = self._settings.public_url
             return offices.letter(self._templates, notice, public_url, self._stopping_link(notice))
-        letter = letters.letter(self._templates, notice, links, self._stopping_link(notice))
+        letter = letters.letter(self._templates, reminders.as_it_is(notice), links, self._stopping_link(notice))
         if notice.sequence is not None:
             letter = replace(letter, appointment=appointments.appointment(notice, letter, self._sender))
         return letter
@@ -260,6 +261,7 @@ class Sender:
 
     async def _never(self, conn: Connection, notice: Claimed, no: Never) -> None:
         """Note that it is not sent, and what the refusal says of its address."""
+        await bounce_store.hold(conn, notice.learner_id)  # before the notice, as whoever forgets a person takes them
         if await _failed(conn, notice, no.reason) and no.status is not None:
             await bounces.note(conn, notice, no.status, self._key)
 

@@ -87,10 +87,10 @@ async def _answer(
         now, language = await store.reader(conn, person)
         late = link.expires_at <= now
         if acts and not late:
-            if purpose == "unsubscribe":
-                await store.keep(conn, person, [Choice(one, CHANNEL, "off") for one in link.categories])
-            else:
+            if purpose == "undo":
                 await store.bring_back(conn, person, link.categories, CHANNEL)
+            elif await store.is_reached(conn, person):  # nothing is kept of one who was forgotten
+                await store.keep(conn, person, [Choice(one, CHANNEL, "off") for one in link.categories])
         return now, language, late
 
     now, known, late = await database.run(work)

@@ -15,8 +15,8 @@ from aiosmtpd.smtp import SMTP
 Behaviour = Literal["ok", "421", "450", "550", "drop_before_250", "slow"]
 
 SLOW_S = 3.0
-# 5.7.1 is a no to us: nobody's address is given up for it, so that whoever was refused gets later mails.
-REFUSALS = {"450": "450 4.2.1 try again later", "550": "550 5.7.1 not from you"}
+# 5.5.0 is a final no, for which nobody's address is given up, so that whoever was refused gets later mails.
+REFUSALS = {"450": "450 4.2.1 try again later", "550": "550 5.5.0 not taken"}
 
 
 class SmtpSink:

@@ -128,10 +128,26 @@ async def test_what_was_refused_more_than_thirty_days_ago_is_forgotten(world: Wo
     assert len(await world.rows("SELECT FROM refusals")) == 3
 
 
-@pytest.mark.parametrize("answer", ["550 5.7.1 you are on a list", "550 5.1.8 bad sender"])
-async def test_a_no_to_us_says_nothing_of_the_address(world: World, sink: Sink, answer: str) -> None:
+@pytest.mark.parametrize(
+    "answer", ["550 5.7.1 you are on a list", "550 5.1.8 bad sender", "530 log in first", "554 relay access denied"]
+)
+async def test_a_no_to_us_costs_nobody_a_mail_and_says_nothing_of_the_address(
+    world: World, sink: Sink, answer: str
+) -> None:
+    """Red control: while a relay knows us no more for an hour, every notice of that hour fails for good."""
     learner = await known(world)
     sink.rcpt = [answer]
+    await owed(world, learner)
+    async with world.sending():
+        await world.all_are("deferred", 1)
+    assert await world.rows("SELECT FROM refusals UNION ALL SELECT FROM bounced_addresses") == []
+    await world.hurry()
+    assert await ends(world, learner) == [("sent", None)]
+
+
+async def test_a_no_to_the_protocol_says_nothing_of_the_address(world: World, sink: Sink) -> None:
+    learner = await known(world)
+    sink.rcpt = ["550 5.5.0 not taken"]
     await owed(world, learner)
     assert await ends(world, learner) == [FAILED]
     assert await world.rows("SELECT FROM refusals UNION ALL SELECT FROM bounced_addresses") == []

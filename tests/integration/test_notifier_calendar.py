@@ -14,6 +14,7 @@ from contracts.enrolment import LearnerEnrolled, LearnerMoved, LearnerQueued, Le
 from contracts.fields import Place, Session
 from kit.calendars import ZONE
 from services.notifier import events
+from services.notifier.store import remembered
 from tests.delivery import Servers
 from tests.notifying import START, Sink, World, mail_server, notifier
 
@@ -140,6 +141,31 @@ async def test_a_meeting_that_is_dropped_leaves_the_calendar(world: World, sink:
     assert entered(sink.mails) == {}
     method, meetings = appointment(sink.mails[-1])
     assert (method, len({str(one["UID"]) for one in meetings})) == ("CANCEL", len(meetings))
+
+
+async def test_a_meeting_that_is_dropped_after_a_restore_leaves_the_calendar(world: World, sink: Sink) -> None:
+    """What was sent before the restore has no words here. Red control: it stands for what the run had before."""
+    await with_sessions(world, 2, each_week(4))
+    learner, about = await kari(world)
+    async with world.sending():
+        await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])
+        await world.no_more_open()
+        told: dict[str, Any] = {"template": "changed", "channel": "email", "about": about["enrolment_id"]}
+        before = remembered.Sent(
+            **told,
+            notice_id=uuid.uuid4(),
+            learner_id=learner,
+            event_id="before",
+            offering_id=world.offering,
+            at=datetime.now(UTC),
+        )
+        await world.here.database.run(lambda conn: remembered.keep(conn, [before]))
+        await with_sessions(world, 3, each_week(2))
+        await world.no_more_open()
+        assert list(entered(sink.mails).values()) == [one.starts_at for one in each_week(2)]
+        await with_sessions(world, 4, each_week(3))
+        await world.no_more_open()
+    assert list(entered(sink.mails).values()) == [one.starts_at for one in each_week(3)]
 
 
 async def test_without_sessions_the_offering_is_one_appointment(world: World, sink: Sink) -> None:

@@ -15,7 +15,7 @@ from contracts.fields import Place, Session
 from kit import sealing
 from services.notifier import events
 from services.notifier.store import changes
-from tests.delivery import Servers
+from tests.delivery import Servers, until
 from tests.notifying import PUBLIC, START, Sink, World, mail_server, notifier
 
 pytestmark = pytest.mark.anyio
@@ -154,3 +154,40 @@ async def test_a_change_does_not_wait_for_a_seat_that_waits_for_it(world: World)
         async with asyncio.timeout(20):
             await world.hear(events.courses, [changed(world, 2, starts_at=START + timedelta(hours=1))])
     assert await owed(world) == 1
+
+
+@pytest.mark.parametrize("then", ["moved again", "moved back"])
+async def test_a_change_that_was_put_off_is_told_with_the_next(world: World, sink: Sink, then: str) -> None:
+    """Red control: first a mail with a time that holds no more, and then one whose "before" nobody was told of."""
+    await world.hear(events.enrolments, [LearnerEnrolled(**await known(world, "kari"), place="mosjoen")])
+    hour = timedelta(hours=1)
+    async with world.sending():
+        await world.all_are("sent", 1)
+        sink.rcpt = ["451 4.3.0 later"]
+        await world.hear(events.courses, [changed(world, 2, starts_at=START + hour, ends_at=START + 3 * hour)])
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'deferred'"))
+        by = 2 * hour if then == "moved again" else 0 * hour
+        await world.hear(events.courses, [changed(world, 3, starts_at=START + by, ends_at=START + by + 2 * hour)])
+        await world.hurry()
+        await world.no_more_open()
+    rows = await world.rows("SELECT reason FROM notices WHERE template = 'changed' ORDER BY id")
+    back = then == "moved back"
+    assert [row["reason"] for row in rows] == ["told_with_later", "changed_back" if back else None]
+    texts = [mail.get_body(("plain",)).get_content().splitlines() for mail in sink.mails[1:]]
+    assert len(texts) == (0 if back else 1)
+    for lines in texts:
+        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2027 kl. 18.00–20.00"
+        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 20.00–22.00"
+
+
+async def test_a_change_that_may_have_been_told_is_not_told_with_the_next(world: World, sink: Sink) -> None:
+    await world.hear(events.enrolments, [LearnerEnrolled(**await known(world, "kari"), place="mosjoen")])
+    hour = timedelta(hours=1)
+    async with world.sending():
+        await world.all_are("sent", 1)
+        sink.data = ["taken, then gone"]
+        await world.hear(events.courses, [changed(world, 2, starts_at=START + hour, ends_at=START + 3 * hour)])
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'deferred'"))
+        await world.hear(events.courses, [changed(world, 3, starts_at=START, ends_at=START + 2 * hour)])
+        await world.hurry()
+        await world.all_are("sent", 3)

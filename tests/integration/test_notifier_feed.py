@@ -16,6 +16,7 @@ from kit import sealing
 from kit.auth import Caller
 from services.notifier import events, live
 from services.notifier.live import Hub
+from services.notifier.store import outgoing
 from tests.calling import Calling, calling_notifier, listening_hooks
 from tests.delivery import Servers, until
 from tests.notifying import PUBLIC
@@ -106,12 +107,22 @@ async def test_read_is_noted_for_ones_own_notice_only(world: Calling) -> None:
     assert body["items"][0]["read_at"] is not None
 
 
-async def test_what_is_not_due_or_not_known_yet_is_not_shown(world: Calling) -> None:
+@pytest.mark.parametrize("before", [None, "settling"])
+async def test_a_notice_stays_while_its_mail_waits_for_a_turn(world: Calling, before: str | None) -> None:
+    """Red control: it goes from the page, and from the count, as often as its recipient's mail server rests."""
     kari = await person(world, "kari")
     await world.hear(events.enrolments, [LearnerEnrolled(**world.about(kari), place="mosjoen")])
-    await world.rows("UPDATE notices SET due_at = app_now() + interval '1 day'")
-    assert await subjects(world, "kari") == []
-    await world.rows("UPDATE notices SET due_at = app_now()")
+    await world.rows("UPDATE notices SET reason = $1", before)
+    [mail] = await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+    assert len(await subjects(world, "kari")) == 1
+    await world.here.database.run(lambda conn: outgoing.put_back(conn, [mail], [60.0]))
+    assert len(await subjects(world, "kari")) == 1
+
+
+async def test_what_is_not_known_yet_is_not_shown(world: Calling) -> None:
+    kari = await person(world, "kari")
+    await world.hear(events.enrolments, [LearnerEnrolled(**world.about(kari), place="mosjoen")])
+    assert len(await subjects(world, "kari")) == 1
     await world.rows("UPDATE courses SET course_id = uuidv4()")
     assert await subjects(world, "kari") == []
 

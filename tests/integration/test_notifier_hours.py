@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import OfferingCancelled, OfferingConfirmed, OfferingScheduled
-from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew
+from contracts.enrolment import LearnerEnrolled, LearnerMoved, LearnerQueued, LearnerWithdrew
 from contracts.fields import Session
 from kit.auth import Caller
 from kit.calendars import OSLO
@@ -434,3 +434,121 @@ async def test_all_that_waited_for_a_week_is_gathered_together(servers: Servers)
         text = here.sink.mails[-1].get_body(("plain",)).get_content()
         assert text.count("Endring i Ledelse") == 2
         assert ("kl. 18.00–20.00" in text, "kl. 21.00–23.00" in text) == (True, True)
+
+
+async def put_off(world: World) -> None:
+    """What is owed is refused for now."""
+    async with world.sending(Sender(world.settings, {"email": Failing(Later("busy"))})):
+        await until(lambda: world.rows("SELECT FROM notices WHERE state = 'deferred'"))
+    await world.hurry()
+
+
+async def test_a_reminder_in_a_digest_that_was_put_off_is_not_sent_once_its_course_has_begun(servers: Servers) -> None:
+    async with people(servers) as here:
+        world = here.world
+        await here.put({"categories": {"reminders": {"email": "weekly"}}})
+        async with at(world, NIGHT):
+            about = await here.seated()
+            async with world.sending():
+                await reach(world, sent=1)
+            await world.rows(
+                """
+                INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, state, reason,
+                                     facts, expires_at)
+                VALUES ('r', $1, $2, $3, 'reminder', 'email', 'held', 'digest', '{"days": 7}', $4)
+                """,
+                *(about[name] for name in ("learner_id", "offering_id", "enrolment_id")),
+                START,
+            )
+            await gather(world)
+        async with at(world, START + timedelta(hours=1)), world.sending():
+            await reach(world, sent=1, suppressed=2)
+        [digest] = await world.rows("SELECT reason FROM notices WHERE template = 'digest'")
+        assert digest["reason"] == "no_longer_concerned"
+
+
+async def test_what_waited_names_the_place_to_which_its_learner_was_moved_meanwhile(servers: Servers) -> None:
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+        async with at(world, NIGHT), world.sending():
+            about = await here.seated()
+            await world.hear(events.courses, [OfferingConfirmed(**run, version=3, enrolled=5, minimum=5)])
+            await reach(world, sent=1, held=1)
+            await world.hear(events.enrolments, [LearnerMoved(**about, from_place="mosjoen", place="online")])
+            await reach(world, sent=2, held=1)
+        async with at(world, MORNING), world.sending():
+            await reach(world, sent=3)
+        assert "Sted: På nett" in here.sink.mails[-1].get_body(("plain",)).get_content()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_digest_that_was_put_off_names_what_holds_when_it_goes(servers: Servers, leaves: bool) -> None:
+    """Red control: what was so when it was gathered. A mail server was away meanwhile."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "daily"}}})
+        run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+        async with at(world, NIGHT), world.sending():
+            about = await here.seated()
+            await world.hear(events.courses, [OfferingConfirmed(**run, version=2, enrolled=5, minimum=5)])
+            await reach(world, sent=1, held=1)
+        async with at(world, EIGHT):
+            await gather(world)
+            await put_off(world)
+            await world.hear(events.courses, [moved(world, 3, timedelta(hours=1))])
+            moves = LearnerMoved(**about, from_place="mosjoen", place="online")
+            leave = LearnerWithdrew(**about, place="mosjoen")
+            await world.hear(events.enrolments, [leave if leaves else moves])
+            async with world.sending():
+                await reach(
+                    world, sent=2 if leaves else 3, suppressed=3 if leaves else 1, **{} if leaves else {"held": 1}
+                )
+        if not leaves:
+            [digest] = [mail for mail in here.sink.mails if mail["Subject"] == "Nytt om kursene dine"]
+            text = digest.get_body(("plain",)).get_content()
+            assert ("kl. 19.00–21.00" in text, "kl. 18.00" in text, "Sted: På nett" in text) == (True, False, True)
+
+
+async def test_a_change_in_a_digest_that_was_put_off_goes_from_what_was_told_to_what_holds(servers: Servers) -> None:
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "daily"}}})
+        async with at(world, NIGHT), world.sending():
+            await here.seated()
+            await reach(world, sent=1)
+            await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
+            await reach(world, sent=1, held=1)
+        async with at(world, EIGHT):
+            await gather(world)
+            await put_off(world)
+            await world.hear(events.courses, [moved(world, 3, timedelta(hours=2))])
+            async with world.sending():
+                await reach(world, sent=2, suppressed=1, held=1)
+        digest = here.sink.mails[-1]
+        lines = digest.get_body(("plain",)).get_content().splitlines()
+        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2027 kl. 18.00–20.00"
+        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 20.00–22.00"
+        _, [entered] = appointment(digest)
+        assert (entered["DTSTART"].dt, int(entered["SEQUENCE"])) == (START + timedelta(hours=2), 2)
+
+
+async def test_a_change_that_somebody_has_read_of_is_taken_back_aloud(servers: Servers) -> None:
+    """In the feed it stands while its mail waits for the morning. Red control: they are left with the wrong time."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        async with at(world, NIGHT), world.sending():
+            await here.seated()
+            await here.seated("ola")
+            await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
+            await reach(world, sent=2, held=2)
+            [changed, _] = (await here.asking.get("/api/notifier/v1/me/notices", headers=here.signed())).json()["items"]
+            await here.asking.post(f"/api/notifier/v1/me/notices/{changed['id']}/read", headers=here.signed())
+            await world.hear(events.courses, [moved(world, 3, timedelta(0))])
+            await reach(world, sent=2, held=1, suppressed=3)
+        async with at(world, MORNING), world.sending():
+            await reach(world, sent=3, suppressed=3)
+        lines = here.sink.mails[-1].get_body(("plain",)).get_content().splitlines()
+        assert here.sink.recipients()[-1] == "kari@example.no"
+        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2027 kl. 19.00–21.00"
+        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 18.00–20.00"

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from contracts.enrolment import LearnerAdvanced, LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.enrolment import (
+    LearnerAdvanced,
+    LearnerEnrolled,
+    LearnerQueued,
+    LearnerWithdrew,
+    SeatOffered,
+    SeatOfferLapsed,
+)
 from contracts.envelope import Event
 from kit import sealing
 from kit.auth import Caller
@@ -184,3 +191,47 @@ async def test_who_waited_in_vain_to_the_end_of_a_course_is_not_thanked_for_leav
         ]
         states = await here.world.rows("SELECT state FROM enrolments")
         assert [row["state"] for row in states] == ["cancelled"] * 2
+
+
+@pytest.mark.parametrize("by", ["mail", "digest", "a digest that was put off"])
+async def test_a_place_that_was_lost_to_the_back_of_the_line_is_not_told(servers: Servers, by: str) -> None:
+    """Red control: who let an offer lapse in the night is told in the morning that they are number 2."""
+    async with people(servers, **HOURS) as here:
+        if by != "mail":
+            await here.put({"categories": {"reminders": {"email": "daily"}}})
+        async with at(here.world, NIGHT), here.world.sending():
+            about = await queued(here)
+            await up(here, about, 9, 2)
+            await reach(here.world, sent=1, held=1)
+        offer: dict[str, Any] = {"offer_id": uuid.uuid4(), "place": "mosjoen"}
+        expires_at = EIGHT + timedelta(days=2)
+        said = [
+            SeatOffered(**about, **offer, expires_at=expires_at, on_lapse="back_of_queue", sealed=SEALED),
+            SeatOfferLapsed(**about, **offer, in_line=True),
+        ]
+        if by == "a digest that was put off":
+            async with at(here.world, EIGHT):
+                await gather(here.world)
+        await here.world.hear(events.enrolments, said)
+        async with at(here.world, EIGHT):
+            await gather(here.world)
+            async with here.world.sending():
+                await here.world.no_more_open()
+        assert [mail["Subject"] for mail in here.sink.mails[1:]] == [
+            "Du har fått tilbud om plass på Ledelse",
+            "Fristen for å svare er ute: Ledelse",
+        ]
+
+
+async def test_a_place_that_was_put_off_gives_way_to_the_next(servers: Servers) -> None:
+    async with people(servers) as here:
+        about = await queued(here)
+        async with here.world.sending():
+            await reach(here.world, sent=1)
+            here.sink.rcpt = ["451 4.3.0 later"]
+            await up(here, about, 9, 4)
+            await reach(here.world, sent=1, deferred=1)
+            await up(here, about, 4, 3)
+            await here.world.hurry()
+            await reach(here.world, sent=2, suppressed=1)
+        assert await reasons(here) == ["told_with_later", None]

@@ -211,6 +211,7 @@ async def _waits_or_is_done(here: People, clicked: asyncio.Task[Any]) -> bool:
 async def test_a_click_waits_for_a_form_that_is_being_kept_and_is_not_lost_in_it(here: People) -> None:
     """Red control: without the lock it is kept between the form's look and its writing, which takes it away again."""
     who = Caller(ISSUER, "kari").key
+    await here.seated()
     path = f"{unsubscribe.PLACE}/{Signer(PRIVATE).token('unsubscribe', Link(who, ('changes',), START))}"
     conn = await connect(here.world.settings, "operator")
     try:
@@ -229,6 +230,7 @@ async def test_a_click_waits_for_a_form_that_is_being_kept_and_is_not_lost_in_it
 
 
 async def test_the_page_undoes_what_it_did_as_it_was_before(here: People) -> None:
+    await here.seated()
     await here.put({"categories": {"changes": {"email": "weekly"}}})
     link = Link(Caller(ISSUER, "kari").key, ("changes",), START + timedelta(days=900))
     path = f"{unsubscribe.PLACE}/{Signer(PRIVATE).token('unsubscribe', link)}"

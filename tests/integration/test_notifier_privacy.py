@@ -13,9 +13,12 @@ from kit.auth import Caller
 from kit.database import Connection, connect
 from kit.parking import Record
 from services.notifier import bounces, erasing, events, remembering
+from services.notifier.channels.channel import Never
+from services.notifier.sender import Sender
 from services.notifier.store import bounces as bounce_store
-from services.notifier.store import calendars, erased, preferences
+from services.notifier.store import calendars, erased, outgoing, preferences
 from services.notifier.store.preferences import Choice, Quiet
+from services.notifier.tokens import Link, Signer
 from tests import personal
 from tests.delivery import Servers, until
 from tests.integration.test_notifier_preferences import People, here
@@ -134,6 +137,52 @@ async def test_what_is_owed_is_not_sent_and_what_is_owed_later_ends(servers: Ser
         assert await world.states() == {"sent": 1, "suppressed": 2}
         found = await world.rows("SELECT DISTINCT reason FROM notices WHERE state = 'suppressed'")
         assert [row["reason"] for row in found] == ["erased"]
+        assert await world.rows("SELECT FROM notices WHERE learner_id = $1 AND place IS NOT NULL", learner) == []
+
+
+@pytest.mark.parametrize("status", ["5.1.1", "550"])
+async def test_a_refusal_of_a_mail_that_was_under_way_leaves_no_digest_of_the_address(
+    servers: Servers, status: str
+) -> None:
+    """Red control: what the mail server says after the person was forgotten is kept of an address that nobody has."""
+    async with mail_server() as sink, notifier(servers, sink) as world:
+        learner = uuid.uuid4()
+        await known(world, learner)
+        await world.hear(events.enrolments, [LearnerEnrolled(**world.about(learner), place="mosjoen")])
+        [mail] = await world.here.database.run(lambda conn: outgoing.claim(conn, 5, "x.example", ""))
+        await world.hear(ASKED, [asked(learner)])
+        sender, no = Sender(world.settings), Never("refused_address", status)
+        await world.here.database.run(lambda conn: sender._never(conn, mail, no))
+        assert await world.states() == {"failed": 1}
+        assert await left(world) == []
+
+
+async def test_a_link_in_an_old_mail_brings_no_log_in_back(here: People) -> None:
+    """Red control: one click, or a mail program's, and the log-in stands among the choices for ever."""
+    learner = uuid.uuid4()
+    await known(here.world, learner)
+    expires = datetime.now(UTC) + timedelta(days=30)
+    tokens = [Signer(PRIVATE).token("unsubscribe", Link(one, ("changes",), expires)) for one in (KEY, str(learner))]
+    await here.world.hear(ASKED, [asked(learner)])
+    for token in tokens:
+        assert (await here.asking.post(f"/api/notifier/v1/unsubscribe/{token}")).status_code == 200
+    assert await left(here.world) == []
+
+
+@pytest.mark.parametrize("by", ["enrolment", "the person"])
+async def test_of_an_address_that_was_given_up_before_no_refusal_is_left(here: People, by: str) -> None:
+    world, learner = here.world, uuid.uuid4()
+    await known(world, learner, "canary@example.no")
+    [digest] = bounces.digests(PRIVATE, "canary@example.no")
+    await world.here.database.run(lambda conn: bounce_store.count(conn, digest))
+    if by == "enrolment":
+        await known(world, learner, "kari@example.no")
+    else:
+        body = {"email": "kari@example.no", "language": "nn"}
+        answer = await here.asking.put("/api/notifier/v1/me/contact", json=body, headers=here.signed("kari"))
+        assert answer.status_code == 200
+    await world.hear(ASKED, [asked(learner)])
+    assert await left(world) == []
 
 
 async def sent(world: World) -> bool:

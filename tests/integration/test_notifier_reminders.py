@@ -16,6 +16,7 @@ from kit.calendars import OSLO
 from kit.database import Connection
 from services.notifier import events, reminders
 from tests.delivery import Servers
+from tests.integration.test_notifier_hours import at
 from tests.notifying import Sink, World, mail_server, notifier
 
 pytestmark = pytest.mark.anyio
@@ -279,3 +280,25 @@ async def test_a_reminder_says_when_and_where_in_a_mail(world: World, sink: Sink
     assert "om omtrent en uke" in text
     assert "Sted: Mosjøen" in text
     assert mail.get_content_type() == "multipart/alternative"
+
+
+async def test_nobody_is_reminded_of_what_has_begun_since_it_was_moved_forward(world: World, sink: Sink) -> None:
+    """Red control: it was to begin later when the reminder was owed, and a mail server was away meanwhile."""
+    now = datetime.now(UTC)
+    await planned(world, now + DAY - HOUR)
+    await seated(world)
+    assert await look(world, now) == [1]
+    await planned(world, now - MINUTE, version=3)
+    async with world.sending():
+        await world.no_more_open()
+    assert not [mail for mail in sink.mails if "Påminnelse" in mail["Subject"]]
+
+
+async def test_a_reminder_that_was_put_off_says_how_long_it_is_by_then(world: World, sink: Sink) -> None:
+    starts_at = datetime.now(UTC) + 7 * DAY - 3 * HOUR
+    await planned(world, starts_at)
+    await seated(world)
+    assert await look(world, datetime.now(UTC)) == [7]
+    async with at(world, starts_at - 2 * DAY - HOUR), world.sending():
+        await world.all_are("sent", 2)
+    assert "om omtrent 2 dager" in sink.mails[1].get_body(("plain",)).get_content()

@@ -213,6 +213,40 @@ async def test_a_gateway_that_is_away_holds_up_no_mail_and_what_it_may_have_come
         assert tuple(row) == (1, 2)
 
 
+def head(status: int, trickles: bool = False, goes: bool = False) -> Any:
+    """An answer of which the status comes and not the end: nothing more, a sign now and then, or no connection."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 {status} So\r\ncontent-length: 1000\r\n\r\n{{".encode())
+        await writer.drain()
+        gone = asyncio.ensure_future(reader.read())
+        while trickles and not gone.done():
+            writer.write(b" ")
+            await asyncio.wait([gone], timeout=0.05)
+        if not goes:
+            await gone
+
+    return say
+
+
+@pytest.mark.parametrize("how", ["hangs", "trickles", "goes"])
+@pytest.mark.parametrize(("status", "state"), [(202, "sent"), (400, "failed")])
+async def test_an_answer_whose_body_does_not_end_counts_by_its_status(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, how: str, status: int, state: str
+) -> None:
+    """Red control: what the gateway took is sent again and again, for five days, each time to the learner's phone."""
+    monkeypatch.setattr("services.notifier.channels.sms.TOTAL_S", 1.0)
+    monkeypatch.setattr("services.notifier.channels.sms.BODY_S", 1.5)
+    async with texting(servers) as here:
+        here.says(head(status, trickles=how == "trickles", goes=how == "goes"))
+        about = await here.reached()
+        await here.wants("seat")
+        async with here.world.sending():
+            await here.hear(LearnerEnrolled(**about, place="mosjoen"))
+            await here.reach("sms", state)
+        assert len(here.gateway.came) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "state", "reason", "longer_s"),
     [
@@ -384,6 +418,22 @@ async def test_several_changes_are_one_text_and_of_what_is_as_it_was_there_is_no
             await here.world.hear(events.courses, [moved(here.world, 5, timedelta(hours=2))])
             await here.reach("sms", "suppressed", "sent", "suppressed")
         assert len(here.texts()) == 1
+
+
+async def test_a_change_that_was_texted_is_taken_back_by_a_text_too(servers: Servers) -> None:
+    """Its mail waits for a digest. Red control: whoever read the first text comes an hour late."""
+    async with texting(servers) as here:
+        about = await here.reached()
+        await here.put({"categories": {"changes": {"email": "daily", "sms": "at_once"}}})
+        await here.hear(LearnerEnrolled(**about, place="mosjoen"))
+        async with at(here.world, DAY_BEFORE), here.world.sending():
+            await here.world.hear(events.courses, [moved(here.world, 2, timedelta(hours=1))])
+            await here.reach("sms", "sent")
+            await here.reach("email", "sent", "held")
+            await here.world.hear(events.courses, [moved(here.world, 3, timedelta(0))])
+            await here.reach("sms", "sent", "sent")
+            await here.reach("email", "sent", "suppressed", "held")
+        assert ["kl. 19.00" in one["text"] for one in here.texts()] == [True, False]
 
 
 async def test_changes_are_texted_each_to_whom_no_mail_tells_of_them(servers: Servers) -> None:

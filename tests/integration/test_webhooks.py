@@ -196,6 +196,25 @@ async def test_gone_turns_it_off_and_a_test_that_is_taken_on_again(world: Callin
     assert sorted(kinds[2:]) == ["CourseCreated", "CourseCreated", "WebhookTested"]
 
 
+async def test_a_test_of_one_that_is_off_says_what_was_answered(world: Calling, hooks: Hooks) -> None:
+    """Red control: that it is off, which its partner knew and wanted to mend."""
+    made = await world.webhook()
+    hooks.answers["/hook"] = [410, 500, 410]
+    await world.happens(world.enrolled())
+    async with world.calling():
+        await until(lambda: world.rows("SELECT FROM webhooks WHERE state = 'off'"))
+        for answer in ("answer_500", "gone"):
+            assert (await world.ask("POST", f"/{made['id']}/test")).status_code == 202
+
+            async def over() -> bool:
+                return not await world.rows("SELECT FROM webhook_deliveries WHERE state IN ('pending', 'sending')")
+
+            await until(over)
+            [test, *_] = await world.log(made["id"])
+            assert (test["state"], test["reason"], test["next_try_at"]) == ("failed", answer, None)
+        assert (await world.ask("GET", f"/{made['id']}")).json()["state"] == "off"
+
+
 @pytest.mark.parametrize("status", [429, 503])
 async def test_nothing_goes_there_before_retry_after(world: Calling, hooks: Hooks, status: int) -> None:
     await world.webhook()

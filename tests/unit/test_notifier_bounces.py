@@ -5,7 +5,7 @@ import pytest
 
 from kit import sealing
 from services.notifier import bounces
-from services.notifier.channels.channel import Never
+from services.notifier.channels.channel import Later, Never
 from services.notifier.channels.email import answer
 
 PRIVATE, _ = sealing.generate()
@@ -65,6 +65,52 @@ def test_only_a_final_no_about_the_recipient_says_something_of_the_address() -> 
     spam = answer(aiosmtplib.SMTPDataError(550, "5.1.1 no"), None)
     assert isinstance(spam, Never)
     assert spam.status is None
+
+
+def refused(code: int, text: str) -> Later | Never:
+    return answer(aiosmtplib.SMTPRecipientsRefused([aiosmtplib.SMTPRecipientRefused(code, text, "a@b.no")]), None)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (530, "5.7.0 Must issue a STARTTLS command first"),
+        (530, "Authentication required"),
+        (530, "5.5.1 Authentication Required"),
+        (550, "5.7.1 Unable to relay"),
+        (554, "5.7.1 <kari@example.no>: Relay access denied"),
+        (554, "5.7.1 Service unavailable; Client host [192.0.2.1] blocked using list.example"),
+        (553, "5.1.8 <ikke-svar@kursnett.example>: Sender address rejected: Domain not found"),
+        (550, "5.7.27 Sender address has null MX"),
+        (550, "relay not permitted"),
+        (550, "we do not relay for you"),
+        (550, "authentication required"),
+        (550, "Sender verify failed"),
+        (554, "5.0.0 Your IP is on a block list"),
+        (550, "5.5.0 relaying denied"),
+    ],
+)
+def test_a_no_that_is_about_us_is_not_final(code: int, text: str) -> None:
+    no = refused(code, text)
+    assert isinstance(no, Later)
+    assert (no.reason, no.of_domain) == (f"answer_{code}", True)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (550, "5.1.1 no such user"),
+        (550, "5.1.1 <kari@example.no>: Recipient address rejected: User unknown in relay recipient table"),
+        (550, "<kari@example.no>: Recipient address rejected: User unknown in relay recipient table"),
+        (550, "<kari@relay.example.no>: no such user"),
+        (550, "5.2.1 mailbox disabled, your host may try another"),
+        (550, "5.5.0 Requested action not taken: mailbox unavailable"),
+        (550, "no such user"),
+        (550, ""),
+    ],
+)
+def test_a_no_to_the_recipient_is_final(code: int, text: str) -> None:
+    assert isinstance(refused(code, text), Never)
 
 
 def test_a_digest_is_keyed_the_same_for_large_letters_and_known_by_both_keys_of_a_pair() -> None:

@@ -97,7 +97,8 @@ def answer(error: Exception, wire: Wire | None) -> Later | Never:
     """What a refusal means: 5xx about the recipient or the message is final, all else may be otherwise later.
 
     A server that hangs up before it has anything of the letter cannot have taken it. `wire`: none when there was none.
-    5xx about us (greeting, login, sender) is a fault of the set-up: it would be wrong to fail every notice for it.
+    5xx about us (greeting, login, sender, and at the recipient what names these or our relaying) is a fault of the
+    set-up: it would be wrong to fail every notice for it.
     """
     about = "server"
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused) and error.recipients:
@@ -108,7 +109,8 @@ def answer(error: Exception, wire: Wire | None) -> Later | Never:
         if wire is None:
             return Later(no_connection(error))
         return Later(UNANSWERED if wire.handing_over else "hung_up")
-    if about in _NEVER and 500 <= error.code <= 599:
+    to_us = about == "recipient" and bounces.is_to_us(error.code, error.message)
+    if about in _NEVER and 500 <= error.code <= 599 and not to_us:
         refused = bounces.status(error.code, error.message) if about == "recipient" else None
         return Never(_NEVER[about], refused)
     of_domain = about == "recipient" and not _ONE_MAILBOX.match(error.message)

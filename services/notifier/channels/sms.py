@@ -12,8 +12,9 @@ from services.notifier.settings import NotifierSettings
 
 # httpcore2 is imported where it is used: a notifier without a gateway does not need it.
 
-TOTAL_S = 10.0  # from the name to the end of the answer
+TOTAL_S = 10.0  # from the name to the head of the answer
 CONNECT_S = 5.0
+BODY_S = 2.0  # for the rest of an answer; its status stands
 BODY_BYTES = 64 * 1024  # of an answer that are read
 MOST_PARTS = 3
 WRONG_NUMBER = "invalid_number"  # the `code` in a gateway's refusal, when it is the number's fault
@@ -52,8 +53,8 @@ class Sms:
             raise Never("too_long")
         asked = {"to": letter.address, "text": letter.text, "reference": reference(letter.message_id)}
         try:
-            async with asyncio.timeout(TOTAL_S):
-                status, retry_after, body = await self._post(json.dumps(asked).encode())
+            async with asyncio.timeout(TOTAL_S) as limit:
+                status, retry_after, body = await self._post(json.dumps(asked).encode(), limit)
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
             raise Later(no_connection(error), of_domain=True) from error
         except (
@@ -68,7 +69,7 @@ class Sms:
         if said is not None:
             raise said
 
-    async def _post(self, body: bytes) -> tuple[int, str | None, bytes]:
+    async def _post(self, body: bytes, limit: asyncio.Timeout) -> tuple[int, str | None, bytes]:
         """(status, Retry-After, the beginning of the body) of the answer."""
         import httpcore2
 
@@ -90,11 +91,16 @@ class Sms:
             after = next(
                 (value.decode("latin-1") for name, value in said.headers if name.lower() == b"retry-after"), None
             )
+            limit.reschedule(None)  # the status stands: what was taken must not go again
             read = b""
-            async for part in said.aiter_stream():
-                read += part
-                if len(read) >= BODY_BYTES:
-                    break
+            try:
+                async with asyncio.timeout(BODY_S):
+                    async for part in said.aiter_stream():
+                        read += part
+                        if len(read) >= BODY_BYTES:
+                            break
+            except (TimeoutError, OSError, httpcore2.NetworkError, httpcore2.ProtocolError):
+                pass
             return said.status, after, read[:BODY_BYTES]
 
     def _context(self) -> ssl.SSLContext:

@@ -47,9 +47,14 @@ async def among(conn: Connection, addresses: Sequence[bytes]) -> set[bytes]:
     return {row["address"] for row in rows}
 
 
+async def forget_refusals(conn: Connection, addresses: Sequence[bytes]) -> None:
+    """Forget on which days these were refused."""
+    await conn.execute("DELETE FROM refusals WHERE address = ANY($1::bytea[])", addresses)
+
+
 async def remove(conn: Connection, addresses: Sequence[bytes]) -> int:
     """Take these out of the list, and forget what was refused; how many there were."""
-    await conn.execute("DELETE FROM refusals WHERE address = ANY($1::bytea[])", addresses)
+    await forget_refusals(conn, addresses)
     rows = await conn.fetch("DELETE FROM bounced_addresses WHERE address = ANY($1::bytea[]) RETURNING 1", addresses)
     return len(rows)
 
@@ -87,6 +92,11 @@ async def listed(conn: Connection) -> list[dict[str, Any]]:
         """
     )
     return [dict(row) for row in rows]
+
+
+async def hold(conn: Connection, learner_id: UUID) -> None:
+    """Let nobody forget this learner before the transaction ends."""
+    await conn.execute("SELECT FROM contacts WHERE learner_id = $1 FOR KEY SHARE", learner_id)
 
 
 async def reached(conn: Connection, learner_id: UUID) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
+from services.notifier.channels.channel import UNANSWERED
 from services.notifier.kinds import ADVANCED
 from services.notifier.store import columns
 
@@ -38,12 +39,16 @@ class Change:
 
 @dataclass(frozen=True)
 class Untold:
-    """A change that one enrolment was to be told of, and now is with the next one. `since`: owed first then."""
+    """A change that one enrolment was to be told of, and now is with the next one. `since`: owed first then.
+
+    `heard`: by SMS, or in the feed, its learner knows of it although the mail has not gone.
+    """
 
     about: UUID
     offering_id: UUID
     facts: dict[str, Any]
     since: str
+    heard: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Together:
 
 
 async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]:
-    """Take what was to be told of earlier changes of these offerings, untried as yet: the next letter tells it.
+    """Take what was to be told of earlier changes of these offerings and has surely not gone: the next letter tells it.
 
     An SMS goes the way of its mail: where that has gone, or was not wanted, nothing is added to the next.
     """
@@ -64,19 +69,26 @@ async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]
         """
         WITH mail AS (
             UPDATE notices SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
-            WHERE template = 'changed' AND channel <> 'sms' AND offering_id = ANY($1) AND state IN ('due', 'held')
-              AND attempts = 0
-            RETURNING event_id, learner_id, about, offering_id, facts,
+            WHERE template = 'changed' AND channel <> 'sms' AND offering_id = ANY($1)
+              AND state IN ('due', 'held', 'deferred') AND resends = 0 AND reason IS DISTINCT FROM $2
+            RETURNING event_id, learner_id, about, offering_id, facts, read_at IS NOT NULL AS read,
                       coalesce(facts ->> 'since', to_json(created_at) #>> '{}') AS since
         ), beside AS (
             UPDATE notices AS text SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
             FROM mail
             WHERE text.event_id = mail.event_id AND text.learner_id = mail.learner_id AND text.template = 'changed'
-              AND text.channel = 'sms' AND text.state IN ('due', 'held') AND text.attempts = 0
+              AND text.channel = 'sms' AND text.state IN ('due', 'held', 'deferred') AND text.resends = 0
+              AND text.reason IS DISTINCT FROM $2
         )
-        SELECT about, offering_id, facts, since FROM mail
+        SELECT about, offering_id, facts, since, read OR EXISTS (
+            SELECT FROM notices AS text
+            WHERE text.event_id = mail.event_id AND text.learner_id = mail.learner_id AND text.template = 'changed'
+              AND text.channel = 'sms' AND (text.state IN ('sending', 'sent') OR text.resends > 0
+                                            OR text.reason = $2)
+        ) AS heard FROM mail
         """,
         offerings,
+        UNANSWERED,
     )
     return [Untold(**{**dict(row), "facts": json.loads(row["facts"])}) for row in rows]
 
@@ -137,14 +149,14 @@ async def owe_changes(
 
 
 async def leave_older(conn: Connection, event_ids: Sequence[str]) -> None:
-    """Of these events the newest place in line is told; an older one that was not tried yet is not sent any more."""
+    """Of these events the newest place in line is told; an older one that has not gone is not sent any more."""
     await conn.execute(
         """
         UPDATE notices AS old SET state = 'suppressed', reason = 'told_with_later', updated_at = app_now()
         FROM notices AS new
         WHERE new.event_id = ANY($1) AND new.template = $2 AND old.about = new.about AND old.template = $2
-          AND old.id < new.id AND old.attempts = 0
-          AND old.state NOT IN ('sending', 'deferred', 'sent', 'failed', 'suppressed')  -- as in `outgoing.claim`
+          AND old.id < new.id
+          AND old.state NOT IN ('sending', 'sent', 'failed', 'suppressed')  -- as in `outgoing.claim`
         """,
         event_ids,
         ADVANCED,

@@ -24,19 +24,21 @@ async def reached(conn: Connection, login: str) -> Reached | None:
     return None if row is None else Reached(**dict(row))
 
 
-async def change(conn: Connection, login: str, wanted: Reached) -> Sequence[UUID]:
-    """Write to this person there and so from now on, about everything, until they say otherwise: as whom we know them.
+async def change(conn: Connection, login: str, wanted: Reached) -> tuple[Sequence[UUID], Sequence[str]]:
+    """Write to this person there and so from now on, about everything, until they say otherwise: as whom we know them,
+    and the addresses and numbers that are no more.
 
     What they said before, and is heard late or again, does not undo it (`known.keep_contacts`).
     """
     rows = await conn.fetch(
         """
         UPDATE contacts SET email = $2, phone = $3, language = $4, own_at = app_now() WHERE login = $1
-        RETURNING learner_id
+        RETURNING learner_id, nullif(old.email, new.email) AS email, nullif(old.phone, new.phone) AS phone
         """,
         login,
         wanted.email,
         wanted.phone,
         wanted.language,
     )
-    return [row["learner_id"] for row in rows]
+    former = [row[name] for row in rows for name in ("email", "phone") if row[name] is not None]
+    return [row["learner_id"] for row in rows], former

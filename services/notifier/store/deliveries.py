@@ -128,7 +128,8 @@ async def note(conn: Connection, outcomes: Sequence[Outcome]) -> list[Any]:
                              WHEN told.gone OR webhook.state <> 'on' OR app_now() >= last.at THEN 'failed'
                              ELSE 'deferred' END,
                 reason = CASE WHEN told.reason IS NULL OR told.gone THEN told.reason
-                              WHEN webhook.state <> 'on' THEN 'webhook_off'
+                              WHEN webhook.state <> 'on' AND one.key <> webhook.id::text THEN 'webhook_off'
+                              WHEN webhook.state <> 'on' THEN told.reason  -- a test, whose answer is asked for
                               WHEN app_now() >= last.at THEN 'gave_up' ELSE told.reason END,
                 due_at = least(app_now() + make_interval(secs => told.pause_s), last.at),
                 failures = one.failures + (told.reason IS NOT NULL)::int,

@@ -57,7 +57,11 @@ async def held(conn: Connection, most: int) -> list[Held]:
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
                (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
-                   AND (notice.template <> 'advanced' OR seat.state = 'queued') AND NOT offering.cancelled
+                   AND NOT offering.cancelled
+                   AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
+                       SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
+                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                   ))  -- as in `outgoing.claim`
                    AND coalesce(notice.expires_at > app_now(), true) AS concerned,  -- a course that has begun
                course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions,
                CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN greatest(0, seat.sequence, (
@@ -115,3 +119,42 @@ async def turned_off(conn: Connection, people: Sequence[str]) -> set[tuple[str, 
         "SELECT person, category, channel FROM preferences WHERE person = ANY($1) AND cadence = 'off'", people
     )
     return {(row["person"], row["category"], row["channel"]) for row in rows}
+
+
+@dataclass(frozen=True)
+class Seat:
+    """An enrolment and its run as they are now. `placed_by`: the last notice of where it stands in line."""
+
+    state: str
+    place: str | None
+    sequence: int | None
+    concerned: bool
+    placed_by: UUID | None
+    title: dict[str, str]
+    starts_at: datetime
+    ends_at: datetime
+    begins_at: datetime
+    sessions: list[dict[str, Any]]
+    arenas: list[str]
+
+
+async def seats(conn: Connection, abouts: Sequence[str]) -> dict[str, Seat]:
+    """Enrolment id -> what is so of it now."""
+    rows = await conn.fetch(
+        """
+        SELECT seat.enrolment_id::text AS about, seat.state, seat.place, seat.sequence,
+               seat.state IN ('associated', 'offered', 'queued') AND NOT offering.cancelled AS concerned,
+               (SELECT later.id FROM notices AS later
+                WHERE later.about = seat.enrolment_id AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                ORDER BY later.id DESC LIMIT 1) AS placed_by,
+               course.title, offering.starts_at, offering.ends_at,
+               (SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), offering.starts_at)
+                FROM jsonb_array_elements(offering.sessions) AS meeting) AS begins_at,
+               coalesce(offering.sessions, '[]') AS sessions, coalesce(offering.arenas, '{}') AS arenas
+        FROM enrolments AS seat JOIN offerings AS offering USING (offering_id) JOIN courses AS course USING (course_id)
+        WHERE seat.enrolment_id = ANY($1::uuid[])
+        """,
+        abouts,
+    )
+    read = [{**dict(row), **{name: json.loads(row[name]) for name in ("title", "sessions")}} for row in rows]
+    return {row.pop("about"): Seat(**row) for row in read}

@@ -78,7 +78,8 @@ async def suppress_late(conn: Connection) -> int:
     """
     done = await conn.execute(
         """
-        UPDATE notices SET state = 'suppressed', reason = $1, facts = '{}', sealed = NULL, updated_at = app_now()
+        UPDATE notices SET state = 'suppressed', reason = $1, facts = '{}', sealed = NULL, place = NULL,
+            place_in_line = NULL, updated_at = app_now()
         FROM erased
         WHERE erased.at > app_now() - make_interval(days => $2) AND notices.learner_id = erased.learner_id
           AND (notices.state IN ('due', 'held', 'deferred')

@@ -55,13 +55,13 @@ class Confirmation:
     traceparent: str | None
 
 
-async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
-    """Keep each learner's newest contact; one row per learner at most.
+async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> list[str]:
+    """Keep each learner's newest contact; one row per learner at most. Returns addresses and numbers that are no more.
 
     What a person has changed here since it was said stays: it is heard late, or again. Who gives no phone this time has
     the one they gave before. Who was forgotten has none, however late one comes (`erased.stop_contacts`).
     """
-    await conn.execute(
+    rows = await conn.fetch(
         """
         INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq, said_at, phone)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[],
@@ -75,9 +75,12 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> None:
             name = excluded.name, login = coalesce(excluded.login, old.login),
             epoch = excluded.epoch, seq = excluded.seq, said_at = excluded.said_at, updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
+        RETURNING WITH (OLD AS before, NEW AS now) nullif(before.email, now.email) AS email,
+                  nullif(before.phone, now.phone) AS phone
         """,
         *columns(contacts, "learner_id email name language login epoch seq said_at phone"),
     )
+    return [one for row in rows for one in row.values() if one is not None]
 
 
 async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> list[UUID]:

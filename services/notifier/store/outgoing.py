@@ -43,7 +43,7 @@ class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
     `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
-    expired, or what it reminds of is nothing for its learner any more. `alternatives` are those of a cancelled
+    expired, or what it reminds of has begun or is nothing for its learner now. `alternatives` are those of a cancelled
     offering. `sequence` is the version of the appointment that goes with it, none where none does; `sessions_before`
     are the most that the run had before a change. `person` and what follows is what `decisions` decides by: whose
     choices they are, the database's time, the choice for this category and channel, quiet hours where the person has
@@ -189,8 +189,12 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
         """
         WITH mine AS (
             SELECT notice.id, notice.state = 'sending' OR notice.reason IS NOT DISTINCT FROM $5 AS may_have_gone,
-                   notice.template = 'reminder' AND (offering.cancelled OR seat.state IS DISTINCT FROM 'associated')
-                       AS unwanted,
+                   notice.template = 'reminder' AND (
+                       offering.cancelled OR seat.state IS DISTINCT FROM 'associated' OR (
+                           SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), offering.starts_at)
+                           FROM jsonb_array_elements(offering.sessions) AS meeting
+                       ) <= app_now()
+                   ) AS unwanted,
                    contact.email, contact.phone, contact.name, contact.language, course.title,
                    offering.starts_at, offering.ends_at,
                    offering.alternatives, offering.cancelled_because, coalesce(offering.sessions, '[]') AS sessions,
@@ -203,9 +207,10 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    CASE WHEN appointment.last IS NOT NULL AND notice.channel <> 'sms' THEN (
                        SELECT said.facts #> '{was,sessions}' FROM notices AS said
                        WHERE said.about = notice.about AND said.template = 'changed'
-                       ORDER BY jsonb_array_length(said.facts #> '{was,sessions}') DESC LIMIT 1
+                       ORDER BY jsonb_array_length(said.facts #> '{was,sessions}') DESC NULLS LAST LIMIT 1
                    ) END AS sessions_before,
-                   CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN seat.place END AS place_now,
+                   CASE WHEN notice.template IN ('changed', 'confirmed', 'reminder') AND seat.state = 'associated'
+                        THEN seat.place END AS place_now,
                    coalesce(contact.login, contact.learner_id::text) AS person,
                    coalesce(choice.cadence, CASE notice.channel WHEN 'sms' THEN 'off' ELSE 'at_once' END) AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
@@ -214,7 +219,11 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                            WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
                            ELSE seat.state IN ('associated', 'offered', 'queued')
                        END AND (NOT offering.cancelled OR notice.template = 'offering_cancelled')
-                   )) AND (notice.template <> 'advanced' OR seat.state = 'queued') AS concerned
+                   )) AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
+                       SELECT FROM notices AS later  -- since which they stand elsewhere in line
+                       WHERE later.about = notice.about AND later.id > notice.id
+                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                   )) AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)

@@ -58,6 +58,12 @@ async def known_as(conn: Connection, person: str) -> str:
     return known or person
 
 
+async def is_reached(conn: Connection, person: str) -> bool:
+    """Whether there is a contact of this person, who is not forgotten before the transaction ends."""
+    held = "SELECT FROM contacts WHERE login = $1 OR learner_id = $2 FOR KEY SHARE"
+    return bool(await conn.fetch(held, person, _learner(person)))
+
+
 async def choices(conn: Connection, person: str) -> list[Choice]:
     """What this person has chosen."""
     rows = await conn.fetch("SELECT category, channel, cadence FROM preferences WHERE person = $1", person)
