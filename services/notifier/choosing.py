@@ -29,7 +29,9 @@ from services.notifier.webhooks import Settings
 
 PLACE = f"{LETTERBOX}/valg"
 LANGUAGES: Mapping[str, str] = {**NAMES, "sma": "Åarjelsaemien", "sme": "Davvisámegiella"}
-CHOSEN_BY_ALL: tuple[Category, ...] = ("changes", "reminders", "news")
+# What a person can be told of, or not. There is no notice of the category `news` yet, and those of `partner` go to an
+# office, which stops them by their own link: a choice that changes nothing is not asked for.
+CHOOSABLE: tuple[Category, ...] = ("changes", "reminders")
 USUAL, OWN, NEVER = "usual", "own", "never"
 DONE = ("lagret", "sprak", "kalender", "sluttet")
 # A new calendar address is shown on the page after the form that makes it, and never stands in an address of ours.
@@ -37,11 +39,6 @@ COOKIE = "__Host-kursnett-kalender"
 COOKIE_S = 300
 
 router = APIRouter(prefix=PLACE, include_in_schema=False)  # pages for people, not an interface for programs
-
-
-def choosable(visitor: Visitor) -> tuple[Category, ...]:
-    """What this person may be told of, or not."""
-    return (*CHOSEN_BY_ALL, "partner") if visitor.caller.partner else CHOSEN_BY_ALL
 
 
 @router.get("")
@@ -65,7 +62,7 @@ async def choose(request: Request, visitor: Acting, database: Db, settings: Sett
     async def work(conn: Connection) -> Response:
         await store.lock(conn, who)
         chosen, quiet = await store.choices(conn, who), await store.quiet(conn, who)
-        asked = _asked(sent, choosable(visitor), preferences.shown(chosen, quiet, None, None).categories.model_dump())
+        asked = _asked(sent, CHOOSABLE, preferences.shown(chosen, quiet, None, None).categories.model_dump())
         try:
             wanted = Preferences.model_validate(asked)
         except ValidationError as refused:
@@ -157,7 +154,7 @@ async def _page(
         done=done if done in DONE else "",
         errors=errors or {},
         version=tags.tag(await preferences.here(conn, who, settings)),
-        categories=choosable(visitor),
+        categories=CHOOSABLE,
         fields=_fields(now.categories.model_dump(), quiet, hours) | is_reached | dict(typed or {}),
         hours=hours,
         usual=None if usual is None else [at.strftime("%H:%M") for at in usual],

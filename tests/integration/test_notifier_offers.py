@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from contracts.enrolment import LearnerWithdrew, SeatOffered, SeatOfferLapsed
+from contracts.enrolment import LearnerEnrolled, LearnerWithdrew, SeatOffered, SeatOfferLapsed
 from contracts.topics import Topic
 from kit import sealing, topics
 from kit.consumer import Consumer
@@ -146,13 +146,15 @@ async def test_an_offer_that_cannot_be_opened_fails_and_holds_nobody_back(
     lapsed = SeatOfferLapsed(
         **world.about(one, bad.enrolment_id), offer_id=bad.offer_id, place="mosjoen", in_line=False
     )
-    await world.hear(events.enrolments, [bad, offer(world, other, accept, decline), lapsed])
+    await world.hear(events.enrolments, [bad, offer(world, other, accept, decline)])
     async with world.sending():
 
-        async def done() -> bool:
-            return (await world.states()) == {"failed": 1, "sent": 2}
+        async def done(sent: int) -> bool:
+            return (await world.states()) == {"failed": 1, "sent": sent}
 
-        await until(done)
+        await until(lambda: done(1))
+        await world.hear(events.enrolments, [lapsed])
+        await until(lambda: done(2))
     assert sorted(sink.recipients()) == ["one@example.no", "other@example.no"]
     [failed] = await world.rows("SELECT template, reason, sealed, attempts FROM notices WHERE state = 'failed'")
     assert dict(failed) == {"template": "offered", "reason": reason, "sealed": None, "attempts": 1}
@@ -199,6 +201,33 @@ async def test_an_offer_that_the_server_put_off_is_not_told_later_than_its_time(
         await world.all_are("failed", 1)
     assert sink.mails == []
     assert await world.rows("SELECT FROM notices WHERE reason = 'too_late' AND attempts = 2")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_an_offer_that_was_answered_on_the_page_is_not_told_when_its_mail_was_put_off(
+    world: World, sink: Sink, answered: bool
+) -> None:
+    """Red control: one that was not answered is."""
+    sink.data = ["451 later"]
+    learner = uuid.uuid4()
+    await world.contact_is_known(learner, "kari@example.no")
+    made = offer(world, learner, *tokens())
+    await world.hear(events.enrolments, [made])
+    async with world.sending():
+        await world.all_are("deferred", 1)
+        if answered:
+            yes = LearnerEnrolled(**world.about(learner, made.enrolment_id), place="mosjoen", from_queue=True)
+            await world.hear(events.enrolments, [yes])
+        await world.hurry()
+        told = {"offered": ("failed", "too_late"), "seat_from_line": ("sent", None)}
+
+        async def done() -> bool:
+            rows = await world.rows("SELECT template, state, reason FROM notices")
+            became = {row["template"]: (row["state"], row["reason"]) for row in rows}
+            return became == (told if answered else {"offered": ("sent", None)})
+
+        await until(done)
+    assert len(sink.mails) == 1
 
 
 async def test_an_offer_that_the_server_put_off_goes_again_with_its_links(world: World, sink: Sink) -> None:

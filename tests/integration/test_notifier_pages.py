@@ -157,7 +157,7 @@ async def test_a_form_from_elsewhere_does_nothing(world: Calling, kari: Browser,
     before = [
         await world.rows(f"SELECT * FROM {table}") for table in ("notices", "contacts", "calendars", "preferences")
     ]
-    fields = {"notice": str(notice["id"]), "language": "en", "quiet": "never", "news-email": "off"}
+    fields = {"notice": str(notice["id"]), "language": "en", "quiet": "never", "reminders-email": "off"}
     for forged in ("form-of-ola", ""):
         refused = await kari.send(path, csrf=forged, **fields)
         assert refused.status_code == 403
@@ -302,14 +302,15 @@ async def test_who_looks_hears_of_a_new_notice_and_is_asked_to_come_again(
 
 async def test_what_is_chosen_here_is_what_the_interface_shows(world: Calling, kari: Browser) -> None:
     first = await preferences(world)
-    done = await kari.choose(changes_email="daily", news_email="off", news_inapp="off", quiet="own", until="6.30")
+    done = await kari.choose(
+        changes_email="daily", reminders_email="off", reminders_inapp="off", quiet="own", until="6.30"
+    )
     assert (done.status_code, done.headers["location"]) == (303, "/varsler/valg?gjort=lagret")
     kept = await preferences(world)
     usual = {"email": "at_once", "inapp": "at_once", "sms": "off"}
     assert kept["categories"] == first["categories"] | {
         "changes": {**usual, "email": "daily"},
-        "news": {**usual, "email": "off", "inapp": "off"},
-        "reminders": usual,
+        "reminders": {**usual, "email": "off", "inapp": "off"},
     }
     assert kept["quiet_hours"] == {"from": "21:00", "until": "06:30"}
     await kari.get(done.headers["location"])
@@ -320,7 +321,7 @@ async def test_what_is_chosen_here_is_what_the_interface_shows(world: Calling, k
     assert (await preferences(world))["categories"] == kept["categories"]
     await kari.get("/varsler/valg?gjort=lagret")
     assert "Du har ikke stille tid." in kari.text
-    await kari.choose(quiet="usual", changes_email="at_once", news_email="at_once", news_inapp="at_once")
+    await kari.choose(quiet="usual", changes_email="at_once", reminders_email="at_once", reminders_inapp="at_once")
     assert await preferences(world) == first
     assert await world.rows("SELECT FROM preferences") == await world.rows("SELECT FROM quiet_hours") == []
 
@@ -346,21 +347,22 @@ async def test_a_seat_is_always_told_whatever_a_form_says(world: Calling, kari: 
     await kari.get("/varsler/valg")
     assert "Det kan ikke slås av" in kari.text
     assert "seat-email" not in kari.text
-    done = await kari.choose(seat_email="off", offer_inapp="off", partner_email="off", news_email="weekly")
+    done = await kari.choose(seat_email="off", offer_inapp="off", reminders_email="weekly")
     assert done.status_code == 303
     [row] = await world.rows("SELECT category FROM preferences")
-    assert row["category"] == "news"
+    assert row["category"] == "reminders"
 
 
-async def test_who_acts_for_a_partner_chooses_about_its_messages_and_others_leave_theirs(world: Calling) -> None:
-    await world.asking.put(
-        PREFERENCES, json={"categories": {"partner": {"email": "off"}}}, headers=as_person(world, "kari")
-    )
-    await Browser(world.asking).choose(news_email="off")
-    assert (await preferences(world))["categories"]["partner"]["email"] == "off"
-    tor = Browser(world.asking, partner="torgar")
-    await tor.choose(partner_email="daily")
-    assert (await preferences(world))["categories"]["partner"]["email"] == "daily"
+async def test_what_no_notice_to_a_person_is_of_is_not_asked_for_and_stays_as_it_was_said(world: Calling) -> None:
+    """Neither who acts for a partner: its messages go to its office."""
+    body = {"categories": {"partner": {"email": "off"}, "news": {"email": "weekly"}}}
+    await world.asking.put(PREFERENCES, json=body, headers=as_person(world, "kari"))
+    before = await preferences(world)
+    kari = Browser(world.asking, partner="torgar")
+    page = (await kari.get("/varsler/valg")).text
+    assert re.findall(r'<select[^>]* name="([a-z]+)-email"', page) == ["changes", "reminders"]
+    await kari.choose(partner_email="daily", news_email="daily")
+    assert await preferences(world) == before
 
 
 @pytest.mark.parametrize(
@@ -370,8 +372,8 @@ async def test_who_acts_for_a_partner_chooses_about_its_messages_and_others_leav
         ({"quiet": "own", "until": ""}, "until", "Skriv et klokkeslett"),
         ({"quiet": "own", "until": "21:00"}, "until", "må være forskjellige"),
         ({"quiet": "", "from": "x"}, "from", "Skriv et klokkeslett"),
-        ({"news-email": "monthly"}, "news-email", "Velg et av alternativene"),
-        ({"news-inapp": "daily"}, "news-inapp", "Velg et av alternativene"),
+        ({"reminders-email": "monthly"}, "reminders-email", "Velg et av alternativene"),
+        ({"reminders-inapp": "daily"}, "reminders-inapp", "Velg et av alternativene"),
     ],
 )
 async def test_what_cannot_be_chosen_is_told_at_its_field(
@@ -389,7 +391,7 @@ async def test_what_cannot_be_chosen_is_told_at_its_field(
 async def test_two_tabs_a_double_click_and_a_page_that_is_sent_again(world: Calling, kari: Browser) -> None:
     other = Browser(world.asking)
     await kari.get("/varsler/valg")
-    await other.choose(news_email="off")
+    await other.choose(reminders_email="off")
     late = await kari.choose_on_this_page(changes_email="daily")
     assert late.status_code == 409
     assert "ble endret et annet sted" in kari.text
@@ -547,7 +549,7 @@ async def test_sms_are_chosen_where_there_are_some_and_else_a_sentence_says_why_
     assert re.search(r'id="seat-sms-error">[^<]*Velg et av alternativene', kari.text)
     # Without a number the choice is not on the page, and stays what it was.
     assert (await kari.send("/varsler/valg/sprak", **(form | {"phone": ""}))).status_code == 303
-    assert (await kari.choose(news_email="off")).status_code == 303
+    assert (await kari.choose(reminders_email="off")).status_code == 303
     assert (await preferences(texting))["categories"]["offer"]["sms"] == "at_once"
     assert (await kari.send("/varsler/valg/sprak", **(form | {"phone": "12345678"}))).status_code == 422
     assert re.search(r'id="phone-error">[^<]*Skriv et telefonnummer', kari.text)

@@ -43,12 +43,12 @@ class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
     `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
-    expired, or what it reminds of has begun or is nothing for its learner now. `alternatives` are those of a cancelled
-    offering. `sequence` is the version of the appointment that goes with it, none where none does; `sessions_before`
-    are the most that the run had before a change. `person` and what follows is what `decisions` decides by: whose
-    choices they are, the database's time, the choice for this category and channel, quiet hours where the person has
-    said something of them, and whether the enrolment is still a live one; `bounced`, that its address is refused for
-    good, is the sender's to find out. `phone` is none when none was given.
+    expired or been answered, or what it reminds of has begun or is nothing for its learner now. `alternatives` are
+    those of a cancelled offering. `sequence` is the version of the appointment that goes with it, none where none does;
+    `sessions_before` are the most that the run had before a change. `person` and what follows is what `decisions`
+    decides by: whose choices they are, the database's time, the choice for this category and channel, quiet hours where
+    the person has said something of them, and whether the enrolment is still a live one; `bounced`, that its address is
+    refused for good, is the sender's to find out. `phone` is none when none was given.
     """
 
     id: UUID
@@ -194,7 +194,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                            SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), offering.starts_at)
                            FROM jsonb_array_elements(offering.sessions) AS meeting
                        ) <= app_now()
-                   ) AS unwanted,
+                   ) OR notice.template = 'offered' AND coalesce(seat.state <> 'offered', false) AS unwanted,
                    contact.email, contact.phone, contact.name, contact.language, course.title,
                    offering.starts_at, offering.ends_at,
                    offering.alternatives, offering.cancelled_because, coalesce(offering.sessions, '[]') AS sessions,
