@@ -12,6 +12,8 @@ from deploy.local.service import command
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
 
+SECONDS = 1200.0  # whole tables are read, maybe on a machine that has much else to do
+
 
 def audit(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
     """Check in all databases what must always be so, and change nothing; exits with 1 when something is not.
@@ -49,7 +51,8 @@ def audit(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
 
 async def look(places: Places) -> list[dict[str, Any]]:
     """What the rules of each service found."""
-    told = await asyncio.gather(*(command(places, service, "audit", "--json", red=True) for service in SERVICES))
+    asked = (command(places, service, "audit", "--json", red=True, seconds=SECONDS) for service in SERVICES)
+    told = await asyncio.gather(*asked)
     return [
         {"service": service, **one} for service, text in zip(SERVICES, told, strict=True) for one in json.loads(text)
     ]

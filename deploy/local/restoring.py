@@ -18,7 +18,7 @@ from deploy.trouble import Trouble
 
 T = TypeVar("T")
 
-SECONDS = 1200.0  # for what is read of two weeks of topics
+SECONDS = 1200.0  # each step: two weeks of topics are read, maybe on a machine that has much else to do
 OUTBOX = "SELECT to_regclass('public.outbox') IS NOT NULL AND to_regclass('public.epoch') IS NOT NULL"
 
 
@@ -98,7 +98,8 @@ def _name(service: str) -> str:
 async def _heard(places: Places, service: str) -> str:
     """The highest epoch in which another service has heard this one."""
     others = [one for one in SERVICES if one != service]
-    numbers = await asyncio.gather(*(command(places, one, "epoch", "--of", service) for one in others))
+    asked = (command(places, one, "epoch", "--of", service, seconds=SECONDS) for one in others)
+    numbers = await asyncio.gather(*asked)
     return str(max(int(number) for number in numbers))
 
 

@@ -42,7 +42,7 @@ async def command(
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            await process.communicate()  # to the end of its pipes: what is left open is told of when the loop is gone
     if process.returncode and not (red and process.returncode == 1 and out):
         words = (err.decode() or out.decode()).strip()
         raise Trouble(words or f"{service} {arguments[0]} failed.", "See: kursnett status")

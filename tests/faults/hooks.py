@@ -37,6 +37,7 @@ class HookSink:
         self.secrets: dict[str, str] = {}  # partner -> what the service has shown when the webhook was made
         self.port = 0
         self.taken_at = 0.0  # when the last call was answered 200, by time.monotonic()
+        self.felt = asyncio.Event()  # somebody was not answered as he should be
 
     async def start(self) -> None:
         self.calls.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +58,8 @@ class HookSink:
             }
             body = await reader.readexactly(int(headers["content-length"]))
             behaviour = self.behaviour
+            if behaviour != "ok":
+                self.felt.set()
             if behaviour == "hook_slow":
                 await asyncio.sleep(SLOW_S)
             outcome = {"hook_500": "500", "hook_drop": "unanswered"}.get(behaviour, "ok")

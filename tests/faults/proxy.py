@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -60,6 +61,7 @@ class Trap:
     direction: Direction
     lose: Literal["answer", "request"]
     skip: int
+    at_once: Callable[[], None] = lambda: None
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
     passed_bytes: int = 0
 
@@ -187,14 +189,21 @@ class Link:
         direction: Direction = "up",
         lose: Literal["answer", "request"] = "answer",
         skip: int = 0,
+        at_once: Callable[[], None] = lambda: None,
     ) -> asyncio.Event:
         """Cut one connection at this spot, once; the event tells when. `skip`: so many matches pass before.
 
         `lose="answer"`: the server gets the request, and the connection is reset instead of bringing its answer.
         `lose="request"`: the server gets half of it. A number of bytes always cuts right there.
+        `at_once` is done before either side can see of it.
         """
-        self._trap = Trap(spot, direction, lose, skip)
+        self._trap = Trap(spot, direction, lose, skip, at_once)
         return self._trap.sprung
+
+    def release(self, sprung: asyncio.Event) -> None:
+        """Take away the trap whose event this is, if it is still there, and nothing else that is being done here."""
+        if self._trap is not None and self._trap.sprung is sprung:
+            self._trap = None
 
     async def cut_after(
         self,
@@ -210,7 +219,7 @@ class Link:
             async with asyncio.timeout(within_s):
                 await sprung.wait()
         except TimeoutError:
-            self._trap = None
+            self.release(sprung)
             return False
         return True
 
@@ -277,6 +286,7 @@ class Link:
         if at is None:
             return data, False
         self._trap = None
+        trap.at_once()
         trap.sprung.set()
         if trap.lose == "request" or isinstance(trap.spot, int):
             return data[:at], True

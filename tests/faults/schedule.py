@@ -19,7 +19,7 @@ class Profile:
 
 
 PROFILES = {
-    "smoke": Profile(faults=40, brokers=1, longest_s=20),
+    "smoke": Profile(faults=41, brokers=1, longest_s=20),
     "standard": Profile(faults=250, brokers=3, longest_s=60),
     "thousand": Profile(faults=1000, brokers=3, longest_s=60),
 }
@@ -73,7 +73,8 @@ def sorts(brokers: int) -> list[Sort]:
         "clients-catalogue",
     )
     found = [
-        Sort(14, "service", "kill", SERVICES),
+        Sort(10, "service", "kill", SERVICES),
+        Sort(4, "service", "kill-sending", SERVICES),
         Sort(7, "service", "terminate", SERVICES),
         Sort(6, "service", "freeze", SERVICES, 1),
         Sort(5, "service", "freeze", SERVICES, 10),

@@ -34,6 +34,7 @@ class SmtpSink:
         self.reader: Callable[[str, bytes], None] = lambda recipient, content: None  # who gets the mails that are taken
         self.port = 0
         self.taken_at = 0.0  # when the last mail was taken and answered 250, by time.monotonic()
+        self.felt = asyncio.Event()  # somebody was not answered as he should be
 
     async def start(self) -> None:
         self.deliveries.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,7 @@ class SmtpSink:
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
         refusal = REFUSALS.get(self.behaviour)
         if refusal is not None:
+            self.felt.set()
             self._note(address, None, self.behaviour)
             return refusal
         envelope.rcpt_tos.append(address)
@@ -78,6 +80,8 @@ class SmtpSink:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         content = envelope.content if isinstance(envelope.content, bytes) else str(envelope.content).encode()
         behaviour = self.behaviour
+        if behaviour != "ok":
+            self.felt.set()
         if behaviour == "421":
             for recipient in envelope.rcpt_tos:
                 self._note(recipient, content, "421")

@@ -26,6 +26,7 @@ from tests.faults.stack import FaultStack
 
 ENDING_S = 30.0  # a service promises 20 s, a broker takes some 5
 TRAP_S = 6.0  # so long a trap waits for something to come its way
+SENT_S = 20.0  # … and one that no run may miss, behind another fault of its slot
 BACK = 500  # offsets of each partition
 AGAIN = 1000  # rows of an outbox
 REPLAYED_S = 60
@@ -76,6 +77,15 @@ How = Callable[[Strike], AbstractAsyncContextManager[None]]
 @asynccontextmanager
 async def kill(strike: Strike) -> AsyncIterator[None]:
     strike.stack.children[strike.fault.target].kill()
+    yield
+
+
+@asynccontextmanager
+async def kill_sending(strike: Strike) -> AsyncIterator[None]:
+    """kill -9 in the middle of a record on its way to a broker, which has only half of it."""
+    child = strike.stack.services[strike.fault.target]
+    links = _links(strike.stack, f"{strike.fault.target}-kafka")
+    await _spring(strike, links, PRODUCE, "up", "request", at_once=child.kill, within_s=SENT_S)
     yield
 
 
@@ -229,12 +239,16 @@ def trapped(spot: Spot, lose: Literal["answer", "request"]) -> How:
 
     @asynccontextmanager
     async def strikes(strike: Strike) -> AsyncIterator[None]:
-        target = strike.fault.target
-        links = [link for name, link in strike.stack.links.items() if name == target or name.startswith(f"{target}-")]
+        links = _links(strike.stack, strike.fault.target)
         await _spring(strike, links, spot, "up", lose, skip=strike.dice.randint(0, 5) if spot == b"COMMIT" else 0)
         yield
 
     return strikes
+
+
+def _links(stack: FaultStack, name: str) -> list[Link]:
+    """The link of this name, or those that it stands for."""
+    return [link for one, link in stack.links.items() if one == name or one.startswith(f"{name}-")]
 
 
 async def _spring(
@@ -244,36 +258,34 @@ async def _spring(
     direction: Literal["up", "down"],
     lose: Literal["answer", "request"],
     skip: int = 0,
+    at_once: Callable[[], None] = lambda: None,
+    within_s: float = TRAP_S,
 ) -> None:
     """Wait until the trap on one of these links is sprung, and take the others away."""
-    traps = [asyncio.create_task(link.trap(spot, direction, lose, skip).wait()) for link in links]
-    done, waiting = await asyncio.wait(traps, timeout=TRAP_S, return_when=asyncio.FIRST_COMPLETED)
+    traps = [(link, link.trap(spot, direction, lose, skip, at_once)) for link in links]
+    waits = [asyncio.create_task(sprung.wait()) for _, sprung in traps]
+    done, waiting = await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     strike.since = time.monotonic()
     strike.facts["hit"] = bool(done)
     for task in waiting:
         task.cancel()
-    for link in links:
-        link.mend()
+    for link, sprung in traps:
+        link.release(sprung)
 
 
 @asynccontextmanager
 async def answers(strike: Strike) -> AsyncIterator[None]:
-    """The mail server says no, drops or is slow."""
-    strike.stack.sink.behaviour = strike.fault.f  # type: ignore[assignment]  # the schedule's names are the sink's
+    """The mail server, or the partners', says no, drops or is slow: for so long, and until somebody has felt it."""
+    server: Any = {"sink": strike.stack.sink, "hooks": strike.stack.hooks}[strike.fault.target]
+    server.felt.clear()
+    server.behaviour = strike.fault.f
     try:
         yield
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.felt.wait(), TRAP_S)
+        strike.facts["hit"] = server.felt.is_set()
     finally:
-        strike.stack.sink.behaviour = "ok"
-
-
-@asynccontextmanager
-async def webhook_answers(strike: Strike) -> AsyncIterator[None]:
-    """The partners' server says no, drops or is slow."""
-    strike.stack.hooks.behaviour = strike.fault.f  # type: ignore[assignment]  # the schedule's names are the sink's
-    try:
-        yield
-    finally:
-        strike.stack.hooks.behaviour = "ok"
+        server.behaviour = "ok"
 
 
 @asynccontextmanager
@@ -355,6 +367,7 @@ async def _told(strike: Strike, *arguments: str) -> bool:
 
 STRIKES: dict[str, How] = {
     "kill": kill,
+    "kill-sending": kill_sending,
     "terminate": terminate,
     "freeze": freeze,
     "isolate": isolate,
@@ -377,7 +390,7 @@ STRIKES: dict[str, How] = {
     "data-answer": trapped(b"\r\n.\r\n", "answer"),
     "data-request": trapped(b"\r\n.\r\n", "request"),
     **dict.fromkeys(("421", "450", "550", "drop_before_250", "slow"), answers),
-    **dict.fromkeys(("hook_500", "hook_drop", "hook_slow"), webhook_answers),
+    **dict.fromkeys(("hook_500", "hook_drop", "hook_slow"), answers),
     "rewind": rewind,
     "replay": replay,
     "republish": republish,

@@ -436,6 +436,24 @@ async def test_a_change_that_was_texted_is_taken_back_by_a_text_too(servers: Ser
         assert ["kl. 19.00" in one["text"] for one in here.texts()] == [True, False]
 
 
+async def test_a_text_that_was_put_off_gives_way_to_that_of_the_next_change(servers: Servers) -> None:
+    """Its mail has gone. Red control: a phone sounds with a time that holds no more, and then with the right one."""
+    async with texting(servers) as here:
+        about = await here.reached()
+        await here.wants("changes")
+        await here.hear(LearnerEnrolled(**about, place="mosjoen"))
+        async with at(here.world, DAY_BEFORE), here.world.sending():
+            here.says(503)
+            await here.world.hear(events.courses, [moved(here.world, 2, timedelta(hours=1))])
+            await here.reach("sms", "deferred")
+            await here.reach("email", "sent", "sent")
+            await here.world.hear(events.courses, [moved(here.world, 3, timedelta(hours=2))])
+            await here.reach("email", "sent", "sent", "sent")
+            await here.world.hurry()
+            await here.reach("sms", "suppressed", "sent")
+        assert ["kl. 20.00" in one["text"] for one in here.texts()] == [False, True]
+
+
 async def test_changes_are_texted_each_to_whom_no_mail_tells_of_them(servers: Servers) -> None:
     async with texting(servers, changes_settle_s=120) as here:
         about = await here.reached()

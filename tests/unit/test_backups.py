@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from deploy.commands import backup
-from deploy.local import backups
+from deploy.commands import audit, backup
+from deploy.local import backups, restoring
 from deploy.local.backups import MANIFEST
 from deploy.local.places import SERVICES, Places
 from deploy.local.stack import Stack
@@ -159,3 +159,15 @@ def test_secrets_are_put_back_and_those_that_were_there_go_aside(whole: Path, tm
     )
     assert (tmp_path / "aside/notifier/contact_private_key").read_text() == "mine"
     assert backups.differing(places, read) == []
+
+
+@pytest.mark.anyio
+async def test_each_step_of_a_restore_and_the_audit_after_it_have_the_same_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (restoring, audit):
+        monkeypatch.setattr(module, "SECONDS", 0.01)
+    with pytest.raises(Trouble, match="epoch did not end within 0 s"):
+        await restoring._heard(Places(tmp_path), "catalogue")
+    with pytest.raises(Trouble, match="audit did not end within 0 s"):
+        await audit.look(Places(tmp_path))

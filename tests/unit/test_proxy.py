@@ -252,6 +252,38 @@ async def test_a_spot_is_found_across_two_pieces_and_after_others() -> None:
         assert sprung.is_set()
 
 
+async def test_what_is_to_happen_at_the_spot_happens_before_either_side_sees_the_cut() -> None:
+    async with linked() as (server, link, connect):
+        streams = await connect()
+        assert await answer(streams) == b"+"
+        seen: list[bytes] = []
+        link.trap(b"COMMIT", lose="request", at_once=lambda: seen.append(bytes(server.received)))
+        with pytest.raises(ConnectionResetError):
+            await answer(streams, b"begin COMMIT;\n")
+        assert seen == [b"hello\n"]
+
+
+async def test_one_trap_is_taken_away_and_nothing_else() -> None:
+    async with linked() as (_, link, connect):
+        streams = await connect()
+        assert await answer(streams) == b"+"
+        older = link.trap(b"COMMIT")
+        newer = link.trap(b"ROLLBACK")
+        link.release(older)
+        with pytest.raises(ConnectionResetError):
+            await answer(streams, b"COMMIT ROLLBACK\n")
+        assert (older.is_set(), newer.is_set()) == (False, True)
+        last = link.trap(b"COMMIT")
+        link.blackhole()
+        link.release(last)
+        streams = await connect()
+        streams[1].write(b"COMMIT\n")
+        assert await silent(streams)
+        link.mend()
+        async with asyncio.timeout(WITHIN_S):
+            assert await streams[0].read(1) == b"+"
+
+
 async def test_nothing_at_the_spot_takes_the_trap_away() -> None:
     async with linked() as (_, link, connect):
         streams = await connect()

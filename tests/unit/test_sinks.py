@@ -42,6 +42,7 @@ async def test_a_mail_is_written_down_before_it_is_answered(tmp_path: Path) -> N
         (line,) = lines(sink)
         assert (line["recipient"], line["message_id"], line["outcome"]) == ("kari@example.no", "<1@example.no>", "ok")
         assert line["t"] == sink.taken_at
+        assert not sink.felt.is_set()
         await send(sink)
         assert [one["digest"] for one in lines(sink)] == [line["digest"]] * 2
 
@@ -59,6 +60,7 @@ async def test_a_refusal_is_answered_and_nothing_is_taken(
         assert line["outcome"] == behaviour
         assert (line["message_id"] is not None) == with_mail
         assert sink.taken_at == 0
+        assert sink.felt.is_set()
 
 
 async def test_a_mail_may_be_taken_and_never_answered(tmp_path: Path) -> None:
@@ -67,6 +69,7 @@ async def test_a_mail_may_be_taken_and_never_answered(tmp_path: Path) -> None:
         with pytest.raises(aiosmtplib.SMTPException):
             await send(sink)
         assert [line["outcome"] for line in lines(sink)] == ["unanswered"]
+        assert sink.felt.is_set()
 
 
 async def test_a_slow_server_takes_the_mail_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +78,4 @@ async def test_a_slow_server_takes_the_mail_in_the_end(tmp_path: Path, monkeypat
         sink.behaviour = "slow"
         await send(sink)
         assert [line["outcome"] for line in lines(sink)] == ["ok"]
+        assert sink.felt.is_set()

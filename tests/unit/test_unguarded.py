@@ -19,6 +19,14 @@ asked = idempotency.Asked("kari", "POST /", "key", b"")
 assert asyncio.run(idempotency.answered(None, [asked])) == [None]  # it asks no database
 print("taken out")
 """
+RUN = """
+from importlib import import_module
+from tests.faults.unguarded import CONTROLS, Loader, take_out
+for control in CONTROLS.values():
+    take_out(control)
+modules = {patch.module for control in CONTROLS.values() for patch in control.patches}
+print("with their guards:", [name for name in modules if type(import_module(name).__loader__) is not Loader])
+"""
 
 
 @pytest.mark.parametrize("name", list(CONTROLS))
@@ -58,6 +66,12 @@ def test_what_is_left_without_a_guard_fits_what_is_around_it(tmp_path: Path) -> 
         timeout=100,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_guards_of_all_modules_are_gone_where_they_run() -> None:
+    """Also where a package brings its modules with it: one that was imported before would run with its guard."""
+    ran = subprocess.run([sys.executable, "-c", RUN], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "with their guards: []\n", ran.stdout + ran.stderr
 
 
 def test_a_text_that_has_changed_is_told_and_not_passed_over() -> None:

@@ -223,6 +223,10 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                        SELECT FROM notices AS later  -- since which they stand elsewhere in line
                        WHERE later.about = notice.about AND later.id > notice.id
                          AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                   )) AND NOT (
+                       notice.channel = 'sms' AND notice.template = 'changed' AND notice.attempts > 0 AND EXISTS (
+                           SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
+                             AND later.channel = 'sms' AND later.template = 'changed'
                    )) AS concerned
             FROM notices AS notice
             JOIN contacts AS contact USING (learner_id)
