@@ -153,15 +153,16 @@ def decode(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, 
             return _Ours.model_validate_json(value)
         except ValidationError:
             pass  # the careful reader says what is wrong
+    is_binary = any(name.lower() in _BINARY for name, _ in headers)
+    said = {**_attributes(headers), "data": read(value)} if is_binary else _one_event(read(value))
     try:
-        if any(name.lower() in _BINARY for name, _ in headers):
-            return Envelope.model_validate({**_attributes(headers), "data": read(value)})
-        return Envelope.model_validate(_one_event(read(value)))
+        return Envelope.model_validate(said)
     except ValidationError as error:
-        raise Undecodable(*explain(error)) from None
+        has_id = not any(one["loc"][:1] == ("id",) for one in error.errors())
+        raise Undecodable(*explain(error), said["id"] if has_id else None) from None
 
 
-def _one_event(value: Any) -> Any:
+def _one_event(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         raise Undecodable("invalid", "body: is a batch, an array of events: send each event as a record of its own")
     if not isinstance(value, dict):
