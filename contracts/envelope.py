@@ -1,7 +1,7 @@
 """The envelope every event travels in: CloudEvents 1.0, structured when we write, structured or binary when we read."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -69,13 +69,13 @@ Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]  # CloudEvents' Integer is 32 
 
 def _known_version(value: str) -> str:
     if value != "1.0":
-        raise ValueError("specversion must be 1.0")
+        raise ValueError("must be 1.0")
     return value
 
 
 def _json_data(value: str) -> str:
     if not value.partition(";")[0].strip().lower().endswith(("/json", "+json")):
-        raise ValueError("datacontenttype must be application/json")
+        raise ValueError("must be application/json")
     return value
 
 
@@ -153,15 +153,16 @@ def decode(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], *, 
             return _Ours.model_validate_json(value)
         except ValidationError:
             pass  # the careful reader says what is wrong
+    is_binary = any(name.lower() in _BINARY for name, _ in headers)
+    said = {**_attributes(headers), "data": read(value)} if is_binary else _one_event(read(value))
     try:
-        if any(name.lower() in _BINARY for name, _ in headers):
-            return Envelope.model_validate({**_attributes(headers), "data": read(value)})
-        return Envelope.model_validate(_one_event(read(value)))
+        return Envelope.model_validate(said)
     except ValidationError as error:
-        raise Undecodable(*explain(error)) from None
+        has_id = not any(one["loc"][:1] == ("id",) for one in error.errors())
+        raise Undecodable(*explain(error), said["id"] if has_id else None) from None
 
 
-def _one_event(value: Any) -> Any:
+def _one_event(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         raise Undecodable("invalid", "body: is a batch, an array of events: send each event as a record of its own")
     if not isinstance(value, dict):
@@ -195,12 +196,29 @@ def _place(part: object) -> str:
     return str(part) if re.fullmatch(r"[\w\[\]-]{1,40}", str(part), re.ASCII) else "…"
 
 
-JSON_WORDS = {  # where pydantic speaks of Python, and of classes that are nobody else's
+WORDS = {  # where pydantic speaks of Python, and of classes that are nobody else's
+    "missing": "is missing",
+    "extra_forbidden": "is not a field here: check its spelling, or leave it out",
     "model_attributes_type": "must be a JSON object",
     "model_type": "must be a JSON object",
     "dict_type": "must be a JSON object",
     "list_type": "must be a JSON list",
 }
+
+
+def words_of(problem: Mapping[str, Any]) -> str:
+    """What is wrong with a field, by one of pydantic's errors: the same words for each way in."""
+    return WORDS.get(problem.get("type", ""), str(problem["msg"]).removeprefix("Value error, "))
+
+
+def field_of(parts: Sequence[Any]) -> str:
+    """Where pydantic found it, as a sender would write it: `contact.email`, `places[1].arena`."""
+    name = ""
+    for part in parts:
+        if part == "[key]":  # pydantic's word for: the name itself, not what stands under it
+            continue
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    return name
 
 
 def explain(error: ValidationError) -> tuple[str, str]:
@@ -209,7 +227,7 @@ def explain(error: ValidationError) -> tuple[str, str]:
     if problems and problems[0]["type"] == "json_invalid":
         return "not_json", problems[0]["msg"]
     shown = [
-        f"{'.'.join(_place(part) for part in p['loc']) or 'body'}: {JSON_WORDS.get(p['type'], p['msg'])}"
+        f"{field_of([one if isinstance(one, int) else _place(one) for one in p['loc']]) or 'body'}: {words_of(p)}"
         for p in problems[:5]
     ]
     more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""

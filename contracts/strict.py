@@ -13,12 +13,16 @@ _UNKEPT = re.compile("[\x00\ud800-\udfff]")  # no text column keeps these, and s
 
 
 class Undecodable(Exception):
-    """These bytes are not an event. `reason` is a code for counting, `detail` names the place and never the value."""
+    """These bytes are not an event. `reason` is a code for counting, `detail` names the place and never the value.
 
-    def __init__(self, reason: str, detail: str) -> None:
+    `id` is the one that its sender gave it, where that can be told: who sent it looks for it by that.
+    """
+
+    def __init__(self, reason: str, detail: str, id: str | None = None) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.id = id
 
 
 def read(value: bytes) -> Any:

@@ -1,5 +1,8 @@
 """The command line that every service has: `python -m services.<name> serve | migrate | …`."""
 
+import logging
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,6 +11,8 @@ from kit.service import Service, migrate, run
 
 if TYPE_CHECKING:
     import cyclopts
+
+TYPED = "KURSNETT_TYPED"  # what somebody typed instead of `python -m services.<name> …`, such as `kursnett parked list`
 
 
 def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App], None]" = lambda app: None) -> None:
@@ -19,7 +24,7 @@ def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App]
 
     from kit import operating, recovering
 
-    app = cyclopts.App(help="One service of Kursnett.", version_flags=[])
+    app = cyclopts.App(help="One service of Kursnett.", version_flags=[], suppress_keyboard_interrupt=False)
 
     @app.command(name="serve")
     def _serve() -> None:
@@ -31,10 +36,40 @@ def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App]
         """Make the database's schema and this service's topics ready."""
         migrate(build())
 
+    if os.environ.get("KURSNETT_LOG_LEVEL") != "debug":
+        logging.disable()  # the libraries would tell in their own words what is said here
     operating.add(app, build)
     recovering.add(app, build)
     also(app)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from now on it is told
+    code, words = _ended(app, f"python -m services.{name} {' '.join(sys.argv[1:3])}")
+    if words:
+        sys.stderr.write(f"kursnett: {words}\n" if TYPED in os.environ else f"{words}\n")
+    sys.exit(code)
+
+
+def _ended(app: "cyclopts.App", typed: str) -> tuple[int, str]:
+    """Run what was typed to its end: the exit code, and what a person must be told."""
+    import cyclopts
+
     try:
-        app(exit_on_error=False, print_error=False)
+        try:
+            app(exit_on_error=False, print_error=False)
+        finally:
+            sys.stdout.flush()  # what cannot be written is told here: Python would tell it in its own words
+    except SystemExit as end:
+        return (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
     except cyclopts.CycloptsError as error:
-        sys.exit(f"{error} See: python -m services.{name} {' '.join(sys.argv[1:3])} --help")
+        return 1, f"{error} See: {os.environ.get(TYPED) or typed} --help"
+    except KeyboardInterrupt:
+        return 130, "Stopped before its end."
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python try again when it ends
+        # Somebody who read what he wanted and closed the pipe need not be told.
+        return (0, "") if isinstance(error, BrokenPipeError) else (1, f"It cannot go on: {error.strerror or error}.")
+    except Exception as error:
+        if os.environ.get("KURSNETT_LOG_LEVEL") == "debug":
+            raise
+        mend = "Please report it, with what KURSNETT_LOG_LEVEL=debug shows when you run the same command again."
+        return 1, f"It met a fault of its own ({type(error).__name__}: {error}). {mend}"
+    return 0, ""

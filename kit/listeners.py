@@ -99,9 +99,11 @@ class Listeners:
         try:
             envelope = decode(record.value, record.headers, ours=owner is None)
         except Undecodable as error:
-            raise Refused(error.reason, error.detail) from None
+            id_ = f"{owner}/{error.id}" if owner and error.id else None
+            raise Refused(error.reason, error.detail, id_) from None
         if envelope.source != expected:
-            raise Refused("foreign_source", f"source: must be {expected} on this topic")
+            id_ = f"{owner}/{envelope.id}" if owner else None  # of ours nobody knows whose id it is
+            raise Refused("foreign_source", f"source: must be {expected} on this topic", id_, envelope.type)
         if owner:  # a partner chooses its own ids: they are unique within the partner only
             event_id = f"{owner}/{envelope.id}"
             # … and its numbering says nothing: a made-up aggregate would make another partner's events look old.

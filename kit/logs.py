@@ -51,6 +51,7 @@ def configure(service: str, level: str = "info", also: Iterable[str] = ()) -> No
         return line(service, method, event, allowed)
 
     number = LEVELS[level]
+    logging.disable(logging.NOTSET)  # an operator's command has none
     structlog.configure(
         processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(number),

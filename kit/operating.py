@@ -3,7 +3,6 @@
 import asyncio
 import getpass
 import json
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict
@@ -238,7 +237,6 @@ async def asked(settings: Settings, work: Callable[[Connection], Awaitable[T]]) 
 
 def ended(work: Coroutine[Any, Any, T]) -> T:
     """What the work gives; ends the process with one sentence when a server is not there to give it."""
-    logging.disable()  # the libraries would tell in their own words what is said here
     try:
         return asyncio.run(work)
     except lag.NoAnswer:
@@ -251,8 +249,6 @@ def ended(work: Coroutine[Any, Any, T]) -> T:
         sys.exit("The database does not answer: start it, then run this again.")
     except asyncpg.PostgresError as error:
         sys.exit(f"The database says {type(error).__name__}; nothing was changed.")
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def whole(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
@@ -287,12 +283,13 @@ def me(name: str | None = None) -> Operator:
 
 
 def _tell(asked: Sequence[int], done: Sequence[int], states: dict[int, str], yes: str) -> None:
-    for number in asked:
-        print(f"{number} {yes if number in done else _NOT_DONE.get(states.get(number), 'cannot be')}.")
     if not asked:
         sys.exit("Say which, by number. See: parked list")
-    if set(asked) - set(done):
-        sys.exit(1)
+    for number in done:
+        print(f"{number} {yes}.")
+    refused = [f"{one} {_NOT_DONE.get(states.get(one), 'cannot be')}." for one in asked if one not in done]
+    if refused:
+        sys.exit("\n".join(refused))
 
 
 def shown(rows: Sequence[dict[str, Any]], as_json: bool, none: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from contracts.envelope import JSON_WORDS
+from contracts.envelope import field_of, words_of
 from kit import trail
 
 CONTENT_TYPE = "application/problem+json"
@@ -76,21 +76,10 @@ def answer(problem: Problem, public_url: str) -> Response:
 def field_name(place: tuple[Any, ...]) -> str:
     """Where pydantic found something wrong, as a caller would write it: `contact.email`, `places[1]`, `query limit`."""
     source, *rest = place or ("body",)
-    name = ""
-    for part in rest:
-        if part == "[key]":  # pydantic's word for: the name itself, not what stands under it
-            continue
-        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    name = field_of(rest)
     if source in ("query", "header", "cookie", "path"):
         return f"{source} {name}"
     return name or "body"
-
-
-WORDS = {  # where pydantic speaks of Python
-    "missing": "is missing",
-    "extra_forbidden": "is not a field here: check its spelling, or leave it out",
-    **JSON_WORDS,
-}
 
 
 def invalid(errors: Any) -> Problem:
@@ -98,7 +87,7 @@ def invalid(errors: Any) -> Problem:
     shown = [
         {
             "field": field_name(tuple(error["loc"]))[:200],
-            "detail": WORDS.get(error.get("type"), str(error["msg"]).removeprefix("Value error, "))[:300],
+            "detail": words_of(error)[:300],
         }
         for error in list(errors)[:50]
     ]

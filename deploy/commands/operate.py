@@ -10,7 +10,7 @@ from rich.console import Console
 
 from deploy.demo import story
 from deploy.local.places import ROOT, SERVICES, Places
-from deploy.local.service import command
+from deploy.local.service import become, command
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
 
@@ -26,7 +26,7 @@ mail = App(name="mail", help="Addresses that mail servers refuse for good: list 
 
 
 def _pass_on(service: str, verb: str, *arguments: str, is_named: bool = True) -> None:
-    """Run a service's own command and show what it says. Raises Trouble with its words when it refuses.
+    """Run a service's own command in this one's place. Raises Trouble when there is none to run.
 
     `is_named`: whoever types the command names the service. How it is used is told whether or not the stack runs.
     """
@@ -37,21 +37,20 @@ def _pass_on(service: str, verb: str, *arguments: str, is_named: bool = True) ->
     if service not in SERVICES:  # an option where the service should be: it was left out
         named = f"There is no service {service!r}." if service and service[0] != "-" else "Say which service."
         raise Trouble(named, f"Choose one of: {', '.join(SERVICES)}. Example: kursnett {verb} {SERVICES[0]}")
-    try:
-        print(asyncio.run(command(places, service, *verb.split(), *arguments)), end="")
-    except Trouble as trouble:
-        own = f"python -m services.{service} {verb}"
-        # a service's refusal holds its own mend, said for whoever has the service's own command line
-        raise Trouble(trouble.what.replace(own, f"kursnett {verb}")) from None
+    become(places, service, *verb.split(), *arguments, typed=_typed(verb, service if is_named else ""))
 
 
 def _show_help(service: str, verb: str, is_named: bool) -> None:
     """A service's own words on how its command is used, as one types it here."""
     told = asyncio.run(command(None, service, *verb.split(), "--help"))
-    typed = f"kursnett {verb} {'SERVICE' if is_named else ''}".rstrip()
+    typed = _typed(verb, "SERVICE" if is_named else "")
     told = told.replace(f"python -m services.{service} {verb}", typed)
     example = re.compile(r"(Examples?:\s+)" + verb.replace(" ", r"\s+") + r"\b")  # it may be on two lines
     print(example.sub(rf"\1{typed}", told), end="")
+
+
+def _typed(verb: str, service: str) -> str:
+    return f"kursnett {verb} {service}".rstrip()
 
 
 def _running() -> Places:

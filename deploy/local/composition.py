@@ -11,7 +11,7 @@ from deploy.local.asking import ask, said
 from deploy.local.issuer import Issuer
 from deploy.local.kafka import Kafka
 from deploy.local.leftovers import MARK
-from deploy.local.places import ROOT, SERVICES, SMS, Places
+from deploy.local.places import OURS, ROOT, SERVICES, SMS, Places
 from deploy.local.postgres import NO_TLS, Postgres
 from deploy.local.processes import Program, Say
 from deploy.trouble import Trouble
@@ -56,13 +56,13 @@ def mail(places: Places) -> Program:
     return Program(
         "mail",
         ready=lambda: said(places.port("mail"), "/readyz", service="mail", ready=True, stack=str(places.home)),
-        argv=[sys.executable, "-m", "deploy.local.mail", *ports],
+        argv=[*OURS, "deploy.local.mail", *ports],
     )
 
 
 def service(places: Places, name: str) -> Program:
     """One of our services: its schema and topics are made first, by its own `migrate`."""
-    command = [sys.executable, "-m", f"services.{name}"]
+    command = [*OURS, f"services.{name}"]
     environment = settings(places, name)
 
     async def prepare(say: Say) -> None:

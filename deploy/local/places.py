@@ -1,6 +1,7 @@
 """Where a local stack keeps its files and which ports it answers on: all counts from one folder and two numbers."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from deploy.trouble import Trouble
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("catalogue", "enrolment", "notifier")
+OURS = (sys.executable, "-P", "-m")  # runs a module of ours; without -P, its namesake in the folder where one stands
 OFFSETS = {  # from the base port
     "postgres": 0,
     "kafka": 1,

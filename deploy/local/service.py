@@ -4,12 +4,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
+from typing import NoReturn
 
 from deploy.local.composition import settings
-from deploy.local.places import Places
+from deploy.local.places import OURS, Places
 from deploy.trouble import Trouble
 
 SECONDS = 60.0
+TYPED = "KURSNETT_TYPED"  # as kit.commandline reads it, which takes long to load
 
 
 async def command(
@@ -26,8 +28,7 @@ async def command(
     `red`: the command ends with 1, too, when what it prints is bad news.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
+        *OURS,
         f"services.{service}",
         *arguments,
         env={**os.environ, **(environment or (settings(places, service) if places else {}))},
@@ -47,3 +48,13 @@ async def command(
         words = (err.decode() or out.decode()).strip()
         raise Trouble(words or f"{service} {arguments[0]} failed.", "See: kursnett status")
     return out.decode()
+
+
+def become(places: Places, service: str, *arguments: str, typed: str) -> NoReturn:
+    """Be the command from now on: it reads and prints, is interrupted and ends as if it had been `typed` itself."""
+    sys.stdout.flush()
+    os.execve(  # noqa: S606 - no shell is what we want
+        OURS[0],
+        [*OURS, f"services.{service}", *arguments],
+        {**os.environ, **settings(places, service), TYPED: typed},
+    )

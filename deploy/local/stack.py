@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Self
 import psutil
 
 from deploy.local import leftovers, ports
-from deploy.local.places import OFFSETS, SERVICES, Places
+from deploy.local.places import OFFSETS, OURS, SERVICES, Places
 from deploy.trouble import Trouble
 
 SERVERS = ("postgres", "kafka", "issuer", "mail")
@@ -131,7 +130,7 @@ class Stack:
                 "Make room, or set KURSNETT_HOME to a folder on another disk.",
             )
         self.places.state.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "deploy.local", json.dumps(self.places.record()), ",".join(self.programs)]
+        command = [*OURS, "deploy.local", json.dumps(self.places.record()), ",".join(self.programs)]
         kept: tuple[int, ...] = ()
         if not detach:  # the supervisor stops when our end of this pipe closes, however we end
             end, self._lifeline = os.pipe()

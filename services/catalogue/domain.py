@@ -29,7 +29,7 @@ def own_arenas(given: Sequence[str], own: Sequence[str]) -> None:
     """Raises Rule for an arena that the partner may not use."""
     strange = sorted(set(given) - set(own))
     if strange:
-        text = f"{', '.join(strange)} is not an arena of this partner; choose of {', '.join(sorted(own))}"
+        text = f"{', '.join(strange)} is not an arena of this partner; choose of {', '.join(sorted(set(own)))}"
         raise Rule("unknown_arena", "places", text)
 
 

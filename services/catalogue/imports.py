@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 
+from contracts.envelope import words_of
 from contracts.partner import CourseText, OfferingDates
 from kit import idempotency, openapi, problems
 from kit.database import Connection
@@ -184,7 +185,7 @@ async def _whole_run(conn: Connection, partner: str, run: sheet.Run) -> Offering
 
 def _kept_rules(error: ValidationError) -> list[str]:
     told = error.errors(include_input=False, include_url=False, include_context=False)
-    said = [(one["loc"][0], one["msg"].removeprefix("Value error, ")) for one in told]
+    said = [(one["loc"][0], words_of(one)) for one in told]
     return [f"its {field} {rule}: a file cannot change it, HTTP and Kafka can" for field, rule in said]
 
 
@@ -195,7 +196,8 @@ def _outcome(done: commands.Published) -> Outcome:
 def refused(error: Unreadable) -> Problem:
     """The mistakes as an answer."""
     errors = [{"field": f"row {one.row} {one.column}".strip(), **asdict(one)} for one in error.mistakes]
-    words = f"{len(errors)} mistakes; the first is in row {errors[0]['row']}. Nothing was taken."
+    count = f"{len(errors)} mistakes; the first is" if len(errors) > 1 else "1 mistake, which is"
+    words = f"{count} in row {errors[0]['row']}. Nothing was taken."
     return Problem("file-not-valid", "The file has mistakes", 422, words, errors=errors)
 
 

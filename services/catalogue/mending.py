@@ -93,7 +93,7 @@ def _rules(language: str) -> list[Rule]:
         r"Input should be less than or equal to (\d+)": _("Tallet kan høyst være {0}."),
         r"Input should be ('.+)": _("Skriv ett av disse: {0}."),
         r"String should match pattern .+": _("Bruk bare små bokstaver fra a til z, tall og strek, som mo-i-rana."),
-        r"(?:Dictionary|List) should have at least 1 item .+": _("Dette må stå der."),
+        r"is missing|(?:Dictionary|List) should have at least 1 item .+": _("Dette må stå der."),
         r"List should have at most (\d+) items .+": _("Det er for mange. Bruk høyst {0}."),
         r"(\d+) (?:person has|people have) a seat, .+": _(
             "Påmeldte: {0}. Skriv ja i kolonnen confirmed for å avlyse likevel. Da får de beskjed."

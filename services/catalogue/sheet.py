@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
 
+from contracts.envelope import words_of
 from contracts.fields import Code
 from contracts.partner import CourseText, OfferingDates, OfferingRetracted
 
@@ -172,7 +173,7 @@ def _retraction(code: str, key: str | None, rows: list[_Row], mistakes: list[Mis
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False, include_context=False):
             column = "offering" if problem["loc"] == ("key",) else "retracted"
-            mistakes.append(Mistake(first.number, column, problem["msg"].removeprefix("Value error, ")))
+            mistakes.append(Mistake(first.number, column, words_of(problem)))
         return []
     return [Retraction(first.number, code, key, said.reason, said.confirmed)]
 
@@ -309,7 +310,7 @@ def _course(code: str, rows: list[_Row], mistakes: list[Mistake]) -> Course | No
             place = [part for part in problem["loc"] if isinstance(part, str) and part != "[key]"]
             column = "_".join(place) if "_".join(place) in OF_COURSE else place[0]
             column = "title_nb" if column == "title" else column
-            mistakes.append(Mistake(rows[0].number, column, problem["msg"].removeprefix("Value error, ")))
+            mistakes.append(Mistake(rows[0].number, column, words_of(problem)))
         return None
 
 
@@ -351,7 +352,7 @@ def _run(code: str, key: str, rows: list[_Row], mistakes: list[Mistake]) -> Run 
             place = problem["loc"]
             row = rows[place[1]] if len(place) > 1 and place[0] == "places" and isinstance(place[1], int) else first
             column = str(place[-1]) if place else "offering"
-            mistakes.append(Mistake(row.number, column, problem["msg"].removeprefix("Value error, ")))
+            mistakes.append(Mistake(row.number, column, words_of(problem)))
         return None
 
 

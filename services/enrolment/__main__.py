@@ -1,5 +1,10 @@
 """`python -m services.enrolment serve | migrate | people | …`."""
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is loaded: Python's way is a traceback through all that
+
 from typing import TYPE_CHECKING
 
 from kit.commandline import main

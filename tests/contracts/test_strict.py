@@ -143,7 +143,7 @@ def test_bad_headers_are_refused(headers: Headers, reason: str) -> None:
 @pytest.mark.parametrize("missing", ["ce_id", "ce_source", "ce_type"])
 def test_a_missing_attribute_is_named(missing: str) -> None:
     headers = [(name, value) for name, value in BINARY if name != missing]
-    assert refused(FINE.encode(), headers).detail == f"{missing[3:]}: Field required"
+    assert refused(FINE.encode(), headers).detail == f"{missing[3:]}: is missing"
 
 
 def test_a_header_called_data_does_not_stand_for_the_value() -> None:

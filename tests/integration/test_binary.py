@@ -109,4 +109,4 @@ async def test_a_required_attribute_that_is_left_out_is_told_by_its_name(servers
         await send(here, [(key, value, [one for one in headers if one[0] != missing])])
         [row] = await outcomes(here, 1)
         reason = None if missing == "ce_specversion" else "invalid"
-        assert is_told(row, reason, missing.removeprefix("ce_"), "Field required")
+        assert is_told(row, reason, missing.removeprefix("ce_"), "is missing")

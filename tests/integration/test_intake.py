@@ -1,6 +1,7 @@
 """A partner reads what became of everything it sent, in pages, and how it goes as a whole; and nothing of another's."""
 
 import asyncio
+import json
 import uuid
 from typing import Any
 
@@ -13,10 +14,11 @@ from services.catalogue import events, joining
 from services.catalogue import operating as catalogue
 from services.catalogue.intake import GROUP, KEPT_DAYS, forget
 from tests.delivery import Servers, listening, until
-from tests.integration.corpus import COURSE, DATES
+from tests.integration.corpus import COURSE, DATES, event
 from tests.integration.test_catalogue import BASE, World, world
 from tests.integration.test_catalogue_minimum import Enrolment, judging
 from tests.integration.test_catalogue_partners import change
+from tests.integration.test_corpus import send
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +54,31 @@ async def test_each_thing_sent_is_told_with_its_way_its_event_and_the_field_that
         assert (await read(here, "status", other)).status_code == 403
         here.partner, here.key = f"{here.partner}-b", other
         assert await here.intake() == []
+
+
+async def test_what_is_refused_for_what_stands_around_it_is_told_with_its_own_id(
+    servers: Servers,
+) -> None:
+    around: dict[str, dict[str, Any]] = {
+        "source": {"source": "/partners/torgar"},
+        "specversion": {"specversion": "2.0"},
+        "type": {"type": "no.kursnett.partner.CoursePublished.v9"},
+        "data": {"data": []},
+    }
+    async with world(servers) as here, listening(here.here, events.partners()):
+        sent = {
+            field: event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE}) | wrong
+            for field, wrong in around.items()
+        }
+        nameless = event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE}, id="", source="/partners/torgar")
+        await send(here, [(b"SV-1", json.dumps(one).encode(), []) for one in (*sent.values(), nameless)])
+
+        async def all_told() -> bool:
+            return len(await here.intake()) == len(sent) + 1
+
+        await until(all_told, within_s=40)
+        told = {one["field"]: (one["outcome"], one["event_id"]) for one in await here.intake()}
+        assert told == {field: ("refused", one["id"]) for field, one in sent.items()} | {"id": ("refused", None)}
 
 
 async def test_pages_hold_every_line_once_also_those_of_one_moment(servers: Servers) -> None:

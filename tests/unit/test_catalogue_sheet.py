@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.catalogue.imports import refused
 from services.catalogue.sheet import COLUMNS, Mistake, Retraction, Unreadable, instant, read
 
 HEADER = "code;title_nb;summary_nb;subjects;studiepoeng;language;offering;starts_at;ends_at;arena;capacity"
@@ -237,3 +238,9 @@ def test_a_day_alone_is_its_beginning_or_its_last_minute() -> None:
     assert instant("01.07.2027") == "2027-06-30T22:00:00+00:00"
     assert instant("2027-07-01", late=True) == "2027-07-01T21:59:00+00:00"
     assert instant("2027-07-01T10:00:00Z") == "2027-07-01T10:00:00+00:00"
+
+
+def test_mistakes_are_counted_as_one_speaks() -> None:
+    wrong = [Mistake(2, "code", "is missing"), Mistake(3, "code", "is missing")]
+    assert refused(Unreadable(wrong)).detail == "2 mistakes; the first is in row 2. Nothing was taken."
+    assert refused(Unreadable(wrong[1:])).detail == "1 mistake, which is in row 3. Nothing was taken."

@@ -14,7 +14,7 @@ import pytest
 
 from deploy import install
 from deploy.commands import doctor
-from deploy.local.places import Places
+from deploy.local.places import SERVICES, Places
 from deploy.local.stack import Stack
 
 FILES = ("Makefile", "pyproject.toml", "requirements-dev.lock", "deploy/install.py")
@@ -163,7 +163,12 @@ runpy.run_module(sys.argv[1], run_name="__main__") if "." in sys.argv[1] else __
 
 @pytest.mark.parametrize(
     ("started", "slow"),
-    [("deploy.install", "concurrent"), ("deploy.web", "hashlib"), ("kursnett", "cyclopts")],
+    [
+        ("deploy.install", "concurrent"),
+        ("deploy.web", "hashlib"),
+        ("kursnett", "cyclopts"),
+        *((f"services.{one}.__main__", "asyncpg") for one in SERVICES),
+    ],
 )
 def test_ctrl_c_while_a_program_is_loaded_ends_it_without_a_traceback(started: str, slow: str) -> None:
     command = [sys.executable, "-c", LOADING, started, slow]
