@@ -1,4 +1,4 @@
-"""What becomes of a batch of records: its events' effects in one transaction, or record by record what can be saved."""
+"""What becomes of a batch of records: its events' effects in one transaction, or in halves down to what will not do."""
 
 import asyncio
 import random
@@ -55,10 +55,15 @@ class Effects:
         except Exception as error:
             if len(records) > 1:
                 log.info("batch_taken_apart", consumer=self._group, count=len(records), error=type(error).__name__)
-        for record in records:
-            if self.paused or self._running.stopping.is_set() or not await self._one(record):
+        self.waited = time.monotonic()  # slow is not stuck: a restart would begin the whole batch again
+        # In halves, so that a bad record costs the others some twenty transactions, and a slow database no thousand.
+        middle = len(records) // 2
+        for part in (records[:middle], records[middle:]):
+            if self.paused or self._running.stopping.is_set():
                 return False
-            self.waited = time.monotonic()  # slow is not stuck: a restart would begin the whole batch again
+            if part and not await (self.take(part) if len(records) > 1 else self._one(records[0])):
+                return False
+        self.waited = time.monotonic()
         return True
 
     async def _one(self, record: Record) -> bool:

@@ -67,9 +67,11 @@ SELECT asked_by, asked_name, asked_reason FROM parked
 WHERE id = $1 AND asked_by IS NOT NULL AND state IN ('parked', 'held', 'refused', 'redrive') FOR UPDATE
 """
 _UNASK = "UPDATE parked SET asked_by = NULL, asked_name = NULL, asked_reason = NULL, asked_at = NULL WHERE id = $1"
+# With a digest that no words have: who mends what was given up and sends it under the same id hears that a new one is
+# needed, and is not taken for a repeat.
 _FORGET = """
-INSERT INTO inbox (consumer, event_id)
-SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
+INSERT INTO inbox (consumer, event_id, digest)
+SELECT *, ''::bytea FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
 """
 # Whatever was said under this key: what is open is given up, and of all of it nothing stays that could be read.
 _EMPTY = """

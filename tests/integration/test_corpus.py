@@ -9,6 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from contracts.topics import MAX_EVENT_BYTES
+from kit import parking
 from services.catalogue import events
 from services.catalogue import operating as catalogue
 from tests.delivery import Servers, listening, until
@@ -184,6 +185,20 @@ async def test_each_copy_of_what_is_refused_is_told_of_though_they_come_together
         async with listening(here.here, events.partners()):
             told = [row["reason"] for row in await outcomes(here, 3)]
         assert told == ["unknown_subject", "unknown_subject", None]
+
+
+async def test_what_is_mended_after_it_was_given_up_is_no_repeat(servers: Servers) -> None:
+    """Red control: noted without a digest, it is passed over in silence, and its partner waits for a course."""
+    async with world(servers) as here, listening(here.here, events.partners()):
+        wrong = event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE, "subjects": ["magi"]})
+        mended = wrong | {"data": {"code": "SV-1", **COURSE}}
+        await send(here, [(b"SV-1", json.dumps(wrong).encode(), [])])
+        await outcomes(here, 1)
+        assert await here.here.database.run(lambda conn: parking.discard(conn, [1], "test", "given up")) == [1]
+        new = event(here.partner, "CoursePublished", {"code": "SV-2", **COURSE})
+        await send(here, [(b"SV-1", json.dumps(one).encode(), []) for one in (mended, new)])
+        _, told, last = await outcomes(here, 3)
+        assert (told["reason"], last["reason"]) == ("id_reused", None)
 
 
 async def test_what_is_strange_and_right_is_kept_to_the_letter_at_every_door(servers: Servers) -> None:

@@ -315,6 +315,18 @@ async def test_a_strangers_malformed_record_does_not_cost_the_others_their_batch
     assert world.calls == 3, "each was told once: the batch was not taken apart"
 
 
+async def test_a_record_that_fails_costs_a_large_batch_some_transactions_and_no_more(world: Any) -> None:
+    """Each call is a transaction. Red control: taken apart record by record, as many as there are records."""
+    world.poison.add(150)
+    await world.send(*((f"k{n}", world.raw(f"k{n}", n)) for n in range(300)))
+    async with listening(world.here, world.consumer()):
+        done = await has(world, 299)
+        [row] = await until(lambda: open_rows(world))
+    assert sorted(number for _, number in done) == [n for n in range(300) if n != 150]
+    assert row["reason"] == "failed"
+    assert world.calls < 100
+
+
 async def test_a_record_sent_twice_has_one_effect(world: Any) -> None:
     value = world.raw("a", 1)
     await world.send(("a", value), ("a", value), ("a", world.raw("a", 2)))
