@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from contracts.fields import Instant
+from contracts.fields import IN_WORDS, Instant
 from contracts.strict import Undecodable as Undecodable  # raised by `decode`, so found beside it
 from contracts.strict import read
 
@@ -208,7 +208,10 @@ WORDS = {  # where pydantic speaks of Python, and of classes that are nobody els
 
 def words_of(problem: Mapping[str, Any]) -> str:
     """What is wrong with a field, by one of pydantic's errors: the same words for each way in."""
-    return WORDS.get(problem.get("type", ""), str(problem["msg"]).removeprefix("Value error, "))
+    said = str(problem["msg"])
+    if problem.get("type") == "string_pattern_mismatch":
+        return next((words for pattern, words in IN_WORDS.items() if pattern in said), said)
+    return WORDS.get(problem.get("type", ""), said.removeprefix("Value error, "))
 
 
 def field_of(parts: Sequence[Any]) -> str:

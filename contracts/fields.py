@@ -95,11 +95,15 @@ def in_utc(instant: datetime) -> datetime:
     )  # ours are: a tenth of the time
 
 
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$", description="a-z, 0-9 and hyphens")]
-Code = Annotated[
-    str,
-    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$", description="the partner's own code: A-Z a-z 0-9 . _ -"),
-]
+_SLUG = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
+_CODE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
+Slug = Annotated[str, Field(pattern=_SLUG, description="a-z, 0-9 and hyphens")]
+Code = Annotated[str, Field(pattern=_CODE, description="the partner's own code: A-Z a-z 0-9 . _ -")]
+NOT_A_SLUG = "must be 1 to 40 of a-z, 0-9 and hyphens, such as mo-i-rana"
+IN_WORDS = {  # what a value must be that does not fit the pattern: few people read one
+    _SLUG: NOT_A_SLUG,
+    _CODE: "must be 1 to 60 of A-Z a-z 0-9 . _ -, such as HVG-01",
+}
 # The three limits together keep a course in five languages under MAX_EVENT_BYTES, whatever its letters (4 bytes each).
 Line = Annotated[
     str, AfterValidator(clean_line), AfterValidator(at_most(200)), Field(json_schema_extra={"maxLength": 200})

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from stdnum.no import orgnr as organisation
 
-from contracts.fields import Line
+from contracts.fields import NOT_A_SLUG, Line
 from contracts.topics import SERVICES
 from kit.database import Connection
 from services.catalogue import joining, logins, offices
@@ -65,9 +65,8 @@ class Step:
 def wrong(slug: str, name: object, orgnr: object, arenas: object) -> list[tuple[str, str]]:
     """(field, words) for all that cannot be so of a partner; the field of a slug is `slug`."""
     found = []
-    pattern = "must be 1 to 40 of a-z, 0-9 and hyphens, such as mo-i-rana"
     if not SLUG.fullmatch(slug):
-        found.append(("slug", pattern))
+        found.append(("slug", NOT_A_SLUG))
     elif slug in SERVICES:
         found.append(("slug", "is the name of a service; choose another"))
     try:
@@ -81,7 +80,7 @@ def wrong(slug: str, name: object, orgnr: object, arenas: object) -> list[tuple[
         found.append(("arenas", 'must be a list of at least one arena, such as ["mosjoen", "online"]'))
         return found
     found += [
-        ("arenas", f"has {one!r}: each {pattern}")
+        ("arenas", f"has {one!r}: each {NOT_A_SLUG}")
         for one in arenas
         if not isinstance(one, str) or not SLUG.fullmatch(one)
     ]

@@ -62,8 +62,8 @@ def _rules(language: str) -> list[Rule]:
         r"is UTF-16: save it as CSV UTF-8": _("Filen er lagret som UTF-16. Lagre den som «CSV UTF-8»."),
         r"is not [\w-]+: save it as CSV UTF-8": _("Filen har tegn som ikke kan leses. Lagre den som «CSV UTF-8»."),
         r"holds a NUL: is it a CSV file\?": _("Dette er ikke en CSV-fil. Lagre regnearket som «CSV UTF-8»."),
-        r"must be the course's code: .+": _(
-            "Kurskoden kan ha bokstaver fra A til Z, tall, punktum, strek og understrek, høyst 60 tegn."
+        r"must be 1 to 60 of A-Z .+": _(
+            "Bruk bare bokstaver fra A til Z, tall, punktum, strek og understrek, høyst 60 tegn."
         ),
         r"must be a time such as .+": _("Skriv tiden slik: 02.03.2027 18:00."),
         r"must be a time with its zone such as .+": _("Skriv tiden med tidssone, slik: 2027-03-02T18:00:00+01:00."),
@@ -92,7 +92,7 @@ def _rules(language: str) -> list[Rule]:
         r"Input should be greater than or equal to (\d+)": _("Tallet må være minst {0}."),
         r"Input should be less than or equal to (\d+)": _("Tallet kan høyst være {0}."),
         r"Input should be ('.+)": _("Skriv ett av disse: {0}."),
-        r"String should match pattern .+": _("Bruk bare små bokstaver fra a til z, tall og strek, som mo-i-rana."),
+        r"must be 1 to 40 of a-z, .+": _("Bruk bare små bokstaver fra a til z, tall og strek, som mo-i-rana."),
         r"is missing|(?:Dictionary|List) should have at least 1 item .+": _("Dette må stå der."),
         r"List should have at most (\d+) items .+": _("Det er for mange. Bruk høyst {0}."),
         r"(\d+) (?:person has|people have) a seat, .+": _(

@@ -116,9 +116,8 @@ def read(content: bytes, charset: str | None = None) -> Sheet:
     for code in sorted(by_code):
         try:
             _CODE.validate_python(code)
-        except ValidationError:
-            words = "must be the course's code: A-Z a-z 0-9 . _ -, at most 60 of them"
-            mistakes.append(Mistake(by_code[code][0].number, "code", words))
+        except ValidationError as error:
+            mistakes.append(Mistake(by_code[code][0].number, "code", words_of(error.errors()[0])))
             continue
         _read_course(sheet, code, by_code[code], mistakes)
     if mistakes:

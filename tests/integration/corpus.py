@@ -35,6 +35,7 @@ class Bad(NamedTuple):
     reason: str | None = "invalid"
 
 
+NO_SLUG = "must be 1 to 40 of a-z, 0-9 and hyphens, such as mo-i-rana"
 DICTIONARY, LIST = "", ""  # HTTP says "a JSON object", "a JSON list"; Kafka what the models say
 LINE = "must be one line"
 CONTROL = "must not hold control characters"
@@ -86,7 +87,7 @@ COURSES: dict[str, Bad] = {
     ),
     "a subject alone": Bad({"subjects": "bygg"}, "subjects", LIST),
     "a subject with letters of its own": Bad(
-        {"subjects": ["Bygg!"]}, "subjects[0]", "pattern", {"subjects": "Bygg!"}, "subjects"
+        {"subjects": ["Bygg!"]}, "subjects[0]", NO_SLUG, {"subjects": "Bygg!"}, "subjects"
     ),
     "a subject that there is not": Bad(
         {"subjects": ["magi"]},
@@ -171,7 +172,7 @@ OFFERINGS: dict[str, Bad] = {
     "an arena as people write it": Bad(
         {"places": [{"arena": "Mo i Rana", "capacity": 1}]},
         "places[0].arena",
-        "pattern",
+        NO_SLUG,
         {"arena": "Mo i Rana"},
         "arena",
     ),
@@ -212,7 +213,7 @@ RULES: dict[str, Bad] = {
         {"periods": [{"opens_at": JANUARY, "closes_at": JANUARY}]}, "periods[0].closes_at", "must be after its opens_at"
     ),
     "a group as people write it": Bad(
-        {"periods": [{"group": "Ansatte!", "opens_at": JANUARY, "closes_at": START}]}, "periods[0].group", "pattern"
+        {"periods": [{"group": "Ansatte!", "opens_at": JANUARY, "closes_at": START}]}, "periods[0].group", NO_SLUG
     ),
     "late before it begins": Bad({"late_enrolment_until": JANUARY}, "late_enrolment_until", "must be after starts_at"),
     "a group twice": Bad({"priority_groups": ["ansatte"] * 2}, "priority_groups", "name each group once"),
