@@ -107,7 +107,8 @@ def test_a_refusal_says_what_is_wrong_and_ends_with_1(desk: Desk, line: str, wor
 
 def test_what_can_be_done_is_done_although_another_cannot(desk: Desk, settings: Settings) -> None:
     asyncio.run(_again(settings, 1))
-    assert desk.ask("parked redrive 1 99") == (1, "1 runs again within two seconds.\n99 does not exist.\n")
+    code, said = desk.ask("parked redrive 1 99")
+    assert (code, said.splitlines()) == (1, ["1 runs again within two seconds.", "99 does not exist."])
 
 
 async def _again(settings: Settings, number: int) -> None:
