@@ -63,7 +63,7 @@ class Effects:
                 return False
             if part and not await (self.take(part) if len(records) > 1 else self._one(records[0])):
                 return False
-        self.waited = time.monotonic()
+            self.waited = time.monotonic()
         return True
 
     async def _one(self, record: Record) -> bool:

@@ -52,7 +52,11 @@ def audit(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
 async def look(places: Places) -> list[dict[str, Any]]:
     """What the rules of each service found."""
     asked = (command(places, service, "audit", "--json", red=True, seconds=SECONDS) for service in SERVICES)
-    told = await asyncio.gather(*asked)
+    told: list[str] = []
+    for said in await asyncio.gather(*asked, return_exceptions=True):  # all have ended when one's trouble is told
+        if isinstance(said, BaseException):
+            raise said
+        told.append(said)
     return [
         {"service": service, **one} for service, text in zip(SERVICES, told, strict=True) for one in json.loads(text)
     ]

@@ -1,5 +1,6 @@
 """What is no whole backup is refused in a sentence, before anything is touched."""
 
+import asyncio
 import json
 import os
 import resource
@@ -169,5 +170,7 @@ async def test_each_step_of_a_restore_and_the_audit_after_it_have_the_same_patie
         monkeypatch.setattr(module, "SECONDS", 0.01)
     with pytest.raises(Trouble, match="epoch did not end within 0 s"):
         await restoring._heard(Places(tmp_path), "catalogue")
+    others = asyncio.all_tasks()
     with pytest.raises(Trouble, match="audit did not end within 0 s"):
         await audit.look(Places(tmp_path))
+    assert asyncio.all_tasks() == others, "no command goes on by itself"
