@@ -166,7 +166,8 @@ def containers_keep_to_themselves(stack: Stack) -> None:
         holds(f"{service} may not connect to {other}'s database", may == "f", may)
 
 
-def chain(stack: Stack) -> None:
+def chain(stack: Stack) -> str:
+    """From a new partner to a learner's mail, over both ways in. Returns the partner's key."""
     added = stack.compose(
         *("exec", "-T", "catalogue", "python", "-m", "services.catalogue", "partners", "add", PARTNER),
         *("--name", "Kunnskapsparken", "--orgnr", "810000007", "--arena", ARENA, "--json"),
@@ -195,6 +196,28 @@ def chain(stack: Stack) -> None:
 
         enrol(stack, http, until("a CloudEvent of a plain Kafka client becomes a course", listed))
         holds("the gateway shows no metrics", http.get("/metrics").status_code == 404)
+    return str(key)
+
+
+def replicas(stack: Stack, key: str) -> None:
+    """Two of each service share the work, and one of the two is enough."""
+    two = [f"--scale={service}=2" for service in SERVICES]
+    stack.compose("up", "--detach", "--wait", "--no-recreate", *two, seconds=UP_SECONDS, show=True)
+    ids = {service: stack.compose("ps", "--quiet", service).split() for service in SERVICES}
+    holds("there are two of each service", all(len(its) == 2 for its in ids.values()), ids)
+    another_run(stack, key, "H2")
+    for service in SERVICES:  # the first of each is who publishes and reads
+        subprocess.run(["docker", "stop", ids[service][0]], env=stack.environment, capture_output=True, check=True)
+    print("  ok  the first of each is stopped", flush=True)
+    another_run(stack, key, "H3")
+
+
+def another_run(stack: Stack, key: str, run: str) -> None:
+    """A further run of a course that is there, from the partner to a learner's mail."""
+    path = f"/api/catalogue/v1/partners/{PARTNER}/courses/HVG-01/offerings/{run}"
+    with httpx2.Client(base_url=stack.address("KURSNETT_PORT"), timeout=10, trust_env=False) as http:
+        put = answer(http.put(path, json=offering(), headers={"Authorization": f"Bearer {key}"}), 201)
+        enrol(stack, http, put["offering_id"])
 
 
 def enrol(stack: Stack, http: httpx2.Client, offering_id: str) -> None:
@@ -259,8 +282,9 @@ def main() -> None:
             up = ("up", "--build", "--detach", "--wait", "--wait-timeout", str(UP_SECONDS))
             stack.compose(*up, seconds=UP_SECONDS * 3, show=True)
             containers_keep_to_themselves(stack)
-            chain(stack)
+            key = chain(stack)
             person(stack)
+            replicas(stack, key)
         except Exception:
             report(stack)
             raise
