@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from deploy.local.places import SERVICES, Places
-from deploy.local.service import command
+from deploy.local.service import command, together
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
 
@@ -52,11 +52,7 @@ def audit(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
 async def look(places: Places) -> list[dict[str, Any]]:
     """What the rules of each service found."""
     asked = (command(places, service, "audit", "--json", red=True, seconds=SECONDS) for service in SERVICES)
-    told: list[str] = []
-    for said in await asyncio.gather(*asked, return_exceptions=True):  # all have ended when one's trouble is told
-        if isinstance(said, BaseException):
-            raise said
-        told.append(said)
+    told = await together(asked)
     return [
         {"service": service, **one} for service, text in zip(SERVICES, told, strict=True) for one in json.loads(text)
     ]

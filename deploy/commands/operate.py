@@ -10,7 +10,7 @@ from rich.console import Console
 
 from deploy.demo import story
 from deploy.local.places import ROOT, SERVICES, Places
-from deploy.local.service import become, command
+from deploy.local.service import become, command, together
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
 
@@ -250,9 +250,7 @@ async def _timeline(places: Places, id: str) -> list[dict[str, Any]]:
     for _ in range(2):
         if not wanted:
             break
-        told = await asyncio.gather(
-            *(command(places, service, "timeline", *sorted(wanted), "--json") for service in SERVICES)
-        )
+        told = await together(command(places, service, "timeline", *sorted(wanted), "--json") for service in SERVICES)
         for service, rows in zip(SERVICES, told, strict=True):
             for row in json.loads(rows):
                 found[json.dumps([service, row], sort_keys=True)] = {"service": service, **row}

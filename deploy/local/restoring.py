@@ -2,21 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 
 from deploy.local import backups
 from deploy.local.backups import Backup, Say
 from deploy.local.places import SERVICES, Places
-from deploy.local.service import command
+from deploy.local.service import command, together
 from deploy.trouble import Trouble
-
-T = TypeVar("T")
 
 SECONDS = 1200.0  # each step: two weeks of topics are read, maybe on a machine that has much else to do
 OUTBOX = "SELECT to_regclass('public.outbox') IS NOT NULL AND to_regclass('public.epoch') IS NOT NULL"
@@ -51,9 +49,9 @@ async def restore(places: Places, backup: Backup, services: Sequence[str], stamp
         say("epochs are raised, and what is to be heard again is looked up …")
         kept = {service: name for service, name in before.items() if there[service] == "whole"}
         steps = (_into_step(places, backup, one, kept.get(one)) for one in services)
-        done.services = dict(zip(services, await _all(steps), strict=True))
+        done.services = dict(zip(services, await together(steps), strict=True))
         _write(note, done)
-        await _all(command(places, one, "pass-over", str(note), seconds=SECONDS) for one in SERVICES)
+        await together(command(places, one, "pass-over", str(note), seconds=SECONDS) for one in SERVICES)
     except BaseException:  # what does not know of its epoch must never run
         back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
         await _rename(places, back)
@@ -65,15 +63,6 @@ async def restore(places: Places, backup: Backup, services: Sequence[str], stamp
             else:
                 done.kept[service] = name
     return done
-
-
-async def _all(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """What all of these give, when all have ended: none is still at work when one has failed."""
-    ended = await asyncio.gather(*steps, return_exceptions=True)
-    for one in ended:
-        if isinstance(one, BaseException):
-            raise one
-    return [one for one in ended if not isinstance(one, BaseException)]
 
 
 async def _into_step(places: Places, backup: Backup, service: str, kept: str | None) -> dict[str, Any]:
@@ -99,7 +88,7 @@ async def _heard(places: Places, service: str) -> str:
     """The highest epoch in which another service has heard this one."""
     others = [one for one in SERVICES if one != service]
     asked = (command(places, one, "epoch", "--of", service, seconds=SECONDS) for one in others)
-    numbers = await asyncio.gather(*asked)
+    numbers = await together(asked)
     return str(max(int(number) for number in numbers))
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
-from typing import NoReturn
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 from deploy.local.composition import settings
 from deploy.local.places import OURS, Places
 from deploy.trouble import Trouble
 
+T = TypeVar("T")
 SECONDS = 60.0
 TYPED = "KURSNETT_TYPED"  # as kit.commandline reads it, which takes long to load
 
@@ -48,6 +49,15 @@ async def command(
         words = (err.decode() or out.decode()).strip()
         raise Trouble(words or f"{service} {arguments[0]} failed.", "See: kursnett status")
     return out.decode()
+
+
+async def together(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of these give, when all have ended: none is still at work when one has failed."""
+    ended = await asyncio.gather(*steps, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in ended if not isinstance(one, BaseException)]
 
 
 def become(places: Places, service: str, *arguments: str, typed: str) -> NoReturn:

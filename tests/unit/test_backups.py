@@ -168,9 +168,10 @@ async def test_each_step_of_a_restore_and_the_audit_after_it_have_the_same_patie
 ) -> None:
     for module in (restoring, audit):
         monkeypatch.setattr(module, "SECONDS", 0.01)
+    others = asyncio.all_tasks()
     with pytest.raises(Trouble, match="epoch did not end within 0 s"):
         await restoring._heard(Places(tmp_path), "catalogue")
-    others = asyncio.all_tasks()
+    assert asyncio.all_tasks() == others, "no command goes on by itself"
     with pytest.raises(Trouble, match="audit did not end within 0 s"):
         await audit.look(Places(tmp_path))
     assert asyncio.all_tasks() == others, "no command goes on by itself"
