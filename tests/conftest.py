@@ -28,9 +28,28 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """PostgreSQL and Kafka, started for this run on free ports."""
     home = tmp_path_factory.mktemp("servers", numbered=False) / "home"
     with Stack.somewhere(home, programs=("postgres", "kafka")) as stack:
-        yield Servers(admin=stack.places.database("admin"), kafka=stack.places.address("kafka"))
+        here = Servers(admin=stack.places.database("admin"), kafka=stack.places.address("kafka"))
+        asyncio.run(here.spare_the_disk())
+        yield here
         stack.stop()
     stack.reset()
+
+
+@pytest.fixture(autouse=True)
+def dropped(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test's databases go when it ends: thousands would have to be written to the disk, and deleted in the end.
+
+    Those of a whole module are made before this begins, and stay.
+    """
+    if "servers" not in request.fixturenames:
+        yield
+        return
+    servers: Servers = request.getfixturevalue("servers")
+    before = len(servers.made)
+    yield
+    if names := servers.made[before:]:
+        asyncio.run(servers.drop(names))
+        del servers.made[before:]
 
 
 @pytest.fixture(scope="session")

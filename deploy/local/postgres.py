@@ -29,7 +29,6 @@ SETTINGS = {
     "unix_socket_directories": "",  # the socket's usual folder is not ours to write in
     "max_connections": "200",  # three services with their pools, and as many again for tests beside them
     "timezone": "UTC",
-    "fsync": "on",  # what is told as done must survive a power cut here too: the fault tests rely on it
     "log_timezone": "UTC",
 }
 

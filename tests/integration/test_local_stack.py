@@ -172,7 +172,7 @@ def test_up_on_a_taken_port_says_so_and_leaves_nothing_behind(tmp_path: Path) ->
             [sys.executable, "-m", "deploy.cli", "up"], env=environment, capture_output=True, text=True, timeout=60
         )
     assert told.returncode == 1
-    assert f"Port {base + OFFSETS['enrolment']} (for enrolment) is taken by python" in told.stderr
+    assert f"Port {base + OFFSETS['enrolment']} (for enrolment) is taken by {psutil.Process().name()}" in told.stderr
     assert "KURSNETT_BASE_PORT=" in told.stderr
     assert leftovers.find(home) == []
 
