@@ -123,6 +123,11 @@ async def test_the_form_of_who_stands_in_line_shows_what_they_asked_and_takes_a_
         assert "bare åpen for" not in ola.words
         assert 'value="Ola"' in ola.text
         assert '<option value="mosjoen" selected>' in ola.text
+        await ola.send(f"/delta/{offering_id}", **FORM | {"email": "ola@example.no", "place1": "mosjoen"})
+        assert (ola.status, "Det er ingen ledig plass der nå." in ola.words) == (409, True), (
+            "the form as it stood there"
+        )
+        assert 'value="ola@example.no"' in ola.text
         await ola.send(f"/delta/{offering_id}", **FORM | {"email": "ola@example.no"})
         assert "Du har plass. Sted: På nett." in ola.words
         async with here.database.reading() as conn:
