@@ -119,6 +119,19 @@ async def places(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, d
     return found
 
 
+async def over(conn: Connection, offering_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these offerings in which nobody gets a seat any more, as `domain.closed` says of one."""
+    rows = await conn.fetch(
+        """
+        SELECT id FROM offerings
+        WHERE id = ANY ($1::uuid[])
+          AND (cancelled OR coalesce((rules ->> 'late_enrolment_until')::timestamptz, starts_at) <= app_now())
+        """,
+        offering_ids,
+    )
+    return {row["id"] for row in rows}
+
+
 async def count(conn: Connection, deltas: Mapping[tuple[UUID, str], tuple[int, int]]) -> None:
     """(offering, arena) -> how many more are seated there, and how many more stand in line for it.
 
