@@ -30,7 +30,8 @@ class GroupCommit(Generic[C, R]):
     the one before it, where nobody waits for the answers.
 
     A command that needs a lock which somebody else holds leaves the lane: it waits for it beside the others, together
-    with those that come to the same lock after it.
+    with those that come to the same lock after it. Which lock that is, a command says as its `lock`; one that does not
+    know it is tried by itself.
     """
 
     def __init__(self, database: Database, commit: Commit[C, R], purpose: str = "web", gather_s: float = 0.0) -> None:
@@ -41,6 +42,7 @@ class GroupCommit(Generic[C, R]):
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._locked: deque[tuple[C, asyncio.Future[R]]] = deque()
+        self._in_hand: Sequence[tuple[C, asyncio.Future[R]]] = ()  # those of them that are being decided
         self._patient: asyncio.Task[None] | None = None
 
     async def submit(self, command: C) -> R:
@@ -62,8 +64,10 @@ class GroupCommit(Generic[C, R]):
         await asyncio.sleep(0)  # what came in this same turn of the loop shares the first transaction
         try:
             while self._waiting:
-                locked = await self._decide(_next(self._waiting), AT_ONCE if self._patient else None)
-                self._locked.extend(locked)
+                batch = self._not_behind(_next(self._waiting))
+                if not batch:
+                    continue
+                self._locked.extend(await self._decide(batch, AT_ONCE if self._patient else None))
                 if self._locked and self._patient is None:
                     self._patient = asyncio.create_task(self._wait_for_locks())
                 if self._gather_s:
@@ -72,13 +76,23 @@ class GroupCommit(Generic[C, R]):
             # Between the loop's last look and this line there is no await, so nobody can be left waiting unseen.
             self._task = None
 
+    def _not_behind(self, batch: list[tuple[C, asyncio.Future[R]]]) -> list[tuple[C, asyncio.Future[R]]]:
+        """Those who may go on. Who comes to a lock that others wait for waits behind them: it may be free by now."""
+        waited_for = {_lock(command) for command, _ in (*self._in_hand, *self._locked)} - {None}
+        if not waited_for:
+            return batch
+        self._locked.extend(one for one in batch if _lock(one[0]) in waited_for)
+        return [one for one in batch if _lock(one[0]) not in waited_for]
+
     async def _wait_for_locks(self) -> None:
         try:
             while self._locked:
-                for _, future in await self._decide(_next(self._locked), PATIENTLY):
+                self._in_hand = _next(self._locked)
+                for _, future in await self._decide(self._in_hand, PATIENTLY):
                     if not future.done():
                         future.set_exception(Busy("a lock stays held"))
         finally:
+            self._in_hand = ()
             self._patient = None
 
     async def _decide(
@@ -97,7 +111,7 @@ class GroupCommit(Generic[C, R]):
                 results = [error] * len(batch)
             else:  # one of them is poison: it costs the others a transaction of their own, and itself the answer
                 log.warning("batch_decided_one_by_one", count=len(batch), exc_info=error)
-                return [late for one in batch for late in await self._decide([one], AT_ONCE)]
+                return await self._one_by_one(batch, patiently=lock_timeout == PATIENTLY)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue
@@ -107,6 +121,22 @@ class GroupCommit(Generic[C, R]):
                 future.set_result(result)
         return []
 
+    async def _one_by_one(
+        self, batch: Sequence[tuple[C, asyncio.Future[R]]], patiently: bool
+    ) -> Sequence[tuple[C, asyncio.Future[R]]]:
+        """As `_decide`. In the lane, a lock that one has not had in time is not tried for those behind it: they would
+        pass it if it came free meanwhile, and all others wait for each try. Who has waited patiently is tried anyway.
+        """
+        late: list[tuple[C, asyncio.Future[R]]] = []
+        held: set[object] = set()
+        for one in batch:
+            lock = _lock(one[0])
+            if lock in held or await self._decide([one], AT_ONCE):
+                late.append(one)
+                if lock is not None and not patiently:
+                    held.add(lock)
+        return late
+
     async def _together(self, commands: Sequence[C], lock_timeout: str | None) -> Sequence[R | Exception]:
         async def work(conn: Connection) -> Sequence[R | Exception]:
             if lock_timeout is not None:
@@ -114,6 +144,11 @@ class GroupCommit(Generic[C, R]):
             return await self._commit(conn, commands)
 
         return await self._database.run(work, self._purpose)
+
+
+def _lock(command: object) -> object:
+    """Which lock a command needs, where it says so: whoever needs the same one is decided after it."""
+    return getattr(command, "lock", None)
 
 
 def _next(waiting: deque[tuple[C, asyncio.Future[R]]]) -> list[tuple[C, asyncio.Future[R]]]:

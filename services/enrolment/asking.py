@@ -73,7 +73,8 @@ def decide(
 def _decide(ask: Ask, book: Book, now: datetime, live: dict[UUID, int], most: int) -> Enrolment | Refused:
     offering = book.offering
     here = book.live.get(ask.learner_id)
-    in_line = here is not None and here.state == "queued" and offering.open_to_all(now)  # and has asked in time
+    # Whoever has asked in time, and is not of this very moment: those have no number yet, and are not kept.
+    in_line = here is not None and here.state == "queued" and here.queue_number > 0 and offering.open_to_all(now)
     reason = closed(offering, now)
     refused = Closed(reason) if reason is not None else _wrong(ask, book)
     if refused is None and not in_line:

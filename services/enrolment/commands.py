@@ -40,13 +40,18 @@ class Enrol:
     seen: str = ""
     trail: Trail = field(default_factory=trail.here)
 
+    @property
+    def lock(self) -> UUID:
+        """What it is decided under."""
+        return self.offering_id
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
     """Do something with an enrolment that is there.
 
     `may` says whether the caller may; `expect` raises when the enrolment, locked, is not what the caller has read;
-    `stay` is for decline, `reason` for deny.
+    `stay` is for decline, `reason` for deny; `lock` is its offering, where the order of several acts counts.
     """
 
     kind: Kind
@@ -55,6 +60,7 @@ class Act:
     expect: Callable[[Enrolment], None] = lambda here: None
     stay: bool = False
     reason: str = ""
+    lock: UUID | None = None
     trail: Trail = field(default_factory=trail.here)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
+from uuid import UUID
 
 from fastapi import Depends
 from starlette.responses import Response
@@ -29,6 +30,11 @@ class Request:
 
     command: Command
     asked: Asked | None
+
+    @property
+    def lock(self) -> UUID | None:
+        """Which offering's, where it is known: who comes to one that others wait for waits behind them."""
+        return self.command.lock
 
 
 async def the_desk(running: ThisService) -> GroupCommit[Request, Response]:

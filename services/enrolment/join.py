@@ -146,14 +146,15 @@ async def enrol(
         refused = problem
     except BUSY:
         refused = edge.busy(Busy.retry_after_s)
-    if isinstance(refused, Problem) and refused.slug == "already-enrolled":  # a second click, or another tab
-        return RedirectResponse(f"/delta/{offering_id}", 303)
     if isinstance(refused, Problem) and refused.status == 404:
         raise refused
     seen = await _look(database, offering_id, visitor)
+    already = isinstance(refused, Problem) and refused.slug == "already-enrolled"
+    if already and not seen.open_to_own:  # a second click, or another tab
+        return RedirectResponse(f"/delta/{offering_id}", 303)
     if isinstance(refused, Problem) and refused.status in (403, 429, 503) and not seen.has_form:
         raise refused
-    errors = sentences.fields(request, chosen, refused)
+    errors = sentences.full(request) if already else sentences.fields(request, chosen, refused)
     values["wait_for_earlier"] = values["wait_for_earlier"] or "yes"
     values["on_lapse"] = values["on_lapse"] or seen.offering.rules.on_lapse
     if not isinstance(refused, Problem):

@@ -14,8 +14,9 @@ from services.enrolment.work import Work
 async def tell(work: Work, book: Book, most: int) -> None:
     """Say to at most so many whose place is better than what they were last told; the rest is due at once, too.
 
-    Nothing is said before the hour, and nothing once a free seat is whose who asks first: no place counts then. Who has
-    been told no place yet, as whoever was put at the back, is told of the next step.
+    Nothing is said before the hour, and nothing once a free seat is whose who asks first: no place counts then. Nor
+    does one of who waits where nobody is taken any more. Who has been told no place yet, as whoever was put at the
+    back, is told of the next step.
     """
     offering, now = book.offering, work.now
     if offering.tell_line_at is None or now < offering.tell_line_at:
@@ -24,7 +25,8 @@ async def tell(work: Work, book: Book, most: int) -> None:
         await lines.tell_at(work.conn, offering.id, None)
         return
     line = await lines.standing(work.conn, offering.id)
-    better = domain.better_places(line)
+    closed = {place.arena for place in book.places.values() if not place.open}
+    better = [(one, place) for one, place in domain.better_places(line) if not closed.issuperset(one.waiting_for)]
     today = domain.day(now)
     owed = [(one, place) for one, place in better if not one.told_on(today)]
     some = owed[:most]

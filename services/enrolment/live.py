@@ -37,15 +37,17 @@ class Hub(live.Hub[UUID]):
 
 
 async def _look(database: Database, offering_ids: Sequence[UUID]) -> dict[UUID, tuple[str, bytes]]:
-    """Offering -> the id of its present seats, and the event that tells them; only offerings that there are."""
+    """Offering -> the id of its present seats, and the event that tells them; only offerings that there are.
+
+    The id is another once nobody gets a seat any more: a page that is open looks anew then, although none has changed.
+    """
     async with database.reading() as conn:
-        places = await seats.places(conn, offering_ids)
+        watched = await seats.watched(conn, offering_ids)
     found: dict[UUID, tuple[str, bytes]] = {}
-    for offering_id, by_arena in places.items():
-        if by_arena:
-            text = _PLACES.dump_json([seats_at(one) for one in by_arena.values() if one.open or one.taken])
-            name = tags.tag(text).strip('"')
-            found[offering_id] = (name, format_sse_event(data_str=text.decode(), event="seats", id=name))
+    for offering_id, (is_over, places) in watched.items():
+        text = _PLACES.dump_json([seats_at(one) for one in places if one.open or one.taken])
+        name = tags.tag(text + (b"over" if is_over else b"")).strip('"')
+        found[offering_id] = (name, format_sse_event(data_str=text.decode(), event="seats", id=name))
     return found
 
 

@@ -113,6 +113,12 @@ def fields(request: Request, chosen: Mapping[str, str], wrong: Problem | Validat
     return {name: known[name] for name in known if name in found}
 
 
+def full(request: Request) -> dict[str, str]:
+    """As `fields`, for one in line who may take an open seat, and has asked where there is none."""
+    _ = site().text(request)
+    return {"place1": _("Det er ingen ledig plass der nå. Velg et sted som har en.")}
+
+
 def _field(place: Sequence[Any], chosen: Sequence[str]) -> str:
     """The form's own name for a field of the command: `places[1]` is the second place that was chosen."""
     first, *rest = place or ["places"]

@@ -59,7 +59,8 @@ async def forget(conn: Connection, learner_id: UUID, login: str | None, private_
     """Delete what is known of this learner, in the caller's transaction, which has stopped contacts; what, how many.
 
     Asked again, it deletes what has come since under the learner's id. What belongs to the log-in is deleted the first
-    time only: the same person may have come again since, as another learner.
+    time only: the same person may have come again since, as another learner. One who came before is a learner whom
+    enrolment has lost with its database, so that nobody can ask for them.
     """
     known = login or await store.login(conn, learner_id)
     addresses = await refused.reached(conn, learner_id)
@@ -78,6 +79,9 @@ async def forget(conn: Connection, learner_id: UUID, login: str | None, private_
         counts["quiet_hours"] = await store.delete_quiet_hours(conn, people)
         counts["calendars"] = await store.delete_calendars(conn, people)
         counts["answers"] = await idempotency.forget_caller(conn, known) if known else 0
+        for earlier in await store.came_before(conn, learner_id, known) if known else []:
+            for name, count in (await forget(conn, earlier, None, private_key)).items():
+                counts[name] += count
     return counts
 
 

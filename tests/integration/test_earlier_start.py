@@ -56,6 +56,18 @@ async def test_an_offer_ends_in_time_when_the_course_begins_earlier(servers: Ser
             assert await then.stands(ola, per) == [("cancelled", None), ("queued", None)]
 
 
+async def test_a_page_that_is_open_is_drawn_anew_when_the_course_is_moved(servers: Servers) -> None:
+    """It says when the course is, and what is asked of its learner; nothing of their own enrolment has changed."""
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1, in_days=30)
+        await here.enrol(offering_id, "ola")
+        mark = await marks(here)
+        await here.scheduled(online=1, in_days=30)
+        assert await marks(here) == mark, "the control: another course"
+        await here.scheduled(offering_id=offering_id, online=1, in_days=10)
+        assert await marks(here) != mark
+
+
 async def test_an_offer_is_over_when_the_course_begins_too_soon_for_any(servers: Servers) -> None:
     async with world(servers) as here:
         offering_id = await here.scheduled(online=2, in_days=30, rules=RULES)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from contracts.catalogue import CourseChanged
+from contracts.catalogue import CourseChanged, OfferingCancelled
 from contracts.envelope import decode
 from kit import sealing
 from kit.database import Connection
-from services.enrolment import commands
+from services.enrolment import commands, offerings
 from services.enrolment.commands import Act
 from services.enrolment.store import courses
 from tests.delivery import Servers, until
@@ -231,6 +231,26 @@ async def test_thousands_who_listen_are_told_of_each_change_from_one_look(server
         assert [place["free"] for place in back.events[0][1]] == [0]
         here.running.stopping.set()
         await asyncio.wait_for(asyncio.gather(back.task, old.task), 5)  # a stream ends when the process is to stop
+
+
+@pytest.mark.parametrize("over", ["cancelled", "begun"])
+async def test_who_listens_is_told_when_nobody_gets_a_seat_any_more(servers: Servers, over: str) -> None:
+    """Whose page is open sees free seats else until they load it anew: none was given back."""
+    async with world(servers) as here:
+        offering_id = await here.offering(online=2)
+        page = Listening(here.hub(), offering_id)
+        await until(lambda: asyncio.sleep(0.01, page.events))
+        said = OfferingCancelled(offering_id=offering_id, course_id=uuid.uuid4(), partner="torgar", version=9)
+        if over == "cancelled":
+            await here.database.run(lambda conn: offerings.cancel(conn, said, here.settings))
+        else:
+            await here.database.run(lambda conn: conn.execute("UPDATE offerings SET starts_at = app_now()"))
+        await until(lambda: asyncio.sleep(0.01, len(page.events) == 2), 5)
+        assert page.events[0][1] == page.events[1][1], "the seats are as they were"
+        part = await here.asking.get(f"/plasser/{offering_id}")
+        assert ("avlyst" if over == "cancelled" else "har begynt") in part.text
+        here.running.stopping.set()
+        await asyncio.wait_for(page.task, 5)
 
 
 async def test_nobody_listens_to_what_is_not_there(servers: Servers) -> None:

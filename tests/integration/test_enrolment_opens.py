@@ -9,7 +9,7 @@ from contracts.catalogue import OfferingCancelled
 from kit.problems import Problem
 from services.enrolment import offerings
 from tests.delivery import Servers
-from tests.integration.test_enrolment_pages import open_pages, person
+from tests.integration.test_enrolment_pages import open_pages, own, person
 from tests.seats import world
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +73,25 @@ async def test_seats_of_a_course_that_is_cancelled_or_has_begun_are_not_called_f
             for address in (f"/plasser/{offering_id}", f"/plasser/{offering_id}/delta"):
                 await anybody.go(address)
                 assert (told in anybody.words, "ledig" in anybody.words, "<a " in anybody.text) == (True, False, False)
+
+
+async def test_who_waits_where_nobody_is_taken_any_more_is_promised_no_offer(servers: Servers) -> None:
+    """The partner names the place no more: who sits there stays, and who stands in line for it waits in vain."""
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(mosjoen=1, online=1)
+        await person(here, "kari").enrol(offering_id, place1="mosjoen")
+        ola, per, liv = [person(here, who) for who in ("ola", "per", "liv")]
+        await ola.enrol(offering_id, place1="mosjoen")
+        await liv.enrol(offering_id, place1="mosjoen", place2="online")
+        await per.enrol(offering_id, place1="mosjoen", place2="online")
+        pages = [(who, own(who)) for who in (ola, per, liv)]
+        assert "Blir det en plass der, flytter vi deg dit." in liv.words, "the control"
+        assert "Du venter på: Mosjøen, På nett." in per.words
+        closed = "UPDATE places SET open = false, wanted_capacity = 0, capacity = taken WHERE arena = 'mosjoen'"
+        await here.database.run(lambda conn: conn.execute(closed))
+        for who, address in pages:
+            await who.go(address)
+        assert "Du får ikke plass. Arrangøren tar ikke flere her: Mosjøen." in ola.words
+        assert "får du tilbud om plassen" not in ola.words
+        assert ("Du venter på: På nett." in per.words, "får du tilbud om plassen" in per.words) == (True, True)
+        assert ("Du har plass." in liv.words, "flytter vi deg dit" in liv.words) == (True, False)

@@ -188,3 +188,55 @@ async def test_who_waits_too_long_for_a_lock_is_told_to_come_again(till: Till) -
         assert [type(one) for one in told] == [Busy, int, Busy]
     assert await till.taken() == [20]
     assert await shelf.desk.submit(12) == 12
+
+
+class InTens(int):
+    """A number that says which row it needs."""
+
+    @property
+    def lock(self) -> int:
+        return self // 10
+
+
+class Freed(Shelf):
+    """The tens come free when a third has been tried alone: whoever comes then could have them at once."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.tried, self.free = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, conn: Connection, numbers: Sequence[int]) -> list[int | Exception]:
+        if len(self.batches) == 3:
+            self.tried.set()
+            await self.free.wait()
+        return await super().commit(conn, numbers)
+
+
+async def test_who_came_first_to_a_lock_is_not_passed_by_who_came_after(till: Till) -> None:
+    shelf = Freed(till.database)
+    async with another_holds_the_tens(till):
+        came = [asyncio.create_task(shelf.desk.submit(InTens(number))) for number in (10, 20, 11, 12, 21, 13)]
+        await shelf.tried.wait()
+        came += [asyncio.create_task(shelf.desk.submit(InTens(number))) for number in (14, 15)]
+    shelf.free.set()
+    await asyncio.gather(*came)
+    assert [number for number in await till.taken() if number < 20] == [10, 11, 12, 13, 14, 15]
+
+
+async def test_a_crowd_at_one_lock_is_tried_once_and_keeps_nobody_else_waiting(till: Till) -> None:
+    """Each try takes the time that a lock is waited for, and all others wait for it."""
+    shelf = Shelf(till.database)
+
+    def tries() -> int:
+        return sum(len(batch) == 1 and batch[0] < 20 for batch in shelf.batches)
+
+    async with another_holds_the_tens(till):
+        crowd = [asyncio.create_task(shelf.desk.submit(InTens(10 + n % 10))) for n in range(200)]
+        await asyncio.sleep(0)  # they are in front
+        assert await shelf.desk.submit(InTens(20)) == 20
+        assert tries() == 1
+        crowd += [asyncio.create_task(shelf.desk.submit(InTens(10))) for _ in range(200)]
+        await asyncio.sleep(0)
+        assert await shelf.desk.submit(InTens(30)) == 30
+        assert tries() == 1, "who comes to it now waits behind them"
+    assert len(await asyncio.gather(*crowd)) == 400

@@ -63,6 +63,21 @@ async def test_who_has_come_further_up_is_told_in_the_morning_and_not_before(ser
         assert await here.stands(ola) == [("offered", "online")]
 
 
+async def test_nobody_is_told_a_place_in_a_line_for_what_takes_nobody_any_more(servers: Servers) -> None:
+    async with world(servers) as here:
+        offering_id = await here.scheduled(mosjoen=1, online=1, in_days=30)
+        for who, place in (("kari", "mosjoen"), ("liv", "online")):
+            await here.enrol(offering_id, who, place)
+        first, second, third = [await here.enrol(offering_id, who, "mosjoen") for who in ("ola", "per", "anne")]
+        both = await here.enrol(offering_id, "siri", "mosjoen", "online")
+        await here.scheduled(offering_id=offering_id, online=1, in_days=30)
+        await here.act("withdraw", first)
+        assert await in_the_morning(here) == [(str(both.id), 4, 3)]
+        await here.scheduled(offering_id=offering_id, mosjoen=1, online=1, in_days=30)
+        await here.act("withdraw", second)
+        assert (str(third.id), 3, 1) in await in_the_morning(here, 2), "it takes some again"
+
+
 async def test_several_steps_of_a_day_are_told_as_one(servers: Servers) -> None:
     async with world(servers) as here:
         offering_id, _, [ola, per, liv] = await full(here, "ola", "per", "liv", in_days=30)

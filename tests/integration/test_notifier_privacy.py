@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from uuid_utils.compat import uuid7
 
 from contracts.enrolment import ContactGiven, EnrolmentDenied, ErasureRequested, LearnerEnrolled, LearnerQueued
 from kit import parking, sealing
@@ -263,6 +264,32 @@ async def test_choices_of_one_whose_address_was_never_given_go_by_the_log_in(ser
         await world.hear(ASKED, [asked(uuid.uuid4())])
         people = await world.rows("SELECT DISTINCT person FROM preferences")
         assert [row["person"] for row in people] == ["somebody else"]
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_one_whom_enrolment_has_lost_with_its_database_is_forgotten_by_the_log_in(
+    servers: Servers, again: bool
+) -> None:
+    """They came after the backup, so that enrolment knows them as somebody new, or not at all; the address is here."""
+    async with mail_server() as sink, notifier(servers, sink) as world:
+        lost, learner, later, other = (uuid7() for _ in range(4))
+        await known(world, lost)
+        await world.hear(events.enrolments, [EnrolmentDenied(**world.about(lost), reason="canary words")])
+        if again:
+            await known(world, learner, "canary.two@example.no")
+        await world.contact_is_known(other, "ola@example.no", login="ola")
+        await chosen(world)
+        await world.hear(ASKED, [asked(learner)])
+        found = await world.rows("SELECT learner_id, email FROM contacts")
+        assert [tuple(row) for row in found] == [(other, "ola@example.no")]
+        assert await world.rows("SELECT FROM notices WHERE facts::text LIKE '%canary%'") == []
+        *_, (_, answer) = await world.told()
+        assert answer["counts"]["contacts"] == 1 + again
+        await known(world, lost)
+        await known(world, later)
+        await world.hear(ASKED, [asked(learner)])
+        kept = {row["learner_id"] for row in await world.rows("SELECT learner_id FROM contacts")}
+        assert kept == {other, later}, "what comes late of them is not kept, and who has come back stays"
 
 
 @pytest.mark.parametrize("sealed", [None, "no letter of ours"])

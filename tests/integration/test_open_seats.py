@@ -8,7 +8,7 @@ import pytest
 from contracts.envelope import decode
 from kit import sealing
 from kit.problems import Problem
-from services.enrolment.commands import Enrol
+from services.enrolment.commands import Enrol, decide
 from tests.delivery import Servers
 from tests.integration.test_enrolment_http import PRIVATE
 from tests.integration.test_enrolment_pages import FORM, open_pages, own, person
@@ -78,6 +78,21 @@ async def test_who_asks_after_one_in_line_has_taken_the_seat_is_told_the_right_p
         assert offers == [True, False], "who comes so late is promised no offer"
 
 
+async def test_one_who_asks_twice_in_one_moment_breaks_nobodys_batch(servers: Servers) -> None:
+    """In line by the first, they would take the seat by the second: each of a batch pays for one that breaks it."""
+    async with world(servers) as here:
+        offering_id = await here.scheduled(mosjoen=1, online=1)
+        await here.enrol(offering_id, "kari", "mosjoen")
+        await soon(here)
+        asked = [Enrol(offering_id, ("issuer", "ola"), (place,), "Ola") for place in ("mosjoen", "online")]
+        found = await here.database.run(lambda conn: decide(conn, asked, here.settings))
+        assert [getattr(one, "state", None) or getattr(one, "slug", None) for one in found] == [
+            "queued",
+            "already-enrolled",
+        ]
+        assert await here.states(offering_id) == {"associated": 1, "queued": 1}
+
+
 async def test_the_page_of_who_stands_in_line_says_that_seats_are_open_and_leads_there(servers: Servers) -> None:
     async with open_pages(servers) as here:
         offering_id = await here.offering(online=1, mosjoen=1)
@@ -123,6 +138,11 @@ async def test_the_form_of_who_stands_in_line_shows_what_they_asked_and_takes_a_
         assert "bare åpen for" not in ola.words
         assert 'value="Ola"' in ola.text
         assert '<option value="mosjoen" selected>' in ola.text
+        await ola.send(f"/delta/{offering_id}", **FORM | {"email": "ola@example.no", "place1": "mosjoen"})
+        assert (ola.status, "Det er ingen ledig plass der nå." in ola.words) == (409, True), (
+            "the form as it stood there"
+        )
+        assert 'value="ola@example.no"' in ola.text
         await ola.send(f"/delta/{offering_id}", **FORM | {"email": "ola@example.no"})
         assert "Du har plass. Sted: På nett." in ola.words
         async with here.database.reading() as conn:

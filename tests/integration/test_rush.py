@@ -1,17 +1,23 @@
 """A rush on one course: asked together it costs a fixed number of statements, and goes as asked one by one would."""
 
 import asyncio
+import json
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 
 from kit import tracing
+from kit.database import Connection
 from kit.groupcommit import MOST, GroupCommit
 from kit.problems import Problem
 from services.enrolment import commands
+from services.enrolment.desk import Request, deciding
 from services.enrolment.domain import Enrolment
+from services.enrolment.store import seats
 from tests.delivery import Servers
 from tests.seats import World, withdrawing, world
 
@@ -92,3 +98,28 @@ async def test_two_processes_sell_each_seat_once(servers: Servers) -> None:
         assert Counter(one.state for one in made) == {"associated": 50, "queued": 350}
         assert sorted(one.place_in_line for one in made if one.place_in_line) == list(range(1, 351))
         assert (await here.places(offering_id))["online"].taken == 50
+
+
+async def test_who_asked_first_has_the_last_seat_although_another_process_had_the_offering(servers: Servers) -> None:
+    """It comes free while those of the moment are tried one after the other."""
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1)
+        decide, batches, tried, free = deciding(here.settings), list[int](), asyncio.Event(), asyncio.Event()
+
+        async def decided(conn: Connection, asked: Sequence[Request]) -> Sequence[Response | Exception]:
+            batches.append(len(asked))
+            if len(batches) == 3:
+                tried.set()
+                await free.wait()
+            return await decide(conn, asked)
+
+        together: GroupCommit[Request, Response] = GroupCommit(here.database, decided)
+        async with here.database.reading() as conn, conn.transaction():
+            await seats.lock(conn, [offering_id])
+            asked = [commands.Enrol(offering_id, ("issuer", who), ("online",), who) for who in ("kari", "ola", "per")]
+            answers = [asyncio.create_task(together.submit(Request(one, None))) for one in asked]
+            await tried.wait()
+        free.set()
+        told = [json.loads(bytes(answer.body)) for answer in await asyncio.gather(*answers)]
+        assert [one["state"] for one in told] == ["associated", "queued", "queued"]
+        assert [one["place_in_line"] for one in told] == [None, 1, 2]

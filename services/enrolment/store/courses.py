@@ -18,7 +18,7 @@ class Run:
     """One run as a page names it. `title` is by language; both are empty until the catalogue has told of the course.
 
     `on_lapse` is what an offer that nobody answers does, unless the learner has chosen. From `closes_at` no seat is
-    given out: the start, or later when the partner says so.
+    given out: the start, or later when the partner says so. At `closed_places` none is: the partner names them no more.
     """
 
     offering_id: UUID
@@ -30,6 +30,7 @@ class Run:
     closes_at: datetime
     code: str
     title: Mapping[str, str]
+    closed_places: Sequence[str] = ()
 
     @property
     def offers_end_at(self) -> datetime:
@@ -58,7 +59,8 @@ COLUMNS = """
     run.id AS run_id, run.partner AS run_partner, run.starts_at AS run_starts_at, run.ends_at AS run_ends_at,
     run.cancelled AS run_cancelled, coalesce(run.rules ->> 'on_lapse', 'leave') AS run_on_lapse,
     coalesce((run.rules ->> 'late_enrolment_until')::timestamptz, run.starts_at) AS run_closes_at,
-    coalesce(course.code, '') AS run_code, coalesce(course.title, '{}') AS run_title
+    coalesce(course.code, '') AS run_code, coalesce(course.title, '{}') AS run_title,
+    ARRAY(SELECT arena FROM places AS at WHERE at.offering_id = run.id AND NOT at.open) AS run_closed_places
 """
 FROM = "offerings AS run LEFT JOIN courses AS course ON course.id = run.course_id"
 _RUNS = f"SELECT {COLUMNS} FROM {FROM} WHERE run.id = ANY ($1::uuid[])"  # noqa: S608 - constants alone
@@ -76,6 +78,7 @@ def run(row: asyncpg.Record) -> Run:
         row["run_closes_at"],
         row["run_code"],
         json.loads(row["run_title"]),
+        tuple(row["run_closed_places"]),
     )
 
 

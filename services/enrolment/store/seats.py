@@ -119,6 +119,23 @@ async def places(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, d
     return found
 
 
+async def watched(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, tuple[bool, list[Place]]]:
+    """Of each offering that there is, whether nobody gets a seat any more, as `domain.closed` says, and its places."""
+    rows = await conn.fetch(
+        """
+        SELECT o.id, o.cancelled OR coalesce((rules ->> 'late_enrolment_until')::timestamptz, starts_at) <= app_now(),
+               arena, capacity, taken, open, queued, wanted_capacity
+        FROM places p JOIN offerings o ON o.id = p.offering_id
+        WHERE p.offering_id = ANY ($1::uuid[]) ORDER BY number, arena
+        """,
+        offering_ids,
+    )
+    found: dict[UUID, tuple[bool, list[Place]]] = {}
+    for offering_id, is_over, *place in rows:
+        found.setdefault(offering_id, (is_over, []))[1].append(Place(*place))
+    return found
+
+
 async def count(conn: Connection, deltas: Mapping[tuple[UUID, str], tuple[int, int]]) -> None:
     """(offering, arena) -> how many more are seated there, and how many more stand in line for it.
 

@@ -41,7 +41,7 @@ async def steps(conn: Connection, enrolment_id: UUID) -> list[Step]:
 
 
 async def marks(conn: Connection, logins: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """(issuer, subject) -> a mark that is another when one of their live enrolments is not as it was.
+    """(issuer, subject) -> a mark that is another when one of their live enrolments, or its run, is not as it was.
 
     Where one stands in line is counted once for each line and not for each person: it changes whenever somebody in
     front comes or goes, also one who waits for other places.
@@ -49,10 +49,12 @@ async def marks(conn: Connection, logins: Sequence[tuple[str, str]]) -> dict[tup
     rows = await conn.fetch(
         """
         WITH mine AS (
-            SELECT l.issuer, l.subject, e.id, e.offering_id, e.state, e.place, e.queue_number, o.id AS offer_id
+            SELECT l.issuer, l.subject, e.id, e.offering_id, e.state, e.place, e.queue_number, o.id AS offer_id,
+                   run.version
             FROM unnest($1::text[], $2::text[]) AS asked (issuer, subject)
             JOIN learners l USING (issuer, subject)
             JOIN enrolments e ON e.learner_id = l.id AND e.state NOT IN ('denied', 'cancelled', 'finished')
+            JOIN offerings run ON run.id = e.offering_id
             LEFT JOIN offers o ON o.enrolment_id = e.id AND o.ended_at IS NULL
         ), line AS (
             SELECT id, row_number() OVER (PARTITION BY offering_id ORDER BY rank, queue_number) AS number
@@ -60,7 +62,7 @@ async def marks(conn: Connection, logins: Sequence[tuple[str, str]]) -> dict[tup
             WHERE waiting_for <> '{}' AND offering_id IN (SELECT offering_id FROM mine WHERE state = 'queued')
         )
         SELECT issuer, subject, md5(string_agg(
-            concat_ws(' ', mine.id, state, place, queue_number, offer_id,
+            concat_ws(' ', mine.id, version, state, place, queue_number, offer_id,
                       CASE WHEN state = 'queued' THEN line.number END), ',' ORDER BY mine.id)) AS mark
         FROM mine LEFT JOIN line USING (id) GROUP BY issuer, subject
         """,

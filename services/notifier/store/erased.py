@@ -35,6 +35,16 @@ async def login(conn: Connection, learner_id: UUID) -> str | None:
     return found
 
 
+async def came_before(conn: Connection, learner_id: UUID, login: str) -> list[UUID]:
+    """The learners of this log-in that are older than this one; ids are in the order of their time."""
+    rows: list[Any] = await conn.fetch(
+        "SELECT learner_id FROM contacts WHERE login = $2 AND learner_id < $1 ORDER BY learner_id DESC",
+        learner_id,
+        login,
+    )
+    return [row["learner_id"] for row in rows]
+
+
 async def delete_contact(conn: Connection, learner_id: UUID) -> int:
     return _count(await conn.execute("DELETE FROM contacts WHERE learner_id = $1", learner_id))
 
