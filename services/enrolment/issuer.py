@@ -24,6 +24,8 @@ AGAIN_S = 2.0  # an issuer that is away is not asked by each who would log in
 MAX_BYTES = 256 * 1024
 NEEDED = ("authorization_endpoint", "token_endpoint")
 DISCOVERY = "/.well-known/openid-configuration"
+# What comes of an answer that is none: no JSON, or JSON in which a number is a list, has no end, or lies too deep.
+NO_ANSWER = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 class LoginRefused(Exception):
@@ -68,7 +70,7 @@ class Issuer:
         Raises LoginRefused, and Problem (503) when the issuer does not answer.
         """
         from authlib.integrations.base_client import OAuthError
-        from httpx2 import HTTPError
+        from httpx2 import HTTPError, InvalidURL
 
         address = await self._address("token_endpoint")
         own_key, us = self._settings.login_client_key.get_secret_value(), self._settings.login_client_id
@@ -86,7 +88,7 @@ class Issuer:
             claims = await self._keys.claims(str(tokens.get("id_token", "")), self._settings.login_client_id)
         except OAuthError as error:
             raise LoginRefused(str(error.error)) from None
-        except (HTTPError, ValueError) as error:  # ValueError: what it said is no answer
+        except (HTTPError, InvalidURL, *NO_ANSWER) as error:
             log.warning("issuer_away", error=type(error).__name__)
             raise away() from None
         except Refused as error:
@@ -147,7 +149,7 @@ class Issuer:
                 raise ValueError("it is another issuer's document")
             if not all(isinstance(document.get(name), str) for name in NEEDED):
                 raise ValueError("it does not say where one logs in")
-        except (HTTPError, TimeoutError, ValueError, AttributeError) as error:
+        except (HTTPError, TimeoutError, *NO_ANSWER) as error:
             log.warning("issuer_away", error=type(error).__name__)
             self._missed = time.monotonic()
             return

@@ -208,6 +208,7 @@ NO_DISCOVERY: dict[str, Response | dict[str, Any]] = {
     "not found": Response(status_code=404),
     "a page": HTMLResponse("<html>"),
     "a list": JSONResponse([]),
+    "nested without end": Response("[" * 100_000),
     "too large": {"pad": "x" * MAX_BYTES},
     "a redirect": Response(status_code=302, headers={"location": "http://rogue.test/"}),
     "of another issuer": {"issuer": "http://rogue.test"},
@@ -251,6 +252,12 @@ NO_TOKENS: dict[str, tuple[Response, int]] = {
     "empty": (Response(), 503),
     "a redirect": (Response(status_code=302, headers={"location": "http://rogue.test/"}), 503),
     "rubbish for a time": (JSONResponse({"access_token": "x", "expires_in": "soon"}), 503),
+    "a list for a time": (JSONResponse({"access_token": "x", "expires_in": [60]}), 503),
+    "a time that never ends": (Response('{"access_token": "x", "expires_in": 1e999}'), 503),
+    "an object for one, and a time": (JSONResponse({"access_token": "x", "expires_at": {}, "id_token": {}}), 503),
+    "nested without end": (Response("[" * 100_000), 503),
+    "a number for no": (JSONResponse({"error": 7}, 400), 400),
+    "nothing for no": (JSONResponse({"error": None, "error_description": [1]}, 400), 400),
     "no": (JSONResponse({"error": "invalid_client"}, 401), 400),
     "no, strangely": (JSONResponse({"error": {"code": 1}}, 400), 400),
     "no ID token": (JSONResponse({"access_token": "x", "token_type": "Bearer"}), 400),
@@ -267,6 +274,16 @@ async def test_what_the_issuer_says_of_a_code_may_be_anything(servers: Servers) 
             await refused(here, person, await begun(person), status)
         here.issuer.answers = {}
         assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN, "the control"
+
+
+async def test_where_the_issuer_takes_codes_may_be_no_address(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        for address in ("nowhere", "http://[::1", "http://x:y/token", "http://x\n/"):
+            here.issuer.says = {"token_endpoint": address}
+            if hasattr(here.app.state, "issuer"):
+                here.restarted()
+            person = here.person()
+            await refused(here, person, await begun(person), 503)
 
 
 async def test_while_the_issuer_is_away_those_who_are_logged_in_stay_so(servers: Servers) -> None:
