@@ -62,7 +62,7 @@ class Issuer:
             "client_id": self._settings.login_client_id,
             "post_logout_redirect_uri": self._settings.public_url + "/",
         }
-        return f"{address}?{urlencode(back)}" if address else ""
+        return f"{address}{'&' if '?' in address else '?'}{urlencode(back)}" if address else ""
 
     async def claims(self, code: str, nonce: str, verifier: str) -> dict[str, Any]:
         """What the issuer says of the person who came back with this code, checked.
@@ -136,7 +136,7 @@ class Issuer:
     async def _discover(self) -> None:
         from httpx2 import AsyncClient, HTTPError
 
-        address = self._settings.issuer + DISCOVERY
+        address = self._settings.issuer.removesuffix("/") + DISCOVERY
         try:
             async with (
                 asyncio.timeout(HEARING_S),

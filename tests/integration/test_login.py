@@ -1,7 +1,9 @@
 """Logging in, with an issuer that tells the truth, and with one whose every answer is spoiled in turn."""
 
 import asyncio
+import html
 import json
+import re
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -284,6 +286,35 @@ async def test_where_the_issuer_takes_codes_may_be_no_address(servers: Servers) 
                 here.restarted()
             person = here.person()
             await refused(here, person, await begun(person), 503)
+
+
+async def test_an_issuer_whose_name_ends_in_a_stroke_is_found(servers: Servers) -> None:
+    """Discovery leaves that stroke out of the document's address (OpenID Connect Discovery 1.0, 4.1)."""
+    async with logging_in(servers) as here:
+        here.issuer.says = {"issuer": f"{here.issuer.url}/"}
+        here.issuer.claims = {"iss": f"{here.issuer.url}/"}
+        settings = here.world.running.settings.model_copy(update={"issuer": f"{here.issuer.url}/"})
+        here.world.running.settings = here.app.state.keys._settings = settings
+        person = here.person()
+        assert (await person.go("/logg-inn")).url.path == LOGGED_IN
+        caller = await here.caller(person.session)
+        assert caller is not None
+        assert caller.issuer == f"{here.issuer.url}/"
+
+
+async def test_the_address_where_the_issuer_ends_its_session_keeps_what_it_asks_for(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        here.issuer.says = {"end_session_endpoint": f"{here.issuer.url}/ended?policy=kursnett"}
+        person = here.person()
+        await person.go("/logg-inn")
+        page = await person.send("/logg-ut")
+        [address] = re.findall(r'href="([^"]*/ended[^"]*)"', page.text)
+        asked = parameters(html.unescape(address))
+        assert asked == {
+            "policy": "kursnett",
+            "client_id": "kursnett",
+            "post_logout_redirect_uri": f"{GATEWAY}/",
+        }
 
 
 async def test_while_the_issuer_is_away_those_who_are_logged_in_stay_so(servers: Servers) -> None:
