@@ -70,8 +70,9 @@ AWAY = (
 # COMMIT: there the server has said no, and nothing was done.
 UNWRITABLE = (asyncpg.InsufficientResourcesError, asyncpg.ReadOnlySQLTransactionError)
 _DEAD = ("connection is closed", "connection was closed", "pool is clos", "released back to the pool")
-# Two transactions were in each other's way: the same work will go through the next time.
-COLLIDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# Two transactions were in each other's way, or a table has another column since its statement was prepared, as while a
+# newer version migrates: the same work will go through the next time.
+COLLIDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.InvalidCachedStatementError)
 
 
 class Busy(Exception):
