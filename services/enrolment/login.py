@@ -153,7 +153,8 @@ def sessions_of(running: Running) -> Sessions:
     """The one of this process."""
     found: Sessions | None = running.kept.get(Sessions)
     if found is None:
-        found = running.kept[Sessions] = Sessions(running.database, sessions.visitors)
+        look = functools.partial(sessions.visitors, trusts=running.settings.trust_role_claims)
+        found = running.kept[Sessions] = Sessions(running.database, look)
     return found
 
 
