@@ -76,7 +76,7 @@ class Issuer:
         own_key, us = self._settings.login_client_key.get_secret_value(), self._settings.login_client_id
         proof = asserted(own_key, us, self._settings.issuer) if own_key else {}
         try:
-            async with self._client() as client:
+            async with asyncio.timeout(ASKING_S), self._client() as client:
                 tokens = await client.fetch_token(
                     self._inside(address),
                     headers=self._host(address),
@@ -88,7 +88,7 @@ class Issuer:
             claims = await self._keys.claims(str(tokens.get("id_token", "")), self._settings.login_client_id)
         except OAuthError as error:
             raise LoginRefused(str(error.error)) from None
-        except (HTTPError, InvalidURL, *NO_ANSWER) as error:
+        except (HTTPError, InvalidURL, TimeoutError, *NO_ANSWER) as error:
             log.warning("issuer_away", error=type(error).__name__)
             raise away() from None
         except Refused as error:

@@ -5,6 +5,7 @@ import html
 import json
 import re
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +13,9 @@ import pytest
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from kit import auth
 from services.enrolment import issuer, login
 from services.enrolment.issuer import MAX_BYTES
 from tests.delivery import Servers
@@ -369,6 +371,29 @@ async def test_an_issuer_of_whom_nothing_is_heard_costs_two_seconds_at_most(
                     await told_that_it_is_away(here, here.person(), "/logg-inn?neste=/varsler")
     finally:
         silent.close()
+
+
+@pytest.mark.parametrize("slow", ["token", "jwks"])
+async def test_an_issuer_whose_answer_never_ends_keeps_nobody_waiting(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    async def drops() -> AsyncIterator[bytes]:
+        while not over.is_set():
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    over = asyncio.Event()
+    monkeypatch.setattr(issuer, "ASKING_S", 0.5)
+    monkeypatch.setattr(auth, "FETCH_S", 0.5)
+    async with logging_in(servers) as here:
+        person = here.person()
+        address = await begun(person, "/varsler")
+        here.issuer.answers = {slow: StreamingResponse(drops(), media_type="application/json")}
+        try:
+            async with asyncio.timeout(5):
+                await told_that_it_is_away(here, person, address)
+        finally:
+            over.set()
 
 
 async def test_the_keys_of_an_issuer_that_goes_away_mid_log_in_are_waited_for(servers: Servers) -> None:
