@@ -444,6 +444,14 @@ async def test_a_browser_keeps_the_last_of_the_log_ins_that_it_began(servers: Se
             assert (await person.ask("GET", address)).status_code == 303
 
 
+async def test_names_of_cookies_that_are_none_of_ours_disturb_no_log_in(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        jar = person.cookies.setdefault(urlsplit(GATEWAY).netloc, {})
+        jar |= {f"{login.UNDER_WAY}{name}": "x" for name in ("(", "a b", "<", "[]", '"', "@", "?", "=", "{", "}")}
+        assert (await person.ask("GET", "/logg-inn")).status_code == 303
+
+
 @pytest.mark.parametrize("kind", ["RSA", "EC"])
 async def test_the_issuer_is_shown_by_a_key_who_asks(servers: Servers, kind: str) -> None:
     key: Any = RSAKey.generate_key(2048, auto_kid=True) if kind == "RSA" else ECKey.generate_key("P-256", auto_kid=True)
