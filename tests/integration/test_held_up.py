@@ -8,7 +8,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from contracts.topics import Topic
-from kit import parking, switch, topics
+from kit import lag, parking, switch, topics
 from kit.database import Connection, connect
 from kit.effects import Effects
 from kit.listeners import Received, Refused
@@ -218,3 +218,19 @@ async def test_a_database_that_nobody_can_write_to_is_waited_for_and_nothing_is_
         await world.conn.execute(given_back)
         await until(lambda: _are_done(world, set(range(4))))
         assert await open_rows(world) == []
+
+
+async def test_what_waits_where_nothing_was_taken_yet_is_counted(world: World) -> None:
+    """A consumer that is paused, or away, when something first comes to one of its partitions."""
+    async with listening(world.here, world.consumer()):
+        await send(world, range(1))
+
+        async def all_taken() -> bool:
+            return await lag.behind(world.kafka, [group(world)]) == {group(world): 0}
+
+        await until(all_taken)
+    await send(world, ALL_PARTITIONS)
+    assert await lag.behind(world.kafka, [group(world), "nobody"]) == {
+        group(world): len(ALL_PARTITIONS),
+        "nobody": None,
+    }
