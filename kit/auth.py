@@ -154,7 +154,8 @@ class Keys:
             from httpx2 import AsyncClient
 
             self._client = AsyncClient(timeout=FETCH_S, follow_redirects=False, trust_env=False)
-        answer = await self._client.get(self._settings.issuer_keys_url)
+        async with asyncio.timeout(FETCH_S):  # of all of it: the client's own counts from one piece to the next
+            answer = await self._client.get(self._settings.issuer_keys_url)
         answer.raise_for_status()
         if len(answer.content) > MAX_KEYS_BYTES:
             raise ValueError("the key set is too large")

@@ -66,6 +66,7 @@ class Consumer:
         self.group = f"{running.name}.{self.name}"
         self._effects = Effects(self.group, running, self._listeners, self._foreign)
         running.health.register(f"consumer {self.name}", self._check)
+        running.health.mention(f"consumer {self.name}", self._held_up)
         broker = KafkaBroker(
             running.settings.kafka_bootstrap.split(","),  # FastStream takes one text for one address
             client_id=self.group,
@@ -265,10 +266,15 @@ class Consumer:
 
     async def _check(self) -> str | None:
         """For /readyz."""
-        if self._effects.paused:
-            return f"paused: {self._effects.paused}"
         behind_s = self._idle_s()
-        return f"no progress for {behind_s:.0f} s" if behind_s > STUCK_S / 2 else None
+        late = behind_s > STUCK_S / 2 and not self._effects.paused
+        return f"no progress for {behind_s:.0f} s" if late else None
+
+    async def _held_up(self) -> str | None:
+        """For an operator: who asks for nothing but what others say is served, and a service that is started so gets
+        ready, or nobody could resume it.
+        """
+        return f"paused: {self._effects.paused}" if self._effects.paused else None
 
 
 class _Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

@@ -66,9 +66,13 @@ AWAY = (
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
+# It answers, and has no room for anybody's writing, or is another's copy for the moment. As when it is away, but for
+# COMMIT: there the server has said no, and nothing was done.
+UNWRITABLE = (asyncpg.InsufficientResourcesError, asyncpg.ReadOnlySQLTransactionError)
 _DEAD = ("connection is closed", "connection was closed", "pool is clos", "released back to the pool")
-# Two transactions were in each other's way: the same work will go through the next time.
-COLLIDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+# Two transactions were in each other's way, or a table has another column since its statement was prepared, as while a
+# newer version migrates: the same work will go through the next time.
+COLLIDED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.InvalidCachedStatementError)
 
 
 class Busy(Exception):
@@ -86,8 +90,10 @@ BUSY = (Busy, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database was out of reach, rather than the work being wrong."""
-    if isinstance(error, (Busy, asyncpg.InternalClientError, *AWAY)):  # the last: it lost count of its own protocol
+    """Whether the database was out of reach, or cannot be written to, rather than the work being wrong."""
+    if isinstance(
+        error, (Busy, asyncpg.InternalClientError, *AWAY, *UNWRITABLE)
+    ):  # the last: it lost count of its own protocol
         return True
     # asyncpg reports a connection that died under it as an interface error with these words.
     return isinstance(error, asyncpg.InterfaceError) and any(words in str(error) for words in _DEAD)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import asyncpg
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute
@@ -110,14 +110,15 @@ def build(running: Running, routers: Sequence[APIRouter]) -> Application:
     app.state.keys = Keys(running.settings)
     app.state.short_ways = list(shortway.among(routers))
     public_url = running.settings.public_url
-    routes = [one for router in (*routers, static.router, common) for one in router.routes if isinstance(one, APIRoute)]
+    routes = [one for router in (*routers, static.router, common) for one in iter_route_contexts(router.routes)]
 
     async def told(request: Request, problem: Problem) -> Response:
         if not errors.wanted(request):
             return problems.answer(problem, public_url)
         if problem.status < 500:  # else the database may be away: a page that names nobody is better than none
             await perhaps_visitor(request)
-        return errors.answer(request, problem)
+        back_to = page_above(request.url.path, routes) if problem.status == 401 else ""
+        return errors.answer(request, problem, back_to)
 
     async def on_problem(request: Request, error: Any) -> Response:
         return await told(request, error)
@@ -178,10 +179,19 @@ def wrong_content_type(request: Request, error: RequestValidationError) -> Probl
     return Problem("wrong-content-type", "Wrong content type", 415, "Send the body as application/json.", errors=errors)
 
 
-def methods(path: str, routes: Iterable[APIRoute]) -> str:
+def methods(path: str, routes: Iterable[RouteContext]) -> str:
     """What an address takes, as `Allow` names it: Starlette knows the methods of one function alone."""
     found = {method for one in routes if one.path_regex.match(path) for method in one.methods or ()}
     return ", ".join(sorted(found | ({"HEAD"} if "GET" in found else set())))  # the edge gives every GET a HEAD
+
+
+def page_above(path: str, routes: Iterable[RouteContext]) -> str:
+    """This address, or the nearest above it that can be looked at: who has to log in before a form is taken comes back
+    there, and many a form's own address takes nothing but forms.
+    """
+    while path.count("/") > 1 and "GET" not in methods(path, routes):
+        path = path.rpartition("/")[0]
+    return path
 
 
 def of_http(error: HTTPException, takes: str) -> Problem:

@@ -1,7 +1,7 @@
 """How far a consumer group has read, asked of the broker: for operators, who ask from outside the service's process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -20,12 +20,7 @@ class NoAnswer(Exception):
 async def behind(bootstrap: str, groups: Sequence[str]) -> dict[str, int | None]:
     """For each group how many records it has not taken yet; none when it has never taken any. Raises NoAnswer."""
     async with asking(bootstrap, groups) as (committed, broker):
-        places = {place for offsets in committed.values() for place in offsets}
-        ends = await broker.end_offsets(list(places)) if places else {}
-        return {
-            group: sum(max(0, ends[place] - offset) for place, offset in offsets.items()) if offsets else None
-            for group, offsets in committed.items()
-        }
+        return await _waiting(broker, committed)
 
 
 async def since(bootstrap: str, groups: Sequence[str], instant: datetime) -> dict[str, int]:
@@ -45,8 +40,7 @@ async def on_topic(bootstrap: str, group: str, topic: str) -> int | None:
     try:
         async with asyncio.timeout(SOON_S), asking(bootstrap, [group]) as (committed, broker):
             places = {place: offset for place, offset in committed[group].items() if place.topic == topic}
-            ends = await broker.end_offsets(list(places)) if places else {}
-            return sum(max(0, ends[place] - offset) for place, offset in places.items()) if places else None
+            return (await _waiting(broker, {group: places}))[group]
     except (NoAnswer, TimeoutError):
         return None
 
@@ -71,6 +65,26 @@ async def asking(
     finally:
         await broker.stop()
         await admin.close()
+
+
+async def _waiting(
+    broker: AIOKafkaConsumer, committed: Mapping[str, Mapping[TopicPartition, int]]
+) -> dict[str, int | None]:
+    """For each group what it has not taken of its topics: from the beginning where it has taken nothing yet."""
+    taken = {place for offsets in committed.values() for place in offsets}
+    if not taken:
+        return dict.fromkeys(committed)
+    await broker.end_offsets(list(taken))  # then it knows all partitions of those topics
+    parts = {place.topic: broker.partitions_for_topic(place.topic) or () for place in taken}
+    places = [TopicPartition(topic, part) for topic, them in parts.items() for part in them]
+    begins, ends = await broker.beginning_offsets(places), await broker.end_offsets(places)
+    waiting: dict[str, int | None] = {}
+    for group, offsets in committed.items():
+        topics = {place.topic for place in offsets}
+        theirs = [place for place in places if place.topic in topics]
+        left = sum(max(0, ends[place] - offsets.get(place, begins[place])) for place in theirs)
+        waiting[group] = left if offsets else None
+    return waiting
 
 
 async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, int]:

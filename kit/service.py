@@ -133,7 +133,7 @@ async def serve(service: Service) -> None:
             server_header=False,
             proxy_headers=False,  # nothing here asks for a caller's address, so that nobody can forge one
             timeout_graceful_shutdown=HTTP_STOP_S,
-            timeout_keep_alive=75,  # longer than the gateway keeps an idle connection: it never meets a closed one
+            timeout_keep_alive=150,  # the gateway keeps an idle connection for 120: it never meets a closed one
         )
     )
     loop = asyncio.get_running_loop()

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -125,7 +129,6 @@ def _restore(
     stamp = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
     aside = stack.places.home / "restored" / stamp
     aside.mkdir(parents=True, mode=0o700)
-    backups.bring_secrets(stack.places, read, secrets, aside / "secrets")
     servers = Stack(stack.places, NEEDED)
     try:
         with Progress(console) as progress:
@@ -133,11 +136,30 @@ def _restore(
         say = lambda text: console.print(text, markup=False)  # noqa: E731
         note = aside / "lost.json"
         note.touch(mode=0o600)
-        done = asyncio.run(restoring.restore(stack.places, read, services, stamp, note, say))
+        with _interrupted_once():
+            done = asyncio.run(restoring.restore(stack.places, read, services, stamp, note, say, secrets))
         (stack.places.home / "demo").touch()  # the databases are to stay as they are
     finally:
         servers.stop()
     return done, aside
+
+
+@contextmanager
+def _interrupted_once() -> Iterator[None]:
+    """The first Ctrl-C takes back what was begun; an impatient second would leave half of it."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, interrupt) for one in numbers}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _tell(console: Console, done: Done, aside: Path) -> None:

@@ -236,6 +236,13 @@ def bring_secrets(places: Places, backup: Backup, names: Sequence[str], aside: P
         target.chmod(0o400)
 
 
+def take_back_secrets(places: Places, names: Sequence[str], aside: Path) -> None:
+    """What was there before `bring_secrets` is there again, also when that was cut off."""
+    for name in names:
+        if (aside / name).exists():
+            (aside / name).replace(places.secrets / name)
+
+
 def _private(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR), "wb") as file:
         file.write(content)

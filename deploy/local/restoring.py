@@ -32,20 +32,34 @@ class Done:
         return [{"service": name, **one} for name, told in self.services.items() for one in told["lost"]]
 
 
-async def restore(places: Places, backup: Backup, services: Sequence[str], stamp: str, note: Path, say: Say) -> Done:
-    """Restore these services' databases while no service runs; `note` is where the list of what is lost is kept.
+async def restore(
+    places: Places,
+    backup: Backup,
+    services: Sequence[str],
+    stamp: str,
+    note: Path,
+    say: Say,
+    secrets: Sequence[str] = (),
+) -> Done:
+    """Restore these services' databases, and these secrets, while no service runs.
 
-    Raises Trouble; all that was there is in its place then.
+    `note` is where the list of what is lost is kept; secrets that were there go beside it. Raises Trouble; all that was
+    there is in its place then.
     """
-    done = Done()
-    for service in services:
-        say(f"{service}: being loaded …")
-        await _draft(places, service)
-        await asyncio.to_thread(backups.load, places, service, backup.dump(service), _name(service))
-    there = {service: await _there(places, service) for service in services}
-    before = {one: f"{one}_before_{stamp}" for one in services if there[one] != "none"}
-    await _rename(places, [*before.items(), *((_name(one), one) for one in services)])
+    done, aside = Done(), note.parent / "secrets"
+    there: dict[str, str] = {}
+    before: dict[str, str] = {}
+    changing = False
     try:
+        backups.bring_secrets(places, backup, secrets, aside)
+        for service in services:
+            say(f"{service}: being loaded …")
+            await _draft(places, service)
+            await asyncio.to_thread(backups.load, places, service, backup.dump(service), _name(service))
+        there = {service: await _there(places, service) for service in services}
+        before = {one: f"{one}_before_{stamp}" for one in services if there[one] != "none"}
+        changing = True
+        await _rename(places, [*before.items(), *((_name(one), one) for one in services)])
         say("epochs are raised, and what is to be heard again is looked up …")
         kept = {service: name for service, name in before.items() if there[service] == "whole"}
         steps = (_into_step(places, backup, one, kept.get(one)) for one in services)
@@ -53,8 +67,10 @@ async def restore(places: Places, backup: Backup, services: Sequence[str], stamp
         _write(note, done)
         await together(command(places, one, "pass-over", str(note), seconds=SECONDS) for one in SERVICES)
     except BaseException:  # what does not know of its epoch must never run
-        back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
-        await _rename(places, back)
+        if changing and not await _drafted(places, services[0]):
+            back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
+            await _rename(places, back)
+        backups.take_back_secrets(places, secrets, aside)
         raise
     async with _admin(places) as conn:
         for service, name in before.items():
@@ -98,6 +114,12 @@ async def _draft(places: Places, service: str) -> None:
         await conn.execute(f'DROP DATABASE IF EXISTS "{_name(service)}" WITH (FORCE)')
         await conn.execute(f'CREATE DATABASE "{_name(service)}" OWNER "{service}" TEMPLATE template0')
         await conn.execute(f'REVOKE ALL ON DATABASE "{_name(service)}" FROM PUBLIC')
+
+
+async def _drafted(places: Places, service: str) -> bool:
+    """Whether its database that was loaded has not got the service's name yet: they change all at once."""
+    async with _admin(places) as conn:
+        return bool(await conn.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", _name(service)))
 
 
 async def _rename(places: Places, names: Sequence[tuple[str, str]]) -> None:

@@ -17,6 +17,7 @@ import psutil
 
 from deploy.local import leftovers, ports
 from deploy.local.places import OFFSETS, OURS, SERVICES, Places
+from deploy.local.postgres import noted
 from deploy.trouble import Trouble
 
 SERVERS = ("postgres", "kafka", "issuer", "mail")
@@ -209,10 +210,10 @@ class Stack:
 
     def _delete_database(self) -> None:
         """Its files may lie outside the stack's folder: see deploy.local.postgres."""
-        note = self.places.home / "postgres.path"
-        if note.exists():
-            shutil.rmtree(Path(note.read_text()), ignore_errors=True)
-            note.unlink()
+        folder = noted(self.places.home)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        (self.places.home / "postgres.path").unlink(missing_ok=True)
 
     def pids(self, name: str) -> list[int]:
         """All processes of one program, with those that it started."""

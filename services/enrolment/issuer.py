@@ -24,6 +24,8 @@ AGAIN_S = 2.0  # an issuer that is away is not asked by each who would log in
 MAX_BYTES = 256 * 1024
 NEEDED = ("authorization_endpoint", "token_endpoint")
 DISCOVERY = "/.well-known/openid-configuration"
+# What comes of an answer that is none: no JSON, or JSON in which a number is a list, has no end, or lies too deep.
+NO_ANSWER = (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 class LoginRefused(Exception):
@@ -60,7 +62,7 @@ class Issuer:
             "client_id": self._settings.login_client_id,
             "post_logout_redirect_uri": self._settings.public_url + "/",
         }
-        return f"{address}?{urlencode(back)}" if address else ""
+        return f"{address}{'&' if '?' in address else '?'}{urlencode(back)}" if address else ""
 
     async def claims(self, code: str, nonce: str, verifier: str) -> dict[str, Any]:
         """What the issuer says of the person who came back with this code, checked.
@@ -68,13 +70,13 @@ class Issuer:
         Raises LoginRefused, and Problem (503) when the issuer does not answer.
         """
         from authlib.integrations.base_client import OAuthError
-        from httpx2 import HTTPError
+        from httpx2 import HTTPError, InvalidURL
 
         address = await self._address("token_endpoint")
         own_key, us = self._settings.login_client_key.get_secret_value(), self._settings.login_client_id
         proof = asserted(own_key, us, self._settings.issuer) if own_key else {}
         try:
-            async with self._client() as client:
+            async with asyncio.timeout(ASKING_S), self._client() as client:
                 tokens = await client.fetch_token(
                     self._inside(address),
                     headers=self._host(address),
@@ -86,7 +88,7 @@ class Issuer:
             claims = await self._keys.claims(str(tokens.get("id_token", "")), self._settings.login_client_id)
         except OAuthError as error:
             raise LoginRefused(str(error.error)) from None
-        except (HTTPError, ValueError) as error:  # ValueError: what it said is no answer
+        except (HTTPError, InvalidURL, TimeoutError, *NO_ANSWER) as error:
             log.warning("issuer_away", error=type(error).__name__)
             raise away() from None
         except Refused as error:
@@ -134,7 +136,7 @@ class Issuer:
     async def _discover(self) -> None:
         from httpx2 import AsyncClient, HTTPError
 
-        address = self._settings.issuer + DISCOVERY
+        address = self._settings.issuer.removesuffix("/") + DISCOVERY
         try:
             async with (
                 asyncio.timeout(HEARING_S),
@@ -147,7 +149,7 @@ class Issuer:
                 raise ValueError("it is another issuer's document")
             if not all(isinstance(document.get(name), str) for name in NEEDED):
                 raise ValueError("it does not say where one logs in")
-        except (HTTPError, TimeoutError, ValueError, AttributeError) as error:
+        except (HTTPError, TimeoutError, *NO_ANSWER) as error:
             log.warning("issuer_away", error=type(error).__name__)
             self._missed = time.monotonic()
             return

@@ -33,6 +33,7 @@ log = logs.get(__name__)
 # `__Host-`: only over https (or to this machine), for this host alone, whatever else answers under its domain.
 COOKIE = "__Host-kursnett"
 UNDER_WAY = "__Host-kursnett-inn-"  # one for each log-in, by its state: a person has more than one tab
+NAMED = re.compile(re.escape(UNDER_WAY) + r"[\w-]{8}", re.ASCII)
 UNDER_WAY_S = 600
 MOST_UNDER_WAY = 8  # in one browser, of some 500 bytes: all its cookies together must stay a header that is taken
 HOME = "/min-side"
@@ -65,7 +66,7 @@ async def log_in(request: Request, running: ThisService, issuer: TheIssuer) -> R
     answer = RedirectResponse(address, 303, FRESH)
     kept = signer.dumps({"state": state, "nonce": nonce, "verifier": verifier, "neste": back_to})
     _set(answer, UNDER_WAY + state[:8], kept, UNDER_WAY_S)
-    under_way = [name for name in request.cookies if name.startswith(UNDER_WAY)]  # a browser names its oldest first
+    under_way = [name for name in request.cookies if NAMED.fullmatch(name)]  # a browser names its oldest first
     for name in under_way[: max(0, len(under_way) + 1 - MOST_UNDER_WAY)]:
         _drop(answer, name)
     return answer
@@ -153,7 +154,8 @@ def sessions_of(running: Running) -> Sessions:
     """The one of this process."""
     found: Sessions | None = running.kept.get(Sessions)
     if found is None:
-        found = running.kept[Sessions] = Sessions(running.database, sessions.visitors)
+        look = functools.partial(sessions.visitors, trusts=running.settings.trust_role_claims)
+        found = running.kept[Sessions] = Sessions(running.database, look)
     return found
 
 

@@ -25,7 +25,7 @@ from deploy.local.asking import said
 from deploy.local.composition import migrate, settings
 from deploy.local.places import SERVICES, Places
 from deploy.local.ports import free
-from deploy.local.postgres import Postgres
+from deploy.local.postgres import Postgres, noted
 from deploy.local.service import command
 from deploy.trouble import Trouble
 from tests.faults.broker import PORTS_EACH, Brokers
@@ -267,10 +267,10 @@ class FaultStack:
 
     def _forget(self, names: tuple[str, ...] = KEPT) -> None:
         """Delete what a run keeps, and nothing else: the folder may be any."""
-        note = self.home / "postgres.path"
-        if note.exists():  # its files may lie outside: see deploy.local.postgres
-            shutil.rmtree(Path(note.read_text()), ignore_errors=True)
-            note.unlink()
+        folder = noted(self.home)
+        if folder is not None:  # its files may lie outside
+            shutil.rmtree(folder, ignore_errors=True)
+        (self.home / "postgres.path").unlink(missing_ok=True)
         for name in names:
             path = self.home / name
             if path.is_dir():

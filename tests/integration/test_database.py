@@ -134,3 +134,15 @@ async def test_who_gives_up_waiting_takes_nobodys_turn(servers: Servers) -> None
         assert await database.run(lambda conn: conn.fetchval(PID))
     finally:
         await database.close()
+
+
+async def test_a_column_that_another_version_adds_meanwhile_costs_a_try(database: Database) -> None:
+    """A service that is brought up to date migrates while the version before it still answers."""
+
+    async def work(conn: Any) -> int:
+        return len(dict(await conn.fetchrow("SELECT * FROM lease RIGHT JOIN (VALUES (1)) AS one (number) ON true")))
+
+    before = await database.run(work)
+    async with database.reading() as other:
+        await other.execute("ALTER TABLE lease ADD COLUMN newer text")
+    assert await database.run(work) == before + 1

@@ -363,10 +363,17 @@ async def test_a_paused_consumer_waits_and_a_resumed_one_goes_on(world: Any) -> 
     async with listening(world.here, world.consumer()) as consumer:
         await world.send(("a", world.raw("a", 1)))
         await until(lambda: asyncio.sleep(0, consumer._effects.paused))
-        assert await consumer._check() == "paused: a test"
+        ready, told = await world.here.health.ready()
+        assert ready, "a service that is started again with it would never be, and nobody could resume it"
+        assert told["attention"] == {"consumer things": "paused: a test"}
         assert await done(world) == []
         await switch.resume(world.conn, f"{world.name}.things")
         assert await has(world, 1) == [("a", 1)]
+
+        async def no_more() -> bool:
+            return "attention" not in (await world.here.health.ready())[1]
+
+        await until(no_more)
 
 
 async def test_when_most_is_parked_the_consumer_stops(world: Any) -> None:

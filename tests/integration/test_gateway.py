@@ -87,6 +87,23 @@ async def test_what_the_gateway_says_itself_is_a_problem(gateway: httpx2.AsyncCl
     assert (large.status_code, large.headers["content-type"]) == (413, "application/problem+json")
 
 
+async def test_a_person_is_told_in_words_what_the_gateway_says_itself(
+    stack: Stack, gateway: httpx2.AsyncClient
+) -> None:
+    person = Person(gateway, stack.places.gateway)
+    await person.log_in("torgar", "/partner/fil")
+    headers = {"accept": HTML, "cookie": f"__Host-kursnett={person.session}"}
+    sent = {"csrf": person.csrf, "gjor": "lagre"}
+    large = {"fil": ("kurs.csv", b"x" * (10 * 1024 * 1024 + 1), "text/csv")}
+    for answer, status, words in (
+        (await gateway.get("/kurss", headers=headers), 404, "Siden finnes ikke"),
+        (await gateway.post("/partner/fil", data=sent, files=large, headers=headers), 413, "Filen er for stor"),
+    ):
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8"), answer.text
+        assert words in answer.text
+        assert not unsafe(answer)
+
+
 async def raw(stack: Stack, path: str, headers: str = "") -> tuple[int, str]:
     """(status, headers) of an address as it stands: a client would tidy it up first."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(stack.places.gateway.rpartition(":")[2]))

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from contracts.topics import Topic
-from kit import parking, switch, topics
+from kit import lag, parking, switch, topics
 from kit.database import Connection, connect
 from kit.effects import Effects
 from kit.listeners import Received, Refused
@@ -187,3 +187,50 @@ async def test_a_pause_is_seen_by_a_record_that_waits_for_a_lock(world: World) -
         await has(world, 1)
         assert world.calls == calls + 1
     await other.close()
+
+
+NOW_FULL = """
+CREATE FUNCTION disk_is_full() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON done EXECUTE FUNCTION disk_is_full()
+"""
+AGAIN = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"  # noqa: E501
+# What takes a database's pen away, and what gives it back.
+PENS = {
+    "a full disk": (NOW_FULL, "DROP TRIGGER full_disk ON done"),
+    "a standby": (
+        f"ALTER DATABASE %I SET default_transaction_read_only = on; {AGAIN}",
+        f"ALTER DATABASE %I RESET default_transaction_read_only; {AGAIN}",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PENS)
+async def test_a_database_that_nobody_can_write_to_is_waited_for_and_nothing_is_parked(world: World, kind: str) -> None:
+    named = f'"{await world.conn.fetchval("SELECT current_database()")}"'
+    taken, given_back = (statements.replace("%I", named) for statements in PENS[kind])
+    async with listening(world.here, world.consumer()) as consumer:
+        await send(world, range(1))
+        await has(world, 1)
+        await world.conn.execute(taken)
+        await send(world, range(1, 4))
+        await until(lambda: asyncio.sleep(0, consumer._effects.waiting_for_database))
+        await world.conn.execute(given_back)
+        await until(lambda: _are_done(world, set(range(4))))
+        assert await open_rows(world) == []
+
+
+async def test_what_waits_where_nothing_was_taken_yet_is_counted(world: World) -> None:
+    """A consumer that is paused, or away, when something first comes to one of its partitions."""
+    async with listening(world.here, world.consumer()):
+        await send(world, range(1))
+
+        async def all_taken() -> bool:
+            return await lag.behind(world.kafka, [group(world)]) == {group(world): 0}
+
+        await until(all_taken)
+    await send(world, ALL_PARTITIONS)
+    assert await lag.behind(world.kafka, [group(world), "nobody"]) == {
+        group(world): len(ALL_PARTITIONS),
+        "nobody": None,
+    }

@@ -1,8 +1,11 @@
 """Logging in, with an issuer that tells the truth, and with one whose every answer is spoiled in turn."""
 
 import asyncio
+import html
 import json
+import re
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,8 +13,9 @@ import pytest
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from kit import auth
 from services.enrolment import issuer, login
 from services.enrolment.issuer import MAX_BYTES
 from tests.delivery import Servers
@@ -208,6 +212,7 @@ NO_DISCOVERY: dict[str, Response | dict[str, Any]] = {
     "not found": Response(status_code=404),
     "a page": HTMLResponse("<html>"),
     "a list": JSONResponse([]),
+    "nested without end": Response("[" * 100_000),
     "too large": {"pad": "x" * MAX_BYTES},
     "a redirect": Response(status_code=302, headers={"location": "http://rogue.test/"}),
     "of another issuer": {"issuer": "http://rogue.test"},
@@ -251,6 +256,12 @@ NO_TOKENS: dict[str, tuple[Response, int]] = {
     "empty": (Response(), 503),
     "a redirect": (Response(status_code=302, headers={"location": "http://rogue.test/"}), 503),
     "rubbish for a time": (JSONResponse({"access_token": "x", "expires_in": "soon"}), 503),
+    "a list for a time": (JSONResponse({"access_token": "x", "expires_in": [60]}), 503),
+    "a time that never ends": (Response('{"access_token": "x", "expires_in": 1e999}'), 503),
+    "an object for one, and a time": (JSONResponse({"access_token": "x", "expires_at": {}, "id_token": {}}), 503),
+    "nested without end": (Response("[" * 100_000), 503),
+    "a number for no": (JSONResponse({"error": 7}, 400), 400),
+    "nothing for no": (JSONResponse({"error": None, "error_description": [1]}, 400), 400),
     "no": (JSONResponse({"error": "invalid_client"}, 401), 400),
     "no, strangely": (JSONResponse({"error": {"code": 1}}, 400), 400),
     "no ID token": (JSONResponse({"access_token": "x", "token_type": "Bearer"}), 400),
@@ -267,6 +278,45 @@ async def test_what_the_issuer_says_of_a_code_may_be_anything(servers: Servers) 
             await refused(here, person, await begun(person), status)
         here.issuer.answers = {}
         assert (await here.person().go("/logg-inn")).url.path == LOGGED_IN, "the control"
+
+
+async def test_where_the_issuer_takes_codes_may_be_no_address(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        for address in ("nowhere", "http://[::1", "http://x:y/token", "http://x\n/"):
+            here.issuer.says = {"token_endpoint": address}
+            if hasattr(here.app.state, "issuer"):
+                here.restarted()
+            person = here.person()
+            await refused(here, person, await begun(person), 503)
+
+
+async def test_an_issuer_whose_name_ends_in_a_stroke_is_found(servers: Servers) -> None:
+    """Discovery leaves that stroke out of the document's address (OpenID Connect Discovery 1.0, 4.1)."""
+    async with logging_in(servers) as here:
+        here.issuer.says = {"issuer": f"{here.issuer.url}/"}
+        here.issuer.claims = {"iss": f"{here.issuer.url}/"}
+        settings = here.world.running.settings.model_copy(update={"issuer": f"{here.issuer.url}/"})
+        here.world.running.settings = here.app.state.keys._settings = settings
+        person = here.person()
+        assert (await person.go("/logg-inn")).url.path == LOGGED_IN
+        caller = await here.caller(person.session)
+        assert caller is not None
+        assert caller.issuer == f"{here.issuer.url}/"
+
+
+async def test_the_address_where_the_issuer_ends_its_session_keeps_what_it_asks_for(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        here.issuer.says = {"end_session_endpoint": f"{here.issuer.url}/ended?policy=kursnett"}
+        person = here.person()
+        await person.go("/logg-inn")
+        page = await person.send("/logg-ut")
+        [address] = re.findall(r'href="([^"]*/ended[^"]*)"', page.text)
+        asked = parameters(html.unescape(address))
+        assert asked == {
+            "policy": "kursnett",
+            "client_id": "kursnett",
+            "post_logout_redirect_uri": f"{GATEWAY}/",
+        }
 
 
 async def test_while_the_issuer_is_away_those_who_are_logged_in_stay_so(servers: Servers) -> None:
@@ -323,6 +373,29 @@ async def test_an_issuer_of_whom_nothing_is_heard_costs_two_seconds_at_most(
         silent.close()
 
 
+@pytest.mark.parametrize("slow", ["token", "jwks"])
+async def test_an_issuer_whose_answer_never_ends_keeps_nobody_waiting(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    async def drops() -> AsyncIterator[bytes]:
+        while not over.is_set():
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    over = asyncio.Event()
+    monkeypatch.setattr(issuer, "ASKING_S", 0.5)
+    monkeypatch.setattr(auth, "FETCH_S", 0.5)
+    async with logging_in(servers) as here:
+        person = here.person()
+        address = await begun(person, "/varsler")
+        here.issuer.answers = {slow: StreamingResponse(drops(), media_type="application/json")}
+        try:
+            async with asyncio.timeout(5):
+                await told_that_it_is_away(here, person, address)
+        finally:
+            over.set()
+
+
 async def test_the_keys_of_an_issuer_that_goes_away_mid_log_in_are_waited_for(servers: Servers) -> None:
     async with logging_in(servers) as here:
         person = here.person()
@@ -369,6 +442,14 @@ async def test_a_browser_keeps_the_last_of_the_log_ins_that_it_began(servers: Se
         await refused(here, person, addresses[4])
         for address in addresses[-login.MOST_UNDER_WAY :]:
             assert (await person.ask("GET", address)).status_code == 303
+
+
+async def test_names_of_cookies_that_are_none_of_ours_disturb_no_log_in(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        person = here.person()
+        jar = person.cookies.setdefault(urlsplit(GATEWAY).netloc, {})
+        jar |= {f"{login.UNDER_WAY}{name}": "x" for name in ("(", "a b", "<", "[]", '"', "@", "?", "=", "{", "}")}
+        assert (await person.ask("GET", "/logg-inn")).status_code == 303
 
 
 @pytest.mark.parametrize("kind", ["RSA", "EC"])

@@ -1,8 +1,10 @@
 """Who may do what: every route of every service, asked by each of six, about their own and about another's."""
 
+import re
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from httpx2 import Response
@@ -65,6 +67,20 @@ async def test_a_page_takes_no_token_and_the_interface_for_programs_no_pass(here
             answer = await here.ask(row, await here.given(row), other)
             if told(answer) != row.told[0]:
                 wrong.append(f"{row.method} {row.path}: {who} is told {told(answer)} by the wrong proof")
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_who_has_to_log_in_before_a_form_is_taken_comes_back_to_a_page(here: Here) -> None:
+    """A session that ended while somebody looked at a page: its form's address may take nothing but forms."""
+    wrong = []
+    for row in [row for row in rows(here.service) if row.is_form]:
+        named = await here.given(row)
+        refused = await here.ask(row, named, {})
+        [address] = re.findall(r'href="/logg-inn\?neste=([^"]*)"', refused.text)
+        may = next(who for who, expected in zip(WHO, row.told, strict=True) if expected not in ("401", "403", "404"))
+        answer = await here.ask(Row("GET", unquote(address), row.told, "", ""), {}, here.visit(may))
+        if told(answer) not in ("200", "303"):
+            wrong.append(f"{row.method} {row.path} leads to {address}: {told(answer)}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -128,9 +128,9 @@ async def test_many_who_ask_at_once_are_each_told_who_they_are_in_few_looks(
     looks: list[Any] = []
     visitors = sessions.visitors
 
-    async def looking(conn: Connection, asked: Sequence[tuple[bytes, bool]]) -> list[Visitor | None]:
+    async def looking(conn: Connection, asked: Sequence[tuple[bytes, bool]], trusts: bool) -> list[Visitor | None]:
         looks.append(asked)
-        return await visitors(conn, asked)
+        return await visitors(conn, asked, trusts)
 
     monkeypatch.setattr(sessions, "visitors", looking)
     names = [f"kari-{number}" for number in range(12)]
@@ -250,6 +250,21 @@ async def test_a_role_counts_from_the_next_page_and_ends_with_its_sessions(serve
         caller = await here.caller(again.session)
         assert caller is not None
         assert caller.role == "learner"
+
+
+async def test_a_role_of_an_issuer_that_is_not_believed_any_more_is_none(servers: Servers) -> None:
+    """Also in the sessions that were begun before: who may edit what the issuer says of them may have one for hours."""
+    async with logging_in(servers, trust_role_claims=True) as here:
+        here.issuer.claims = {"kursnett_role": "operator", "kursnett_partner": "torgar"}
+        person = await logged_in(here, "tor")
+        caller = await here.caller(person.session)
+        assert caller is not None
+        assert (caller.role, caller.partner) == ("operator", "torgar"), "the control"
+        here.world.running.settings = here.world.running.settings.model_copy(update={"trust_role_claims": False})
+        here.world.running.kept.clear()  # as after a start
+        caller = await here.caller(person.session)
+        assert caller is not None
+        assert (caller.role, caller.partner) == ("learner", None)
 
 
 async def test_anybody_can_be_logged_out_by_the_operators(servers: Servers) -> None:

@@ -285,8 +285,8 @@ async def test_a_paused_consumer_waits_until_it_is_resumed(desk: Desk) -> None:
         readiness = f"http://{web.places.address('notifier')}/readyz"
 
         async def told() -> bool:
-            checks = (await web.http.get(readiness)).json()["checks"]
-            return bool(checks["consumer enrolments"] == "paused: a test")
+            told = (await web.http.get(readiness)).json()
+            return bool(told["ready"] and told.get("attention") == {"consumer enrolments": "paused: a test"})
 
         await until(told)
         assert (await web.enrol(offering, name)).status_code == 201

@@ -5,6 +5,9 @@ import json
 import os
 import resource
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,3 +178,85 @@ async def test_each_step_of_a_restore_and_the_audit_after_it_have_the_same_patie
     with pytest.raises(Trouble, match="audit did not end within 0 s"):
         await audit.look(Places(tmp_path))
     assert asyncio.all_tasks() == others, "no command goes on by itself"
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_the_secrets_are_those_that_were_there_when_a_restore_fails(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was_there: bool
+) -> None:
+    """With another's keys what lies sealed in the databases that stayed would never be opened again."""
+    key = tmp_path / "home" / "secrets" / "notifier" / "contact_private_key"
+    key.parent.mkdir(parents=True)
+    if was_there:
+        key.write_text("mine")
+    monkeypatch.setenv("KURSNETT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(Stack, "start", lambda *args, **more: None)
+    monkeypatch.setattr(Stack, "stop", lambda *args: [])
+    seen: list[str] = []
+
+    async def fails(*_: Any) -> None:
+        seen.append(key.read_text())
+        raise Trouble("enrolment: it does not load.")
+
+    monkeypatch.setattr(restoring, "_draft", fails)
+    with pytest.raises(Trouble, match="it does not load"):
+        backup.restore(whole, yes=True)
+    assert seen == ["this is secrets/notifier/contact_private_key"]
+    assert key.read_text() == ("mine" if was_there else seen[0]), "where there was none nothing lies sealed for it"
+
+
+IMPATIENT = """
+import asyncio, sys
+from pathlib import Path
+from deploy import cli
+from deploy.local import backups, restoring
+from deploy.local.stack import Stack
+
+Stack.start = lambda *args, **more: None
+Stack.stop = lambda *args: []
+backups.load = lambda *args: None
+tell = lambda text: print(text, flush=True)
+
+async def nothing(*_, **more):
+    return "whole"
+
+async def rename(places, names):
+    if any(now.endswith("_restoring") for now, _ in names):
+        return tell("in place")
+    tell("going back")
+    await asyncio.sleep(1)
+    tell("gone back")
+
+async def forever(*_, **more):
+    await asyncio.sleep(60)
+
+async def no(*_):
+    return False
+
+restoring._draft = restoring._there = nothing
+restoring._drafted = no
+restoring._rename, restoring.command = rename, forever
+cli.main()
+"""
+
+
+def test_who_is_impatient_while_a_restore_is_taken_back_has_what_was_there(whole: Path, tmp_path: Path) -> None:
+    """A database that does not know of its epoch must never run: it would say numbers again that others have heard."""
+    key = tmp_path / "home" / "secrets" / "notifier" / "contact_private_key"
+    key.parent.mkdir(parents=True)
+    key.write_text("mine")
+    restore = subprocess.Popen(
+        [sys.executable, "-c", IMPATIENT, "restore", str(whole), "--yes"],
+        env={**os.environ, "KURSNETT_HOME": str(tmp_path / "home")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert restore.stdout is not None
+    told = []
+    for line in restore.stdout:
+        told.append(line.strip())
+        if told[-1] in ("in place", "going back"):
+            restore.send_signal(signal.SIGINT)
+    assert told[-1] == "gone back", told
+    assert restore.wait(30) == 130
+    assert key.read_text() == "mine"

@@ -79,6 +79,8 @@ async def fail(how: str) -> None:
         "unknown": Unknown(),
         "bug": RuntimeError(CANARY),
         "away": asyncpg.ConnectionDoesNotExistError(CANARY),
+        "full": asyncpg.DiskFullError(CANARY),
+        "standby": asyncpg.ReadOnlySQLTransactionError(CANARY),
         "slow": asyncpg.QueryCanceledError(CANARY),
         "nul": asyncpg.CharacterNotInRepertoireError(CANARY),
     }[how]
@@ -261,6 +263,8 @@ async def test_a_body_that_nobody_reads_is_refused_in_the_same_form(asking: Asyn
         ("unknown", 503, "outcome-unknown"),
         ("bug", 500, "internal-error"),
         ("away", 503, "busy"),
+        ("full", 503, "busy"),
+        ("standby", 503, "busy"),
         ("slow", 503, "busy"),
         ("nul", 422, "invalid"),
     ],

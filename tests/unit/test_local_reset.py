@@ -7,6 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from deploy.local.places import Places
+from deploy.local.postgres import Postgres
+from deploy.local.stack import Stack
+
 
 def test_an_interrupt_while_the_data_is_deleted_leaves_no_half_of_it(tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -27,3 +33,43 @@ def test_an_interrupt_while_the_data_is_deleted_leaves_no_half_of_it(tmp_path: P
     resetting.send_signal(signal.SIGINT)
     resetting.wait(30)
     assert not home.exists()
+
+
+@pytest.mark.parametrize("told", ["", "postgres", "elsewhere/postgres"])
+def test_a_note_of_where_the_database_lies_that_is_not_whole_costs_nobody_else_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """A full disk leaves an empty one: where one stands is then not where the database lies."""
+    here, home = tmp_path / "here", tmp_path / "home"
+    precious = (here / "README.md", here / "postgres" / "name", here / "elsewhere" / "postgres" / "name")
+    for path in (*precious, home / "postgres" / "data" / "PG_VERSION"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("deploy.local.postgres.reachable", lambda path: True)
+    (home / "postgres.path").write_text(told)
+    assert Postgres(Places(home)).folder == home / "postgres"
+    (home / "postgres.path").write_text(told)
+    Stack(Places(home)).reset()
+    assert [path for path in precious if not path.exists()] == []
+    assert not home.exists()
+
+
+def test_a_stack_whose_folder_was_moved_has_its_database_with_it(tmp_path: Path) -> None:
+    """As our own advice is for a full disk: another folder, on another disk."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    first = Postgres(Places(old))
+    first.user = None
+    (first.folder / "data").mkdir(parents=True)
+    old.rename(new)
+    moved = Postgres(Places(new))
+    moved.user = None
+    assert moved.data.is_dir()
+    old.mkdir()
+    again = Postgres(Places(old))
+    again.user = None
+    (again.folder / "data").mkdir(parents=True)
+    Stack(Places(new)).reset()
+    assert again.data.is_dir(), "of another stack"
+    assert not new.exists()

@@ -39,8 +39,10 @@ async def begin(conn: Connection, digest: bytes, caller: Caller, csrf: str, said
     )
 
 
-async def visitors(conn: Connection, asked: Sequence[tuple[bytes, bool]]) -> list[Visitor | None]:
+async def visitors(conn: Connection, asked: Sequence[tuple[bytes, bool]], trusts: bool) -> list[Visitor | None]:
     """(digest, whether it is used): whose session it is, with the roles of this moment; none where there is none.
+
+    `trusts`: whether what the issuer has said of roles counts for those of whom we know nothing.
 
     That it was used is noted. One that another process notes at this moment is left to it: two that note the same never
     wait for each other.
@@ -67,12 +69,14 @@ async def visitors(conn: Connection, asked: Sequence[tuple[bytes, bool]]) -> lis
             """,
             used,
         )
-    found = {row["digest"]: _visitor(row) for row in rows}
+    found = {row["digest"]: _visitor(row, trusts) for row in rows}
     return [found.get(digest) for digest, _ in asked]
 
 
-def _visitor(row: asyncpg.Record) -> Visitor:
-    said = {name: row[name] for name in ("role", "partner", "employer")} if row["role"] else json.loads(row["said"])
+def _visitor(row: asyncpg.Record, trusts: bool) -> Visitor:
+    said = json.loads(row["said"]) if trusts else {}
+    if row["role"]:
+        said = {name: row[name] for name in ("role", "partner", "employer")}
     return Visitor(Caller(row["issuer"], row["subject"], name=row["name"], **said), row["csrf"])
 
 
