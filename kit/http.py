@@ -1,5 +1,6 @@
 """Makes a service's HTTP application: its routes inside the manners that all services share."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -111,14 +112,14 @@ def build(running: Running, routers: Sequence[APIRouter]) -> Application:
     app.state.short_ways = list(shortway.among(routers))
     public_url = running.settings.public_url
     routes = [one for router in (*routers, static.router, common) for one in iter_route_contexts(router.routes)]
+    app.state.page_above = functools.partial(page_above, routes=routes)
 
     async def told(request: Request, problem: Problem) -> Response:
         if not errors.wanted(request):
             return problems.answer(problem, public_url)
         if problem.status < 500:  # else the database may be away: a page that names nobody is better than none
             await perhaps_visitor(request)
-        back_to = page_above(request.url.path, routes) if problem.status == 401 else ""
-        return errors.answer(request, problem, back_to)
+        return errors.answer(request, problem)
 
     async def on_problem(request: Request, error: Any) -> Response:
         return await told(request, error)
@@ -186,9 +187,7 @@ def methods(path: str, routes: Iterable[RouteContext]) -> str:
 
 
 def page_above(path: str, routes: Iterable[RouteContext]) -> str:
-    """This address, or the nearest above it that can be looked at: who has to log in before a form is taken comes back
-    there, and many a form's own address takes nothing but forms.
-    """
+    """This address, or the nearest above it that can be looked at."""
     while path.count("/") > 1 and "GET" not in methods(path, routes):
         path = path.rpartition("/")[0]
     return path

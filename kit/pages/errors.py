@@ -23,8 +23,8 @@ def wanted(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(PROGRAMS)
 
 
-def answer(request: Request, problem: Problem, back_to: str = "") -> Response:
-    """The problem as a page; whoever has to log in first is led there, and comes back, from a form to `back_to`."""
+def answer(request: Request, problem: Problem) -> Response:
+    """The problem as a page; whoever has to log in first is led there, and comes back."""
     if problem.status == 401 and request.method in ("GET", "HEAD"):
         return RedirectResponse(login_address(here(request)), 303, {"cache-control": "no-store"})
     title, words = said(request, problem)
@@ -36,7 +36,7 @@ def answer(request: Request, problem: Problem, back_to: str = "") -> Response:
         headers={name: value for name, value in problem.headers.items() if name != "www-authenticate"},
         title=title,
         words=words,
-        login=login_address(back_to or request.url.path) if problem.status == 401 else "",
+        login=login_address(here(request)) if problem.status == 401 else "",
     )
 
 

@@ -167,8 +167,12 @@ def here(request: Request) -> str:
 
 
 def _path(request: Request) -> str:
-    """The path, of this site for certain: a browser takes what follows two strokes at its beginning for a host."""
-    return f"/{request.url.path.lstrip('/')}"
+    """The path, of this site for certain: a browser takes what follows two strokes at its beginning for a host.
+
+    Of a form, the nearest above it that can be looked at: many a form's own address takes nothing but forms.
+    """
+    path = request.url.path if request.method in ("GET", "HEAD") else request.app.state.page_above(request.url.path)
+    return f"/{path.lstrip('/')}"
 
 
 def login_address(back_to: str) -> str:

@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import AsyncIterator
+from html import unescape
 from typing import Any
 from urllib.parse import unquote
 
@@ -70,17 +71,20 @@ async def test_a_page_takes_no_token_and_the_interface_for_programs_no_pass(here
     assert not wrong, "\n".join(wrong)
 
 
-async def test_who_has_to_log_in_before_a_form_is_taken_comes_back_to_a_page(here: Here) -> None:
-    """A session that ended while somebody looked at a page: its form's address may take nothing but forms."""
+async def test_what_is_told_of_a_form_that_was_not_taken_leads_on_to_pages(here: Here) -> None:
+    """A session that ended while somebody looked at a page: its form's address may take nothing but forms, and they
+    log in and come back, or read on in another language."""
     wrong = []
     for row in [row for row in rows(here.service) if row.is_form]:
         named = await here.given(row)
         refused = await here.ask(row, named, {})
-        [address] = re.findall(r'href="/logg-inn\?neste=([^"]*)"', refused.text)
+        [address] = set(re.findall(r'href="/logg-inn\?neste=([^"]*)"', refused.text))
+        [in_nynorsk] = re.findall(r'href="([^"]*sprak=nn)"', refused.text)
         may = next(who for who, expected in zip(WHO, row.told, strict=True) if expected not in ("401", "403", "404"))
-        answer = await here.ask(Row("GET", unquote(address), row.told, "", ""), {}, here.visit(may))
-        if told(answer) not in ("200", "303"):
-            wrong.append(f"{row.method} {row.path} leads to {address}: {told(answer)}")
+        for leads_to in (unquote(address), unescape(in_nynorsk)):
+            answer = await here.ask(Row("GET", leads_to, row.told, "", ""), {}, here.visit(may))
+            if told(answer) not in ("200", "303"):
+                wrong.append(f"{row.method} {row.path} leads to {leads_to}: {told(answer)}")
     assert not wrong, "\n".join(wrong)
 
 
