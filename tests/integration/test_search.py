@@ -52,6 +52,8 @@ def test_a_search_is_read_as_people_write_it() -> None:
     assert words_of("trygg bruk") == Words(("trygg",), (), "bruk")
     assert words_of('"trygg bruk" -nett -"på kveld"') == Words(('"trygg bruk"',), ("nett", '"på kveld"'))
     assert words_of("sveising or lodding HELSE-1") == Words(("sveising or lodding",), (), "helse-1")
+    assert words_of('fisk or "norsk kurs" or mat') == Words(('fisk or "norsk kurs" or mat',))
+    assert words_of('fisk -båt or "norsk kurs"') == Words(('fisk or "norsk kurs"',), ("båt",))
     assert words_of("båt -") == Words(("båt",))
     assert words_of("' \\ c++") == Words(("'", "\\", "c++"))
     assert words_of("") == Words()
@@ -68,6 +70,7 @@ async def test_words_are_found_in_each_of_their_forms_in_both_written_languages(
         for q in ("sjukepleiar", "sjukepleiarane", "verksemd", "verksemdene", "opplæringa", "OPPLÆRING", "opplæ"):
             assert await found(here, q) == ["B"], q
         assert sorted(await found(here, "kurset or verksemd")) == ["A", "B"]
+        assert sorted(await found(here, 'verksemd or "kurset for sykepleiere"')) == ["A", "B"]
         assert await found(here, "pleier") == [] == await found(here, "!!! \" '"), "not within a word; no words at all"
 
 
