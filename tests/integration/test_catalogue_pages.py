@@ -619,6 +619,10 @@ async def test_a_file_is_tried_without_a_trace_and_then_taken_in(servers: Server
         more, query = GOOD.replace("online;12", "online;20"), f"?tilbyder={here.partner}"
         changed = await send(here, more, "lagre", query=query, headers=of("operator"))
         assert changed.headers["location"].startswith(f"/partner/fil?tilbyder={here.partner}&nye=0&endret=1")
+        assert (await send(here, GOOD, "prov", query=query, headers=of("operator"))).status_code == 200
+        async with here.here.database.reading() as conn:
+            acts = await conn.fetch("SELECT act, about FROM operator_acts WHERE way = 'console'")
+        assert [tuple(row) for row in acts] == [("import", here.partner)], "what an operator has kept is written down"
 
 
 async def test_a_file_cancels_a_run_and_says_so_before_and_after(servers: Servers) -> None:
