@@ -14,7 +14,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
 from kit.database import POOLS, connect
-from services.catalogue.ooapi import MOST_LOOKING
+from services.catalogue.ooapi import MOST_LOOKING, OSLO
 from services.catalogue.terms import wanted_version
 from tests.delivery import Servers, until
 from tests.integration.test_catalogue import World, world
@@ -266,10 +266,13 @@ async def test_filters_find_what_they_name(servers: Servers) -> None:
         await here.put("SV-1/offerings/past", dates(-9))
         await here.put("SV-1/offerings/soon", dates(9))
         until = (datetime.now(UTC)).date().isoformat()
+        ended = (datetime.now(UTC) - timedelta(days=7)).astimezone(OSLO).date()
         for query, keys in {
             "": ["soon"],
             "since=2020-01-01": ["past", "soon"],
             f"since=2020-01-01T00:00:00Z&until={until}": ["past"],
+            f"since=2020-01-01&until={ended}": ["past"],  # it ends on that day
+            f"since=2020-01-01&until={ended - timedelta(days=1)}": [],
             "since=0001-01-01T00:00:00%2B01:00&until=9999-12-31T23:59:59-01:00": ["past", "soon"],
             "since=1970-01-01": ["past", "soon"],
             "since=9999-12-31": [],
