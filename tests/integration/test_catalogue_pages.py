@@ -370,6 +370,37 @@ async def test_the_state_of_a_run_is_told_in_words_with_the_age_of_what_is_known
         assert f"/delta/{offering}" not in page.text
 
 
+async def test_seats_that_have_come_are_those_in_lines_first(servers: Servers) -> None:
+    """Enrolment offers them to who stands in line, and says nothing when none is left: the run was and stays full."""
+    async with pages(servers) as here:
+        course = await publish(here, "A", "Kurs")
+        await run(here, "A", "a", 5)
+        async with here.here.database.reading() as conn:
+            [row] = await conn.fetch("SELECT id, content FROM offerings")
+            await count(conn, row["id"], taken=10, queued=15)
+        dates = {name: json.loads(row["content"])[name] for name in ("starts_at", "ends_at")}
+        for capacity, told in ((20, "Still deg i kø"), (0, "Still deg i kø"), (26, "Meld deg på")):
+            await here.put("A/offerings/a", dates | {"places": [{"arena": "online", "capacity": capacity}]})
+            page = words(await look(here, f"/kurs/{course}"))
+            assert told in page, page
+            own = words(await look(here, "/partner", **of(partner=here.partner)))
+            assert f"{max(capacity - 25, 0)} av {capacity} ledige" in own, own
+
+
+async def test_a_run_without_seats_is_full_though_nobody_has_said_so(servers: Servers) -> None:
+    async with pages(servers) as here:
+        course = await publish(here, "A", "Kurs")
+        await run(here, "A", "a", 5)
+        async with here.here.database.reading() as conn:
+            content = json.loads(await conn.fetchval("SELECT content FROM offerings"))
+        dates = {name: content[name] for name in ("starts_at", "ends_at")}
+        await here.put("A/offerings/a", dates | {"places": [{"arena": "online", "capacity": 0}]})
+        page = words(await look(here, f"/kurs/{course}"))
+        assert "Ledige plasser" not in page
+        assert "Still deg i kø" in page
+        assert course not in (await look(here, "/")).text, "it stands among what has free seats"
+
+
 async def test_one_can_ask_for_a_seat_of_what_has_begun_only_when_its_rules_say_so(servers: Servers) -> None:
     async with pages(servers) as here:
         course = await publish(here, "A", "Kurs")

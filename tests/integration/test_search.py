@@ -283,6 +283,20 @@ async def test_what_is_known_to_be_full_has_no_free_seat(servers: Servers) -> No
         assert counts == [{"value": "mosjoen", "courses": 2}, {"value": "online", "courses": 1}]
 
 
+async def test_a_place_without_seats_has_none_free_though_nobody_has_called_it_full(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", "Kurs")
+        now = datetime.now(UTC)
+        dates = {"starts_at": (now + timedelta(days=5)).isoformat(), "ends_at": (now + timedelta(days=6)).isoformat()}
+        places = [{"arena": "online", "capacity": 0}, {"arena": "mosjoen", "capacity": 4}]
+        await here.put("A/offerings/a", dates | {"places": places})
+        assert await codes(here, "free=true&arena=mosjoen") == ["A"]
+        assert await codes(here, "free=true&arena=online") == []
+        await here.put("A/offerings/a", dates | {"places": places[:1]})
+        assert await codes(here, "free=true") == []
+        assert await codes(here, "arena=online") == ["A"]
+
+
 async def test_each_kind_is_counted_under_the_other_conditions(servers: Servers) -> None:
     async with world(servers) as here:
         await publish(here, "A", "Sveising", subjects=["bygg"], level="7")
