@@ -41,7 +41,7 @@ async def cancel(
     none. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a run is cancelled.
     """
     course, run = await _find(conn, partner, code, key)
-    if _is_gone(course, run):
+    if _is_gone(course, run) or (run is not None and run["is_over"]):
         return _as_it_is(course, run)
     people = await retractions.people(conn, course["id"], run["id"] if run else None)
     if people and not confirmed:
@@ -75,7 +75,9 @@ async def confirm(conn: Connection, partner: str, code: str, key: str | None) ->
     course, run = await _find(conn, partner, code, key)
     offering_id = run["id"] if run else None
     if not await retractions.waits(conn, course["id"], offering_id):
-        raise Rule("nothing_waits", "key", "nothing of it waits: it is cancelled, was taken back or was not retracted")
+        raise Rule(
+            "nothing_waits", "key", "nothing of it waits: it is cancelled or over, was taken back or not retracted"
+        )
     people = await retractions.people(conn, course["id"], offering_id)
     return await cancel(conn, partner, code, key, confirmed=True), people
 
