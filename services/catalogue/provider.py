@@ -28,6 +28,7 @@ from services.catalogue.feeds import lacking
 from services.catalogue.intake import IntakeItem, Outcome, begin, page, received
 from services.catalogue.kept import part_for_everybody
 from services.catalogue.mending import because, in_words
+from services.catalogue.quarantine import REFUSED
 from services.catalogue.site import site
 from services.catalogue.store import Row, partners, views
 
@@ -62,6 +63,11 @@ class Provider:
     @property
     def slug(self) -> str:
         return str(self.row["slug"])
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it is held up for what was refused; else by an operator, whose reason stands in its row."""
+        return REFUSED.fullmatch(self.row["state_because"]) is not None
 
     def address(self, path: str = "", **query: object) -> str:
         """An address of these pages. Only an operator has to say whose."""

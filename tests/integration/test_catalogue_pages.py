@@ -622,6 +622,14 @@ async def test_a_provider_that_is_held_up_is_told_why_and_what_to_do(servers: Se
         read = words(await look(here, "/partner", **own))
         assert "Meldingene deres venter" in read
         assert here.settings.contact_email in read
+        assert "ble avvist. Rett programmet" in read
+        async with here.here.database.reading() as conn, conn.transaction():
+            await joining.release(conn, here.partner)
+            await joining.quarantine(conn, here.partner, "Kursene ble sendt fra en test.")
+        read = words(await look(here, "/partner", **own))
+        assert "Meldingene deres venter" in read
+        assert "Begrunnelse: Kursene ble sendt fra en test." in read
+        assert "avvist. Rett programmet" not in read, "nothing was refused: an operator has decided so"
         async with here.here.database.reading() as conn, conn.transaction():
             await joining.suspend(conn, here.partner, "Avtalen er gått ut.")
         read = words(await look(here, "/partner", **own))
