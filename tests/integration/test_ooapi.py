@@ -247,11 +247,13 @@ async def test_what_is_asked_for_whole_is_there(servers: Servers) -> None:
 async def test_filters_find_what_they_name(servers: Servers) -> None:
     async with world(servers) as here:
         course_id = (await here.put("SV-1", FULL)).json()["course_id"]
-        await here.put("REG-1", {"title": {"nb": "Regnskap på Åsen"}, "level": "7", "language": "en"})
+        brief = {"summary": {"nb": "Om bilag."}, "description": {"nb": "", "en": ""}}
+        await here.put("REG-1", {"title": {"nb": "Regnskap på Åsen"}, "level": "7", "language": "en"} | brief)
         for query, codes in {
             "q=WELD": ["SV-1"],
             "q=vi%20sveiser": ["SV-1"],
             "q=A%CC%8ASEN": ["REG-1"],  # the letter and its ring, one after the other
+            "q=bilag": ["REG-1"],  # its description, as it has no other
             "q=%25": [],
             "primaryCode=REG-1": ["REG-1"],
             "level=master": ["REG-1"],
