@@ -84,8 +84,9 @@ def named_in(q: str, names: Iterable[tuple[str, str]]) -> tuple[str, str] | None
 
     `names`: (what is named, a name that it has); the longest is found first.
     """
-    words = WITHIN.sub("", q).translate(SIGNS).split()
-    if '"' in q or any(word.startswith("-") or word.lower() == "or" for word in words):
+    text = WITHIN.sub("", unicodedata.normalize("NFC", q)).translate(SIGNS)
+    words = text.split()
+    if '"' in text or any(word.startswith("-") or word.lower() == "or" for word in words):
         return None
     said = [alike(word.strip(".,;:!?()")) for word in words]
     begin = _by_first_word(tuple(names))

@@ -158,6 +158,8 @@ async def test_a_place_or_a_provider_in_a_search_is_where_a_run_is_and_whose(ser
             "norsk på nett": ["FAR"],
             "norsk online": ["FAR"],
             '"norsk" mosjøen': ["TOWN"],
+            "“norsk i mosjøen nå”": [],  # no more than in the quotation marks of a keyboard
+            unicodedata.normalize("NFD", "norsk på mosjøen"): ["NEAR", "TOWN"],
             "norsk -mosjøen": ["NEAR", "FAR", "GONE"],
             "sveising mosjøen": [],
             "sveiseskolen": ["NEAR", "FAR", "GONE", "TOWN"],
