@@ -31,7 +31,8 @@ COURSES = f"""
 RUN = """
     offerings.id, offerings.course_id, offerings.key, offerings.content, offerings.state, offerings.starts_at,
     offerings.version, offerings.changed_at,
-    courses.partner, courses.code, courses.content AS course
+    courses.partner, courses.code, courses.content AS course, courses.version AS course_version,
+    courses.changed_at AS course_changed_at
 """
 RUNS = f"""
     WITH found AS (
