@@ -34,6 +34,7 @@ from services.catalogue.store import Row, partners, views
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 NEXT_FIELD = re.compile(r"; (?=[^\s:]{1,80}: )")
+AND_MORE = re.compile(r" \(and [0-9]+ more\)$")
 MOST_COURSES = 50
 MOST_CODE = 60  # characters
 MOST_ITEMS = 50
@@ -175,7 +176,7 @@ async def list_courses(database: Database, provider: Provider, after: str, langu
 def line(one: IntakeItem, language: str) -> Line:
     if one.outcome == "taken":
         return Line(one, "", [])
-    rules = [part.partition(": ")[2] for part in NEXT_FIELD.split(one.detail or "")]
+    rules = [part.partition(": ")[2] for part in NEXT_FIELD.split(AND_MORE.sub("", one.detail or ""))]
     mend = [said for rule in rules if (said := in_words(rule, language)).language != "en" or language == "en"]
     return Line(one, because(one.reason, language), mend)
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from kit import parking, passes
+from kit import parking, passes, strangers
 from kit.auth import Caller
 from kit.pages import static
 from kit.pages.visitors import HEADER
@@ -581,6 +581,8 @@ async def test_what_was_refused_is_told_in_plain_words_with_the_rule_behind_it(s
             ("refused", "unknown_subject", "subjects: magi is not a subject; choose of bygg, helse"),
             ("refused", "invalid", "title.nb: Input should be a valid string"),
             ("held", "quarantined", "waits until its sender is let go on"),
+            ("held", strangers.IN_HAND, strangers.DETAILS[strangers.IN_HAND]),
+            ("refused", "invalid", "title.nb: must be at most 200 characters (and 1 more)"),
         )
         async with here.here.database.reading() as conn, conn.transaction():
             for number, (state, reason, detail) in enumerate(said):
@@ -606,7 +608,10 @@ async def test_what_was_refused_is_told_in_plain_words_with_the_rule_behind_it(s
         whole = await look(here, "/partner/mottak", **own)
         assert "<b>0" not in whole.text
         assert "Meldingen venter til driften slipper dere fram igjen." in words(whole)
-        for which, count in (("taken", 1), ("refused", 2), ("parked", 1), ("tull", 4)):
+        assert "Meldingen venter på noe annet fra dere" in words(whole)
+        assert "Meldingen kunne ikke brukes" not in words(whole), "nobody is to send again what waits"
+        assert "Teksten er for lang. Bruk høyst 200 tegn." in words(whole), "also where there is more"
+        for which, count in (("taken", 1), ("refused", 3), ("parked", 2), ("tull", 6)):
             page = await look(here, f"/partner/mottak?vis={which}", **own)
             assert page.text.count("<tr>") - 1 == count, which
         assert "is not a subject. Choose one of" in words(await look(here, "/partner/mottak", "en", **own))
