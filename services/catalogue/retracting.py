@@ -12,7 +12,7 @@ from services.catalogue.domain import Rule
 from services.catalogue.store import Row, courses, retractions
 
 MOST_WAITING = 500
-WITHDRAWN = "course_withdrawn"  # the reason that its runs are cancelled for
+WITHDRAWN = "course_withdrawn"  # the reason that its runs are cancelled for, where none has one of its own
 
 
 class PeopleEnrolled(Rule):
@@ -50,7 +50,7 @@ async def cancel(
         versions = await commands.cancel_runs(conn, course, [run], reason)
         return Published(run["id"], versions[run["id"]], changed=True)
     await retractions.drop(conn, course["id"], None)
-    await commands.cancel_runs(conn, course, await courses.not_over(conn, course["id"]), WITHDRAWN)
+    await commands.cancel_runs(conn, course, await courses.not_over(conn, course["id"]), "", WITHDRAWN)
     version = await courses.withdraw_course(conn, course["id"])
     await outbox.add(conn, CourseWithdrawn(course_id=course["id"], partner=partner, version=version))
     return Published(course["id"], version, changed=True)

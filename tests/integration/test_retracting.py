@@ -304,6 +304,16 @@ async def test_a_course_waits_whole_when_one_of_its_runs_has_people(servers: Ser
         assert (await people.post("SV-1/keep")).status_code == 409
 
 
+async def test_the_reason_of_a_run_stands_when_its_whole_course_is_withdrawn(servers: Servers) -> None:
+    async with enrolled(servers) as people:
+        await people.are(await people.publish(), ENROLLED)
+        await people.publish("other")
+        await people.retract(reason="Kursholderen er syk")
+        assert (await people.post("SV-1/withdraw", {"confirmed": True})).status_code == 200
+        reasons = [one["reason"] for one in await told(people.here, "OfferingCancelled")]
+        assert sorted(reasons) == ["Kursholderen er syk", "course_withdrawn"]
+
+
 async def test_a_retraction_is_taken_back_and_nothing_has_changed(servers: Servers) -> None:
     async with enrolled(servers) as people:
         run = await people.publish()
