@@ -15,7 +15,7 @@ def calendar(
     content: Mapping[str, Any],
     *,
     cancelled: bool,
-    version: int,
+    sequence: int,
     changed_at: datetime,
     language: str,
     address: str,
@@ -31,7 +31,7 @@ def calendar(
         event.add("uid", f"{offering_id}-{number}@kursnett")
         event.add("dtstamp", changed_at)
         event.add("last-modified", changed_at)
-        event.add("sequence", version - 1)
+        event.add("sequence", sequence)
         event.add("status", "CANCELLED" if cancelled else "CONFIRMED")
         event.add("summary", title)
         event.add("dtstart", calendars.local(datetime.fromisoformat(meeting["starts_at"])))

@@ -138,11 +138,13 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
         await cancel_runs(conn, course, [run], TOO_FEW)
 
 
-async def cancel_runs(conn: Connection, course: Row, runs: Sequence[Row], reason: str) -> dict[UUID, int]:
+async def cancel_runs(
+    conn: Connection, course: Row, runs: Sequence[Row], reason: str, otherwise: str = ""
+) -> dict[UUID, int]:
     """Cancel those of these runs of one course that are not; each names the same runs to take instead.
 
     Returns the new version of each that was cancelled. What a partner had asked of one waits no more, and its reason
-    stands where `reason` is empty.
+    stands where `reason` is empty, and `otherwise` where that is empty, too.
     """
     versions = {
         run["id"]: await courses.change_offering(conn, run["id"], json.loads(run["content"]), "cancelled")
@@ -158,7 +160,11 @@ async def cancel_runs(conn: Connection, course: Row, runs: Sequence[Row], reason
         conn,
         [
             OfferingCancelled(
-                offering_id=run, version=version, reason=reason or asked.get(run, ""), alternatives=instead, **about
+                offering_id=run,
+                version=version,
+                reason=reason or asked.get(run) or otherwise,
+                alternatives=instead,
+                **about,
             )
             for run, version in versions.items()
         ],

@@ -19,7 +19,7 @@ from kit.pages.languages import pick, spoken
 from kit.problems import Problem
 from kit.shortway import route_class
 from services.catalogue import linked
-from services.catalogue.answers import Seats
+from services.catalogue.answers import SeatCount, Seats
 from services.catalogue.current import Version, current
 from services.catalogue.kept import for_everybody
 from services.catalogue.languages import mixes_scripts
@@ -95,8 +95,7 @@ class Run:
         places = []
         for place in dates.places:
             one = known.get(place.arena)
-            free = max(place.capacity - one.taken, 0) if one else None
-            places.append(At(place.arena, place.capacity, free, one.queued if one else 0))
+            places.append(At(place.arena, place.capacity, _free(place.capacity, one), one.queued if one else 0))
         late = dates.late_enrolment_until
         until = late if late is not None and late > now else None
         if row["state"] == "cancelled":
@@ -107,6 +106,14 @@ class Run:
             state = "full" if all(one.free == 0 for one in places) else "open"
         as_of = seats.as_of if seats else None
         return cls(row["id"], row["course_id"], dates, row["decision"], row["enrolled"], places, as_of, state, until)
+
+
+def _free(capacity: int, known: SeatCount | None) -> int | None:
+    """How many seats are free, as far as is known. Those that have come since are offered to who stands in line."""
+    if known is None:
+        return None if capacity else 0
+    theirs = known.queued if capacity > known.capacity else 0
+    return max(capacity - known.taken - theirs, 0)
 
 
 @lru_cache(maxsize=MOST_DATES)

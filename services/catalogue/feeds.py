@@ -203,8 +203,8 @@ async def read_calendar(
         texts.title.text,
         json.loads(row["content"]),
         cancelled=row["state"] == "cancelled",
-        version=row["version"],
-        changed_at=row["changed_at"],
+        sequence=row["version"] + row["course_version"] - 2,  # its title is the course's; both begin with 1
+        changed_at=max(row["changed_at"], row["course_changed_at"]),
         language=shown_in,
         address=f"{running.settings.public_url}/kurs/{row['course_id']}",
     )

@@ -140,6 +140,7 @@ def _reasons(language: str) -> dict[str, str]:
         "id_reused": _("To ulike meldinger har samme id. Gi hver melding sin egen."),
         "held": _("Meldingen venter på en som kom før den."),
         "behind": _("Meldingen venter på dem som kom før den. De behandles nå, i rekkefølge."),
+        "in_hand": _("Meldingen venter på noe annet fra dere, som tas inn nå. Den behandles når det er ferdig."),
         "quarantined": _("Meldingen venter til driften slipper dere fram igjen."),
         "suspended": _("Meldingen venter til driften åpner for dere igjen."),
         "failed": _("Noe gikk galt hos oss. Driften prøver meldingen på nytt."),

@@ -28,11 +28,13 @@ from services.catalogue.feeds import lacking
 from services.catalogue.intake import IntakeItem, Outcome, begin, page, received
 from services.catalogue.kept import part_for_everybody
 from services.catalogue.mending import because, in_words
+from services.catalogue.quarantine import REFUSED
 from services.catalogue.site import site
 from services.catalogue.store import Row, partners, views
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 NEXT_FIELD = re.compile(r"; (?=[^\s:]{1,80}: )")
+AND_MORE = re.compile(r" \(and [0-9]+ more\)$")
 MOST_COURSES = 50
 MOST_CODE = 60  # characters
 MOST_ITEMS = 50
@@ -62,6 +64,11 @@ class Provider:
     @property
     def slug(self) -> str:
         return str(self.row["slug"])
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether it is held up for what was refused; else by an operator, whose reason stands in its row."""
+        return REFUSED.fullmatch(self.row["state_because"]) is not None
 
     def address(self, path: str = "", **query: object) -> str:
         """An address of these pages. Only an operator has to say whose."""
@@ -169,7 +176,7 @@ async def list_courses(database: Database, provider: Provider, after: str, langu
 def line(one: IntakeItem, language: str) -> Line:
     if one.outcome == "taken":
         return Line(one, "", [])
-    rules = [part.partition(": ")[2] for part in NEXT_FIELD.split(one.detail or "")]
+    rules = [part.partition(": ")[2] for part in NEXT_FIELD.split(AND_MORE.sub("", one.detail or ""))]
     mend = [said for rule in rules if (said := in_words(rule, language)).language != "en" or language == "en"]
     return Line(one, because(one.reason, language), mend)
 

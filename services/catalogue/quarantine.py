@@ -1,5 +1,6 @@
 """Keeps out a partner whose program has gone wrong, and it alone: what it sends waits until it is let go on."""
 
+import re
 from collections import deque
 from collections.abc import Collection
 from typing import cast
@@ -13,6 +14,8 @@ from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import partners
 
 log = logs.get(__name__)
+
+REFUSED = re.compile(r"[0-9]+ of its last [0-9]+ records were refused")  # what it says; else an operator's own words
 
 
 class Quarantine:

@@ -12,7 +12,7 @@ from services.catalogue.domain import Rule
 from services.catalogue.store import Row, courses, retractions
 
 MOST_WAITING = 500
-WITHDRAWN = "course_withdrawn"  # the reason that its runs are cancelled for
+WITHDRAWN = "course_withdrawn"  # the reason that its runs are cancelled for, where none has one of its own
 
 
 class PeopleEnrolled(Rule):
@@ -41,7 +41,7 @@ async def cancel(
     none. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a run is cancelled.
     """
     course, run = await _find(conn, partner, code, key)
-    if _is_gone(course, run):
+    if _is_gone(course, run) or (run is not None and run["is_over"]):
         return _as_it_is(course, run)
     people = await retractions.people(conn, course["id"], run["id"] if run else None)
     if people and not confirmed:
@@ -50,7 +50,7 @@ async def cancel(
         versions = await commands.cancel_runs(conn, course, [run], reason)
         return Published(run["id"], versions[run["id"]], changed=True)
     await retractions.drop(conn, course["id"], None)
-    await commands.cancel_runs(conn, course, await courses.not_over(conn, course["id"]), WITHDRAWN)
+    await commands.cancel_runs(conn, course, await courses.not_over(conn, course["id"]), "", WITHDRAWN)
     version = await courses.withdraw_course(conn, course["id"])
     await outbox.add(conn, CourseWithdrawn(course_id=course["id"], partner=partner, version=version))
     return Published(course["id"], version, changed=True)
@@ -75,7 +75,9 @@ async def confirm(conn: Connection, partner: str, code: str, key: str | None) ->
     course, run = await _find(conn, partner, code, key)
     offering_id = run["id"] if run else None
     if not await retractions.waits(conn, course["id"], offering_id):
-        raise Rule("nothing_waits", "key", "nothing of it waits: it is cancelled, was taken back or was not retracted")
+        raise Rule(
+            "nothing_waits", "key", "nothing of it waits: it is cancelled or over, was taken back or not retracted"
+        )
     people = await retractions.people(conn, course["id"], offering_id)
     return await cancel(conn, partner, code, key, confirmed=True), people
 

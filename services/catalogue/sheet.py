@@ -228,7 +228,9 @@ def _rows(text: str) -> list[_Row]:
     if len(header) > MOST_COLUMNS:
         words = f"has {len(header)} columns; there are {len(COLUMNS)} that a file may have"
         raise Unreadable([Mistake(1, "", words)])
-    lines = [(number, line) for number, line in enumerate(rows[1:], 2) if any(cell.strip() for cell in line)]
+    # Excel ends sixteen rows behind their last cell that is not empty in all of them.
+    whole = [line + [""] * (len(header) - len(line)) for line in rows[1:]]
+    lines = [(number, line) for number, line in enumerate(whole, 2) if any(cell.strip() for cell in line)]
     if len(header) == 1 and "," in header[0]:
         raise Unreadable([Mistake(1, "", "has commas between its columns: use semicolons")])
     wrong = _missing(header)
@@ -389,7 +391,7 @@ def _spelled(cell: str, late: bool) -> tuple[date | datetime, time]:
         except ValueError:
             raise ValueError("is not a day or time that there is") from None
     try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", cell):
+        if re.fullmatch(r"\d{4}(-?)\d{2}\1\d{2}", cell):
             return date.fromisoformat(cell), whole
         at = datetime.fromisoformat(cell)
     except ValueError:

@@ -40,17 +40,16 @@ def words_of(q: str) -> Words:
     either = False
     for minus, phrase, word in _tokens(q):
         typed = ""
-        if not word:
-            (without if minus else parts).append(f'"{phrase}"')
-        elif word.startswith("-"):
-            without.append(word.lstrip("-"))
+        said = word or f'"{phrase}"'
+        if minus or word.startswith("-"):
+            without.append(said.lstrip("-"))
         elif word.lower() == "or" and parts:
             either = True
             continue
         elif either:
-            parts[-1] += f" or {word}"
+            parts[-1] += f" or {said}"
         else:
-            parts.append(word)
+            parts.append(said)
             typed = _begun(word) if TYPED.fullmatch(word) else ""
         either = False
     return Words(tuple(parts[:-1] if typed else parts), tuple(one for one in without if one), typed)
@@ -85,8 +84,9 @@ def named_in(q: str, names: Iterable[tuple[str, str]]) -> tuple[str, str] | None
 
     `names`: (what is named, a name that it has); the longest is found first.
     """
-    words = WITHIN.sub("", q).translate(SIGNS).split()
-    if '"' in q or any(word.startswith("-") or word.lower() == "or" for word in words):
+    text = WITHIN.sub("", unicodedata.normalize("NFC", q)).translate(SIGNS)
+    words = text.split()
+    if '"' in text or any(word.startswith("-") or word.lower() == "or" for word in words):
         return None
     said = [alike(word.strip(".,;:!?()")) for word in words]
     begin = _by_first_word(tuple(names))

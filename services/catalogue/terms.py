@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Coroutine, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import Annotated, Any, get_args
 
 from fastapi import Depends, Query, Request, Response
@@ -109,6 +109,12 @@ def at_some_time(moment: datetime) -> datetime:
     return min(max(moment, FIRST), LAST).astimezone(UTC)
 
 
+def an_end(value: object) -> object:
+    """As `a_moment`; a date is the end of that day, and what ends on it has ended by then."""
+    moment = a_moment(value)
+    return datetime.combine(moment, time.max, moment.tzinfo) if isinstance(moment, datetime) else moment
+
+
 def a_size(size: int) -> int:
     if size not in SIZES:
         raise ValueError(f"must be one of {', '.join(map(str, SIZES))}")
@@ -179,7 +185,8 @@ Level = Annotated[str | None, Query(max_length=40)]
 State = Annotated[str | None, Query(max_length=40)]
 Moment = Annotated[AwareDatetime, BeforeValidator(a_moment), AfterValidator(at_some_time), MOMENT]
 Since = Annotated[Moment | None, Query(description="starts then or later; left out: today")]
-Until = Annotated[Moment | None, Query(description="ends by then")]
+End = Annotated[AwareDatetime, BeforeValidator(an_end), AfterValidator(at_some_time), MOMENT]
+Until = Annotated[End | None, Query(description="ends by then, or on that day")]
 
 
 def mode_of(name: str | None) -> str | None:

@@ -8,6 +8,9 @@ from pydantic import Field
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
+from kit import acts
+from kit.acts import Operator
+from kit.console import operator
 from kit.database import Connection, Database
 from kit.http import ThisService
 from kit.pages.languages import spoken
@@ -92,9 +95,10 @@ async def send_file(request: Request, _: Acting, provider: TheProvider, running:
     if not content.strip():
         return answer(request, provider, 422, asked="no-file")
     dry_run = fields.get("gjor") != "lagre"
+    who = operator(provider.visitor) if provider.by_operator else None
     try:
         with taking(running, provider.slug):
-            done = await taken_in(running.database, provider.slug, await read(content), dry_run)
+            done = await taken_in(running.database, provider.slug, await read(content), dry_run, who)
     except Unreadable as error:
         language = spoken(request)
         mistakes = tuple(Wrong(one.row, one.column, in_words(one.detail, language)) for one in error.mistakes)
@@ -105,11 +109,16 @@ async def send_file(request: Request, _: Acting, provider: TheProvider, running:
     return RedirectResponse(provider.address("/fil", **counts), 303)
 
 
-async def taken_in(database: Database, partner: str, whole: Sheet, dry_run: bool) -> Imported:
-    """What was done with a file, or in a dry run would be. Raises Unreadable; then nothing was done."""
+async def taken_in(database: Database, partner: str, whole: Sheet, dry_run: bool, who: Operator | None) -> Imported:
+    """What was done with a file, or in a dry run would be. Raises Unreadable; then nothing was done.
+
+    What an operator (`who`) does is written down.
+    """
 
     async def work(conn: Connection) -> Imported:
         done = await bring_in(conn, partner, whole, dry_run)
+        if who is not None:
+            await acts.add(conn, who, "import", [partner])  # goes with the rest when this is a dry run
         if dry_run:
             raise Rehearsed(done)
         return done

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from kit import parking, passes
+from kit import parking, passes, strangers
 from kit.auth import Caller
 from kit.pages import static
 from kit.pages.visitors import HEADER
@@ -370,6 +370,37 @@ async def test_the_state_of_a_run_is_told_in_words_with_the_age_of_what_is_known
         assert f"/delta/{offering}" not in page.text
 
 
+async def test_seats_that_have_come_are_those_in_lines_first(servers: Servers) -> None:
+    """Enrolment offers them to who stands in line, and says nothing when none is left: the run was and stays full."""
+    async with pages(servers) as here:
+        course = await publish(here, "A", "Kurs")
+        await run(here, "A", "a", 5)
+        async with here.here.database.reading() as conn:
+            [row] = await conn.fetch("SELECT id, content FROM offerings")
+            await count(conn, row["id"], taken=10, queued=15)
+        dates = {name: json.loads(row["content"])[name] for name in ("starts_at", "ends_at")}
+        for capacity, told in ((20, "Still deg i kø"), (0, "Still deg i kø"), (26, "Meld deg på")):
+            await here.put("A/offerings/a", dates | {"places": [{"arena": "online", "capacity": capacity}]})
+            page = words(await look(here, f"/kurs/{course}"))
+            assert told in page, page
+            own = words(await look(here, "/partner", **of(partner=here.partner)))
+            assert f"{max(capacity - 25, 0)} av {capacity} ledige" in own, own
+
+
+async def test_a_run_without_seats_is_full_though_nobody_has_said_so(servers: Servers) -> None:
+    async with pages(servers) as here:
+        course = await publish(here, "A", "Kurs")
+        await run(here, "A", "a", 5)
+        async with here.here.database.reading() as conn:
+            content = json.loads(await conn.fetchval("SELECT content FROM offerings"))
+        dates = {name: content[name] for name in ("starts_at", "ends_at")}
+        await here.put("A/offerings/a", dates | {"places": [{"arena": "online", "capacity": 0}]})
+        page = words(await look(here, f"/kurs/{course}"))
+        assert "Ledige plasser" not in page
+        assert "Still deg i kø" in page
+        assert course not in (await look(here, "/")).text, "it stands among what has free seats"
+
+
 async def test_one_can_ask_for_a_seat_of_what_has_begun_only_when_its_rules_say_so(servers: Servers) -> None:
     async with pages(servers) as here:
         course = await publish(here, "A", "Kurs")
@@ -550,6 +581,8 @@ async def test_what_was_refused_is_told_in_plain_words_with_the_rule_behind_it(s
             ("refused", "unknown_subject", "subjects: magi is not a subject; choose of bygg, helse"),
             ("refused", "invalid", "title.nb: Input should be a valid string"),
             ("held", "quarantined", "waits until its sender is let go on"),
+            ("held", strangers.IN_HAND, strangers.DETAILS[strangers.IN_HAND]),
+            ("refused", "invalid", "title.nb: must be at most 200 characters (and 1 more)"),
         )
         async with here.here.database.reading() as conn, conn.transaction():
             for number, (state, reason, detail) in enumerate(said):
@@ -575,7 +608,10 @@ async def test_what_was_refused_is_told_in_plain_words_with_the_rule_behind_it(s
         whole = await look(here, "/partner/mottak", **own)
         assert "<b>0" not in whole.text
         assert "Meldingen venter til driften slipper dere fram igjen." in words(whole)
-        for which, count in (("taken", 1), ("refused", 2), ("parked", 1), ("tull", 4)):
+        assert "Meldingen venter på noe annet fra dere" in words(whole)
+        assert "Meldingen kunne ikke brukes" not in words(whole), "nobody is to send again what waits"
+        assert "Teksten er for lang. Bruk høyst 200 tegn." in words(whole), "also where there is more"
+        for which, count in (("taken", 1), ("refused", 3), ("parked", 2), ("tull", 6)):
             page = await look(here, f"/partner/mottak?vis={which}", **own)
             assert page.text.count("<tr>") - 1 == count, which
         assert "is not a subject. Choose one of" in words(await look(here, "/partner/mottak", "en", **own))
@@ -591,6 +627,14 @@ async def test_a_provider_that_is_held_up_is_told_why_and_what_to_do(servers: Se
         read = words(await look(here, "/partner", **own))
         assert "Meldingene deres venter" in read
         assert here.settings.contact_email in read
+        assert "ble avvist. Rett programmet" in read
+        async with here.here.database.reading() as conn, conn.transaction():
+            await joining.release(conn, here.partner)
+            await joining.quarantine(conn, here.partner, "Kursene ble sendt fra en test.")
+        read = words(await look(here, "/partner", **own))
+        assert "Meldingene deres venter" in read
+        assert "Begrunnelse: Kursene ble sendt fra en test." in read
+        assert "avvist. Rett programmet" not in read, "nothing was refused: an operator has decided so"
         async with here.here.database.reading() as conn, conn.transaction():
             await joining.suspend(conn, here.partner, "Avtalen er gått ut.")
         read = words(await look(here, "/partner", **own))
@@ -619,6 +663,10 @@ async def test_a_file_is_tried_without_a_trace_and_then_taken_in(servers: Server
         more, query = GOOD.replace("online;12", "online;20"), f"?tilbyder={here.partner}"
         changed = await send(here, more, "lagre", query=query, headers=of("operator"))
         assert changed.headers["location"].startswith(f"/partner/fil?tilbyder={here.partner}&nye=0&endret=1")
+        assert (await send(here, GOOD, "prov", query=query, headers=of("operator"))).status_code == 200
+        async with here.here.database.reading() as conn:
+            acts = await conn.fetch("SELECT act, about FROM operator_acts WHERE way = 'console'")
+        assert [tuple(row) for row in acts] == [("import", here.partner)], "what an operator has kept is written down"
 
 
 async def test_a_file_cancels_a_run_and_says_so_before_and_after(servers: Servers) -> None:

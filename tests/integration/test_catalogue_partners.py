@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kit.database import connect
+from kit.database import Connection, connect
 from services.catalogue import events, joining
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
@@ -68,6 +68,17 @@ async def test_a_key_works_until_the_one_after_the_next(servers: Servers) -> Non
         assert [await works(key) for key in (first, second, third)] == [False, True, True]
         last = await change(here, lambda conn: joining.rotate_key(conn, here.partner, True))
         assert [await works(key) for key in (second, third, last)] == [False, False, True]
+
+
+async def test_a_partner_publishes_while_an_operators_command_waits_for_the_broker(servers: Servers) -> None:
+    """The command gives a key and a log-in in one transaction, and a broker that is away is waited for."""
+    async with world(servers) as here:
+
+        async def slowly(conn: Connection) -> None:
+            await joining.rotate_key(conn, here.partner, False)
+            assert (await here.put("SV-1", COURSE)).status_code == 201, "its rows were locked until the broker answers"
+
+        await change(here, slowly)
 
 
 async def test_an_arena_that_was_taken_away_keeps_the_runs_that_it_has_and_gets_no_other(servers: Servers) -> None:

@@ -199,6 +199,29 @@ async def test_a_run_without_sessions_is_one_event(servers: Servers) -> None:
         assert event["dtend"].dt == datetime(2027, 6, 2, 15, tzinfo=ZoneInfo("Europe/Oslo"))
 
 
+async def test_a_run_whose_course_is_called_something_else_is_a_newer_version_of_its_event(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", {"nb": "Sveising"})
+        whole = {
+            "starts_at": "2027-06-01T09:00:00+02:00",
+            "ends_at": "2027-06-02T15:00:00+02:00",
+            "places": [{"arena": "online", "capacity": 5}],
+        }
+        address = f"{BASE}/offerings/{(await here.put('A/offerings/v', whole)).json()['offering_id']}.ics"
+        (before,) = parts((await here.asking.get(address)).content, "VEVENT")
+        async with here.here.database.reading() as conn:  # its time is told in whole seconds
+            await conn.execute("UPDATE offerings SET changed_at = changed_at - interval '1 hour'")
+        await publish(here, "A", {"nb": "Lodding"})
+        (after,) = parts((await here.asking.get(address)).content, "VEVENT")
+        assert (str(after["summary"]), str(after["uid"])) == ("Lodding", str(before["uid"]))
+        assert (int(before["sequence"]), int(after["sequence"])) == (0, 1)
+        assert after["last-modified"].dt >= before["last-modified"].dt
+        moved = whole | {"ends_at": "2027-06-03T15:00:00+02:00"}
+        await here.put("A/offerings/v", moved)
+        (last,) = parts((await here.asking.get(address)).content, "VEVENT")
+        assert int(last["sequence"]) == 2
+
+
 async def test_a_meeting_over_the_hour_that_autumn_has_twice_ends_after_it_begins(servers: Servers) -> None:
     async with world(servers) as here:
         await publish(here, "A", {"nb": "Nattevakt"})

@@ -14,7 +14,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
 from kit.database import POOLS, connect
-from services.catalogue.ooapi import MOST_LOOKING
+from services.catalogue.ooapi import MOST_LOOKING, OSLO
 from services.catalogue.terms import wanted_version
 from tests.delivery import Servers, until
 from tests.integration.test_catalogue import World, world
@@ -247,11 +247,13 @@ async def test_what_is_asked_for_whole_is_there(servers: Servers) -> None:
 async def test_filters_find_what_they_name(servers: Servers) -> None:
     async with world(servers) as here:
         course_id = (await here.put("SV-1", FULL)).json()["course_id"]
-        await here.put("REG-1", {"title": {"nb": "Regnskap på Åsen"}, "level": "7", "language": "en"})
+        brief = {"summary": {"nb": "Om bilag."}, "description": {"nb": "", "en": ""}}
+        await here.put("REG-1", {"title": {"nb": "Regnskap på Åsen"}, "level": "7", "language": "en"} | brief)
         for query, codes in {
             "q=WELD": ["SV-1"],
             "q=vi%20sveiser": ["SV-1"],
             "q=A%CC%8ASEN": ["REG-1"],  # the letter and its ring, one after the other
+            "q=bilag": ["REG-1"],  # its description, as it has no other
             "q=%25": [],
             "primaryCode=REG-1": ["REG-1"],
             "level=master": ["REG-1"],
@@ -266,10 +268,13 @@ async def test_filters_find_what_they_name(servers: Servers) -> None:
         await here.put("SV-1/offerings/past", dates(-9))
         await here.put("SV-1/offerings/soon", dates(9))
         until = (datetime.now(UTC)).date().isoformat()
+        ended = (datetime.now(UTC) - timedelta(days=7)).astimezone(OSLO).date()
         for query, keys in {
             "": ["soon"],
             "since=2020-01-01": ["past", "soon"],
             f"since=2020-01-01T00:00:00Z&until={until}": ["past"],
+            f"since=2020-01-01&until={ended}": ["past"],  # it ends on that day
+            f"since=2020-01-01&until={ended - timedelta(days=1)}": [],
             "since=0001-01-01T00:00:00%2B01:00&until=9999-12-31T23:59:59-01:00": ["past", "soon"],
             "since=1970-01-01": ["past", "soon"],
             "since=9999-12-31": [],

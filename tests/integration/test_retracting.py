@@ -304,6 +304,16 @@ async def test_a_course_waits_whole_when_one_of_its_runs_has_people(servers: Ser
         assert (await people.post("SV-1/keep")).status_code == 409
 
 
+async def test_the_reason_of_a_run_stands_when_its_whole_course_is_withdrawn(servers: Servers) -> None:
+    async with enrolled(servers) as people:
+        await people.are(await people.publish(), ENROLLED)
+        await people.publish("other")
+        await people.retract(reason="Kursholderen er syk")
+        assert (await people.post("SV-1/withdraw", {"confirmed": True})).status_code == 200
+        reasons = [one["reason"] for one in await told(people.here, "OfferingCancelled")]
+        assert sorted(reasons) == ["Kursholderen er syk", "course_withdrawn"]
+
+
 async def test_a_retraction_is_taken_back_and_nothing_has_changed(servers: Servers) -> None:
     async with enrolled(servers) as people:
         run = await people.publish()
@@ -321,6 +331,31 @@ async def test_a_retraction_is_taken_back_and_nothing_has_changed(servers: Serve
         assert (await people.here.asking.get(f"{BASE}/offerings/{run['offering_id']}")).json() == run
         other = await catalogue.add(people.here.settings, f"{people.here.partner}-b", "En annen", None, ["online"])
         assert (await people.post(f"{RUN}/keep", token=other["key"])).status_code == 403
+
+
+async def test_of_a_run_that_took_place_nothing_is_left_to_decide(servers: Servers) -> None:
+    """Else its provider is asked for ever, and may at last cancel what people have been at."""
+    async with enrolled(servers, pass_public_key=PUBLIC) as people:
+        run = await people.publish()
+        await people.are(run, ENROLLED)
+        await people.retract(reason="flom")
+        assert await people.waiting() == [("SV-1", "v27", 1, "flom")]
+        async with people.here.here.database.reading() as conn:
+            await conn.execute(
+                """
+                UPDATE offerings SET content = content || jsonb_build_object(
+                    'starts_at', now() - interval '2 days', 'ends_at', now() - interval '1 day'
+                )
+                """
+            )
+        assert await people.waiting() == []
+        assert "Avlys" not in words(await look(people.here, "/partner", **of(partner=people.here.partner)))
+        assert [one["reason"] for one in await people.here.intake() if one["what"] == "OfferingRetracted"] == [None]
+        late = await decide(people, "avlys", key="v27")
+        assert late.headers["location"].endswith("avgjort=alt"), "the page was open since before it took place"
+        assert (await people.post(f"{RUN}/cancel", {"confirmed": True})).json()["version"] == 1
+        assert (await people.post("SV-1/withdraw")).status_code == 200, "nobody loses anything by it"
+        assert await people.cancelled() == ["CourseWithdrawn"]
 
 
 async def test_who_publishes_it_again_takes_the_retraction_back_every_way_in(servers: Servers) -> None:

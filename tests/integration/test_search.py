@@ -52,6 +52,8 @@ def test_a_search_is_read_as_people_write_it() -> None:
     assert words_of("trygg bruk") == Words(("trygg",), (), "bruk")
     assert words_of('"trygg bruk" -nett -"på kveld"') == Words(('"trygg bruk"',), ("nett", '"på kveld"'))
     assert words_of("sveising or lodding HELSE-1") == Words(("sveising or lodding",), (), "helse-1")
+    assert words_of('fisk or "norsk kurs" or mat') == Words(('fisk or "norsk kurs" or mat',))
+    assert words_of('fisk -båt or "norsk kurs"') == Words(('fisk or "norsk kurs"',), ("båt",))
     assert words_of("båt -") == Words(("båt",))
     assert words_of("' \\ c++") == Words(("'", "\\", "c++"))
     assert words_of("") == Words()
@@ -68,6 +70,7 @@ async def test_words_are_found_in_each_of_their_forms_in_both_written_languages(
         for q in ("sjukepleiar", "sjukepleiarane", "verksemd", "verksemdene", "opplæringa", "OPPLÆRING", "opplæ"):
             assert await found(here, q) == ["B"], q
         assert sorted(await found(here, "kurset or verksemd")) == ["A", "B"]
+        assert sorted(await found(here, 'verksemd or "kurset for sykepleiere"')) == ["A", "B"]
         assert await found(here, "pleier") == [] == await found(here, "!!! \" '"), "not within a word; no words at all"
 
 
@@ -155,6 +158,8 @@ async def test_a_place_or_a_provider_in_a_search_is_where_a_run_is_and_whose(ser
             "norsk på nett": ["FAR"],
             "norsk online": ["FAR"],
             '"norsk" mosjøen': ["TOWN"],
+            "“norsk i mosjøen nå”": [],  # no more than in the quotation marks of a keyboard
+            unicodedata.normalize("NFD", "norsk på mosjøen"): ["NEAR", "TOWN"],
             "norsk -mosjøen": ["NEAR", "FAR", "GONE"],
             "sveising mosjøen": [],
             "sveiseskolen": ["NEAR", "FAR", "GONE", "TOWN"],
@@ -278,6 +283,20 @@ async def test_what_is_known_to_be_full_has_no_free_seat(servers: Servers) -> No
         assert await codes(here, "free=false") == ["FULL", "HALF", "UNKNOWN", "NONE"]
         counts = (await here.asking.get(f"{BASE}/courses?free=true&facets=true")).json()["facets"]["arena"]
         assert counts == [{"value": "mosjoen", "courses": 2}, {"value": "online", "courses": 1}]
+
+
+async def test_a_place_without_seats_has_none_free_though_nobody_has_called_it_full(servers: Servers) -> None:
+    async with world(servers) as here:
+        await publish(here, "A", "Kurs")
+        now = datetime.now(UTC)
+        dates = {"starts_at": (now + timedelta(days=5)).isoformat(), "ends_at": (now + timedelta(days=6)).isoformat()}
+        places = [{"arena": "online", "capacity": 0}, {"arena": "mosjoen", "capacity": 4}]
+        await here.put("A/offerings/a", dates | {"places": places})
+        assert await codes(here, "free=true&arena=mosjoen") == ["A"]
+        assert await codes(here, "free=true&arena=online") == []
+        await here.put("A/offerings/a", dates | {"places": places[:1]})
+        assert await codes(here, "free=true") == []
+        assert await codes(here, "arena=online") == ["A"]
 
 
 async def test_each_kind_is_counted_under_the_other_conditions(servers: Servers) -> None:

@@ -74,6 +74,15 @@ def test_what_spreadsheets_add_of_their_own_says_nothing() -> None:
     assert (strange.row, strange.column) == (1, ""), "a cell below no name is something that was meant to be said"
 
 
+def test_a_row_may_end_where_the_rest_of_it_is_empty() -> None:
+    """Excel writes no semicolons behind the last cell of sixteen rows, where all of them are empty from there on."""
+    rows = [f"A-{n};T;bygg;;" for n in range(15)] + [f"B-{n};T;bygg" for n in range(16)] + ["C;T;;slutt;ja"]
+    found = read(sheet(*rows, header="code;title_nb;subjects;retracted;confirmed"))
+    assert len(found.courses) == 31
+    assert {(one.text.title["nb"], *one.text.subjects) for one in found.courses} == {("T", "bygg")}
+    assert found.retractions == [Retraction(33, "C", None, "slutt", True)]
+
+
 def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
     found = read(sheet("B;Bygg;;;;;;;;;", FIRST, "A;Alt;;;;;;;;;", "HAV-1;;;;;;H27;2027-09-01;2027-09-02;online;1"))
     assert [one.code for one in found.courses] == ["A", "B", "HAV-1"]
@@ -106,7 +115,7 @@ def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
         (["A;T;;;;;V;01.02.2027;02.02.2027;online;1", "A;;;;;;V;;;online;2"], 3, "arena", "row 2 already"),
         (["A;T;;;;;V;01.02.2027;02.02.2027;online;1", "A;U;;;;;V;;;mosjoen;2"], 3, "title_nb", "another than in row 2"),
         (["A;T;;;;;V;01.02.2027;02.02.2027;online;1", "A;;;;;;V;03.02.2027;;mosjoen;2"], 3, "starts_at", "in row 2"),
-        (["A;T;;;;;V;01.02.2027;02.02.2027;online"], 2, "", "has 10 cells; the header has 11"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;online"], 2, "capacity", "is missing"),
         (['A;"T;;;;;;;;;'], 2, "", "is not CSV"),
         (["A;T\0;;;;;;;;;"], 2, "", "NUL"),
         ([], 1, "", "no row follows"),
@@ -236,7 +245,8 @@ def test_a_file_of_more_rows_than_one_may_have_is_refused() -> None:
 
 def test_a_day_alone_is_its_beginning_or_its_last_minute() -> None:
     assert instant("01.07.2027") == "2027-06-30T22:00:00+00:00"
-    assert instant("2027-07-01", late=True) == "2027-07-01T21:59:00+00:00"
+    for day in ("2027-07-01", "20270701", "01.07.2027"):
+        assert instant(day, late=True) == "2027-07-01T21:59:00+00:00"
     assert instant("2027-07-01T10:00:00Z") == "2027-07-01T10:00:00+00:00"
 
 

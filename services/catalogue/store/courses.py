@@ -91,7 +91,12 @@ async def create_offering(conn: Connection, course_id: UUID, key: str, content: 
 
 async def offering_of(conn: Connection, course_id: UUID, key: str) -> Row | None:
     return await conn.fetchrow(
-        "SELECT id, version, content, state FROM offerings WHERE course_id = $1 AND key = $2", course_id, key
+        """
+        SELECT id, version, content, state, (content->>'ends_at')::timestamptz <= app_now() AS is_over
+        FROM offerings WHERE course_id = $1 AND key = $2
+        """,
+        course_id,
+        key,
     )
 
 

@@ -67,8 +67,10 @@ async def intake(
         SELECT * FROM (
             (SELECT at, 1 AS source, id, 'taken' AS outcome, way, what, code, NULL::bytea AS key, event_id,
                     CASE WHEN EXISTS (
-                        SELECT FROM retractions JOIN courses ON courses.id = course_id
+                        SELECT FROM retractions JOIN courses ON courses.id = retractions.course_id
+                        LEFT JOIN offerings ON offerings.id = offering_id
                         WHERE courses.partner = intake.partner AND retractions.event_id = intake.event_id
+                          AND (offering_id IS NULL OR (offerings.content->>'ends_at')::timestamptz > app_now())
                     ) THEN 'decision_wanted' END AS reason, NULL AS detail
              FROM intake
              WHERE partner = $1 AND coalesce($3, 'taken') = 'taken'

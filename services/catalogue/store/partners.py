@@ -61,7 +61,7 @@ async def keys_are_told(conn: Connection, slug: str) -> None:
 
 async def keys_untold(conn: Connection) -> list[str]:
     """Those who joined before their keys were told to the other services, who so do not know them."""
-    rows = await conn.fetch("SELECT slug FROM partners WHERE NOT keys_told ORDER BY slug FOR UPDATE")
+    rows = await conn.fetch("SELECT slug FROM partners WHERE NOT keys_told ORDER BY slug FOR NO KEY UPDATE")
     return [row["slug"] for row in rows]
 
 
@@ -76,7 +76,11 @@ async def known(conn: Connection, slug: str) -> Row | None:
 
 
 async def lock(conn: Connection, slug: str) -> Row | None:
-    return await conn.fetchrow("SELECT slug, name, orgnr, arenas, state FROM partners WHERE slug = $1 FOR UPDATE", slug)
+    """A partner and its row lock. Whoever takes something in from it refers to the row and does not wait: a command
+    holds it until the broker has answered."""
+    return await conn.fetchrow(
+        "SELECT slug, name, orgnr, arenas, state FROM partners WHERE slug = $1 FOR NO KEY UPDATE", slug
+    )
 
 
 async def change(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> Row:

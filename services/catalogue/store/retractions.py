@@ -27,11 +27,12 @@ async def leave(conn: Connection, enrolments: Sequence[UUID]) -> None:
 
 
 async def people(conn: Connection, course_id: UUID, offering_id: UUID | None) -> int:
-    """How many a run that is not cancelled has, or all such runs of a course."""
+    """How many a run that is not cancelled or over has, or all such runs of a course."""
     count: int = await conn.fetchval(
         """
         SELECT count(*) FROM live_enrolments JOIN offerings ON offerings.id = offering_id
         WHERE course_id = $1 AND ($2::uuid IS NULL OR offering_id = $2) AND state = 'scheduled'
+          AND (content->>'ends_at')::timestamptz > app_now()
         """,
         course_id,
         offering_id,
@@ -69,8 +70,15 @@ async def drop_runs(conn: Connection, runs: Sequence[UUID]) -> dict[UUID, str]:
 
 
 async def waits(conn: Connection, course_id: UUID, offering_id: UUID | None) -> bool:
+    """Whether it waits for a decision. Of a run that is over nothing can be decided: it took place."""
     found: bool = await conn.fetchval(
-        "SELECT EXISTS (SELECT FROM retractions WHERE course_id = $1 AND offering_id IS NOT DISTINCT FROM $2)",
+        """
+        SELECT EXISTS (
+            SELECT FROM retractions LEFT JOIN offerings ON offerings.id = offering_id
+            WHERE retractions.course_id = $1 AND offering_id IS NOT DISTINCT FROM $2
+              AND (offering_id IS NULL OR (content->>'ends_at')::timestamptz > app_now())
+        )
+        """,
         course_id,
         offering_id,
     )
@@ -78,7 +86,7 @@ async def waits(conn: Connection, course_id: UUID, offering_id: UUID | None) -> 
 
 
 async def waiting(conn: Connection, partner: str | None, limit: int) -> list[Row]:
-    """What waits, of one partner or of all, the oldest first. `key` and the run's own are none for a whole course."""
+    """What `waits`, of one partner or of all, the oldest first. `key` and the run's own are none for a whole course."""
     return await conn.fetch(
         """
         SELECT partner, code, courses.id AS course_id, courses.content->>'title' AS title, key, offering_id, starts_at,
@@ -86,11 +94,14 @@ async def waiting(conn: Connection, partner: str | None, limit: int) -> list[Row
                (
                    SELECT count(*) FROM live_enrolments JOIN offerings AS run ON run.id = live_enrolments.offering_id
                    WHERE run.course_id = courses.id AND run.state = 'scheduled'
+                     AND (run.content->>'ends_at')::timestamptz > app_now()
                      AND (retractions.offering_id IS NULL OR run.id = retractions.offering_id)
                ) AS people
         FROM retractions JOIN courses ON courses.id = retractions.course_id
         LEFT JOIN offerings ON offerings.id = retractions.offering_id
-        WHERE $1::text IS NULL OR partner = $1 ORDER BY asked_at, code, key LIMIT $2
+        WHERE ($1::text IS NULL OR partner = $1)
+          AND (offering_id IS NULL OR (offerings.content->>'ends_at')::timestamptz > app_now())
+        ORDER BY asked_at, code, key LIMIT $2
         """,
         partner,
         limit,

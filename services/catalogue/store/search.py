@@ -74,13 +74,14 @@ async def these_courses(conn: Connection, ids: Sequence[UUID]) -> list[Row]:
 
 async def runs_of(conn: Connection, ids: Sequence[UUID]) -> list[Row]:
     """(course_id, starts_at, arenas, free) of the runs of these courses that are not cancelled; `free` are the arenas
-    that are not known to be full."""
+    that have seats and are not known to be full."""
     return await conn.fetch(
         """
         SELECT course_id, starts_at, arenas, ARRAY(
-            SELECT arena FROM unnest(arenas) AS arena WHERE NOT EXISTS (
+            SELECT arena FROM jsonb_to_recordset(content->'places') AS mine (arena text, capacity int)
+            WHERE capacity > 0 AND NOT EXISTS (
                 SELECT FROM jsonb_to_recordset(places) AS place (arena text, capacity int, taken int)
-                WHERE place.arena = arena.arena AND place.capacity <= place.taken
+                WHERE place.arena = mine.arena AND place.capacity <= place.taken
             )
         ) AS free
         FROM offerings LEFT JOIN seat_counts ON offering_id = offerings.id

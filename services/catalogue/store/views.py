@@ -7,11 +7,13 @@ from uuid import UUID
 from kit.database import Connection
 from services.catalogue.store import Row
 
-# The text asked for stands in the title, code or description, just as it is written.
+# The text asked for stands in the title, code or description, just as it is written. Where there is no description, the
+# summary is shown as one.
 HOLDS = """
     position(lower($1::text) IN lower(
-        courses.code || E'\\n' || texts_of(courses.content->'title')
-        || E'\\n' || texts_of(courses.content->'description')
+        courses.code || E'\\n' || texts_of(courses.content->'title') || E'\\n' || coalesce(
+            nullif(btrim(texts_of(courses.content->'description'), E'\\n'), ''), texts_of(courses.content->'summary')
+        )
     )) > 0
 """
 COURSES = f"""
@@ -29,7 +31,8 @@ COURSES = f"""
 RUN = """
     offerings.id, offerings.course_id, offerings.key, offerings.content, offerings.state, offerings.starts_at,
     offerings.version, offerings.changed_at,
-    courses.partner, courses.code, courses.content AS course
+    courses.partner, courses.code, courses.content AS course, courses.version AS course_version,
+    courses.changed_at AS course_changed_at
 """
 RUNS = f"""
     WITH found AS (
