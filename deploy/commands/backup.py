@@ -89,6 +89,8 @@ def restore(
     stack = Stack.here()
     if stack.supervisor is not None and not dry_run:
         raise Trouble("The stack is running.", "Stop it first: kursnett down")
+    if not dry_run:
+        take_back(stack, console)
     secrets = backups.differing(stack.places, read)
     if only and secrets:
         raise Trouble(
@@ -142,6 +144,22 @@ def _restore(
     finally:
         servers.stop()
     return done, aside
+
+
+def take_back(stack: Stack, console: Console) -> None:
+    """After a restore that was killed, put back what was there, before anything runs on half of it."""
+    folders = restoring.cut_off(stack.places)
+    if not folders:
+        return
+    console.print("A restore was cut off before it was done. What was there before it is put back …")
+    servers = Stack(stack.places, ("postgres",))
+    try:
+        with Progress(console) as progress:
+            servers.start(watch=progress.show)
+        for folder in folders:
+            asyncio.run(restoring.take_back(stack.places, folder))
+    finally:
+        servers.stop()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 from rich.table import Table
 
+from deploy.commands.backup import take_back
 from deploy.demo import data
 from deploy.local.display import Progress, summary
 from deploy.local.inquiry import report
@@ -43,6 +44,8 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
     """
     stack = Stack.here()
     try:
+        if stack.supervisor is None:
+            take_back(stack, console)
         with Progress(console) as progress:
             stack.start(detach=detach, watch=progress.show)
         if not no_demo:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from deploy.local.service import command, together
 from deploy.trouble import Trouble
 
 SECONDS = 1200.0  # each step: two weeks of topics are read, maybe on a machine that has much else to do
+UNFINISHED = "unfinished.json"
 OUTBOX = "SELECT to_regclass('public.outbox') IS NOT NULL AND to_regclass('public.epoch') IS NOT NULL"
 
 
@@ -46,19 +48,16 @@ async def restore(
     `note` is where the list of what is lost is kept; secrets that were there go beside it. Raises Trouble; all that was
     there is in its place then.
     """
-    done, aside = Done(), note.parent / "secrets"
-    there: dict[str, str] = {}
-    before: dict[str, str] = {}
-    changing = False
+    done, folder = Done(), note.parent
+    there = {service: await _there(places, service) for service in services}
+    before = {one: f"{one}_before_{stamp}" for one in services if there[one] != "none"}
+    _begin(folder, {"services": list(services), "before": before, "secrets": list(secrets)})
     try:
-        backups.bring_secrets(places, backup, secrets, aside)
+        backups.bring_secrets(places, backup, secrets, folder / "secrets")
         for service in services:
             say(f"{service}: being loaded …")
             await _draft(places, service)
             await asyncio.to_thread(backups.load, places, service, backup.dump(service), _name(service))
-        there = {service: await _there(places, service) for service in services}
-        before = {one: f"{one}_before_{stamp}" for one in services if there[one] != "none"}
-        changing = True
         await _rename(places, [*before.items(), *((_name(one), one) for one in services)])
         say("epochs are raised, and what is to be heard again is looked up …")
         kept = {service: name for service, name in before.items() if there[service] == "whole"}
@@ -67,11 +66,9 @@ async def restore(
         _write(note, done)
         await together(command(places, one, "pass-over", str(note), seconds=SECONDS) for one in SERVICES)
     except BaseException:  # what does not know of its epoch must never run
-        if changing and not await _drafted(places, services[0]):
-            back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
-            await _rename(places, back)
-        backups.take_back_secrets(places, secrets, aside)
+        await take_back(places, folder)
         raise
+    (folder / UNFINISHED).unlink()
     async with _admin(places) as conn:
         for service, name in before.items():
             if there[service] == "empty":
@@ -79,6 +76,32 @@ async def restore(
             else:
                 done.kept[service] = name
     return done
+
+
+def cut_off(places: Places) -> list[Path]:
+    """The folders of restores that were killed before they were done, the last one first."""
+    return sorted((note.parent for note in (places.home / "restored").glob(f"*/{UNFINISHED}")), reverse=True)
+
+
+async def take_back(places: Places, folder: Path) -> None:
+    """What was there before a restore that is not done is there again, wherever that was cut off."""
+    begun = json.loads((folder / UNFINISHED).read_text())
+    services, before = begun["services"], begun["before"]
+    if await _is_there(places, next(iter(before.values()), services[0])):  # all change their names at once
+        back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
+        await _rename(places, back)
+    backups.take_back_secrets(places, begun["secrets"], folder / "secrets")
+    (folder / UNFINISHED).unlink()
+
+
+def _begin(folder: Path, begun: dict[str, Any]) -> None:
+    """Note what is about to change, so that it can be taken back after a power cut too."""
+    draft = folder / f"{UNFINISHED}.new"
+    with draft.open("w") as file:
+        json.dump(begun, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(folder / UNFINISHED)
 
 
 async def _into_step(places: Places, backup: Backup, service: str, kept: str | None) -> dict[str, Any]:
@@ -116,10 +139,9 @@ async def _draft(places: Places, service: str) -> None:
         await conn.execute(f'REVOKE ALL ON DATABASE "{_name(service)}" FROM PUBLIC')
 
 
-async def _drafted(places: Places, service: str) -> bool:
-    """Whether its database that was loaded has not got the service's name yet: they change all at once."""
+async def _is_there(places: Places, database: str) -> bool:
     async with _admin(places) as conn:
-        return bool(await conn.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", _name(service)))
+        return bool(await conn.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", database))
 
 
 async def _rename(places: Places, names: Sequence[tuple[str, str]]) -> None:

@@ -54,7 +54,8 @@ class Servers:
         return await asyncio.to_thread(backups.write, self.places, self.folder, lambda text: None)
 
     async def restore(self, backup: Backup, stamp: str) -> Done:
-        note = self.folder.with_suffix(".json")
+        note = self.places.home / "restored" / stamp / "lost.json"
+        note.parent.mkdir(parents=True)
         return await restoring.restore(self.places, backup, SERVICES, stamp, note, lambda text: None)
 
 
@@ -94,6 +95,22 @@ async def test_databases_are_put_back_or_all_stays(servers: Servers, monkeypatch
     assert await servers.ask("enrolment", "SELECT number FROM epoch") == [1]
     drafts = {f"{service}_restoring" for service in SERVICES}
     assert set(await servers.ask("admin", NAMES)) - drafts == set(names)
+
+    # The same, and it is killed before it can take anything back.
+    async def killed(*_: Any) -> None:
+        """Nothing is done any more."""
+
+    with monkeypatch.context() as broken:
+        broken.setattr(restoring, "command", fails)
+        broken.setattr(restoring, "take_back", killed)
+        with pytest.raises(Trouble, match="The broker does not answer"):
+            await servers.restore(backup, "2-killed")
+    assert await servers.ask("enrolment", MARKED) == [0]
+    [folder] = restoring.cut_off(servers.places)
+    await restoring.take_back(servers.places, folder)
+    assert await servers.ask("enrolment", MARKED) == [1]
+    assert set(await servers.ask("admin", NAMES)) - drafts == set(names)
+    assert restoring.cut_off(servers.places) == []
 
     await servers.tell("admin", "DROP DATABASE catalogue")
     with pytest.raises(Trouble, match="The databases do not answer"):

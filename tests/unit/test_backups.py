@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from deploy.commands import audit, backup
+from deploy.commands import audit, backup, stack
 from deploy.local import backups, restoring
 from deploy.local.backups import MANIFEST
 from deploy.local.places import SERVICES, Places
@@ -198,6 +198,11 @@ def test_the_secrets_are_those_that_were_there_when_a_restore_fails(
         seen.append(key.read_text())
         raise Trouble("enrolment: it does not load.")
 
+    async def none(*_: Any) -> str:
+        return ""
+
+    monkeypatch.setattr(restoring, "_there", none)
+    monkeypatch.setattr(restoring, "_is_there", none)
     monkeypatch.setattr(restoring, "_draft", fails)
     with pytest.raises(Trouble, match="it does not load"):
         backup.restore(whole, yes=True)
@@ -230,11 +235,11 @@ async def rename(places, names):
 async def forever(*_, **more):
     await asyncio.sleep(60)
 
-async def no(*_):
-    return False
+async def is_there(*_):
+    return True
 
 restoring._draft = restoring._there = nothing
-restoring._drafted = no
+restoring._is_there = is_there
 restoring._rename, restoring.command = rename, forever
 cli.main()
 """
@@ -260,3 +265,35 @@ def test_who_is_impatient_while_a_restore_is_taken_back_has_what_was_there(whole
     assert told[-1] == "gone back", told
     assert restore.wait(30) == 130
     assert key.read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["up", "restore"])
+def test_after_a_restore_that_was_killed_what_was_there_is_put_back_first(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """What it had put in place does not know of its epoch, and must not run."""
+    folder = tmp_path / "home" / "restored" / "20260301070000"
+    folder.mkdir(parents=True)
+    restoring._begin(folder, {"services": ["enrolment"], "before": {"enrolment": "was"}, "secrets": []})
+    done: list[Any] = []
+
+    async def is_there(*_: Any) -> bool:
+        return True
+
+    async def rename(_: Places, names: Any) -> None:
+        done.append(names)
+
+    def start(here: Stack, **_: Any) -> None:
+        done.append(here.programs)
+        if len(done) == 3:
+            raise Trouble("That was enough.")
+
+    monkeypatch.setenv("KURSNETT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(Stack, "start", start)
+    monkeypatch.setattr(Stack, "stop", lambda *args: [])
+    monkeypatch.setattr(restoring, "_is_there", is_there)
+    monkeypatch.setattr(restoring, "_rename", rename)
+    with pytest.raises(Trouble, match="That was enough"):
+        stack.up(no_demo=True) if command == "up" else backup.restore(whole, yes=True)
+    assert done[:2] == [("postgres",), [("enrolment", "enrolment_restoring"), ("was", "enrolment")]]
+    assert restoring.cut_off(Places(tmp_path / "home")) == []
