@@ -19,6 +19,7 @@ MOST = 512  # commands in one transaction: a lock is held some 20 ms for them
 QUEUE = 4_096  # more than can be answered in about a second; who comes then is told at once to come again
 
 AT_ONCE, PATIENTLY = "10ms", "2s"  # how long a lock is waited for among others, and beside them
+PATIENT = 2  # connections that wait so, however many locks are held
 
 Commit = Callable[[Connection, Sequence[C]], Awaitable[Sequence[R | Exception]]]
 
@@ -41,9 +42,9 @@ class GroupCommit(Generic[C, R]):
         self._gather_s = gather_s
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._locked: deque[tuple[C, asyncio.Future[R]]] = deque()
-        self._in_hand: Sequence[tuple[C, asyncio.Future[R]]] = ()  # those of them that are being decided
-        self._patient: asyncio.Task[None] | None = None
+        self._locked: dict[object, deque[tuple[C, asyncio.Future[R]]]] = {}  # lock -> who waits for it, in their order
+        self._patient: set[asyncio.Task[None]] = set()
+        self._connections = asyncio.Semaphore(PATIENT)
 
     async def submit(self, command: C) -> R:
         """The command's result, once its transaction is committed.
@@ -51,7 +52,7 @@ class GroupCommit(Generic[C, R]):
         Raises the error that `commit` gave for it; Busy when too many wait, a lock stays held or the database is away;
         Unknown when the answer to COMMIT was lost: it was done whole or not at all, and its idempotency key tells.
         """
-        if len(self._waiting) + len(self._locked) >= QUEUE:
+        if len(self._waiting) + sum(map(len, self._locked.values())) >= QUEUE:
             raise Busy("too many requests wait")
         # No await from here to the queue: in one process, order of arrival is order of decision.
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
@@ -65,11 +66,9 @@ class GroupCommit(Generic[C, R]):
         try:
             while self._waiting:
                 batch = self._not_behind(_next(self._waiting))
-                if not batch:
-                    continue
-                self._locked.extend(await self._decide(batch, AT_ONCE if self._patient else None))
-                if self._locked and self._patient is None:
-                    self._patient = asyncio.create_task(self._wait_for_locks())
+                if batch:
+                    for late in await self._decide(batch, AT_ONCE if self._locked else None):
+                        self._wait(late)
                 if self._gather_s:
                     await asyncio.sleep(self._gather_s)
         finally:
@@ -78,22 +77,33 @@ class GroupCommit(Generic[C, R]):
 
     def _not_behind(self, batch: list[tuple[C, asyncio.Future[R]]]) -> list[tuple[C, asyncio.Future[R]]]:
         """Those who may go on. Who comes to a lock that others wait for waits behind them: it may be free by now."""
-        waited_for = {_lock(command) for command, _ in (*self._in_hand, *self._locked)} - {None}
-        if not waited_for:
-            return batch
-        self._locked.extend(one for one in batch if _lock(one[0]) in waited_for)
-        return [one for one in batch if _lock(one[0]) not in waited_for]
+        may: list[tuple[C, asyncio.Future[R]]] = []
+        for one in batch:
+            queue = self._locked.get(lock) if (lock := _lock(one[0])) is not None else None
+            (may if queue is None else queue).append(one)
+        return may
 
-    async def _wait_for_locks(self) -> None:
+    def _wait(self, late: tuple[C, asyncio.Future[R]]) -> None:
+        """Behind those who wait for its lock; who waits for one is not to wait for another too."""
+        lock = _lock(late[0])
+        if lock not in self._locked:
+            self._locked[lock] = deque()
+            task = asyncio.create_task(self._wait_for(lock))
+            self._patient.add(task)
+            task.add_done_callback(self._patient.discard)
+        self._locked[lock].append(late)
+
+    async def _wait_for(self, lock: object) -> None:
+        queue = self._locked[lock]
         try:
-            while self._locked:
-                self._in_hand = _next(self._locked)
-                for _, future in await self._decide(self._in_hand, PATIENTLY):
+            while queue:
+                async with self._connections:
+                    late = await self._decide(_next(queue), PATIENTLY)
+                for _, future in late:
                     if not future.done():
                         future.set_exception(Busy("a lock stays held"))
         finally:
-            self._in_hand = ()
-            self._patient = None
+            del self._locked[lock]  # as above: no await since the last look
 
     async def _decide(
         self, batch: Sequence[tuple[C, asyncio.Future[R]]], lock_timeout: str | None

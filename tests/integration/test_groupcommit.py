@@ -198,6 +198,19 @@ class InTens(int):
         return self // 10
 
 
+async def test_who_waits_for_one_lock_does_not_wait_for_another_too(till: Till) -> None:
+    shelf = Shelf(till.database)
+    async with another_holds_the_tens(till):
+        async with till.database.reading() as third, third.transaction():
+            await third.execute("SELECT FROM shelf WHERE ten = 3 FOR UPDATE")
+            held, freed = [asyncio.create_task(shelf.desk.submit(InTens(number))) for number in (10, 30)]
+            for number in (20, 21):  # the second comes when both have been put off
+                assert await shelf.desk.submit(InTens(number)) == number
+        assert await freed == 30
+        assert not held.done(), "30 has had to wait till 10 had given up"
+    assert await held == 10
+
+
 class Freed(Shelf):
     """The tens come free when a third has been tried alone: whoever comes then could have them at once."""
 
