@@ -27,6 +27,7 @@ from kit.shortway import ShortWays
 
 log = logs.get(__name__)
 
+DEEPEST = 12  # parts of an address, its beginning before the first stroke included
 BODY_BYTES = 256 * 1024  # a course in five languages is under 40 KiB; a route that takes files says its own limit
 SLUGS = {
     400: ("malformed-request", "The request is malformed"),
@@ -187,7 +188,10 @@ def methods(path: str, routes: Iterable[RouteContext]) -> str:
 
 
 def page_above(path: str, routes: Iterable[RouteContext]) -> str:
-    """This address, or the nearest above it that can be looked at."""
+    """This address, or the nearest above it that can be looked at. No route of ours is as deep as a stranger's address
+    may be, and each step looks at all of them.
+    """
+    path = "/".join(path.split("/", DEEPEST)[:DEEPEST])
     while path.count("/") > 1 and "GET" not in methods(path, routes):
         path = path.rpartition("/")[0]
     return path

@@ -212,6 +212,25 @@ async def test_unknown_addresses_and_methods_are_problems(asking: AsyncClient) -
     assert (await asking.delete("/api/demo/v1/files")).headers["allow"] == "PUT"
 
 
+def test_the_page_above_an_address_is_looked_for_in_a_few_steps_however_deep_it_is() -> None:
+    """Each step looks at all routes: a stranger's address of 60 KB would hold up everybody for seconds."""
+    looked: list[str] = []
+
+    class Route:
+        methods = ("GET",)
+
+        class path_regex:
+            @staticmethod
+            def match(path: str) -> bool:
+                looked.append(path)
+                return path == "/kurs"
+
+    assert http.page_above("/kurs/7/meld", [Route()]) == "/kurs"  # type: ignore[list-item]
+    assert len(looked) == 2
+    http.page_above("/kurs" + "/a" * 30_000, [Route()])  # type: ignore[list-item]
+    assert len(looked) < 20
+
+
 async def test_the_head_of_an_answer_comes_alone_and_ends_a_stream_without_end() -> None:
     """Through a real server: what it makes of a stream that nobody listens to is its own business."""
     async with web.served(web.build([router])) as at, AsyncClient(base_url=at) as client:
