@@ -147,11 +147,18 @@ def _restore(
 
 
 def take_back(stack: Stack, console: Console) -> None:
-    """After a restore that was killed, put back what was there, before anything runs on half of it."""
+    """After a restore that was killed, put back what was there, before anything runs on half of it.
+
+    Raises Trouble while something of this stack runs: a restore, or what one that was killed has left.
+    """
     folders = restoring.cut_off(stack.places)
     if not folders:
         return
+    if stack.supervisor is not None:
+        raise Trouble("A restore is under way, or has just been cut off.", "Wait a moment, then run the same again.")
     console.print("A restore was cut off before it was done. What was there before it is put back …")
+    for folder in folders:
+        restoring.take_back_secrets(stack.places, folder)
     servers = Stack(stack.places, ("postgres",))
     try:
         with Progress(console) as progress:
@@ -159,13 +166,14 @@ def take_back(stack: Stack, console: Console) -> None:
         for folder in folders:
             asyncio.run(restoring.take_back(stack.places, folder))
     finally:
-        servers.stop()
+        if not servers.is_anothers:
+            servers.stop()
 
 
 @contextmanager
 def _interrupted_once() -> Iterator[None]:
     """The first Ctrl-C takes back what was begun; an impatient second would leave half of it."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for one in numbers:

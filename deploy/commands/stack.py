@@ -44,8 +44,7 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
     """
     stack = Stack.here()
     try:
-        if stack.supervisor is None:
-            take_back(stack, console)
+        take_back(stack, console)
         with Progress(console) as progress:
             stack.start(detach=detach, watch=progress.show)
         if not no_demo:

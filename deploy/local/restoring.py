@@ -85,13 +85,19 @@ def cut_off(places: Places) -> list[Path]:
 
 async def take_back(places: Places, folder: Path) -> None:
     """What was there before a restore that is not done is there again, wherever that was cut off."""
-    begun = json.loads((folder / UNFINISHED).read_text())
+    begun = take_back_secrets(places, folder)
     services, before = begun["services"], begun["before"]
     if await _is_there(places, next(iter(before.values()), services[0])):  # all change their names at once
         back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
         await _rename(places, back)
-    backups.take_back_secrets(places, begun["secrets"], folder / "secrets")
     (folder / UNFINISHED).unlink()
+
+
+def take_back_secrets(places: Places, folder: Path) -> dict[str, Any]:
+    """The first part of it, which needs no server, and which servers may need to start; what the restore had noted."""
+    begun: dict[str, Any] = json.loads((folder / UNFINISHED).read_text())
+    backups.take_back_secrets(places, begun["secrets"], folder / "secrets")
+    return begun
 
 
 def _begin(folder: Path, begun: dict[str, Any]) -> None:
