@@ -68,7 +68,7 @@ AWAY = (
 )
 # It answers, and has no room for anybody's writing, or is another's copy for the moment. As when it is away, but for
 # COMMIT: there the server has said no, and nothing was done.
-UNWRITABLE = (asyncpg.InsufficientResourcesError, asyncpg.ReadOnlySQLTransactionError)
+UNWRITABLE = (asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError)
 _DEAD = ("connection is closed", "connection was closed", "pool is clos", "released back to the pool")
 # Two transactions were in each other's way, or a table has another column since its statement was prepared, as while a
 # newer version migrates: the same work will go through the next time.
@@ -91,9 +91,8 @@ BUSY = (Busy, asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
 
 def is_away(error: BaseException) -> bool:
     """Whether the database was out of reach, or cannot be written to, rather than the work being wrong."""
-    if isinstance(
-        error, (Busy, asyncpg.InternalClientError, *AWAY, *UNWRITABLE)
-    ):  # the last: it lost count of its own protocol
+    # The last: asyncpg has lost count of its own protocol.
+    if isinstance(error, (Busy, *AWAY, *UNWRITABLE, asyncpg.InternalClientError)):
         return True
     # asyncpg reports a connection that died under it as an interface error with these words.
     return isinstance(error, asyncpg.InterfaceError) and any(words in str(error) for words in _DEAD)
