@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-import uuid_utils.compat as uuid
-
 from contracts.enrolment import ErasureRequested
 from kit import idempotency, outbox, sealing
 from kit.auth import Caller
@@ -39,8 +37,8 @@ async def forget_login(conn: Connection, login: tuple[str, str], settings: Enrol
     Somebody who has never asked for a seat has no id; the notifier may know what they have chosen all the same, and
     hears of them under one that is made for that.
     """
-    known = await erasures.learner(conn, *login)
-    return await forget(conn, known or uuid.uuid7(), "learner", settings, login)
+    known = await erasures.learner(conn, *login) or await erasures.new_id(conn)
+    return await forget(conn, known, "learner", settings, login)
 
 
 async def forget(

@@ -40,6 +40,12 @@ async def learner(conn: Connection, issuer: str, subject: str) -> UUID | None:
     return found
 
 
+async def new_id(conn: Connection) -> UUID:
+    """An id by the clock that all learners' ids are made by: the notifier compares their times."""
+    made: UUID = await conn.fetchval("SELECT uuidv7()")
+    return made
+
+
 async def learner_of(conn: Connection, id_: UUID) -> UUID | None:
     """Whose this id is: a learner's own, one of an enrolment of theirs, or of one who was forgotten; none: unknown."""
     found: UUID | None = await conn.fetchval(
