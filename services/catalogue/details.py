@@ -92,10 +92,12 @@ class Run:
             return None
         seats = Seats.of(counted)
         known = {one.arena: one for one in seats.places} if seats else {}
+        was_full = all(one.taken >= one.capacity for one in known.values())
         places = []
         for place in dates.places:
             one = known.get(place.arena)
-            places.append(At(place.arena, place.capacity, _free(place.capacity, one), one.queued if one else 0))
+            free = _free(place.capacity, one, was_full)
+            places.append(At(place.arena, place.capacity, free, one.queued if one else 0))
         late = dates.late_enrolment_until
         until = late if late is not None and late > now else None
         if row["state"] == "cancelled":
@@ -108,12 +110,17 @@ class Run:
         return cls(row["id"], row["course_id"], dates, row["decision"], row["enrolled"], places, as_of, state, until)
 
 
-def _free(capacity: int, known: SeatCount | None) -> int | None:
-    """How many seats are free, as far as is known. Those that have come since are offered to who stands in line."""
+def _free(capacity: int, known: SeatCount | None, was_full: bool) -> int | None:
+    """How many seats are free, as far as is known.
+
+    What has come since a place was full is offered to who stands in line there, and how many do is not said. Where the
+    whole run was full (`was_full`), enrolment says so once a seat is left over; where it was not, nobody knows.
+    """
     if known is None:
         return None if capacity else 0
-    theirs = known.queued if capacity > known.capacity else 0
-    return max(capacity - known.taken - theirs, 0)
+    if capacity > known.capacity and known.taken >= known.capacity:
+        return 0 if was_full else None
+    return max(capacity - known.taken, 0)
 
 
 @lru_cache(maxsize=MOST_DATES)

@@ -49,8 +49,8 @@ async def cancel(
     if run is not None:
         versions = await commands.cancel_runs(conn, course, [run], reason)
         return Published(run["id"], versions[run["id"]], changed=True)
-    await retractions.drop(conn, course["id"], None)
     await commands.cancel_runs(conn, course, await courses.not_over(conn, course["id"]), "", WITHDRAWN)
+    await retractions.drop_all(conn, course["id"])
     version = await courses.withdraw_course(conn, course["id"])
     await outbox.add(conn, CourseWithdrawn(course_id=course["id"], partner=partner, version=version))
     return Published(course["id"], version, changed=True)

@@ -228,8 +228,9 @@ def _rows(text: str) -> list[_Row]:
     if len(header) > MOST_COLUMNS:
         words = f"has {len(header)} columns; there are {len(COLUMNS)} that a file may have"
         raise Unreadable([Mistake(1, "", words)])
-    # Excel ends sixteen rows behind their last cell that is not empty in all of them.
-    whole = [line + [""] * (len(header) - len(line)) for line in rows[1:]]
+    # Excel ends sixteen rows behind their last cell that is not empty in all of them. One without its end is cut off.
+    padded = len(rows) if text.endswith(("\n", "\r")) else len(rows) - 1
+    whole = [line + [""] * (len(header) - len(line)) for line in rows[1:padded]] + rows[max(padded, 1) :]
     lines = [(number, line) for number, line in enumerate(whole, 2) if any(cell.strip() for cell in line)]
     if len(header) == 1 and "," in header[0]:
         raise Unreadable([Mistake(1, "", "has commas between its columns: use semicolons")])

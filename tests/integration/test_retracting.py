@@ -356,6 +356,8 @@ async def test_of_a_run_that_took_place_nothing_is_left_to_decide(servers: Serve
         assert (await people.post(f"{RUN}/cancel", {"confirmed": True})).json()["version"] == 1
         assert (await people.post("SV-1/withdraw")).status_code == 200, "nobody loses anything by it"
         assert await people.cancelled() == ["CourseWithdrawn"]
+        async with people.here.here.database.reading() as conn:
+            assert await conn.fetchval("SELECT count(*) FROM retractions") == 0, "the audit finds it for ever"
 
 
 async def test_who_publishes_it_again_takes_the_retraction_back_every_way_in(servers: Servers) -> None:

@@ -83,6 +83,14 @@ def test_a_row_may_end_where_the_rest_of_it_is_empty() -> None:
     assert found.retractions == [Retraction(33, "C", None, "slutt", True)]
 
 
+def test_a_file_that_is_cut_off_in_a_row_is_refused() -> None:
+    """Empty cells take away what was there: what is missing of its end must not be read as those."""
+    whole = "code;title_nb;subjects\nA;T;bygg\nB;Havbruk;"
+    assert len(read(f"{whole}\n".encode()).courses) == 2
+    [cut] = mistakes("\n".join(whole.splitlines()).removesuffix(";").encode())
+    assert (cut.row, cut.detail) == (3, "has 2 cells; the header has 3")
+
+
 def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
     found = read(sheet("B;Bygg;;;;;;;;;", FIRST, "A;Alt;;;;;;;;;", "HAV-1;;;;;;H27;2027-09-01;2027-09-02;online;1"))
     assert [one.code for one in found.courses] == ["A", "B", "HAV-1"]

@@ -69,6 +69,11 @@ async def drop_runs(conn: Connection, runs: Sequence[UUID]) -> dict[UUID, str]:
     return {row["offering_id"]: row["reason"] for row in rows}
 
 
+async def drop_all(conn: Connection, course_id: UUID) -> None:
+    """Forget what waits of a course and of its runs, those that are over included."""
+    await conn.execute("DELETE FROM retractions WHERE course_id = $1", course_id)
+
+
 async def waits(conn: Connection, course_id: UUID, offering_id: UUID | None) -> bool:
     """Whether it waits for a decision. Of a run that is over nothing can be decided: it took place."""
     found: bool = await conn.fetchval(

@@ -81,7 +81,7 @@ async def runs_of(conn: Connection, ids: Sequence[UUID]) -> list[Row]:
             SELECT arena FROM jsonb_to_recordset(content->'places') AS mine (arena text, capacity int)
             WHERE capacity > 0 AND NOT EXISTS (
                 SELECT FROM jsonb_to_recordset(places) AS place (arena text, capacity int, taken int)
-                WHERE place.arena = mine.arena AND place.capacity <= place.taken
+                WHERE place.arena = mine.arena AND least(mine.capacity, place.capacity) <= place.taken
             )
         ) AS free
         FROM offerings LEFT JOIN seat_counts ON offering_id = offerings.id
