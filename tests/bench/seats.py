@@ -13,12 +13,13 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import uvloop
 
 from deploy.local.postgres import binaries
 from deploy.local.stack import Stack
-from kit import migrations
+from kit import groupcommit, migrations
 from kit.database import Database, connect
 from kit.groupcommit import GroupCommit
 from kit.service import spare_collector
@@ -33,6 +34,7 @@ from tests.seats import PUBLIC
 
 ROUNDS = 5
 ASKS = 8_000
+APART = 1_000  # where each has a transaction of its own
 CLIENTS = 256
 COURSES = 500
 LINE = 10_000
@@ -141,13 +143,16 @@ async def main(servers: Servers, folder: Path) -> None:
     await bench.database.open()
     spare_collector()
     table = Table("seats", f"{ASKS} enrolments a round, {ROUNDS} rounds alternated, medians", folder)
-    best, hot, spread, alone, one = [], [], [], [], []
+    best, hot, each, spread, alone, one = [], [], [], [], [], []
     for _ in range(ROUNDS):
         rates = {clients: await asyncio.to_thread(bench.row_lock, clients) for clients in (1, 16, 64)}
         best.append(max(rates.values()))
         one.append(rates[1])
         course = await bench.offering(ASKS // 2)
         hot.append(await bench.asked(lambda _, course=course: course))  # type: ignore[misc]
+        course = await bench.offering(APART // 2)
+        with mock.patch.object(groupcommit, "MOST", 1):  # what our desk would be without committing together
+            each.append(await bench.asked(lambda _, course=course: course, asks=APART))  # type: ignore[misc]
         courses = [await bench.offering(ASKS // COURSES // 2) for _ in range(COURSES)]
         spread.append(await bench.asked(lambda n, courses=courses: courses[n % COURSES]))  # type: ignore[misc]
         course = await bench.offering(ASKS)
@@ -161,6 +166,8 @@ async def main(servers: Servers, folder: Path) -> None:
     table.add("pgbench row lock, best of 1/16/64", best, "a second")
     table.add("hot course, desk, 256 clients", hot, "a second")
     table.add("  / best row lock", ratios(hot, best), at_least=15)
+    table.add("  one transaction for each", each, "a second")
+    table.add("  together / each for itself", ratios(hot, each), "")
     table.add("spread over 500 courses", spread, "a second")
     table.add("  hot / spread", ratios(hot, spread), at_least=0.9)
     table.add("one client alone", alone, "a second")
