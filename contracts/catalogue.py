@@ -117,7 +117,7 @@ class Alternative(BaseModel):
 
 class OfferingCancelled(Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"):
     """A run will not take place. `reason` is the partner's words for those who are told of it, `too_few` when not
-    enough had enrolled, or `course_withdrawn` when the course is offered no more."""
+    enough had enrolled, or `course_withdrawn` when the course is offered no more and nothing was said of the run."""
 
     offering_id: UUID
     course_id: UUID
