@@ -186,15 +186,17 @@ async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Serv
         assert missing.status_code == 404
 
 
+WHOLE = {
+    "starts_at": "2027-06-01T09:00:00+02:00",
+    "ends_at": "2027-06-02T15:00:00+02:00",
+    "places": [{"arena": "online", "capacity": 5}],
+}
+
+
 async def test_a_run_without_sessions_is_one_event(servers: Servers) -> None:
     async with world(servers) as here:
         await publish(here, "A", {"nb": "Sveising"})
-        whole = {
-            "starts_at": "2027-06-01T09:00:00+02:00",
-            "ends_at": "2027-06-02T15:00:00+02:00",
-            "places": [{"arena": "online", "capacity": 5}],
-        }
-        offering_id = (await here.put("A/offerings/v", whole)).json()["offering_id"]
+        offering_id = (await here.put("A/offerings/v", WHOLE)).json()["offering_id"]
         (event,) = parts((await here.asking.get(f"{BASE}/offerings/{offering_id}.ics")).content, "VEVENT")
         assert event["dtend"].dt == datetime(2027, 6, 2, 15, tzinfo=ZoneInfo("Europe/Oslo"))
 
@@ -202,12 +204,7 @@ async def test_a_run_without_sessions_is_one_event(servers: Servers) -> None:
 async def test_a_run_whose_course_is_called_something_else_is_a_newer_version_of_its_event(servers: Servers) -> None:
     async with world(servers) as here:
         await publish(here, "A", {"nb": "Sveising"})
-        whole = {
-            "starts_at": "2027-06-01T09:00:00+02:00",
-            "ends_at": "2027-06-02T15:00:00+02:00",
-            "places": [{"arena": "online", "capacity": 5}],
-        }
-        address = f"{BASE}/offerings/{(await here.put('A/offerings/v', whole)).json()['offering_id']}.ics"
+        address = f"{BASE}/offerings/{(await here.put('A/offerings/v', WHOLE)).json()['offering_id']}.ics"
         (before,) = parts((await here.asking.get(address)).content, "VEVENT")
         async with here.here.database.reading() as conn:  # its time is told in whole seconds
             await conn.execute("UPDATE offerings SET changed_at = changed_at - interval '1 hour'")
@@ -216,7 +213,7 @@ async def test_a_run_whose_course_is_called_something_else_is_a_newer_version_of
         assert (str(after["summary"]), str(after["uid"])) == ("Lodding", str(before["uid"]))
         assert (int(before["sequence"]), int(after["sequence"])) == (0, 1)
         assert after["last-modified"].dt >= before["last-modified"].dt
-        moved = whole | {"ends_at": "2027-06-03T15:00:00+02:00"}
+        moved = WHOLE | {"ends_at": "2027-06-03T15:00:00+02:00"}
         await here.put("A/offerings/v", moved)
         (last,) = parts((await here.asking.get(address)).content, "VEVENT")
         assert int(last["sequence"]) == 2
