@@ -75,6 +75,7 @@ async def test_two_learners_and_one_seat(web: Web) -> None:
     await first.send(f"{one}/meld-av")
     await second.go("/min-side")
     assert "Du har fått tilbud om plass." in second.text
+    await web.mails(f"b-{web.word}", 2)  # before it is answered: no mail tells of an offer that is
     assert (await second.ask("POST", f"{two}/godta", {"csrf": "forged"})).status_code == 403
     await second.send(f"{two}/godta")
     assert (second.page and second.page.status_code, "Du har plass." in second.text) == (200, True)
