@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
-from deploy.demo import data
-from deploy.local.stack import EVERYTHING, Stack
+from deploy.local.stack import Stack
 from tests.delivery import Servers
-from tests.journeys.web import HOOKS
+
+JOURNEYS = Path(__file__).parent / "journeys"
 
 
 @pytest.fixture(scope="session")
@@ -52,19 +53,12 @@ def dropped(request: pytest.FixtureRequest) -> Iterator[None]:
         del servers.made[before:]
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole product, started for this run on free ports, with the demonstration data.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what runs in one process, where there are several: a file, and all journeys, as they share one stack.
 
-    Webhooks may call the port `HOOKS` from its first, where a journey serves as a partner does.
+    The journeys come first, as they are the longest.
     """
-    home = tmp_path_factory.mktemp("stack", numbered=False) / "home"
-    running = Stack.somewhere(home, programs=EVERYTHING)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("KURSNETT_WEBHOOK_ALLOW", f"127.0.0.1:{running.places.base_port + HOOKS}")
-        running.start()
-    with running:
-        asyncio.run(data.load(running.places, lambda text: None))
-        yield running
-        running.stop()
-    running.reset()
+    items.sort(key=lambda item: JOURNEYS not in item.path.parents)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("journeys" if JOURNEYS in item.path.parents else item.path.stem))

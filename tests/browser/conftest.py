@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, StorageState, sync_playwright
 from deploy.local.stack import Stack
 from tests.browser.browsing import People
 from tests.browser.scene import Scene
-from tests.journeys.web import Web
+from tests.journeys.web import Web, whole_stack
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -23,6 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("browser")
             item.add_marker(pytest.mark.timeout(300))  # the first one starts the stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with whole_stack(tmp_path_factory.mktemp("stack", numbered=False) / "home") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

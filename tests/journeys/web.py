@@ -1,18 +1,42 @@
 """A partner and learners at the gateway, and the mail catcher, as journeys use them."""
 
+import asyncio
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
+from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
+from deploy.demo import data
 from deploy.demo.data import bearer
 from deploy.local.issuer import Login, tokens
 from deploy.local.places import Places
+from deploy.local.stack import EVERYTHING, Stack
 from tests.delivery import until
 
 HOOKS = 7  # from a stack's first port: nothing of its own listens there
+
+
+@contextmanager
+def whole_stack(home: Path) -> Iterator[Stack]:
+    """The whole product on free ports, with the demonstration data.
+
+    Webhooks may call the port `HOOKS` from its first, where a journey serves as a partner does.
+    """
+    running = Stack.somewhere(home, programs=EVERYTHING)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("KURSNETT_WEBHOOK_ALLOW", f"127.0.0.1:{running.places.base_port + HOOKS}")
+        running.start()
+    with running:
+        asyncio.run(data.load(running.places, lambda text: None))
+        yield running
+        running.stop()
+    running.reset()
 
 
 class Web:
