@@ -1,4 +1,4 @@
-"""The stack that all journeys share. It is gone when the last has ended: running idle, it would slow all other tests."""
+"""The stack that all journeys share. It ends with the last of them: running idle, it would slow all other tests."""
 
 from collections.abc import Iterator
 
