@@ -1,9 +1,6 @@
 """The file of partners brought about on a running catalogue: who is new publishes at once, nobody is taken out."""
 
-import asyncio
 import json
-import os
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE
 from tests.integration.test_catalogue import World, world
 from tests.integration.test_catalogue_partners import change
+from tests.typed import typed
 
 pytestmark = pytest.mark.anyio
 
@@ -122,14 +120,7 @@ async def test_the_command_tells_the_line_that_is_wrong_and_ends_with_1(servers:
 
         async def sync(text: str, *more: str) -> tuple[int | None, str, str]:
             file.write_text(text, encoding="utf-8")
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.catalogue", "partners", "sync", str(file), *more),
-                env=os.environ | environment(here),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            out, err = await process.communicate()
-            return process.returncode, out.decode(), err.decode()
+            return await typed("catalogue", "partners", "sync", str(file), *more, environment=environment(here))
 
         code, out, err = await sync(f'[{name}]\nname = "Ny"\narenaer = ["online"]\n')
         assert (code, out) == (1, "")
@@ -150,14 +141,8 @@ async def test_operators_have_partners_in_hand_at_the_command_line(servers: Serv
     async with world(servers) as here:
 
         async def run(*arguments: str) -> tuple[int | None, str]:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.catalogue", "partners", *arguments),
-                env=os.environ | environment(here),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            out, _ = await process.communicate()
-            return process.returncode, out.decode()
+            code, out, err = await typed("catalogue", "partners", *arguments, environment=environment(here))
+            return code, out + err
 
         async def shown() -> dict[str, Any]:
             code, out = await run("show", here.partner, "--json")

@@ -1,10 +1,7 @@
 """A partner's office has a mail address: given and taken away by command or by the file, sealed from the first moment,
 and in clear at the notifier alone."""
 
-import asyncio
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from tests.integration.test_catalogue import World, world
 from tests.integration.test_catalogue_partners import change
 from tests.integration.test_catalogue_sync import environment, slug
 from tests.notifying import PRIVATE, PUBLIC, mail_server, notifier
+from tests.typed import typed
 
 pytestmark = pytest.mark.anyio
 
@@ -130,15 +128,9 @@ async def test_operators_give_an_address_at_the_command_line(servers: Servers, t
     async with world(servers, contact_public_key=PUBLIC) as here:
 
         async def run(*arguments: str) -> tuple[int | None, str]:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.catalogue", "partners", *arguments),
-                env=os.environ | environment(here),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            out, _ = await process.communicate()
-            assert "kanari" not in out.decode()
-            return process.returncode, out.decode().strip()
+            code, out, err = await typed("catalogue", "partners", *arguments, environment=environment(here))
+            assert "kanari" not in out + err
+            return code, (out + err).strip()
 
         wrong = "must be one mail address such as post@nesna.example."
         for bad in ("kari.kanari", "kari@", f"{CANARY}, ola@nesna.example", "kåri.kanari@nesna.example", ""):

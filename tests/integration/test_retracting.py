@@ -1,9 +1,6 @@
 """A retraction with people enrolled asks for a decision, every way in, and costs nobody a seat before it is made."""
 
-import asyncio
 import json
-import os
-import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -42,6 +39,7 @@ from tests.integration.test_catalogue_partners import change
 from tests.integration.test_catalogue_rules import told
 from tests.integration.test_catalogue_sync import environment
 from tests.integration.test_corpus import upload
+from tests.typed import typed
 
 pytestmark = pytest.mark.anyio
 
@@ -476,14 +474,7 @@ async def test_operators_decide_at_the_command_line(servers: Servers) -> None:
         here = people.here
 
         async def run(*arguments: str) -> tuple[int | None, str, str]:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.catalogue", "partners", *arguments),
-                env=os.environ | environment(here),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            out, err = await process.communicate()
-            return process.returncode, out.decode(), err.decode()
+            return await typed("catalogue", "partners", *arguments, environment=environment(here))
 
         await people.are(await people.publish(), ENROLLED)
         code, _, err = await run("confirm", here.partner, "SV-1", "v27")

@@ -3,8 +3,6 @@
 import asyncio
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -20,6 +18,7 @@ from services.enrolment.login import COOKIE, digest_of
 from services.enrolment.store import sessions
 from tests.delivery import Servers
 from tests.issuing import GATEWAY, Here, logging_in
+from tests.typed import typed
 from tests.visiting import Person
 
 pytestmark = pytest.mark.anyio
@@ -216,14 +215,8 @@ async def command(here: Here, *arguments: str) -> tuple[int, str]:
         for name, value in known.items()
         if name != "test_clock_offset"
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.enrolment", *arguments),
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode or 0, out.decode()
+    code, out, err = await typed("enrolment", *arguments, environment=environment)
+    return code or 0, out + err
 
 
 async def test_a_role_counts_from_the_next_page_and_ends_with_its_sessions(servers: Servers) -> None:
