@@ -54,14 +54,19 @@ def restating(settings: EnrolmentSettings) -> Restate:
 
 async def _forget_again(conn: Connection, restored: Restored, settings: EnrolmentSettings) -> int:
     """Forget whom this database had forgotten after the backup, as far as that is known: it stands on the topic, and in
-    the database that was there before. Returns how many these are."""
+    the database that was there before. Returns how many these are.
+
+    Who had never asked for a seat is nobody here: only what was said of them tells the notifier by which log-in.
+    """
     known = [BY_TYPE[one.type].model_validate(one.data) for one in restored.lost if one.type in BY_TYPE]
-    again = {one.learner_id for one in known if isinstance(one, ErasureRequested)}
+    asked = [one for one in known if isinstance(one, ErasureRequested)]
+    again = {one.learner_id for one in asked}
+    sealed = {one.learner_id: one.sealed for one in asked if one.sealed}
     if restored.kept is not None:
         with suppress(asyncpg.UndefinedTableError):  # it is of before there were any
             again.update(await erasures.forgotten_since(restored.kept, restored.since - MARGIN))
     for learner_id in sorted(again):
-        await erasing.forget(conn, learner_id, "restore", settings)
+        await erasing.forget(conn, learner_id, "restore", settings, sealed=sealed.get(learner_id))
     return len(again)
 
 

@@ -25,10 +25,12 @@ from services.notifier.store.remembered import Sent
 async def remember(conn: Connection, restored: Restored) -> Restated:
     """What became of each notice was said, with the event that it was owed for: none of these is owed again.
 
-    What partners' webhooks have taken stands in the database that was there before, and nowhere else.
+    What has become of partners' webhooks, and what they have taken, stands in the database that was there before, and
+    nowhere else.
     """
-    forgotten = await _forget_again(conn, restored)
-    runs = await remembered.runs(conn) | _runs(await restored.later())
+    heard = await restored.later()
+    forgotten = await _forget_again(conn, restored, heard)
+    runs = await remembered.runs(conn) | _runs(heard)
     sent, unknown = [], 0
     for one in restored.lost:
         kind = BY_TYPE.get(one.type)
@@ -56,7 +58,7 @@ async def remember(conn: Connection, restored: Restored) -> Restated:
     return Restated(told)
 
 
-async def _forget_again(conn: Connection, restored: Restored) -> str:
+async def _forget_again(conn: Connection, restored: Restored, heard: Iterable[Envelope]) -> str:
     """Forget whom this database had forgotten after the backup, as far as the database before knows; in words.
 
     What stands on the topic is heard again, when the service starts.
@@ -71,8 +73,11 @@ async def _forget_again(conn: Connection, restored: Restored) -> str:
         gone = await erased.since(restored.kept, restored.since - MARGIN)
     await erased.stop_contacts(conn)
     private_key = cast(NotifierSettings, restored.settings).contact_private_key.get_secret_value()
+    # By the log-in too, which the database before has forgotten: when the service hears of them again, they are noted
+    # as forgotten, and what belongs to a log-in is theirs who may have come again since.
+    logins = erasing.logins(heard, private_key)
     for learner_id in gone:
-        await erasing.forget(conn, learner_id, None, private_key)
+        await erasing.forget(conn, learner_id, logins.get(learner_id), private_key)
     return f"{len(gone)} people had been forgotten since the backup, and are forgotten again."
 
 

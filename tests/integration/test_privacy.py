@@ -214,6 +214,20 @@ async def test_who_was_forgotten_after_the_backup_is_forgotten_again(servers: Se
         assert [one.data["learner_id"] for one in asked] == [str(done.learner_id)], "the others are told again"
 
 
+async def test_the_log_in_of_one_who_never_asked_for_a_seat_is_told_again(servers: Servers, tmp_path: Path) -> None:
+    """They are nobody here. What they had chosen comes back at the notifier, which knows them by nothing else."""
+    async with seats.world(servers) as here:
+        since = await backup(here.settings, tmp_path / "dump")
+        done = await forget(here)
+        [lost] = [one for one in await said(here.settings) if one.type == ErasureRequested.spec.type]
+        settings = await restored(here.settings, tmp_path / "dump")
+        await finished(settings, since, [lost], restating(here.settings))
+        [asked] = [one for one in await said(settings) if one.type == ErasureRequested.spec.type]
+        assert lost.data["sealed"]
+        assert asked.data["learner_id"] == str(done.learner_id)
+        assert asked.data["sealed"] == lost.data["sealed"]
+
+
 # The page, and the interface for programs
 
 

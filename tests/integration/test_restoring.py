@@ -469,7 +469,7 @@ async def publish(servers: Servers, world: Notifier, event: Event, event_id: uui
     await topics.declare(servers.kafka, owned_by("enrolment"))
     producer = AIOKafkaProducer(bootstrap_servers=servers.kafka)
     await producer.start()
-    await producer.send_and_wait(TOPIC, record.value, key=record.key)
+    await producer.send_and_wait(event.spec.topic, record.value, key=record.key)
     await producer.stop()
 
 
