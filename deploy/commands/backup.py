@@ -64,7 +64,7 @@ def restore(
     """Put databases back as a backup has them, while the stack is stopped; what was there is kept under another name.
 
     What was said after the backup and cannot be known any more is listed. Nothing that was sent is sent again, as far
-    as it can be known. Kafka, where it is there, stays as it is.
+    as it can be known. Kafka, where it is there, stays as it is. With enrolment's database everybody is logged out.
 
     Example: `kursnett restore /var/backups/kursnett/2026-11-27 --dry-run`
 

@@ -1,6 +1,6 @@
 """After the database was restored: says of each enrolment that was spoken of since the backup what it is now.
 
-Who was forgotten after the backup is forgotten again first.
+Who was forgotten after the backup is forgotten again first; who was logged out or lost a role is not let in again.
 """
 
 from contextlib import suppress
@@ -16,7 +16,7 @@ from kit.database import Connection
 from kit.restoring import MARGIN, Restate, Restated, Restored
 from services.enrolment import erasing
 from services.enrolment.settings import EnrolmentSettings
-from services.enrolment.store import enrolments, erasures
+from services.enrolment.store import enrolments, erasures, sessions
 from services.enrolment.work import Work
 
 
@@ -47,7 +47,7 @@ def restating(settings: EnrolmentSettings) -> Restate:
         await work.close()
         gone = len(last) - len(there)
         told = [f"{gone} enrolments are lost, {len(there)} are as they were at the backup: said to all."]
-        return Restated([*told, _told(forgotten, restored)])
+        return Restated([*told, _told(forgotten, restored), *await _let_nobody_back_in(conn, restored)])
 
     return restate
 
@@ -68,6 +68,20 @@ async def _forget_again(conn: Connection, restored: Restored, settings: Enrolmen
     for learner_id in sorted(again):
         await erasing.forget(conn, learner_id, "restore", settings, sealed=sealed.get(learner_id))
     return len(again)
+
+
+async def _let_nobody_back_in(conn: Connection, restored: Restored) -> list[str]:
+    """Who was logged out or lost a role after the backup is not let in by it again; in words."""
+    told = [f"Nobody is logged in any more: {await sessions.end_all(conn)} sessions of the backup are over."]
+    if restored.kept is None:
+        return [*told, "Roles are as they were at the backup, also those taken away since. Look at each: people list"]
+    dropped = await sessions.drop_others(conn, await sessions.members(restored.kept))
+    if dropped:
+        told.append(
+            f"{dropped} people had roles at the backup that were taken away or changed since, and have none now. "
+            "Where that is wrong: people add"
+        )
+    return told
 
 
 def _told(forgotten: int, restored: Restored) -> str:

@@ -51,8 +51,14 @@ async def remember(conn: Connection, restored: Restored) -> Restated:
     if unknown:
         told.append(f"{unknown} mails that gathered several things may have their contents told again.")
     if restored.kept is None:
+        told.append(
+            "Partners' webhooks are as they were at the backup: one that was deleted or turned off since is called "
+            "again, and one with a new secret signs with the one before. Tell partners to look at theirs."
+        )
         told.append("What partners' webhooks have taken since is not known: they get it again under the same ids.")
     else:
+        if changed := await remembered.take_webhooks(conn, restored.kept):
+            told.append(f"{changed} webhooks are on, off or deleted, and sign, as in the database before.")
         count = await remembered.take_deliveries(conn, restored.kept, restored.since)
         told.append(f"{count} deliveries to webhooks were taken over from the database before.")
     return Restated(told)
