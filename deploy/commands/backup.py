@@ -210,6 +210,8 @@ def _tell(console: Console, done: Done, aside: Path) -> None:
         console.print(f"    … and {len(lost) - SHOWN} more in the list")
     for service, name in done.kept.items():
         console.print(f"What {service} had before is the database {name}.")
+    if done.kept:
+        console.print("Drop them when nobody asks for them any more: who is forgotten from now on is still in there.")
     console.print("Start the stack: kursnett up. Then: kursnett audit")
 
 
