@@ -28,7 +28,7 @@ from kit.operating import me
 from kit.restoring import Outcome, Restate, Restored, nothing_to_restate
 from kit.settings import Settings
 from services.catalogue import events as catalogue_events
-from services.catalogue import retaking
+from services.catalogue import retaking, retracting
 from services.enrolment import restating
 from services.enrolment.store import sessions
 from services.enrolment.store.sessions import Member
@@ -361,6 +361,33 @@ async def test_the_catalogue_takes_back_all_that_it_has_told(servers: Servers, t
             assert await rows(settings, query) == await rows(here.settings, query)
         assert {one.id for one in await said(settings)} == {one.id for one in await said(here.settings)}
     await is_sound(settings, "catalogue")
+
+
+async def test_what_was_decided_of_a_retraction_after_the_backup_waits_no_more(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """The course was withdrawn, or course and run were published again; one of which nothing was said waits as before."""
+    async with catalogue(servers) as here:
+        for code in ("SV-1", "SV-2", "SV-3"):
+            assert (await here.put(code, COURSE)).status_code == 201
+            assert (await here.put(f"{code}/offerings/v27", DATES)).status_code == 201
+        conn = await connect(here.settings, "operator")
+        await conn.execute("INSERT INTO retractions SELECT id, NULL, '', id::text FROM courses")
+        await conn.execute("INSERT INTO retractions SELECT course_id, id, '', id::text FROM offerings")
+        await conn.close()
+        since = await backup(here.settings, tmp_path / "dump")
+        known = len(await said(here.settings))
+        await here.here.database.run(lambda conn: retracting.cancel(conn, here.partner, "SV-1", None))
+        assert (await here.put("SV-2", {**COURSE, "title": {"nb": "To"}})).status_code == 200
+        assert (
+            await here.put("SV-2/offerings/v27", {**DATES, "places": [{"arena": "online", "capacity": 13}]})
+        ).status_code == 200
+        settings = await restored(here.settings, tmp_path / "dump")
+        waits = "SELECT code, offering_id IS NULL FROM retractions JOIN courses ON id = course_id ORDER BY 1, 2"
+        assert len(await rows(settings, waits)) == 6, "the control"
+        lost = sorted((await said(here.settings))[known:], key=lambda one: (one.aggregate or "", one.seq or 0))
+        assert (await finished(settings, since, lost, retaking.take_back)).lost == []
+        assert await rows(settings, waits) == await rows(here.settings, waits) == [("SV-3", False), ("SV-3", True)]
 
 
 async def test_beside_a_new_broker_partners_have_their_topics_again(servers: Servers) -> None:
