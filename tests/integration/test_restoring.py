@@ -366,7 +366,7 @@ async def test_the_catalogue_takes_back_all_that_it_has_told(servers: Servers, t
 async def test_what_was_decided_of_a_retraction_after_the_backup_waits_no_more(
     servers: Servers, tmp_path: Path
 ) -> None:
-    """The course was withdrawn, or course and run were published again; one of which nothing was said waits as before."""
+    """The course was withdrawn, or course and run were published again; what nothing was said of waits as before."""
     async with catalogue(servers) as here:
         for code in ("SV-1", "SV-2", "SV-3"):
             assert (await here.put(code, COURSE)).status_code == 201
