@@ -64,7 +64,7 @@ def restore(
     """Put databases back as a backup has them, while the stack is stopped; what was there is kept under another name.
 
     What was said after the backup and cannot be known any more is listed. Nothing that was sent is sent again, as far
-    as it can be known. Kafka, where it is there, stays as it is.
+    as it can be known. Kafka, where it is there, stays as it is. With enrolment's database everybody is logged out.
 
     Example: `kursnett restore /var/backups/kursnett/2026-11-27 --dry-run`
 
@@ -130,11 +130,13 @@ def _restore(
 ) -> tuple[Done, Path]:
     stamp = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
     aside = stack.places.home / "restored" / stamp
-    aside.mkdir(parents=True, mode=0o700)
     servers = Stack(stack.places, NEEDED)
     try:
         with Progress(console) as progress:
             servers.start(watch=progress.show)
+        if servers.is_anothers:  # while the question was being answered
+            raise Trouble("The stack was started meanwhile. Nothing was changed.", "Stop it first: kursnett down")
+        aside.mkdir(parents=True, mode=0o700)
         say = lambda text: console.print(text, markup=False)  # noqa: E731
         note = aside / "lost.json"
         note.touch(mode=0o600)
@@ -142,7 +144,8 @@ def _restore(
             done = asyncio.run(restoring.restore(stack.places, read, services, stamp, note, say, secrets))
         (stack.places.home / "demo").touch()  # the databases are to stay as they are
     finally:
-        servers.stop()
+        if not servers.is_anothers:
+            servers.stop()
     return done, aside
 
 
@@ -154,8 +157,9 @@ def take_back(stack: Stack, console: Console) -> None:
     folders = restoring.cut_off(stack.places)
     if not folders:
         return
+    under_way = Trouble("A restore is under way, or has just been cut off.", "Wait a moment, then run the same again.")
     if stack.supervisor is not None:
-        raise Trouble("A restore is under way, or has just been cut off.", "Wait a moment, then run the same again.")
+        raise under_way
     console.print("A restore was cut off before it was done. What was there before it is put back …")
     for folder in folders:
         restoring.take_back_secrets(stack.places, folder)
@@ -163,6 +167,8 @@ def take_back(stack: Stack, console: Console) -> None:
     try:
         with Progress(console) as progress:
             servers.start(watch=progress.show)
+        if servers.is_anothers:
+            raise under_way
         for folder in folders:
             asyncio.run(restoring.take_back(stack.places, folder))
     finally:
@@ -204,6 +210,8 @@ def _tell(console: Console, done: Done, aside: Path) -> None:
         console.print(f"    … and {len(lost) - SHOWN} more in the list")
     for service, name in done.kept.items():
         console.print(f"What {service} had before is the database {name}.")
+    if done.kept:
+        console.print("Drop them when nobody asks for them any more: who is forgotten from now on is still in there.")
     console.print("Start the stack: kursnett up. Then: kursnett audit")
 
 

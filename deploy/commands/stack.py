@@ -47,6 +47,7 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
         take_back(stack, console)
         with Progress(console) as progress:
             stack.start(detach=detach, watch=progress.show)
+        _require_all(stack)
         if not no_demo:
             _demo(stack.places)
     except KeyboardInterrupt:
@@ -82,6 +83,16 @@ def up(*, detach: Flag = False, no_demo: Flag = False) -> int:
         raise stack.explained(killed)
     console.print("It was stopped from elsewhere.")
     return 0
+
+
+def _require_all(stack: Stack) -> None:
+    """Raises Trouble when another has started a part of it only, as a restore does."""
+    programs = stack.state().get("programs", {})
+    if not programs.keys() >= set(stack.programs):
+        raise Trouble(
+            f"Only {' and '.join(programs)} runs here, as for a restore; the stack is not started.",
+            "Wait until it is done, then run the same again. See: kursnett status",
+        )
 
 
 def _watch(stack: Stack) -> None:

@@ -42,9 +42,16 @@ async def forget_login(conn: Connection, login: tuple[str, str], settings: Enrol
 
 
 async def forget(
-    conn: Connection, learner_id: UUID, by: By, settings: EnrolmentSettings, login: tuple[str, str] | None = None
+    conn: Connection,
+    learner_id: UUID,
+    by: By,
+    settings: EnrolmentSettings,
+    login: tuple[str, str] | None = None,
+    sealed: str | None = None,
 ) -> Forgotten:
     """Forget a learner, in the caller's transaction. Asked again, it is said again to the others.
+
+    `sealed`: the log-in as it was told before, for one of whom it is not known here any more.
 
     The locks are taken as `seats.lock` says: the learner, and then the offerings by their ids, also those of past
     enrolments. Nobody can ask for a seat as this learner from then on: who tries is somebody who was never here.
@@ -55,7 +62,6 @@ async def forget(
     past = await erasures.anonymise(conn, learner_id)
     await erasures.drop(conn, learner_id)
     counts = {"withdrawn": withdrawn, "enrolments": past, "sessions": 0, "answers": 0}
-    sealed = None
     if login is not None:
         key = Caller(*login).key
         counts["sessions"] = await sessions.end_of(conn, *login)

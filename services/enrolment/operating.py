@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -146,6 +146,7 @@ def _forgetting(people: cyclopts.App) -> None:
         print(f"{told['withdrawn']} seats and places in line {would} given up, {told['enrolments']} lose their name.")
         if not dry_run:
             print(f"Asked of the other services as {told['request_id']}. See: people erasures")
+        _tell_of(told["not_reached"])
 
     @people.command(name="erasures")
     def _erasures(*, as_json: Json = False) -> None:
@@ -153,7 +154,18 @@ def _forgetting(people: cyclopts.App) -> None:
 
         Example: people erasures --json
         """
-        shown(_ask(_asked_for), as_json, "nobody has asked to be forgotten")
+        rows, not_reached = _ask(_asked_for)
+        shown(rows, as_json, "nobody has asked to be forgotten")
+        if not as_json:
+            _tell_of(not_reached)
+
+
+def _tell_of(not_reached: Sequence[str]) -> None:
+    if not_reached:
+        print(
+            f"From before a restore, and not reached: {', '.join(not_reached)}. Who is forgotten is still in there. "
+            f"When nobody asks for them any more, drop each, as admin: DROP DATABASE {not_reached[0]}"
+        )
 
 
 async def erase(
@@ -163,7 +175,8 @@ async def erase(
     learner_id = await erasures.learner_of(conn, id_)
     if learner_id is None:
         return None
-    told: dict[str, Any] = {"learner_id": str(learner_id), "dry_run": dry_run}
+    not_reached = await erasures.beside(conn)
+    told: dict[str, Any] = {"learner_id": str(learner_id), "dry_run": dry_run, "not_reached": not_reached}
     if dry_run:
         live, all_ = await personal.live(conn, learner_id), len(await personal.enrolments(conn, learner_id))
         return {**told, "withdrawn": live, "enrolments": all_}
@@ -177,9 +190,11 @@ async def erase(
     }
 
 
-async def _asked_for(conn: Connection) -> list[dict[str, Any]]:
+async def _asked_for(conn: Connection) -> tuple[list[dict[str, Any]], list[str]]:
+    """The requests, and what they do not reach."""
     rows = [asdict(one) for one in await erasures.listed(conn, MOST_LISTED)]
-    return [{**row, "request_id": str(row["request_id"]), "learner_id": str(row["learner_id"])} for row in rows]
+    told = [{**row, "request_id": str(row["request_id"]), "learner_id": str(row["learner_id"])} for row in rows]
+    return told, await erasures.beside(conn)
 
 
 async def _listed(conn: Connection) -> list[dict[str, str | None]]:

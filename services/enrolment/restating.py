@@ -1,6 +1,6 @@
 """After the database was restored: says of each enrolment that was spoken of since the backup what it is now.
 
-Who was forgotten after the backup is forgotten again first.
+Who was forgotten after the backup is forgotten again first; who was logged out or lost a role is not let in again.
 """
 
 from contextlib import suppress
@@ -16,7 +16,7 @@ from kit.database import Connection
 from kit.restoring import MARGIN, Restate, Restated, Restored
 from services.enrolment import erasing
 from services.enrolment.settings import EnrolmentSettings
-from services.enrolment.store import enrolments, erasures
+from services.enrolment.store import enrolments, erasures, sessions
 from services.enrolment.work import Work
 
 
@@ -47,22 +47,41 @@ def restating(settings: EnrolmentSettings) -> Restate:
         await work.close()
         gone = len(last) - len(there)
         told = [f"{gone} enrolments are lost, {len(there)} are as they were at the backup: said to all."]
-        return Restated([*told, _told(forgotten, restored)])
+        return Restated([*told, _told(forgotten, restored), *await _let_nobody_back_in(conn, restored)])
 
     return restate
 
 
 async def _forget_again(conn: Connection, restored: Restored, settings: EnrolmentSettings) -> int:
     """Forget whom this database had forgotten after the backup, as far as that is known: it stands on the topic, and in
-    the database that was there before. Returns how many these are."""
+    the database that was there before. Returns how many these are.
+
+    Who had never asked for a seat is nobody here: only what was said of them tells the notifier by which log-in.
+    """
     known = [BY_TYPE[one.type].model_validate(one.data) for one in restored.lost if one.type in BY_TYPE]
-    again = {one.learner_id for one in known if isinstance(one, ErasureRequested)}
+    asked = [one for one in known if isinstance(one, ErasureRequested)]
+    again = {one.learner_id for one in asked}
+    sealed = {one.learner_id: one.sealed for one in asked if one.sealed}
     if restored.kept is not None:
         with suppress(asyncpg.UndefinedTableError):  # it is of before there were any
             again.update(await erasures.forgotten_since(restored.kept, restored.since - MARGIN))
     for learner_id in sorted(again):
-        await erasing.forget(conn, learner_id, "restore", settings)
+        await erasing.forget(conn, learner_id, "restore", settings, sealed=sealed.get(learner_id))
     return len(again)
+
+
+async def _let_nobody_back_in(conn: Connection, restored: Restored) -> list[str]:
+    """Who was logged out or lost a role after the backup is not let in by it again; in words."""
+    told = [f"Nobody is logged in any more: {await sessions.end_all(conn)} sessions of the backup are over."]
+    if restored.kept is None:
+        return [*told, "Roles are as they were at the backup, also those taken away since. Look at each: people list"]
+    dropped = await sessions.drop_others(conn, await sessions.members(restored.kept))
+    if dropped:
+        told.append(
+            f"{dropped} people had roles at the backup that were taken away or changed since, and have none now. "
+            "Where that is wrong: people add"
+        )
+    return told
 
 
 def _told(forgotten: int, restored: Restored) -> str:

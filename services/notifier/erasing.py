@@ -1,10 +1,11 @@
 """Forgetting a person: the address, the choices, the calendar, and what a notice said; and nothing of it comes back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 from uuid import UUID
 
 from contracts.enrolment import ContactGiven, ErasureRequested
+from contracts.envelope import Envelope
 from contracts.notifier import ErasureDone
 from kit import idempotency, logs, outbox, parking, tracing
 from kit.consumer import Consumer
@@ -41,6 +42,12 @@ def listeners(private_key: str) -> Listeners:
 def consumer(private_key: str) -> Consumer:
     """On a topic of its own: whatever is parked of a contact holds back nobody who asks to be forgotten."""
     return Consumer("erasures", listeners(private_key), topics=("enrolment.erasures",))
+
+
+def logins(heard: Iterable[Envelope], private_key: str) -> dict[UUID, str]:
+    """Learner -> by which log-in they are known, by what was said of those who are to be forgotten."""
+    asked = (ErasureRequested.model_validate(one.data) for one in heard if one.type == ErasureRequested.spec.type)
+    return {one.learner_id: login for one in asked if (login := _login(one, private_key))}
 
 
 def _login(asked: ErasureRequested, private_key: str) -> str | None:

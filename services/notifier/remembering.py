@@ -25,10 +25,12 @@ from services.notifier.store.remembered import Sent
 async def remember(conn: Connection, restored: Restored) -> Restated:
     """What became of each notice was said, with the event that it was owed for: none of these is owed again.
 
-    What partners' webhooks have taken stands in the database that was there before, and nowhere else.
+    What has become of partners' webhooks, and what they have taken, stands in the database that was there before, and
+    nowhere else.
     """
-    forgotten = await _forget_again(conn, restored)
-    runs = await remembered.runs(conn) | _runs(await restored.later())
+    heard = await restored.later()
+    forgotten = await _forget_again(conn, restored, heard)
+    runs = await remembered.runs(conn) | _runs(heard)
     sent, unknown = [], 0
     for one in restored.lost:
         kind = BY_TYPE.get(one.type)
@@ -49,14 +51,20 @@ async def remember(conn: Connection, restored: Restored) -> Restated:
     if unknown:
         told.append(f"{unknown} mails that gathered several things may have their contents told again.")
     if restored.kept is None:
+        told.append(
+            "Partners' webhooks are as they were at the backup: one that was deleted or turned off since is called "
+            "again, and one with a new secret signs with the one before. Tell partners to look at theirs."
+        )
         told.append("What partners' webhooks have taken since is not known: they get it again under the same ids.")
     else:
+        if changed := await remembered.take_webhooks(conn, restored.kept):
+            told.append(f"{changed} webhooks are on, off or deleted, and sign, as in the database before.")
         count = await remembered.take_deliveries(conn, restored.kept, restored.since)
         told.append(f"{count} deliveries to webhooks were taken over from the database before.")
     return Restated(told)
 
 
-async def _forget_again(conn: Connection, restored: Restored) -> str:
+async def _forget_again(conn: Connection, restored: Restored, heard: Iterable[Envelope]) -> str:
     """Forget whom this database had forgotten after the backup, as far as the database before knows; in words.
 
     What stands on the topic is heard again, when the service starts.
@@ -71,8 +79,11 @@ async def _forget_again(conn: Connection, restored: Restored) -> str:
         gone = await erased.since(restored.kept, restored.since - MARGIN)
     await erased.stop_contacts(conn)
     private_key = cast(NotifierSettings, restored.settings).contact_private_key.get_secret_value()
+    # By the log-in too, which the database before has forgotten: when the service hears of them again, they are noted
+    # as forgotten, and what belongs to a log-in is theirs who may have come again since.
+    logins = erasing.logins(heard, private_key)
     for learner_id in gone:
-        await erasing.forget(conn, learner_id, None, private_key)
+        await erasing.forget(conn, learner_id, logins.get(learner_id), private_key)
     return f"{len(gone)} people had been forgotten since the backup, and are forgotten again."
 
 

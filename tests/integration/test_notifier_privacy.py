@@ -21,9 +21,9 @@ from services.notifier.store import calendars, erased, outgoing, preferences
 from services.notifier.store.preferences import Choice, Quiet
 from services.notifier.tokens import Link, Signer
 from tests import personal
-from tests.delivery import Servers, until
+from tests.delivery import Servers, running, until
 from tests.integration.test_notifier_preferences import People, here
-from tests.integration.test_restoring import backup, finished, restored, rows
+from tests.integration.test_restoring import backup, finished, publish, restored, rows
 from tests.notifying import PRIVATE, PUBLIC, World, mail_server, notifier
 from tests.web import ISSUER
 
@@ -320,3 +320,27 @@ async def test_a_backup_from_before_brings_nobody_back(servers: Servers, tmp_pat
         alone = await restored(world.settings, tmp_path / "dump")
         outcome = await finished(alone, since, [], remembering.remember, name="notifier")
         assert "people erasures" in outcome.told[1]
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["with the database before", "alone"])
+async def test_who_never_gave_an_address_does_not_come_back_with_a_backup(
+    servers: Servers, tmp_path: Any, is_kept: bool
+) -> None:
+    """What they chose is kept by their log-in, which only what was said of them tells."""
+    async with mail_server() as sink, notifier(servers, sink) as world:
+        gone = asked(uuid.uuid4())
+        await chosen(world)
+        since = await backup(world.settings, tmp_path / "dump")
+        await world.hear(ASKED, [gone], event_id=(said_as := uuid.uuid4()))
+        await publish(servers, world, gone, said_as)
+        settings = await restored(world.settings, tmp_path / "dump")
+        kept = await connect(world.settings, "operator") if is_kept else None
+        heard = [ErasureRequested.spec.topic]
+        await finished(settings, since, [], remembering.remember, kept=kept, name="notifier", heard=heard)
+        if kept:
+            await kept.close()
+        async with running(settings, "notifier") as here:
+            again = World(here, settings)  # type: ignore[arg-type]
+            again.course, again.offering = world.course, world.offering
+            await again.hear(ASKED, [gone], event_id=said_as)
+            assert await left(again) == []

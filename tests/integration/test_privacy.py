@@ -24,6 +24,8 @@ from tests.integration.test_enrolment_http import BASE, World, world
 from tests.integration.test_enrolment_pages import FORM, Known, open_pages, person
 from tests.integration.test_restoring import backup, finished, restored, said
 from tests.integration.test_restoring import rows as restored_rows
+from tests.integration.test_sessions import command
+from tests.issuing import logging_in
 from tests.seats import World as Seats
 from tests.web import ISSUER
 
@@ -212,6 +214,51 @@ async def test_who_was_forgotten_after_the_backup_is_forgotten_again(servers: Se
         assert dict(stands) == {seat.id: "cancelled", waiting.id: "offered"}
         asked = [one for one in await said(settings) if one.type == ErasureRequested.spec.type]
         assert [one.data["learner_id"] for one in asked] == [str(done.learner_id)], "the others are told again"
+
+
+async def test_the_log_in_of_one_who_never_asked_for_a_seat_is_told_again(servers: Servers, tmp_path: Path) -> None:
+    """They are nobody here. What they had chosen comes back at the notifier, which knows them by nothing else."""
+    async with seats.world(servers) as here:
+        since = await backup(here.settings, tmp_path / "dump")
+        done = await forget(here)
+        [lost] = [one for one in await said(here.settings) if one.type == ErasureRequested.spec.type]
+        settings = await restored(here.settings, tmp_path / "dump")
+        await finished(settings, since, [lost], restating(here.settings))
+        [asked] = [one for one in await said(settings) if one.type == ErasureRequested.spec.type]
+        assert lost.data["sealed"]
+        assert asked.data["learner_id"] == str(done.learner_id)
+        assert asked.data["sealed"] == lost.data["sealed"]
+
+
+async def test_an_operator_hears_which_databases_no_erasing_reaches(servers: Servers) -> None:
+    async with logging_in(servers) as here:
+        database = here.world.database
+        kari = await database.run(lambda conn: forget_kari(conn, here.world.settings))
+        names = [f"{service}_before_{uuid.uuid4().hex[:8]}" for service in ("catalogue", "enrolment", "notifier")]
+
+        async def erased() -> Any:
+            return await database.run(
+                lambda conn: operating.erase(conn, here.world.settings, kari.learner_id, "a letter", True)
+            )
+
+        assert set((await erased())["not_reached"]).isdisjoint(names)
+        admin = await connect(here.world.settings, "operator")
+        for name in names:
+            await admin.execute(f'CREATE DATABASE "{name}"')
+        try:
+            assert set((await erased())["not_reached"]) >= set(names[1:]), "the catalogue knows nobody"
+            code, told = await command(here, "people", "erasures")
+            assert (code, all(name in told for name in names[1:]), names[0] in told) == (0, True, False)
+            assert "DROP DATABASE " in told
+            assert names[1] not in (await command(here, "people", "erasures", "--json"))[1]
+        finally:
+            for name in names:
+                await admin.execute(f'DROP DATABASE "{name}"')
+            await admin.close()
+
+
+async def forget_kari(conn: Connection, settings: Any) -> Forgotten:
+    return await erasing.forget_login(conn, KARI, settings)
 
 
 # The page, and the interface for programs

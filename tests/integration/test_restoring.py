@@ -20,6 +20,7 @@ from contracts.topics import Topic, owned_by, partner_courses, partner_feed
 from deploy.local.places import ROOT
 from deploy.local.postgres import binaries
 from kit import audit, outbox, restoring, rewinding, topics
+from kit.auth import Caller
 from kit.consumer import Consumer
 from kit.database import Connection, connect
 from kit.listeners import Listeners, Received
@@ -27,10 +28,13 @@ from kit.operating import me
 from kit.restoring import Outcome, Restate, Restored, nothing_to_restate
 from kit.settings import Settings
 from services.catalogue import events as catalogue_events
-from services.catalogue import retaking
+from services.catalogue import retaking, retracting
 from services.enrolment import restating
+from services.enrolment.store import sessions
+from services.enrolment.store.sessions import Member
 from services.notifier import events, remembering
 from services.notifier.settings import NotifierSettings
+from services.notifier.store import webhooks
 from tests import seats
 from tests.delivery import Servers, listening, relaying, running, until
 from tests.integration.corpus import COURSE, DATES
@@ -359,6 +363,33 @@ async def test_the_catalogue_takes_back_all_that_it_has_told(servers: Servers, t
     await is_sound(settings, "catalogue")
 
 
+async def test_what_was_decided_of_a_retraction_after_the_backup_waits_no_more(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """The course was withdrawn, or course and run were published again; what nothing was said of waits as before."""
+    async with catalogue(servers) as here:
+        for code in ("SV-1", "SV-2", "SV-3"):
+            assert (await here.put(code, COURSE)).status_code == 201
+            assert (await here.put(f"{code}/offerings/v27", DATES)).status_code == 201
+        conn = await connect(here.settings, "operator")
+        await conn.execute("INSERT INTO retractions SELECT id, NULL, '', id::text FROM courses")
+        await conn.execute("INSERT INTO retractions SELECT course_id, id, '', id::text FROM offerings")
+        await conn.close()
+        since = await backup(here.settings, tmp_path / "dump")
+        known = len(await said(here.settings))
+        await here.here.database.run(lambda conn: retracting.cancel(conn, here.partner, "SV-1", None))
+        assert (await here.put("SV-2", {**COURSE, "title": {"nb": "To"}})).status_code == 200
+        assert (
+            await here.put("SV-2/offerings/v27", {**DATES, "places": [{"arena": "online", "capacity": 13}]})
+        ).status_code == 200
+        settings = await restored(here.settings, tmp_path / "dump")
+        waits = "SELECT code, offering_id IS NULL FROM retractions JOIN courses ON id = course_id ORDER BY 1, 2"
+        assert len(await rows(settings, waits)) == 6, "the control"
+        lost = sorted((await said(here.settings))[known:], key=lambda one: (one.aggregate or "", one.seq or 0))
+        assert (await finished(settings, since, lost, retaking.take_back)).lost == []
+        assert await rows(settings, waits) == await rows(here.settings, waits) == [("SV-3", False), ("SV-3", True)]
+
+
 async def test_beside_a_new_broker_partners_have_their_topics_again(servers: Servers) -> None:
     slug = f"p-{uuid.uuid4().hex[:12]}"
     for service, statement, restate, topic in (
@@ -469,7 +500,7 @@ async def publish(servers: Servers, world: Notifier, event: Event, event_id: uui
     await topics.declare(servers.kafka, owned_by("enrolment"))
     producer = AIOKafkaProducer(bootstrap_servers=servers.kafka)
     await producer.start()
-    await producer.send_and_wait(TOPIC, record.value, key=record.key)
+    await producer.send_and_wait(event.spec.topic, record.value, key=record.key)
     await producer.stop()
 
 
@@ -497,6 +528,75 @@ async def test_what_webhooks_have_taken_is_known_from_the_database_before(server
     assert outcome.told[-1] == "3 deliveries to webhooks were taken over from the database before."
     states = await rows(settings, "SELECT event_id, state, body FROM webhook_deliveries ORDER BY id")
     assert states == [("was owed", "delivered", b"b"), ("came after", "delivered", b"b"), ("is owed", "pending", b"b")]
+
+
+HOOKS = "SELECT url, state, reason, secret, old_secret FROM webhooks ORDER BY url"
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["with the database before", "alone"])
+async def test_a_webhook_that_was_deleted_or_has_a_new_secret_is_not_what_it_was(
+    servers: Servers, tmp_path: Path, is_kept: bool
+) -> None:
+    known = (await servers.database("notifier")).model_dump()
+    first = NotifierSettings(**known, contact_private_key=SecretStr(PRIVATE))
+    conn = await connect(first, "operator")
+    for name in ("deleted", "forgotten", "off", "rotated", "same"):
+        await conn.execute(
+            "INSERT INTO webhooks (partner, url, events, secret) VALUES ('p', $1::text, '{*}', $1 || ' secret')", name
+        )
+    [(at,)] = await rows(first, "SELECT id FROM webhooks WHERE url = 'deleted'")
+    [(rotated,)] = await rows(first, "SELECT id FROM webhooks WHERE url = 'rotated'")
+    since = await backup(first, tmp_path / "dump")
+    before = await rows(first, HOOKS)
+    assert await webhooks.delete(conn, "p", at)
+    await webhooks.rotate(conn, "p", rotated, "new secret")
+    await conn.execute("DELETE FROM webhooks WHERE url = 'forgotten'")
+    await conn.execute("UPDATE webhooks SET state = 'off', reason = 'gone' WHERE url = 'off'")
+    settings = await restored(first, tmp_path / "dump")
+    outcome = await finished(settings, since, [], remembering.remember, kept=conn if is_kept else None)
+    await conn.close()
+    if not is_kept:
+        assert await rows(settings, HOOKS) == before, "the control"
+        assert "Tell partners to look at theirs." in outcome.told[-2]
+        return
+    assert outcome.told[-2] == "4 webhooks are on, off or deleted, and sign, as in the database before."
+    assert await rows(settings, HOOKS) == [
+        ("deleted", "deleted", None, "", None),
+        ("forgotten", "deleted", None, "", None),
+        ("off", "off", "gone", "off secret", None),
+        ("rotated", "on", None, "new secret", "rotated secret"),
+        ("same", "on", None, "same secret", None),
+    ]
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["with the database before", "alone"])
+async def test_nobody_is_let_back_in_who_was_logged_out_or_has_lost_a_role(
+    servers: Servers, tmp_path: Path, is_kept: bool
+) -> None:
+    names = "SELECT subject FROM members ORDER BY subject"
+    async with seats.world(servers) as world:
+        conn = await connect(world.settings, "operator")
+        for subject in ("mallory", "demoted", "tor"):
+            await sessions.keep_member(conn, Member("issuer", subject, "operator", None, None))
+            caller = Caller("issuer", subject)
+            await sessions.begin(conn, subject.encode(), caller, "csrf", {})
+        since = await backup(world.settings, tmp_path / "dump")
+        await sessions.end_of(conn, "issuer", "mallory")
+        assert await sessions.drop_member(conn, "issuer", "mallory")
+        await sessions.keep_member(conn, Member("issuer", "demoted", "learner", "torgar", None))
+        await sessions.keep_member(conn, Member("issuer", "new", "operator", None, None))
+        settings = await restored(world.settings, tmp_path / "dump")
+        restate = restating.restating(world.settings)
+        outcome = await finished(settings, since, [], restate, kept=conn if is_kept else None)
+        await conn.close()
+    assert await rows(settings, "SELECT subject FROM sessions") == []
+    assert outcome.told[2] == "Nobody is logged in any more: 3 sessions of the backup are over."
+    if is_kept:
+        assert await rows(settings, names) == [("tor",)]
+        assert outcome.told[3].startswith("2 people had roles at the backup that were taken away or changed since")
+    else:
+        assert await rows(settings, names) == [("demoted",), ("mallory",), ("tor",)], "the control"
+        assert "Look at each: people list" in outcome.told[3]
 
 
 async def test_a_service_that_runs_is_not_told_that_it_was_restored(servers: Servers) -> None:

@@ -297,3 +297,28 @@ def test_after_a_restore_that_was_killed_what_was_there_is_put_back_first(
         stack.up(no_demo=True) if command == "up" else backup.restore(whole, yes=True)
     assert done[:2] == [("postgres",), [("enrolment", "enrolment_restoring"), ("was", "enrolment")]]
     assert restoring.cut_off(Places(tmp_path / "home")) == []
+
+
+class Asked(Stack):
+    """A stack that stood still when the question was asked."""
+
+    @property
+    def supervisor(self) -> int | None:
+        return None
+
+
+@pytest.mark.parametrize("what", ["restore", "what was cut off"])
+def test_a_stack_that_was_started_meanwhile_is_neither_restored_nor_stopped(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    with Stack.somewhere(tmp_path / "home", programs=("mail",)) as other:
+        runs, noted = other.supervisor, other.places.home / "restored" / "1"
+        if what == "what was cut off":
+            noted.mkdir(parents=True)
+            restoring._begin(noted, {"services": ["enrolment"], "before": {"enrolment": "was"}, "secrets": []})
+        before = sorted(path for path in other.places.home.rglob("*") if "logs" not in path.parts)
+        monkeypatch.setattr(Stack, "here", lambda: Asked(other.places))
+        with pytest.raises(Trouble, match="under way" if what == "what was cut off" else "was started meanwhile"):
+            backup.restore(whole, yes=True)
+        assert other.supervisor == runs
+        assert sorted(path for path in other.places.home.rglob("*") if "logs" not in path.parts) == before

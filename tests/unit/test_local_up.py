@@ -50,6 +50,18 @@ def test_who_came_second_does_not_stop_what_the_first_has_started(
         assert first.supervisor == runs
 
 
+def test_servers_that_run_for_a_restore_are_not_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts it meanwhile must not hear that it runs."""
+    done: list[Places] = []
+    monkeypatch.setattr(commands, "_demo", done.append)
+    with Stack.somewhere(tmp_path / "home", programs=("mail",)) as first:
+        runs = first.supervisor
+        monkeypatch.setattr(Stack, "here", lambda: Late(first.places, ("mail", "catalogue")))
+        with pytest.raises(Trouble, match=r"Only mail runs here.*Wait until it is done"):
+            commands.up()
+        assert (first.supervisor, done) == (runs, [])
+
+
 def test_a_start_that_is_interrupted_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever begins something when it has come up must not begin it."""
 

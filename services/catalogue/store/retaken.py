@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
+from services.catalogue.store import retractions
 
 # Each table's trigger puts the number of this transaction there, whatever is said here.
 _RENUMBER = (
@@ -78,7 +79,8 @@ async def keys(conn: Connection, partner: str, digests: Sequence[bytes]) -> None
 async def course(
     conn: Connection, course_id: UUID, partner: str, code: str, version: int, content: dict[str, Any]
 ) -> bool:
-    return _is_one(
+    """Its partner's newest word is that there is such a course: no retraction waits any more."""
+    done = _is_one(
         await conn.execute(
             """
             INSERT INTO courses AS old (id, partner, code, version, content)
@@ -96,9 +98,14 @@ async def course(
             json.dumps(content),
         )
     )
+    if done:
+        await retractions.drop(conn, course_id, None)
+    return done
 
 
 async def withdrawn(conn: Connection, course_id: UUID, version: int) -> bool:
+    """What its partner had asked of it, or of its runs, waits no more."""
+    await retractions.drop_all(conn, course_id)
     return _is_one(
         await conn.execute(
             """
@@ -113,7 +120,8 @@ async def withdrawn(conn: Connection, course_id: UUID, version: int) -> bool:
 async def offering(
     conn: Connection, offering_id: UUID, course_id: UUID, key: str, version: int, content: dict[str, Any]
 ) -> bool:
-    return _is_one(
+    """As with a course."""
+    done = _is_one(
         await conn.execute(
             """
             INSERT INTO offerings AS old (id, course_id, key, version, content)
@@ -131,6 +139,9 @@ async def offering(
             json.dumps(content),
         )
     )
+    if done:
+        await retractions.drop(conn, course_id, offering_id)
+    return done
 
 
 async def confirmed(conn: Connection, offering_id: UUID, version: int, enrolled: int, minimum: int) -> bool:
@@ -154,7 +165,7 @@ async def confirmed(conn: Connection, offering_id: UUID, version: int, enrolled:
 
 async def cancelled(conn: Connection, offering_id: UUID, version: int) -> bool:
     """What its partner had asked of it waits no more."""
-    await conn.execute("DELETE FROM retractions WHERE offering_id = $1", offering_id)
+    await retractions.drop_runs(conn, [offering_id])
     return _is_one(
         await conn.execute(
             """

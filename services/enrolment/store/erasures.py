@@ -140,3 +140,11 @@ async def forgotten_since(conn: Connection, since: datetime) -> list[UUID]:
     """Whom this database has forgotten since then."""
     rows = await conn.fetch("SELECT DISTINCT learner_id FROM erasures WHERE asked_at >= $1", since)
     return [row["learner_id"] for row in rows]
+
+
+async def beside(conn: Connection) -> list[str]:
+    """The databases that a restore has left on this server: people are in them who have been forgotten since."""
+    rows = await conn.fetch(
+        "SELECT datname FROM pg_database WHERE datname ~ '^(enrolment|notifier)_(before|restoring)' ORDER BY datname"
+    )
+    return [row["datname"] for row in rows]

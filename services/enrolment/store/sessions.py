@@ -101,6 +101,12 @@ async def forget(conn: Connection) -> int:
     return int(done.split()[-1])
 
 
+async def end_all(conn: Connection) -> int:
+    """End the sessions of everybody; how many."""
+    done: str = await conn.execute("DELETE FROM sessions")
+    return int(done.split()[-1])
+
+
 async def members(conn: Connection) -> list[Member]:
     rows = await conn.fetch("SELECT issuer, subject, role, partner, employer FROM members ORDER BY issuer, subject")
     return [Member(**row) for row in rows]
@@ -125,3 +131,18 @@ async def drop_member(conn: Connection, issuer: str, subject: str) -> bool:
     """False when there was none."""
     done = await conn.execute("DELETE FROM members WHERE issuer = $1 AND subject = $2", issuer, subject)
     return bool(done == "DELETE 1")
+
+
+async def drop_others(conn: Connection, members: Sequence[Member]) -> int:
+    """Drop the members who are not exactly as one of these; how many."""
+    done: str = await conn.execute(
+        """
+        DELETE FROM members AS mine WHERE NOT EXISTS (
+            SELECT FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+                AS one (issuer, subject, role, partner, employer)
+            WHERE row(one.*) IS NOT DISTINCT FROM row(mine.issuer, mine.subject, mine.role, mine.partner, mine.employer)
+        )
+        """,
+        *([getattr(one, name) for one in members] for name in ("issuer", "subject", "role", "partner", "employer")),
+    )
+    return int(done.split()[-1])

@@ -58,6 +58,27 @@ async def feeds(conn: Connection) -> list[str]:
     return [row["partner"] for row in await conn.fetch("SELECT partner FROM partner_feeds ORDER BY partner")]
 
 
+async def take_webhooks(conn: Connection, before: Connection) -> int:
+    """Let each webhook that is here be on, off or deleted, and sign, as in the database that was there before; how many
+    were otherwise."""
+    names = ("id", "state", "reason", "secret", "old_secret", "old_secret_until")
+    rows = await before.fetch("SELECT id, state, reason, secret, old_secret, old_secret_until FROM webhooks")
+    done = await conn.execute(
+        """
+        UPDATE webhooks AS mine SET
+            state = coalesce(told.state, 'deleted'), reason = told.reason, secret = coalesce(told.secret, ''),
+            old_secret = told.old_secret, old_secret_until = told.old_secret_until
+        FROM webhooks AS one
+        LEFT JOIN unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+            AS told (id, state, reason, secret, old_secret, old_secret_until) ON told.id = one.id
+        WHERE mine.id = one.id AND (mine.state, mine.reason, mine.secret)
+            IS DISTINCT FROM (coalesce(told.state, 'deleted'), told.reason, coalesce(told.secret, ''))
+        """,
+        *([row[name] for row in rows] for name in names),
+    )
+    return int(done.rsplit(" ", 1)[1])
+
+
 async def take_deliveries(conn: Connection, before: Connection, since: datetime) -> int:
     """Take over what was owed to webhooks that are here, and what became of it, from the database that was there
     before; how many these are."""
