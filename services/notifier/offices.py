@@ -149,7 +149,7 @@ def kind_of(event: Event | None) -> str | None:
         case EnrolmentPending():
             return "asked"
         case LearnerWithdrew():
-            return None if event.reason == notices.CANCELLED else "withdrew"
+            return None if event.reason in (notices.CANCELLED, "over") else "withdrew"
         case MinimumAtRisk():
             return "at_risk"
         case MinimumMissed():

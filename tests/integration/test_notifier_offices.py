@@ -197,9 +197,12 @@ async def test_what_goes_on_after_the_hour_holds_no_mail_back(world: World) -> N
 async def test_nothing_new_is_no_mail_and_neither_is_what_came_to_nothing(world: World) -> None:
     await joined(world)
     assert await look(world, SEVEN) == 0
-    withdrew = LearnerWithdrew(**world.about(uuid.uuid4()), place="mosjoen", reason="offering_cancelled")
+    withdrew = [
+        LearnerWithdrew(**world.about(uuid.uuid4()), place="mosjoen", reason="offering_cancelled"),
+        LearnerWithdrew(**world.about(uuid.uuid4()), reason="over"),  # who stood in line to the end of the run
+    ]
     asked = EnrolmentPending(**world.about(uuid.uuid4()), places=["mosjoen"])  # approved or denied since then
-    await happens(world, withdrew, asked)
+    await happens(world, *withdrew, asked)
     assert await look(world, SEVEN) == 0
 
 
