@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.enrolment import EnrolmentFinished, LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.fields import Session
 from kit import sealing
 from kit.auth import Caller
 from services.notifier import events, operating
 from services.notifier.sender import Sender
 from tests.calling import Hooks, listening_hooks, silence
 from tests.delivery import Servers, until
+from tests.integration.test_notifier_changes import changed
 from tests.integration.test_notifier_hours import at, moved
 from tests.integration.test_notifier_preferences import People, people
 from tests.notifying import PUBLIC, START
@@ -396,6 +398,27 @@ async def test_news_is_texted_within_two_days_of_it_and_what_is_later_is_for_the
             await here.reach("email", "sent", "sent", "sent")
         assert [one["text"] for one in here.texts()] == [
             "Endring i Ledelse. Nytt: tor. 14. jan. kl. 20.00. Se hva som er nytt: http://localhost:8080/min-side"
+        ]
+
+
+async def test_that_the_last_meeting_is_dropped_is_texted_though_the_run_is_over_by_that(servers: Servers) -> None:
+    async with texting(servers) as here:
+        about = await here.reached()
+        await here.wants("changes")
+        now, hour = START - timedelta(hours=30), timedelta(hours=1)
+        both = [Session(starts_at=day, ends_at=day + hour) for day in (now - 24 * hour, START)]
+        async with at(here.world, now):
+            for version, meetings in ((2, both), (3, both[:1])):
+                whole = {"starts_at": both[0].starts_at, "ends_at": meetings[-1].ends_at}
+                await here.world.hear(events.courses, [changed(here.world, version, sessions=meetings, **whole)])
+                if version == 2:
+                    await here.hear(LearnerEnrolled(**about, place="mosjoen"))
+            await here.hear(EnrolmentFinished(**about, place="mosjoen"))
+            async with here.world.sending():
+                await here.reach("email", "sent", "sent")
+                await here.reach("sms", "sent")
+        assert [one["text"] for one in here.texts()] == [
+            "Endring i Ledelse. Se hva som er nytt: http://localhost:8080/min-side"
         ]
 
 

@@ -118,7 +118,8 @@ async def runs(conn: Connection, offerings: Sequence[UUID]) -> dict[UUID, Run]:
 async def owe_changes(
     conn: Connection, changes: Sequence[Change], channel: str, together: Sequence[Together] = ()
 ) -> None:
-    """Owe these changes to all who sit there, are offered a seat or stand in line, while there is something to come.
+    """Owe these changes to all who sit there, are offered a seat or stand in line, while there is something to come:
+    or was, in a run that had begun. Enrolment may have said already that one without its last meetings is over.
 
     Those of `together` are told of an earlier change too, or of none.
     """
@@ -135,7 +136,11 @@ async def owe_changes(
         JOIN enrolments AS live USING (offering_id)
         LEFT JOIN unnest($7::uuid[], $8::jsonb[], $9::bool[]) AS pair (about, facts, back)
             ON pair.about = live.enrolment_id
-        WHERE live.state IN ('associated', 'offered', 'queued') AND offering.ends_at > app_now()
+        WHERE live.state IN ('associated', 'offered', 'queued', 'finished')
+          AND (offering.ends_at > app_now() OR EXISTS (
+              SELECT FROM (VALUES (new.facts -> 'was'), (pair.facts -> 'was')) AS before (run)
+              WHERE app_now() BETWEEN (run ->> 'starts_at')::timestamptz AND (run ->> 'ends_at')::timestamptz
+          ))
         ORDER BY live.since, live.enrolment_id
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         """,
