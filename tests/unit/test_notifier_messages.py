@@ -176,6 +176,24 @@ def test_each_template_says_something_of_its_own() -> None:
     assert "nummer 3" in written(template="queued").html
 
 
+@pytest.mark.parametrize("template", ["queued", "lapsed"])
+@pytest.mark.parametrize(
+    ("language", "asks_first", "promised"),
+    [
+        ("nb", "går til den som spør først", ("tilbyr vi deg", "skriver vi")),
+        ("nn", "går til den som spør først", ("tilbyr vi deg", "skriv vi")),
+        ("en", "goes to whoever asks first", ("we offer you", "we write")),
+    ],
+)
+def test_in_line_too_late_for_offers_nobody_is_promised_one(
+    template: str, language: str, asks_first: str, promised: tuple[str, str]
+) -> None:
+    for facts, late in (({}, False), ({"offers": True}, False), ({"offers": False}, True)):  # none: of before
+        letter = written(template=template, language=language, facts={"in_line": True} | facts)
+        for words in (letter.text, letter.html):
+            assert (asks_first in words, any(one in words for one in promised)) == (late, not late), words
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("template", letters.TEMPLATES)
 @pytest.mark.parametrize("ugly", UGLY)
