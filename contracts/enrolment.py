@@ -152,7 +152,7 @@ class MinimumEvent(SeatsEvent):
 
 
 class MinimumAtRisk(MinimumEvent):
-    """In seven days it is decided whether the offering takes place, and too few have a seat as yet."""
+    """Within seven days it is decided whether the offering takes place, and too few have a seat as yet."""
 
 
 class MinimumReached(MinimumEvent):
