@@ -228,6 +228,10 @@ async def test_that_the_last_meeting_is_dropped_is_told_though_nothing_is_to_com
     [part] = [part for part in mail.walk() if part.get_content_subtype() == "calendar"]
     entered = Calendar.from_ical(part.get_content()).walk("VEVENT")
     assert [str(one["STATUS"]) for one in entered] == ["CONFIRMED", "CONFIRMED", "CANCELLED"]
+    await world.hear(events.courses, [met(world, 5, -14, -7, 7)])  # it was a slip: who was told of it is told that, too
+    async with world.sending():
+        await world.no_more_open()
+    assert (await world.states())["sent"] == 3
 
 
 async def test_a_change_of_what_is_over_when_it_would_go_is_told_to_nobody(world: World, sink: Sink) -> None:
@@ -247,4 +251,5 @@ async def test_a_change_of_what_is_over_when_it_would_go_is_told_to_nobody(world
     rows = await world.rows("SELECT state, reason FROM notices WHERE template = 'changed'")
     assert [tuple(row) for row in rows] == [("suppressed", "no_longer_concerned")]
     await world.hear(events.courses, [met(world, 4, -14, -7)])  # put right afterwards
+    await world.hear(events.courses, [met(world, 5, 14, 21)])  # the next term, by the same key
     assert await owed(world) == 1
