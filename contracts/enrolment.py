@@ -64,11 +64,15 @@ class SeatOffered(EnrolmentEvent):
 
 
 class SeatOfferLapsed(EnrolmentEvent):
-    """Nobody answered in time. `in_line`: the learner stands at the back of the line now, else has left it."""
+    """Nobody answered in time. `in_line`: the learner stands at the back of the line now, else has left it.
+
+    `offers`: as of `LearnerQueued`.
+    """
 
     offer_id: UUID
     place: str
     in_line: bool
+    offers: bool = True
 
 
 class SeatOfferDeclined(EnrolmentEvent):
@@ -148,7 +152,7 @@ class MinimumEvent(SeatsEvent):
 
 
 class MinimumAtRisk(MinimumEvent):
-    """In seven days it is decided whether the offering takes place, and too few have a seat as yet."""
+    """Within seven days it is decided whether the offering takes place, and too few have a seat as yet."""
 
 
 class MinimumReached(MinimumEvent):

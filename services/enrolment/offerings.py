@@ -112,7 +112,7 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
 
 
 async def _judge(work: Work, book: Book) -> None:
-    """Say whether there are learners enough, seven days before it is decided and when it is."""
+    """Say whether there are learners enough, from seven days before it is decided on, and when it is."""
     offering, rules = book.offering, book.offering.rules
     if rules.minimum is None or rules.decide_at is None or offering.judged_for == rules.decide_at:
         return

@@ -47,8 +47,10 @@ def of(change: Change, offering: Offering, now: datetime, sealed: str = "") -> E
             sealed=sealed,
         )
     if change.why in ("declined", "lapsed") and before.offer_id is not None and before.place is not None:
-        kind = SeatOfferDeclined if change.why == "declined" else SeatOfferLapsed
-        return kind(**about, offer_id=before.offer_id, place=before.place, in_line=after.state == "queued")
+        about |= {"offer_id": before.offer_id, "place": before.place, "in_line": after.state == "queued"}
+        if change.why == "declined":  # in time, and so while there are offers
+            return SeatOfferDeclined(**about)
+        return SeatOfferLapsed(**about, offers=not offering.open_to_all(now))
     if after.state == "denied":
         return EnrolmentDenied(**about, reason=after.denied_because or "")
     if after.state == "finished" and after.place is not None:

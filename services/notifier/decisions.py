@@ -77,14 +77,14 @@ def decide(due: Due, now: datetime) -> Decision:
         return Send()
     if due.settles_at is not None and now < due.settles_at:
         return Hold(due.settles_at, "settling")
-    wakes = awake(now, due.quiet)
     if due.cadence in ("daily", "weekly"):
-        held = Hold(awake(next_digest(now, due.cadence), due.quiet), "digest")
-    elif wakes > now:
-        held = Hold(wakes, "quiet_hours")
-    else:
+        digest = Hold(awake(next_digest(now, due.cadence), due.quiet), "digest")
+        if not is_urgent(due.soonest, now, digest.until):
+            return digest
+    wakes = awake(now, due.quiet)
+    if wakes <= now or is_urgent(due.soonest, now, wakes):
         return Send()
-    return Send() if is_urgent(due.soonest, now, held.until) else held
+    return Hold(wakes, "quiet_hours")
 
 
 def refused(cadence: str, *, concerned: bool) -> Suppress | None:

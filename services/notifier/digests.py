@@ -110,8 +110,13 @@ def _as_it_is(digest: Claimed, item: Mapping[str, Any], seat: store.Seat | None)
         return item
     template, facts, entered = item["template"], item["facts"], item["appointment"]
     elsewhere = template == ADVANCED and (seat.state != "queued" or (seat.placed_by or digest.id) > digest.id)
-    begun = template == "reminder" and seat.begins_at <= (digest.now or digest.sending_since)
-    if not seat.concerned or elsewhere or begun:
+    now = digest.now or digest.sending_since
+    begun = template == "reminder" and seat.begins_at <= now
+    ends_at = (
+        max(seat.ends_at, datetime.fromisoformat(facts["was"]["ends_at"])) if template == CHANGED else seat.ends_at
+    )
+    over = seat.state == "finished" and ends_at <= now  # as in `outgoing.claim`
+    if not seat.concerned or elsewhere or begun or over:
         return None
     times = {"starts_at": seat.starts_at.isoformat(), "ends_at": seat.ends_at.isoformat()}
     if template == CHANGED:
@@ -121,8 +126,8 @@ def _as_it_is(digest: Claimed, item: Mapping[str, Any], seat: store.Seat | None)
     if entered is not None:
         entered = {**entered, "sequence": max(entered["sequence"], seat.sequence or 0), "sessions": seat.sessions}
     sessions = seat.sessions if len(seat.sessions) == 1 else []
-    now = {"place": seat.place or item["place"], "title": seat.title, "sessions": sessions, "appointment": entered}
-    return {**item, **times, **now, "facts": facts}
+    held = {"place": seat.place or item["place"], "title": seat.title, "sessions": sessions, "appointment": entered}
+    return {**item, **times, **held, "facts": facts}
 
 
 def letter(templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None, organizer: Address) -> Letter:

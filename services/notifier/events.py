@@ -1,7 +1,7 @@
 """What the notifier hears: courses, partners and contacts it keeps, and what it owes a notice of."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar, cast
 from uuid import UUID
 
@@ -206,15 +206,25 @@ def contact_listeners(private_key: str) -> Listeners:
 
     @contacts.on(ContactGiven)
     async def keep_contacts(conn: Connection, received: Sequence[Received]) -> None:
-        given: dict[UUID, known.Contact] = {}
-        for one in (opened(each, private_key) for each in received):  # in order: the last wins
-            before = given.get(one.learner_id)
-            given[one.learner_id] = replace(one, phone=one.phone or before.phone) if before else one
-        former = await known.keep_contacts(conn, list(given.values()))
-        await bounces.leave(conn, list(given), former, private_key)  # who gives another address is written to again
-        await preferences.follow_log_in(conn, list(given), [one.login for one in given.values()])
+        for given in rounds([opened(one, private_key) for one in received]):
+            learners = [one.learner_id for one in given]
+            former = await known.keep_contacts(conn, given)
+            await bounces.leave(conn, learners, former, private_key)  # who gives another address is written to again
+            await preferences.follow_log_in(conn, learners, [one.login for one in given])
 
     return contacts
+
+
+def rounds(letters: Iterable[known.Contact]) -> list[list[known.Contact]]:
+    """These in their order, each learner once in each round: between two of them the person may have said otherwise."""
+    found: list[list[known.Contact]] = []
+    came: Counter[UUID] = Counter()
+    for one in letters:
+        if came[one.learner_id] == len(found):
+            found.append([])
+        found[came[one.learner_id]].append(one)
+        came[one.learner_id] += 1
+    return found
 
 
 def consumers(private_key: str) -> list[Consumer]:

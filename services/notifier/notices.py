@@ -64,7 +64,8 @@ def notice(received: Received) -> NewNotice | None:
             words = {"template": "offered", "place": event.place, "facts": {"on_lapse": event.on_lapse}}
             words |= {"expires_at": event.expires_at, "sealed": event.sealed}
         case SeatOfferLapsed() as event:
-            words = {"template": "lapsed", "place": event.place, "facts": {"in_line": event.in_line}}
+            facts = {"in_line": event.in_line, "offers": event.offers}
+            words = {"template": "lapsed", "place": event.place, "facts": facts}
         case SeatOfferDeclined() as event:
             words = {"template": "declined", "place": event.place, "facts": {"in_line": event.in_line}}
         case LearnerMoved() as event:

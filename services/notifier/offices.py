@@ -40,6 +40,7 @@ log = logs.get(__name__)
 LOOK_S = 30.0
 MOST = 100  # offices in one transaction
 HAPPENED = ("at_risk", "on_hold", "confirmed", "cancelled")  # what is told of a run without a number
+JUDGED = {"on_hold", "confirmed", "cancelled"}  # and says nothing more of what was at risk before
 
 
 class Offices:
@@ -121,7 +122,7 @@ def _run(one: Mapping[str, Any], language: str, public_url: str) -> dict[str, An
         "withdrew": news.get("withdrew", 0),
         "in_line": one["in_line"],
         "pending": one["pending"],
-        "happened": [kind for kind in HAPPENED if kind in news],
+        "happened": [kind for kind in HAPPENED if kind in news and not (kind == "at_risk" and JUDGED & news.keys())],
         "link": f"{public_url}/deltakere/{one['offering_id']}",
     }
 
@@ -149,7 +150,7 @@ def kind_of(event: Event | None) -> str | None:
         case EnrolmentPending():
             return "asked"
         case LearnerWithdrew():
-            return None if event.reason == notices.CANCELLED else "withdrew"
+            return None if event.reason in (notices.CANCELLED, "over") else "withdrew"
         case MinimumAtRisk():
             return "at_risk"
         case MinimumMissed():

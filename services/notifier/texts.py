@@ -46,7 +46,7 @@ def letter(templates: SandboxedEnvironment, notice: Claimed, origin: str) -> Let
 def _words(notice: Claimed) -> dict[str, Any]:
     """What the template of an SMS may speak of."""
     language = letters.known_language(notice.language)
-    now = _only_new(notice.facts) if "now" in notice.facts else None
+    now = _only_new(notice) if "now" in notice.facts else None
     return {
         "language": language,
         "title": letters.chosen_title(notice.title, language)[0],
@@ -59,12 +59,14 @@ def _words(notice: Claimed) -> dict[str, Any]:
     }
 
 
-def _only_new(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The one meeting that is otherwise than it was; none when there are more: they do not fit."""
-    was, now = ((run["sessions"] or [run]) for run in (facts["was"], facts["now"]))
+def _only_new(notice: Claimed) -> Mapping[str, Any] | None:
+    """The one meeting that is otherwise than it was; none when there are more: they do not fit. Nor is it told when it
+    has changed again since: the text may have waited for the morning."""
+    was, now = ((run["sessions"] or [run]) for run in (notice.facts["was"], notice.facts["now"]))
     known = [_met(one) for one in was]
+    so = [_met(one) for one in notice.sessions] or [(notice.starts_at, notice.ends_at, "")]
     new: list[Mapping[str, Any]] = [one for one in now if _met(one) not in known]
-    return new[0] if len(new) == 1 else None
+    return new[0] if len(new) == 1 and _met(new[0]) in so else None
 
 
 def _met(one: Mapping[str, Any]) -> tuple[datetime, datetime, str]:

@@ -3,14 +3,14 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from icalendar import Calendar
 
 from contracts.catalogue import OfferingChanged
-from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.enrolment import EnrolmentFinished, LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
 from contracts.fields import Place, Session
 from kit import sealing
 from services.notifier import events
@@ -191,3 +191,65 @@ async def test_a_change_that_may_have_been_told_is_not_told_with_the_next(world:
         await world.hear(events.courses, [changed(world, 3, starts_at=START, ends_at=START + 2 * hour)])
         await world.hurry()
         await world.all_are("sent", 3)
+
+
+def met(world: World, version: int, *days: int, room: str | None = None) -> OfferingChanged:
+    """A run that meets on these days from now."""
+    starts = [datetime.now(UTC).replace(microsecond=0) + timedelta(days=day) for day in days]
+    meetings = [Session(starts_at=at, ends_at=at + timedelta(hours=2), room=room) for at in starts]
+    whole = {"starts_at": meetings[0].starts_at, "ends_at": meetings[-1].ends_at}
+    return changed(world, version, sessions=meetings, **whole)
+
+
+@pytest.mark.parametrize("finished", ["later", "before it is heard", "before it is told"])
+@pytest.mark.parametrize("pending", [False, True])
+async def test_that_the_last_meeting_is_dropped_is_told_though_nothing_is_to_come(
+    world: World, sink: Sink, finished: str, pending: bool
+) -> None:
+    """Red control: who sits there comes to a locked door, and what was to be told of the meeting is told no more."""
+    about = await known(world, "kari")
+    end = [EnrolmentFinished(**about, place="mosjoen")]  # enrolment's word that the run is over
+    await world.hear(events.courses, [met(world, 2, -14, -7, 7)])
+    await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])
+    async with world.sending():
+        await world.all_are("sent", 1)
+    if pending:
+        await world.hear(events.courses, [met(world, 3, -14, -7, 8)])
+    if finished == "before it is heard":
+        await world.hear(events.enrolments, end)
+    await world.hear(events.courses, [met(world, 4, -14, -7)])
+    if finished == "before it is told":
+        await world.hear(events.enrolments, end)
+    async with world.sending():
+        await world.no_more_open()
+    assert await world.states() == {"sent": 2} | ({"suppressed": 1} if pending else {})
+    mail = sink.mails[1]
+    assert mail["Subject"] == "Endring i Ledelse"
+    [part] = [part for part in mail.walk() if part.get_content_subtype() == "calendar"]
+    entered = Calendar.from_ical(part.get_content()).walk("VEVENT")
+    assert [str(one["STATUS"]) for one in entered] == ["CONFIRMED", "CONFIRMED", "CANCELLED"]
+    await world.hear(events.courses, [met(world, 5, -14, -7, 7)])  # it was a slip: who was told of it is told that, too
+    async with world.sending():
+        await world.no_more_open()
+    assert (await world.states())["sent"] == 3
+
+
+async def test_a_change_of_what_is_over_when_it_would_go_is_told_to_nobody(world: World, sink: Sink) -> None:
+    about = await known(world, "kari")
+    await world.hear(events.courses, [met(world, 2, -14, 7)])
+    await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])
+    async with world.sending():
+        await world.all_are("sent", 1)
+    await world.hear(events.courses, [met(world, 3, -14, 7, room="2")])
+    await world.hear(events.enrolments, [EnrolmentFinished(**about, place="mosjoen")])
+    ended = datetime.now(UTC) - timedelta(days=1)  # as it is eight days later
+    await world.rows("UPDATE offerings SET ends_at = $1", ended)
+    was = "jsonb_set(facts, '{was,ends_at}', to_jsonb($1::timestamptz))"
+    await world.rows(f"UPDATE notices SET facts = {was} WHERE template = 'changed'", ended)
+    async with world.sending():
+        await world.no_more_open()
+    rows = await world.rows("SELECT state, reason FROM notices WHERE template = 'changed'")
+    assert [tuple(row) for row in rows] == [("suppressed", "no_longer_concerned")]
+    await world.hear(events.courses, [met(world, 4, -14, -7)])  # put right afterwards
+    await world.hear(events.courses, [met(world, 5, 14, 21)])  # the next term, by the same key
+    assert await owed(world) == 1

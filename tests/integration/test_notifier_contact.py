@@ -186,6 +186,24 @@ async def test_a_phone_stays_until_another_is_given_or_it_is_taken_out_by_its_pe
     assert await phone() == "+4791234567"
 
 
+async def test_a_phone_that_its_person_took_out_does_not_come_back_by_letters_that_are_heard_together(
+    here: People,
+) -> None:
+    """One was said before, with it, and one after, without. Red control: folded into one, the phone is said after."""
+    learner, now = uuid.uuid4(), datetime.now(UTC)
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=9), phone="+4791234567")
+    assert (await write(here, {"email": "kari@example.no", "language": "nb"})).status_code == 200
+    letters: list[tuple[dict[str, str], int]] = [({"phone": "+4791234567"}, -1), ({}, 1)]
+    records = []
+    for more, minutes in letters:
+        sealed = sealing.seal(PUBLIC, {"email": "kari@example.no", "language": "nn"} | more)
+        said = ContactGiven(learner_id=learner, sealed=sealed)
+        records += here.world.records([said], at=now + timedelta(minutes=minutes))
+    received = [here.world.contacts.read(one) for one in records]
+    await here.world.here.database.run(lambda conn: here.world.contacts.tell(conn, received), "consumer")
+    assert (await read(here)).json() == {"email": "kari@example.no", "language": "nn", "phone": None}
+
+
 async def test_of_two_who_change_what_they_have_read_one_is_told_that_it_is_old(here: People) -> None:
     await here.seated("kari")
     tag = (await read(here)).headers["etag"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import OfferingCancelled, OfferingConfirmed, OfferingScheduled
-from contracts.enrolment import LearnerEnrolled, LearnerMoved, LearnerQueued, LearnerWithdrew
+from contracts.enrolment import EnrolmentFinished, LearnerEnrolled, LearnerMoved, LearnerQueued, LearnerWithdrew
 from contracts.fields import Session
 from kit.auth import Caller
 from kit.calendars import OSLO
@@ -340,6 +340,30 @@ async def test_a_digest_of_changes_has_the_appointments_and_what_comes_after_has
             mail for mail in here.sink.mails if "ola" in mail["To"] and mail["Subject"] == "Nytt om kursene dine"
         ]
         assert calendars(waits) == [], "who stands in line has no appointment"
+
+
+async def test_that_the_last_meeting_is_dropped_comes_in_a_digest_too(servers: Servers) -> None:
+    """Enrolment says meanwhile that the run is over. Red control: that ends what its digest was to tell."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        await here.put({"categories": {"changes": {"email": "daily"}}})
+        hour = timedelta(hours=1)
+        both = [Session(starts_at=NIGHT + n * DAY, ends_at=NIGHT + n * DAY + hour) for n in (-7, 7)]
+        async with at(world, NIGHT), world.sending():
+            whole = {"starts_at": both[0].starts_at, "ends_at": both[1].ends_at}
+            await world.hear(events.courses, [changed(world, 2, sessions=both, **whole)])
+            about = await here.seated()
+            await reach(world, sent=1)
+            whole["ends_at"] = both[0].ends_at
+            await world.hear(events.courses, [changed(world, 3, sessions=both[:1], **whole)])
+            await reach(world, sent=1, held=1)
+            await world.hear(events.enrolments, [EnrolmentFinished(**about, place="mosjoen")])
+        async with at(world, EIGHT):
+            await gather(world)
+            async with world.sending():
+                await reach(world, sent=2, suppressed=1)
+        _, entered = appointment(here.sink.mails[-1])
+        assert [str(one["STATUS"]) for one in entered] == ["CONFIRMED", "CANCELLED"]
 
 
 async def test_a_digest_reminds_of_a_course_once_and_of_none_that_has_begun(servers: Servers) -> None:

@@ -75,7 +75,7 @@ async def told(world: World, template: str) -> list[uuid.UUID]:
 
 
 async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> None:
-    names = ("pending", "denied", "lapsed", "stays", "declined", "moved", "offered", "finished", "restated")
+    names = ("pending", "denied", "lapsed", "stays", "late", "declined", "moved", "offered", "finished", "restated")
     learners = dict(zip(names, await known(world, *names), strict=True))
     about = {name: world.about(learner) for name, learner in learners.items()}
     await world.hear(
@@ -85,6 +85,7 @@ async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> 
             EnrolmentDenied(**about["denied"], reason="Kurset er for ansatte i kommunen."),
             SeatOfferLapsed(**about["lapsed"], **OFFER, in_line=False),
             SeatOfferLapsed(**about["stays"], **OFFER, in_line=True),
+            SeatOfferLapsed(**about["late"], **OFFER, in_line=True, offers=False),
             SeatOfferDeclined(**about["declined"], **OFFER, in_line=False),
             LearnerMoved(**about["moved"], from_place="online", place="mosjoen"),
             SeatOffered(**about["offered"], **OFFER, expires_at=LATER, on_lapse="back_of_queue", sealed=SEALED),
@@ -93,14 +94,15 @@ async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> 
         ],
     )
     async with world.sending():
-        await world.all_are("sent", 7)
+        await world.all_are("sent", 8)
     mails = {mail["To"].addresses[0].username: mail for mail in sink.mails}
-    assert len(sink.mails) == 7
+    assert len(sink.mails) == 8
     assert {name: mail["Subject"] for name, mail in mails.items()} == {
         "pending": "Du har søkt om plass på Ledelse",
         "denied": "Du fikk ikke plass på Ledelse",
         "lapsed": "Fristen for å svare er ute: Ledelse",
         "stays": "Fristen for å svare er ute: Ledelse",
+        "late": "Fristen for å svare er ute: Ledelse",
         "declined": "Du har takket nei til plassen på Ledelse",
         "moved": "Plassen din på Ledelse er flyttet",
         "offered": "Du har fått tilbud om plass på Ledelse",
@@ -109,6 +111,8 @@ async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> 
     assert "Arrangøren skriver: Kurset er for ansatte i kommunen." in texts["denied"]
     assert "Du står ikke lenger i kø" in texts["lapsed"]
     assert "Du står fortsatt i kø, men bakerst" in texts["stays"]
+    assert "skriver vi til deg" in texts["stays"]
+    assert "går til den som spør først" in texts["late"]
     assert texts["moved"].splitlines()[6:9] == ["Sted: Mosjøen", "", "Tidligere sted: På nett"]
     assert "du havner bakerst i køen" in texts["offered"]
 

@@ -197,9 +197,12 @@ async def test_what_goes_on_after_the_hour_holds_no_mail_back(world: World) -> N
 async def test_nothing_new_is_no_mail_and_neither_is_what_came_to_nothing(world: World) -> None:
     await joined(world)
     assert await look(world, SEVEN) == 0
-    withdrew = LearnerWithdrew(**world.about(uuid.uuid4()), place="mosjoen", reason="offering_cancelled")
+    withdrew = [
+        LearnerWithdrew(**world.about(uuid.uuid4()), place="mosjoen", reason="offering_cancelled"),
+        LearnerWithdrew(**world.about(uuid.uuid4()), reason="over"),  # who stood in line to the end of the run
+    ]
     asked = EnrolmentPending(**world.about(uuid.uuid4()), places=["mosjoen"])  # approved or denied since then
-    await happens(world, withdrew, asked)
+    await happens(world, *withdrew, asked)
     assert await look(world, SEVEN) == 0
 
 
@@ -305,6 +308,28 @@ async def test_what_was_decided_before_the_hour_waits_for_nobody(world: World, s
     await sent(world)
     text = sink.mails[0].get_body(("plain",)).get_content()
     assert ("Dette venter på svar fra dere" in text) == (decided is None)
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided(world: World, sink: Sink, again: bool) -> None:
+    """The partner asks for more than there were enough of. Red control: nobody is asked, as it takes place by then."""
+    await joined(world)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    seats: dict[str, Any] = {"seats": [], "enrolled": 5, "decide_at": SEVEN}
+
+    async def confirmed(version: int, at: datetime) -> None:
+        for listeners in (partners.listeners, events.courses):
+            word = OfferingConfirmed(**run, version=version, enrolled=5, minimum=5)
+            await world.hear(listeners, [word], at=at)
+
+    await confirmed(2, SEVEN - 3 * HOUR)
+    await happens(world, MinimumMissed(**run, **seats, minimum=8, on_too_few="hold"), at=SEVEN - 2 * HOUR)
+    if again:  # with the old minimum
+        await confirmed(4, SEVEN - HOUR)
+    assert await look(world, SEVEN) == 1
+    await sent(world)
+    text = sink.mails[0].get_body(("plain",)).get_content()
+    assert ("Dette venter på svar fra dere" in text) == (not again)
 
 
 async def test_at_another_address_it_is_another_office_and_without_one_none(world: World, sink: Sink) -> None:

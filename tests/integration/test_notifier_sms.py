@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.enrolment import EnrolmentFinished, LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.fields import Session
 from kit import sealing
 from kit.auth import Caller
 from services.notifier import events, operating
 from services.notifier.sender import Sender
 from tests.calling import Hooks, listening_hooks, silence
 from tests.delivery import Servers, until
+from tests.integration.test_notifier_changes import changed
 from tests.integration.test_notifier_hours import at, moved
 from tests.integration.test_notifier_preferences import People, people
 from tests.notifying import PUBLIC, START
@@ -399,6 +401,27 @@ async def test_news_is_texted_within_two_days_of_it_and_what_is_later_is_for_the
         ]
 
 
+async def test_that_the_last_meeting_is_dropped_is_texted_though_the_run_is_over_by_that(servers: Servers) -> None:
+    async with texting(servers) as here:
+        about = await here.reached()
+        await here.wants("changes")
+        now, hour = START - timedelta(hours=30), timedelta(hours=1)
+        both = [Session(starts_at=day, ends_at=day + hour) for day in (now - 24 * hour, START)]
+        async with at(here.world, now):
+            for version, meetings in ((2, both), (3, both[:1])):
+                whole = {"starts_at": both[0].starts_at, "ends_at": meetings[-1].ends_at}
+                await here.world.hear(events.courses, [changed(here.world, version, sessions=meetings, **whole)])
+                if version == 2:
+                    await here.hear(LearnerEnrolled(**about, place="mosjoen"))
+            await here.hear(EnrolmentFinished(**about, place="mosjoen"))
+            async with here.world.sending():
+                await here.reach("email", "sent", "sent")
+                await here.reach("sms", "sent")
+        assert [one["text"] for one in here.texts()] == [
+            "Endring i Ledelse. Se hva som er nytt: http://localhost:8080/min-side"
+        ]
+
+
 async def test_several_changes_are_one_text_and_of_what_is_as_it_was_there_is_none(servers: Servers) -> None:
     async with texting(servers, changes_settle_s=120) as here:
         about = await here.reached()
@@ -466,7 +489,10 @@ async def test_changes_are_texted_each_to_whom_no_mail_tells_of_them(servers: Se
             await here.reach("sms", "held", "held")
         async with at(here.world, DAY_BEFORE + timedelta(minutes=5)), here.world.sending():
             await here.reach("sms", "sent", "sent")
-        assert ["kl. 19.00" in one["text"] for one in here.texts()] == [True, False]
+        assert [one["text"].partition(" Se hva")[0] for one in here.texts()] == [
+            "Endring i Ledelse.",  # "kl. 19.00" is so no more
+            "Endring i Ledelse. Nytt: tor. 14. jan. kl. 18.00.",
+        ]
         assert len(here.sink.mails) == 1
 
 

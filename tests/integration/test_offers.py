@@ -104,7 +104,7 @@ async def test_an_offer_nobody_answers_lapses_as_the_learner_or_the_offering_say
             assert await then.stands(ola, per) == [(state, None), ("offered", "online")]
             assert await then.tick() == 0
         lapsed = [data for kind, data in await here.said() if kind == "SeatOfferLapsed"]
-        assert [one["in_line"] for one in lapsed] == [state == "queued"]
+        assert [(one["in_line"], one["offers"]) for one in lapsed] == [(state == "queued", True)]
 
 
 async def test_what_lapsed_while_everything_was_down_lapses_once_whoever_comes_first(servers: Servers) -> None:

@@ -78,6 +78,22 @@ async def test_who_asks_after_one_in_line_has_taken_the_seat_is_told_the_right_p
         assert offers == [True, False], "who comes so late is promised no offer"
 
 
+async def test_whose_offer_lapses_as_the_last_is_promised_no_other(servers: Servers) -> None:
+    async with world(servers) as here:
+        offering_id = await here.scheduled(rules={"on_lapse": "back_of_queue"}, online=1)
+        kari = await here.enrol(offering_id, "kari")
+        ola = await here.enrol(offering_id, "ola")
+        await here.database.run(
+            lambda conn: conn.execute("UPDATE offerings SET starts_at = app_now() + interval '14 hours'")
+        )
+        await here.act("withdraw", kari)
+        async with here.later(hours=2.1) as then:
+            await then.tick()
+            assert await then.stands(ola) == [("queued", None)]
+        [lapsed] = [data for kind, data in await here.said() if kind == "SeatOfferLapsed"]
+        assert (lapsed["in_line"], lapsed["offers"]) == (True, False)
+
+
 async def test_one_who_asks_twice_in_one_moment_breaks_nobodys_batch(servers: Servers) -> None:
     """In line by the first, they would take the seat by the second: each of a batch pays for one that breaks it."""
     async with world(servers) as here:

@@ -77,11 +77,13 @@ def test_what_is_held_goes_when_its_hour_has_come(due: Due, now: datetime) -> No
         assert decide(dataclasses.replace(due, category="digest", cadence="at_once"), made.until) == Send()
 
 
-@given(dues, moments)
-def test_nobody_is_disturbed_by_what_can_wait(due: Due, now: datetime) -> None:
+@given(dues, moments, st.none() | st.integers(-60, 9 * 24 * 60))
+def test_nobody_is_disturbed_by_what_can_wait(due: Due, now: datetime, minutes: int | None) -> None:
+    if minutes is not None:
+        due = dataclasses.replace(due, soonest=now + timedelta(minutes=minutes))
     if due.category in TRANSACTIONAL or not due.first or awake(now, due.quiet) == now:
         return
-    near = due.soonest is not None and now < due.soonest
+    near = due.soonest is not None and now < due.soonest < awake(now, due.quiet) + LEAD
     assert decide(due, now) != Send() or near
 
 
@@ -151,12 +153,21 @@ def test_digests_go_at_eight_and_on_mondays(now: str, cadence: str, at: str) -> 
 
 
 def test_what_is_near_goes_at_night_and_past_the_digest() -> None:
-    now, morning = oslo("2026-11-26T22:00"), oslo("2026-11-27T07:00")
-    for cadence, until in (("at_once", morning), ("daily", oslo("2026-11-27T08:00"))):
-        near, far = until + LEAD - timedelta(minutes=1), until + LEAD
-        assert decide(Due("changes", cadence, NIGHT, soonest=near), now) == Send()
-        assert isinstance(decide(Due("changes", cadence, NIGHT, soonest=far), now), Hold)
+    now, morning, eight = oslo("2026-11-26T22:00"), oslo("2026-11-27T07:00"), oslo("2026-11-27T08:00")
+    minute = timedelta(minutes=1)
+    for cadence, until in (("at_once", Hold(morning, "quiet_hours")), ("daily", Hold(eight, "digest"))):
+        assert decide(Due("changes", cadence, NIGHT, soonest=morning + LEAD - minute), now) == Send()
+        assert decide(Due("changes", cadence, NIGHT, soonest=until.until + LEAD), now) == until
     assert isinstance(decide(Due("changes", "at_once", NIGHT, soonest=now - timedelta(hours=1)), now), Hold), "is over"
+
+
+def test_what_is_too_near_for_the_digest_waits_for_the_morning() -> None:
+    """Red control: who wants a digest, and is not to be disturbed, has it at night four days before."""
+    night, morning = oslo("2026-11-26T22:00"), oslo("2026-11-27T07:00")  # Thursday
+    for cadence, begins in (("weekly", oslo("2026-11-30T10:00")), ("daily", oslo("2026-11-27T13:59"))):
+        due = Due("changes", cadence, NIGHT, soonest=begins)
+        assert decide(due, night) == Hold(morning, "quiet_hours")
+        assert decide(due, morning) == Send()
 
 
 def test_a_letter_waits_for_further_changes_and_then_for_its_hour() -> None:

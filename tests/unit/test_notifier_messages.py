@@ -176,6 +176,24 @@ def test_each_template_says_something_of_its_own() -> None:
     assert "nummer 3" in written(template="queued").html
 
 
+@pytest.mark.parametrize("template", ["queued", "lapsed"])
+@pytest.mark.parametrize(
+    ("language", "asks_first", "promised"),
+    [
+        ("nb", "går til den som spør først", ("tilbyr vi deg", "skriver vi")),
+        ("nn", "går til den som spør først", ("tilbyr vi deg", "skriv vi")),
+        ("en", "goes to whoever asks first", ("we offer you", "we write")),
+    ],
+)
+def test_in_line_too_late_for_offers_nobody_is_promised_one(
+    template: str, language: str, asks_first: str, promised: tuple[str, str]
+) -> None:
+    for facts, late in (({}, False), ({"offers": True}, False), ({"offers": False}, True)):  # none: of before
+        letter = written(template=template, language=language, facts={"in_line": True} | facts)
+        for words in (letter.text, letter.html):
+            assert (asks_first in words, any(one in words for one in promised)) == (late, not late), words
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("template", letters.TEMPLATES)
 @pytest.mark.parametrize("ugly", UGLY)
@@ -630,6 +648,7 @@ RUN: dict[str, Any] = {
     "pending": 34,
     "news": {"seated": 55, "queued": 1, "asked": 1, "withdrew": 89, "at_risk": 1, "on_hold": 1},
 }
+RISK: dict[str, Any] = {**RUN, "in_line": 0, "pending": 0, "news": {"at_risk": 1}}
 OVER: dict[str, Any] = {**RUN, "in_line": 0, "pending": 0, "news": {"confirmed": 1, "cancelled": 1}}
 
 
@@ -644,25 +663,25 @@ def to_office(language: str, told: list[dict[str, Any]], waiting: list[dict[str,
         (
             "nb",
             "Nytt på kursene deres",
-            "Fikk plass: 55|Meldte seg av: 89|Står i kø nå: 21|Venter på godkjenning nå: 34|Om en uke avgjøres det.|"
+            "Fikk plass: 55|Meldte seg av: 89|Står i kø nå: 21|Venter på godkjenning nå: 34|Innen en uke avgjøres det.|"
             "da det skulle avgjøres|Kurset går: nok har plass.|Kurset er avlyst.|Avgjør om kurset skal gå.",
         ),
         (
             "nn",
             "Nytt på kursa dykkar",
-            "Fekk plass: 55|Melde seg av: 89|Står i kø no: 21|Ventar på godkjenning no: 34|Om ei veke blir det|"
+            "Fekk plass: 55|Melde seg av: 89|Står i kø no: 21|Ventar på godkjenning no: 34|Innan ei veke blir det|"
             "da det skulle avgjerast|Kurset går: nok har plass.|Kurset er avlyst.|Avgjer om kurset skal gå.",
         ),
         (
             "en",
             "News of your courses at Kursnett",
-            "Got a seat: 55|Withdrew: 89|In line now: 21|Waiting for approval now: 34|It is decided in a week.|"
+            "Got a seat: 55|Withdrew: 89|In line now: 21|Waiting for approval now: 34|It is decided within a week.|"
             "when it was to be decided|The course takes place: enough|The course is cancelled.|Decide whether",
         ),
     ],
 )
 def test_an_offices_mail_is_whole_in_every_language(language: str, subject: str, lines: str) -> None:
-    letter = to_office(language, [RUN, OVER], [RUN], name="Torgar Næringshage")
+    letter = to_office(language, [RISK, RUN, OVER], [RUN], name="Torgar Næringshage")
     mail = read_back(letter)
     text, html = mail.get_body(("plain",)).get_content(), mail.get_body(("html",)).get_content()
     assert (mail["Subject"], mail["Content-Language"]) == (subject, language)
@@ -671,7 +690,7 @@ def test_an_offices_mail_is_whole_in_every_language(language: str, subject: str,
         for line in lines.split("|"):
             assert words.count(line) == 1, line
         assert "Torgar Næringshage" in words
-        assert words.count(TITLES[language]) == 3
+        assert words.count(TITLES[language]) == 4
         assert "https://kurs.example/deltakere/0197-run" in words
         assert "https://kurs.example/partner" in words
         assert "https://kurs.example/stop" in words

@@ -23,6 +23,8 @@ LINK = f"{ORIGIN}/min-side"
 
 def written(origin: str = ORIGIN, **changed: Any) -> str:
     whole = claimed(**({"template": "offered"} | changed))
+    if whole.template == "changed" and not whole.sessions:
+        whole = dataclasses.replace(whole, sessions=whole.facts["now"]["sessions"])
     return texts.letter(environment(), dataclasses.replace(whole, channel="sms", phone="+4791234567"), origin).text
 
 
@@ -119,6 +121,7 @@ def test_a_change_says_what_is_new_when_that_is_one_meeting() -> None:
     text = written(template="changed", facts={**CHANGE, "now": more, "closed": []})
     assert "Nytt" not in text
     assert "Stengt" not in text
+    assert "Nytt" not in written(template="changed", sessions=[{**NOW["sessions"][0], "room": "Rom 3"}]), "so no more"
 
 
 def test_signs_that_no_phone_needs_cost_nobody_a_part() -> None:

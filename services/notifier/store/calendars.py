@@ -108,7 +108,8 @@ async def raised(conn: Connection, offerings: Sequence[UUID] = (), courses: Sequ
         )
         FROM (
             SELECT enrolment_id FROM enrolments JOIN offerings AS run USING (offering_id)
-            WHERE (run.offering_id = ANY($1) OR run.course_id = ANY($2)) AND enrolments.state = 'associated'
+            WHERE (run.offering_id = ANY($1) OR run.course_id = ANY($2))
+              AND enrolments.state IN ('associated', 'finished')
               AND NOT run.cancelled AND run.ends_at > app_now() - make_interval(days => $3)
             FOR UPDATE OF enrolments SKIP LOCKED
         ) AS shown

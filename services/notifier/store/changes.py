@@ -118,7 +118,9 @@ async def runs(conn: Connection, offerings: Sequence[UUID]) -> dict[UUID, Run]:
 async def owe_changes(
     conn: Connection, changes: Sequence[Change], channel: str, together: Sequence[Together] = ()
 ) -> None:
-    """Owe these changes to all who sit there, are offered a seat or stand in line, while there is something to come.
+    """Owe these changes to all who sit there, are offered a seat or stand in line, while there is something to come:
+    or was, in a run that had begun. Enrolment may have said already that one without its last meetings is over; who
+    has finished is told of nothing else, as a new term may have the key of the last.
 
     Those of `together` are told of an earlier change too, or of none.
     """
@@ -135,7 +137,15 @@ async def owe_changes(
         JOIN enrolments AS live USING (offering_id)
         LEFT JOIN unnest($7::uuid[], $8::jsonb[], $9::bool[]) AS pair (about, facts, back)
             ON pair.about = live.enrolment_id
-        WHERE live.state IN ('associated', 'offered', 'queued') AND offering.ends_at > app_now()
+        WHERE live.state IN ('associated', 'offered', 'queued', 'finished')
+          AND (live.state <> 'finished' AND offering.ends_at > app_now()
+               OR app_now() BETWEEN (new.facts #>> '{was,starts_at}')::timestamptz
+                                AND (new.facts #>> '{was,ends_at}')::timestamptz
+               OR EXISTS (
+                   SELECT FROM notices AS said WHERE said.about = live.enrolment_id AND said.template = 'changed'
+                     AND app_now() BETWEEN (said.facts #>> '{was,starts_at}')::timestamptz
+                                       AND (said.facts #>> '{was,ends_at}')::timestamptz
+               ))
         ORDER BY live.since, live.enrolment_id
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         """,

@@ -56,7 +56,9 @@ async def held(conn: Connection, most: int) -> list[Held]:
         SELECT notice.id, notice.learner_id, notice.about, notice.offering_id, notice.template, notice.channel,
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
-               (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued'))
+               (seat.enrolment_id IS NULL OR seat.state IN ('associated', 'offered', 'queued', 'finished'))
+                   AND (seat.state IS DISTINCT FROM 'finished'
+                        OR greatest(offering.ends_at, (notice.facts #>> '{was,ends_at}')::timestamptz) > app_now())
                    AND NOT offering.cancelled
                    AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
                        SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
@@ -64,9 +66,11 @@ async def held(conn: Connection, most: int) -> list[Held]:
                    ))  -- as in `outgoing.claim`
                    AND coalesce(notice.expires_at > app_now(), true) AS concerned,  -- a course that has begun
                course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions,
-               CASE WHEN notice.template = 'changed' AND seat.state = 'associated' THEN greatest(0, seat.sequence, (
-                   SELECT max(sequence) FROM notices AS said WHERE said.about = notice.about
-               )) END AS sequence  -- a mail's own number, which no other has, would be the one of its row
+               CASE WHEN notice.template = 'changed' AND seat.state IN ('associated', 'finished') THEN
+                   greatest(0, seat.sequence, (
+                       SELECT max(sequence) FROM notices AS said WHERE said.about = notice.about
+                   ))
+               END AS sequence  -- a mail's own number, which no other has, would be the one of its row
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)
         JOIN courses AS course USING (course_id)
@@ -143,7 +147,7 @@ async def seats(conn: Connection, abouts: Sequence[str]) -> dict[str, Seat]:
     rows = await conn.fetch(
         """
         SELECT seat.enrolment_id::text AS about, seat.state, seat.place, seat.sequence,
-               seat.state IN ('associated', 'offered', 'queued') AND NOT offering.cancelled AS concerned,
+               seat.state IN ('associated', 'offered', 'queued', 'finished') AND NOT offering.cancelled AS concerned,
                (SELECT later.id FROM notices AS later
                 WHERE later.about = seat.enrolment_id AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
                 ORDER BY later.id DESC LIMIT 1) AS placed_by,

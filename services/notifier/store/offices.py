@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,14 @@ class News:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """So many of one kind that have happened in a run, the last of them in that minute."""
+
+    count: int
+    minute: datetime
+
+
+@dataclass(frozen=True)
 class Due:
     """An office whose hour has come, locked."""
 
@@ -37,7 +45,7 @@ class Due:
 class Run:
     """A run, how many stand in line and wait for its partner's answer now, and what has happened: kind -> how many.
 
-    `decided`: it is known whether it takes place.
+    `decided`: it is known whether it takes place, and by no word of before it was on hold.
     """
 
     offering_id: UUID
@@ -172,8 +180,8 @@ async def due(conn: Connection, clock: time, most: int) -> list[Due]:
     return [Due(**dict(row)) for row in rows]
 
 
-async def taken(conn: Connection, one: Due) -> dict[UUID, dict[str, int]]:
-    """Run -> kind -> how many, of what happened before the hour; it is told with this transaction, and gone.
+async def taken(conn: Connection, one: Due) -> dict[UUID, dict[str, Heard]]:
+    """Run -> kind -> how many and when, of what happened before the hour; it is told with this transaction, and gone.
 
     News of a run that is not known yet stays until it is.
     """
@@ -183,26 +191,26 @@ async def taken(conn: Connection, one: Due) -> dict[UUID, dict[str, int]]:
             DELETE FROM partner_news AS news USING offerings AS run, courses AS course
             WHERE news.partner = $1 AND news.minute < $2
               AND run.offering_id = news.offering_id AND course.course_id = run.course_id
-            RETURNING news.offering_id, news.kind, news.count
+            RETURNING news.offering_id, news.kind, news.count, news.minute
         )
-        SELECT offering_id, kind, sum(count)::int AS count FROM told GROUP BY 1, 2
+        SELECT offering_id, kind, sum(count)::int AS count, max(minute) AS minute FROM told GROUP BY 1, 2
         """,
         one.partner,
         one.at,
     )
-    found: dict[UUID, dict[str, int]] = {}
+    found: dict[UUID, dict[str, Heard]] = {}
     for row in rows:
-        found.setdefault(row["offering_id"], {})[row["kind"]] = row["count"]
+        found.setdefault(row["offering_id"], {})[row["kind"]] = Heard(row["count"], row["minute"])
     return found
 
 
-async def runs(conn: Connection, partner: str, news: Mapping[UUID, dict[str, int]]) -> list[Run]:
+async def runs(conn: Connection, partner: str, news: Mapping[UUID, Mapping[str, Heard]]) -> list[Run]:
     """The runs that there is news of, and those of the partner that are not over where somebody waits for its answer;
     the soonest first."""
     rows = await conn.fetch(
         """
         SELECT run.offering_id, course.title, run.starts_at, run.ends_at, line.count::int AS in_line,
-               asked.count::int AS pending, run.cancelled OR run.confirmed_by IS NOT NULL AS decided
+               asked.count::int AS pending, run.cancelled, run.confirmed_at
         FROM offerings AS run JOIN courses AS course USING (course_id)
         CROSS JOIN LATERAL (
             SELECT count(*) FROM enrolments WHERE offering_id = run.offering_id AND state = 'queued'
@@ -217,9 +225,18 @@ async def runs(conn: Connection, partner: str, news: Mapping[UUID, dict[str, int
         list(news),
         partner,
     )
-    return [
-        Run(**{**dict(row), "title": json.loads(row["title"])}, news=news.get(row["offering_id"], {})) for row in rows
-    ]
+    return [_run(row, news.get(row["offering_id"], {})) for row in rows]
+
+
+def _run(row: Any, heard: Mapping[str, Heard]) -> Run:
+    """The first word that it takes place is kept with a run (`known.confirm_offerings`), a later one among the news."""
+    known = {"title": json.loads(row["title"]), "news": {kind: one.count for kind, one in heard.items()}}
+    cancelled, confirmed_at = row["cancelled"], [row["confirmed_at"]] if row["confirmed_at"] else []
+    confirmed_at += [heard["confirmed"].minute] if "confirmed" in heard else []
+    held_at = heard["on_hold"].minute if "on_hold" in heard else datetime.min.replace(tzinfo=UTC)
+    decided = cancelled or any(at >= held_at for at in confirmed_at)
+    said = {name: row[name] for name in ("offering_id", "starts_at", "ends_at", "in_line", "pending")}
+    return Run(**said, **known, decided=decided)
 
 
 async def owe(conn: Connection, one: Due, template: str, channel: str, first: UUID, facts: Mapping[str, Any]) -> None:

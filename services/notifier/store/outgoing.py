@@ -199,7 +199,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    offering.starts_at, offering.ends_at,
                    offering.alternatives, offering.cancelled_because, coalesce(offering.sessions, '[]') AS sessions,
                    CASE WHEN notice.channel = 'sms' THEN NULL
-                        WHEN notice.template = ANY($7) AND (notice.template <> 'changed' OR seat.state = 'associated')
+                        WHEN notice.template = ANY($7)
+                             AND (notice.template <> 'changed' OR seat.state IN ('associated', 'finished'))
                              THEN greatest(0, appointment.last + 1,  -- and see `calendars.raised`
                                            seat.sequence + (notice.template <> 'changed')::int)
                         WHEN notice.template = ANY($8) THEN greatest(appointment.last, seat.sequence) + 1
@@ -215,10 +216,11 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    coalesce(choice.cadence, CASE notice.channel WHEN 'sms' THEN 'off' ELSE 'at_once' END) AS cadence,
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
                    (seat.enrolment_id IS NULL OR (
-                       CASE notice.channel
-                           WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
-                           ELSE seat.state IN ('associated', 'offered', 'queued')
+                       CASE notice.channel WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
+                           ELSE seat.state IN ('associated', 'offered', 'queued', 'finished')
                        END AND (NOT offering.cancelled OR notice.template = 'offering_cancelled')
+                       AND (seat.state <> 'finished'  -- or the last meetings are not dropped, but over
+                            OR greatest(offering.ends_at, (notice.facts #>> '{was,ends_at}')::timestamptz) > app_now())
                    )) AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
                        SELECT FROM notices AS later  -- since which they stand elsewhere in line
                        WHERE later.about = notice.about AND later.id > notice.id
