@@ -48,6 +48,8 @@ def backup(folder: Path, /, *, as_json: Json = False) -> None:
     stack = Stack.here()
     if stack.supervisor is None:
         raise Trouble("The stack does not run.", "Start it: make up, or kursnett up --detach")
+    if restoring.cut_off(stack.places):  # the databases are half of one day and half of another
+        raise Trouble("A restore is under way.", "Wait until it is done, then run the same again.")
     made = backups.write(stack.places, folder.expanduser().absolute(), lambda text: console.print(text, markup=False))
     if as_json:
         print(json.dumps(_shown(made), indent=2))

@@ -322,3 +322,14 @@ def test_a_stack_that_was_started_meanwhile_is_neither_restored_nor_stopped(
             backup.restore(whole, yes=True)
         assert other.supervisor == runs
         assert sorted(path for path in other.places.home.rglob("*") if "logs" not in path.parts) == before
+
+
+def test_no_backup_is_made_while_a_restore_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Stack.somewhere(tmp_path / "home", programs=("mail",)) as other:
+        monkeypatch.setattr(Stack, "here", lambda: other)
+        noted = other.places.home / "restored" / "1"
+        noted.mkdir(parents=True)
+        restoring._begin(noted, {"services": ["enrolment"], "before": {}, "secrets": []})
+        with pytest.raises(Trouble, match="A restore is under way"):
+            backup.backup(tmp_path / "backup")
+        assert not (tmp_path / "backup").exists()
