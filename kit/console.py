@@ -66,7 +66,7 @@ async def reason(request: Request) -> str:
 
 def plain(text: str | None, language: str, most: int = 80) -> str:
     """A stranger's text so that it can be read and does nothing: what cannot be printed is spelt out; cut to `most`."""
-    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in (text or "")[: most + 1])
+    shown = parking.readable((text or "")[: most + 1], kept="\n")
     return shown if len(shown) <= most else f"{shown[:most]} …"
 
 

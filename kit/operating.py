@@ -298,7 +298,8 @@ def shown(rows: Sequence[dict[str, Any]], as_json: bool, none: str) -> None:
         print(json.dumps(rows, default=plain, ensure_ascii=False))
         return
     for row in rows:
-        print("  ".join(f"{name}={plain(value)}" for name, value in row.items() if value is not None))
+        told = "  ".join(f"{name}={plain(value)}" for name, value in row.items() if value is not None)
+        print(parking.readable(told))  # a partner's key must not look like a row of ours, or clear the screen
     if not rows:
         print(none)
 

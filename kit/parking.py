@@ -334,5 +334,10 @@ def _line(detail: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in detail)[:2000]
 
 
+def readable(text: str, kept: str = "") -> str:
+    """A stranger's text so that it can be read and does nothing: what cannot be printed, but `kept`, is spelt out."""
+    return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
+
+
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "backslashreplace")

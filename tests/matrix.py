@@ -339,7 +339,7 @@ async def _catalogue(servers: Servers) -> AsyncIterator[Here]:
 
 @asynccontextmanager
 async def _enrolment(servers: Servers) -> AsyncIterator[Here]:
-    many = {"most_live_enrolments": 10_000, "requests_per_minute": 100_000}
+    many = {"most_live_enrolments": 10_000, "requests_per_minute": 100_000, "enrolments_per_hour": 100_000}
     keys = {"pass_private_key": KEYS[0], "pass_public_key": KEYS[1]}
     async with issuing() as login:
         login.url = ISSUER

@@ -13,6 +13,7 @@ from deploy.local.places import ROOT, SERVICES, Places
 from deploy.local.service import become, command, together
 from deploy.local.stack import Stack
 from deploy.trouble import Trouble
+from kit.parking import readable
 
 console = Console(highlight=False)
 HELP = ("--help", "-h")
@@ -237,7 +238,7 @@ def timeline(id: str, *, as_json: Annotated[bool, Parameter(name="--json", negat
         return
     for row in rows:
         told = "  ".join(f"{name}={value}" for name, value in row.items() if value and name not in ("at", "service"))
-        print(f"{row['at']}  {row['service']:<10} {told}")
+        print(readable(f"{row['at']}  {row['service']:<10} {told}"))
     if not rows:
         raise Trouble(f"No service knows {id}.", "Give an enrolment's id, an event's id or a correlation id.")
 

@@ -190,8 +190,9 @@ class Postgres:
             self.data, ignore_errors=True
         )  # a killed initdb's; without the file `name` nothing was ever in it
         password = self.folder / "password"
-        password.write_text(self.places.secret("postgres/admin_password"))
-        password.chmod(0o600)
+        password.unlink(missing_ok=True)  # a killed initdb's
+        with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(self.places.secret("postgres/admin_password"))
         uid, gid = self.user or (None, None)
         if uid is not None and gid is not None:
             os.chown(password, uid, gid)

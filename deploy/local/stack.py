@@ -24,7 +24,7 @@ SERVERS = ("postgres", "kafka", "issuer", "mail")
 EVERYTHING = (*SERVERS, *SERVICES, "gateway")
 KEPT = (
     *("postgres", "kafka", "issuer", "gateway", "secrets", "logs", "restored"),
-    *("postgres.path", "state.json", "state.new", "lock", "demo", "demo.lock"),
+    *("state.json", "state.new", "lock", "demo", "demo.lock"),
 )
 START_SECONDS = 300.0  # a first start fetches 75 MB
 STOP_SECONDS = 60.0  # services 20 s, then the servers 20 s
@@ -196,24 +196,37 @@ class Stack:
         return leftovers.end(self.places.home)
 
     def reset(self) -> None:
-        """Stop the stack and delete all that it keeps, and nothing else: KURSNETT_HOME may be any folder."""
+        """Stop the stack and delete all that it keeps, and nothing else: KURSNETT_HOME may be any folder.
+
+        Raises Trouble when some of it could not be deleted.
+        """
         self.stop()
+        kept = [self.places.home / name for name in KEPT]
+        database = noted(self.places.home)
         self._delete_database()
-        for name in KEPT:
-            path = self.places.home / name
+        for path in kept:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+        left = {path: None for path in (database, *kept) if path is not None and os.path.lexists(path)}
+        if left:
+            raise Trouble(
+                f"Not all could be deleted. Still there: {', '.join(map(str, left))}.",
+                "Does it belong to another user? Then reset as that user, or as root.",
+            )
         with contextlib.suppress(OSError):
             self.places.home.rmdir()
 
     def _delete_database(self) -> None:
-        """Its files may lie outside the stack's folder: see deploy.local.postgres."""
+        """Its files may lie outside the stack's folder: see deploy.local.postgres. The note stays while they do."""
         folder = noted(self.places.home)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-        (self.places.home / "postgres.path").unlink(missing_ok=True)
+        if folder is None or not folder.exists():
+            with contextlib.suppress(OSError):
+                (self.places.home / "postgres.path").unlink(missing_ok=True)
 
     def pids(self, name: str) -> list[int]:
         """All processes of one program, with those that it started."""

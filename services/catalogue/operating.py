@@ -37,6 +37,8 @@ LABELS = {
 }
 T = TypeVar("T")
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="")]
+Flag = Annotated[bool, cyclopts.Parameter(negative="")]
+LOST = "the database went away at the end, and the password at Kafka is another by now: run this again"
 
 
 def operators(app: cyclopts.App) -> None:
@@ -97,7 +99,7 @@ def operators(app: cyclopts.App) -> None:
         address: str | None = None,
         *,
         language: str | None = None,
-        remove: Annotated[bool, cyclopts.Parameter(negative="")] = False,
+        remove: Flag = False,
     ) -> None:
         """Let a provider's office have its daily mail at this address from now on, or nowhere with --remove.
 
@@ -159,16 +161,14 @@ def operators(app: cyclopts.App) -> None:
         print("It stays as it was; nobody is told.")
 
     @partners.command(name="rotate-key")
-    def _rotate(
-        slug: str, *, at_once: Annotated[bool, cyclopts.Parameter(negative="")] = False, as_json: Json = False
-    ) -> None:
+    def _rotate(slug: str, *, at_once: Flag = False, as_json: Json = False) -> None:
         """Give a provider a new key and a new password at Kafka, shown this once.
 
         The old key works until the next, or not at all with --at-once. The old password lets nobody in from now on.
 
         Example: partners rotate-key nesna
         """
-        made = _end(rotate(read(CatalogueSettings), slug, at_once), f"{slug} got no new key")
+        made = _end(rotate(read(CatalogueSettings), slug, at_once), f"{slug} got no new key to show")
         if as_json:
             print(json.dumps(made))
             return
@@ -179,9 +179,7 @@ def operators(app: cyclopts.App) -> None:
             print("A password before it lets nobody in from now on; what is connected is put out within the hour.")
 
     @partners.command(name="sync")
-    def _sync(
-        file: Path, *, dry_run: Annotated[bool, cyclopts.Parameter(negative="")] = False, as_json: Json = False
-    ) -> None:
+    def _sync(file: Path, *, dry_run: Flag = False, as_json: Json = False) -> None:
         """Let in and change providers as a file says; what it did is shown, with the keys of those let in, this once.
 
         Run again, it changes nothing. Who is not in the file stays as he is: nobody is taken out or suspended by it.
@@ -204,13 +202,7 @@ def operators(app: cyclopts.App) -> None:
         print("\n".join(differences(steps, absent, dry_run)))
 
     @app.command(name="import")
-    def _import(
-        file: Path,
-        *,
-        partner: str,
-        dry_run: Annotated[bool, cyclopts.Parameter(negative="")] = False,
-        as_json: Json = False,
-    ) -> None:
+    def _import(file: Path, *, partner: str, dry_run: Flag = False, as_json: Json = False) -> None:
         """Take in a CSV file of courses for a partner; all of it or nothing. Ends with 1 when it has mistakes.
 
         Example: import courses.csv --partner torgar --dry-run
@@ -359,11 +351,17 @@ async def synced(settings: CatalogueSettings, wanted: list[Member], dry_run: boo
 async def rotate(settings: CatalogueSettings, slug: str, at_once: bool) -> dict[str, Any]:
     """A new key and a new log-in at Kafka: {slug, key, kafka}. Raises Rule or AccessError, with all as it was."""
     conn = await connect(settings, "operator")
+    kafka = None
     try:
         async with conn.transaction():
             key = await joining.rotate_key(conn, slug, at_once)
             await acts.add(conn, me(), "partners rotate-key", [slug], "at once" if at_once else "")
-            return {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
+            kafka = await logins.give(settings, slug)
+        return {"slug": slug, "key": key, "kafka": kafka}
+    except Exception as error:  # whatever it is
+        if kafka is None:
+            raise
+        raise Rule("lost", "slug", LOST) from error
     finally:
         await conn.close()
 

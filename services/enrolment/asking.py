@@ -1,8 +1,9 @@
 """What one who asks for a seat gets: a seat, a place in line, a wait for approval, or a reason why not."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -52,25 +53,48 @@ class TooMany:
 
 
 @dataclass(frozen=True, slots=True)
+class TooOften:
+    most: int
+    wait_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """It is held at other hours than those that were seen."""
 
 
-Refused = Closed | Wrong | Already | TooMany | Moved
+Refused = Closed | Wrong | Already | TooMany | TooOften | Moved
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """How many enrolments one learner may have that live, and begin within an hour."""
+
+    live: int
+    an_hour: int
+
+
+@dataclass(frozen=True, slots=True)
+class Had:
+    """What learners have anywhere: how many enrolments that live, and when they began those of the last hour."""
+
+    live: Counter[UUID] = field(default_factory=Counter)
+    begun: defaultdict[UUID, list[datetime]] = field(default_factory=lambda: defaultdict(list))
 
 
 def decide(
-    asks: Iterable[Ask], books: Mapping[UUID, Book], now: datetime, live: dict[UUID, int], most: int
+    asks: Iterable[Ask], books: Mapping[UUID, Book], now: datetime, had: Had, most: Most
 ) -> list[Enrolment | Refused]:
     """What each gets, in the order of asking. The books are kept up on the way: the last seat goes once.
 
-    `live` counts the live enrolments of each learner anywhere, and is kept up too; nobody has more than `most`. An
-    enrolment that was there before is one who stood in line and takes a seat that is open to all, where they ask now.
+    What learners had is kept up too; nobody has more than `most`. An enrolment that was there before is one who stood
+    in line and takes a seat that is open to all, where they ask now: that begins none.
     """
-    return [_decide(ask, books[ask.offering_id], now, live, most) for ask in asks]
+    return [_decide(ask, books[ask.offering_id], now, had, most) for ask in asks]
 
 
-def _decide(ask: Ask, book: Book, now: datetime, live: dict[UUID, int], most: int) -> Enrolment | Refused:
+def _decide(ask: Ask, book: Book, now: datetime, had: Had, most: Most) -> Enrolment | Refused:
     offering = book.offering
     here = book.live.get(ask.learner_id)
     # Whoever has asked in time, and is not of this very moment: those have no number yet, and are not kept.
@@ -88,9 +112,14 @@ def _decide(ask: Ask, book: Book, now: datetime, live: dict[UUID, int], most: in
         if place is None:
             return Already(here.id)
         return _keep(book, here, replace(here, choices=ask.choices, name=ask.name).seated(place))
-    if live.get(ask.learner_id, 0) >= most:
-        return TooMany(most)
-    live[ask.learner_id] = live.get(ask.learner_id, 0) + 1
+    if had.live[ask.learner_id] >= most.live:
+        return TooMany(most.live)
+    begun = had.begun[ask.learner_id]
+    if len(begun) >= most.an_hour:
+        wait = sorted(begun)[-most.an_hour] + HOUR - now
+        return TooOften(most.an_hour, int(wait.total_seconds()) + 1)
+    had.live[ask.learner_id] += 1
+    begun.append(now)
     new = Enrolment(
         id=ask.enrolment_id,
         offering_id=ask.offering_id,

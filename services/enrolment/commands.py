@@ -13,7 +13,7 @@ from kit.problems import Problem
 from kit.trail import Trail
 from services.enrolment import acts, asking, refusals
 from services.enrolment.acts import Cannot, Kind, Step
-from services.enrolment.asking import Ask
+from services.enrolment.asking import HOUR, Ask, Had, Most
 from services.enrolment.domain import LIVE, Change, Enrolment
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments
@@ -169,10 +169,14 @@ async def _enrol(
     outcomes.update({number: refusals.unknown_offering() for number in asked.keys() - known.keys()})
     if not known:
         return
-    live = await enrolments.live_of(work.conn, [learners[one.login] for one in known.values()])
-    count: dict[UUID, int] = {}
+    an_hour_ago, had = work.now - HOUR, Had()
+    own = await enrolments.live_of(work.conn, [learners[one.login] for one in known.values()], an_hour_ago)
+    live = [enrolment for enrolment in own if enrolment.state in LIVE]
+    for enrolment in own:
+        if enrolment.asked_at > an_hour_ago:
+            had.begun[enrolment.learner_id].append(enrolment.asked_at)
     for enrolment in live:
-        count[enrolment.learner_id] = count.get(enrolment.learner_id, 0) + 1
+        had.live[enrolment.learner_id] += 1
         if enrolment.offering_id in work.books:
             work.books[enrolment.offering_id].live[enrolment.learner_id] = enrolment
     before = {enrolment.id: enrolment for enrolment in live}
@@ -194,7 +198,8 @@ async def _enrol(
         )
         for one in known.values()
     ]
-    decisions = asking.decide(asks, work.books, work.now, count, work.settings.most_live_enrolments)
+    most = Most(work.settings.most_live_enrolments, work.settings.enrolments_per_hour)
+    decisions = asking.decide(asks, work.books, work.now, had, most)
     made: list[tuple[Enrolment, Enrol]] = []
     taken: list[tuple[Change, Enrol]] = []
     for (number, one), decision in zip(known.items(), decisions, strict=True):

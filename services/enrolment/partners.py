@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
@@ -27,6 +28,7 @@ from services.enrolment.store.enrolments import Owner
 router = APIRouter(prefix=BASE, tags=["partners"])
 
 MOST_LISTED = 500
+FORMULA = re.compile(r"""(^|[,;\t])(?=[\s"]*[=+@-])""")  # before one, at the beginning of what may be a cell
 ACT = openapi.problems(403, 404, 409, 412)
 
 
@@ -99,7 +101,8 @@ def spreadsheet(
 ) -> Response:
     """A file of that name as CSV for a Norwegian spreadsheet: `;` between, UTF-8 with its mark.
 
-    A name that a spreadsheet would take for a formula gets an apostrophe in front: names come from strangers.
+    Names come from strangers. What a spreadsheet would take for a formula gets an apostrophe in front, also behind what
+    another one takes for the end of a cell: to that one, a quote in the middle of a line quotes nothing.
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";")
@@ -111,7 +114,7 @@ def spreadsheet(
 
 
 def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
+    return FORMULA.sub(r"\1'", cell)
 
 
 def partners_own(kind: Kind, enrolment_id: UUID, caller: Caller, if_match: str | None, reason: str = "") -> Act:

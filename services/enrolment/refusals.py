@@ -2,7 +2,7 @@
 
 from kit.problems import Problem, explain
 from services.enrolment.acts import Cannot
-from services.enrolment.asking import Already, Closed, Moved, Refused, TooMany, Wrong
+from services.enrolment.asking import Already, Closed, Moved, Refused, TooMany, TooOften, Wrong
 
 explain(
     "already-enrolled",
@@ -41,6 +41,12 @@ explain(
     "too-many-enrolments",
     "You have too many enrolments",
     "One person may hold or wait for so many seats (`most`), so that there are some for others. Withdraw from one.",
+)
+explain(
+    "enrolling-too-often",
+    "You enrol too often",
+    "One person may begin so many enrolments an hour (`most`), also when they withdraw again: each sends mails. Wait "
+    "for as many seconds as `Retry-After` says, then ask again.",
 )
 explain("not-withdrawable", "There is nothing to withdraw", "The enrolment has ended, and its `state` says how.")
 explain(
@@ -113,6 +119,10 @@ def refused(why: Refused) -> Problem:
         case TooMany(most):
             words = f"You have {most} already, which is as many as one may have. Withdraw from one first."
             return Problem("too-many-enrolments", "You have too many enrolments", 409, words, most=most)
+        case TooOften(most, wait_s):
+            words = f"You may begin {most} enrolments an hour. Wait {wait_s} s."
+            wait = {"retry-after": str(wait_s)}
+            return Problem("enrolling-too-often", "You enrol too often", 429, words, headers=wait, most=most)
         case Moved():
             words = "The offering is held at other hours than those that were seen. Read it again."
             return Problem("precondition-failed", "It has changed since you read it", 412, words, reason="moved")

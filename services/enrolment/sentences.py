@@ -31,6 +31,9 @@ def refusal(request: Request, problem: Problem) -> str:
                 "Du har allerede %(most)s plasser eller køplasser, så mange som én person kan ha. Meld deg av en."
             )
             return words % {"most": told["most"]}
+        case "enrolling-too-often":
+            words = _("Du har meldt deg på %(most)s ganger den siste timen, så mange som én person kan. Vent litt.")
+            return words % {"most": told["most"]}
         case "no-offer":
             return _("Det er ikke noe tilbud å svare på lenger. Under ser du hvordan det står til nå.")
         case "offer-lapsed":

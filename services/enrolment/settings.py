@@ -47,6 +47,12 @@ class EnrolmentSettings(Settings):
     most_live_enrolments: int = Field(
         10, ge=1, description="how many seats and places in line one learner may have at once: seats are for many"
     )
+    enrolments_per_hour: int = Field(
+        30,
+        ge=1,
+        description="how many one learner may begin in an hour, all processes together: each sends mails and an SMS "
+        "to an address and a phone that nobody has confirmed",
+    )
     requests_per_minute: int = Field(
         120, ge=1, description="how often one person may change something: a program that grabs seats asks more often"
     )

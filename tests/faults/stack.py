@@ -206,6 +206,7 @@ class FaultStack:
         }
         if service == "enrolment":  # a few hundred learners do what thousands would
             environment |= {"KURSNETT_MOST_LIVE_ENROLMENTS": "1000", "KURSNETT_REQUESTS_PER_MINUTE": "100000"}
+            environment["KURSNETT_ENROLMENTS_PER_HOUR"] = "100000"
         if service == "notifier":
             environment["KURSNETT_SMTP_PORT"] = str(await self._link("notifier-smtp", self.sink.port))
             self._hooks_at = f"127.0.0.1:{await self._link('notifier-hooks', self.hooks.port)}"

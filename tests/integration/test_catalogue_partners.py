@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from kit.database import Connection, connect
-from services.catalogue import events, joining
+from services.catalogue import events, joining, logins
+from services.catalogue import operating as catalogue
+from services.catalogue.domain import Rule
+from services.catalogue.settings import CatalogueSettings
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import World, world
@@ -79,6 +82,31 @@ async def test_a_partner_publishes_while_an_operators_command_waits_for_the_brok
             assert (await here.put("SV-1", COURSE)).status_code == 201, "its rows were locked until the broker answers"
 
         await change(here, slowly)
+
+
+async def test_who_changes_a_key_and_loses_the_database_at_the_end_hears_that_it_must_be_done_again(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password at Kafka is no part of the transaction: nobody knows it, and the one before it lets nobody in."""
+    async with world(servers) as here:
+
+        async def give(settings: CatalogueSettings, slug: str) -> dict[str, str]:
+            async with here.here.database.reading() as conn:
+                ended = await conn.fetchval(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1 AND "
+                    "datname = current_database()",
+                    f"{settings.database_user}/operator",
+                )
+            assert ended == 1
+            return {"password": slug}
+
+        monkeypatch.setattr(logins, "give", give)
+        with pytest.raises(Rule, match="run this again"):
+            await catalogue.rotate(here.settings, here.partner, False)
+        monkeypatch.undo()
+        made = await catalogue.rotate(here.settings, here.partner, False)
+        here.key = made["key"]
+        assert (await here.put("SV-1", COURSE)).status_code == 201
 
 
 async def test_an_arena_that_was_taken_away_keeps_the_runs_that_it_has_and_gets_no_other(servers: Servers) -> None:

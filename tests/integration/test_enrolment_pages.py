@@ -330,6 +330,17 @@ async def test_only_our_own_forms_do_anything_and_only_for_who_is_logged_in(serv
             assert (await kari.ask("GET", address)).headers["location"] == mine
 
 
+async def test_a_page_says_in_words_that_somebody_began_as_many_as_one_may_in_an_hour(servers: Servers) -> None:
+    async with open_pages(servers, enrolments_per_hour=1) as here:
+        assert (await here.enrol(await here.offering(online=5), "kari")).status_code == 201
+        kari, other = person(here, "kari"), await here.offering(online=5)
+        await kari.go(f"/delta/{other}")
+        answer = await kari.ask("POST", f"/delta/{other}", FORM | {"csrf": kari.csrf})
+        assert (answer.status_code, "Du har meldt deg på 1 ganger den siste timen" in answer.text) == (429, True)
+        assert int(answer.headers["retry-after"]) > 60
+        assert f'value="{FORM["name"]}"' in answer.text, "what was typed is there again"
+
+
 async def test_pages_and_the_interface_have_one_pace(servers: Servers) -> None:
     async with open_pages(servers, requests_per_minute=2) as here:
         offering_id = await here.offering(online=5)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from httpx2 import Response
 
-from services.enrolment import roster
+from services.enrolment import partners, roster
+from services.enrolment.store import enrolments
 from tests.delivery import Servers
 from tests.integration.test_enrolment_http import World
 from tests.integration.test_enrolment_pages import Known, open_pages, own, person, rows
@@ -148,3 +149,24 @@ async def test_the_file_is_in_words_and_opens_in_a_norwegian_spreadsheet(
         assert (lines[0], lines[1]) == (head, f"{first};2027-07-02 00:30"), "on Oslo's clock"
         assert next(csv.reader(io.StringIO(lines[2]), delimiter=";"))[0] == 'A;"B"'
         assert file.headers["content-disposition"] == 'attachment; filename="deltakere-2027-08-02.csv"'
+
+
+@pytest.mark.parametrize("between", [";", ",", "\t"])
+async def test_no_name_is_a_formula_whatever_a_spreadsheet_takes_for_the_end_of_a_cell(
+    servers: Servers, between: str
+) -> None:
+    names = ["=1+1", "Ola,=cmd|' /C calc'!A0,x", 'Ola,"=1+1",x', "Ola, @SUM(A1)", "Ola;-1", 'Ola;"+1"', "Ola,Kari"]
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=len(names))
+        for number, name in enumerate(names):
+            await person(here, f"learner{number}").enrol(offering_id, name=name)
+        tor = person(here, "tor", partner="torgar")
+        page = (await tor.ask("GET", f"/deltakere/{offering_id}.csv")).content
+        async with here.database.reading() as conn:
+            shown = [partners.attending(one) for one in await enrolments.roster(conn, offering_id, None, 100)]
+        for content in (page, bytes(partners.file(offering_id, shown).body)):
+            text = content.decode("utf-8-sig")
+            table = list(csv.reader(io.StringIO(text), delimiter=between))
+            assert len(table) == 1 + len(names)
+            assert not [cell for row in table for cell in row if cell.strip()[:1] in {"=", "+", "-", "@"}], text
+            assert "Ola,Kari" in text, "the control: a name that is none stays as it is"

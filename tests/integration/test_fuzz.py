@@ -76,7 +76,7 @@ async def asked(app: http.Application, token: str, known: dict[str, Any], folder
 async def test_enrolment_answers_as_its_document_says(
     servers: Servers, tmp_path: Path, who: str, how_long: Sequence[str]
 ) -> None:
-    many = {"requests_per_minute": 1_000_000, "most_live_enrolments": 1_000}
+    many = {"requests_per_minute": 1_000_000, "most_live_enrolments": 1_000, "enrolments_per_hour": 1_000_000}
     async with test_enrolment_http.world(servers, **many) as here:
         app = http.build(here.running, ROUTERS)
         here.issuer.serve(app.state.keys)

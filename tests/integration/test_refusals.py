@@ -62,6 +62,20 @@ async def enrolled_elsewhere(here: World) -> Any:
     return await here.enrol(await here.offering(online=1), "kari")
 
 
+async def once_more(here: World) -> Any:
+    """As often as one may in an hour (3), each time withdrawn, and again: from an address that may be anybody's."""
+    for _ in range(3):
+        made = (await here.enrol(await here.offering(online=1), "kari")).json()["enrolment_id"]
+        assert (await post(here, f"/enrolments/{made}/withdraw")).status_code == 200
+    last = await here.offering(online=2)
+    assert (await here.enrol(last, "ola")).status_code == 201, "the control: another may"
+    answer = await here.enrol(last, "kari")
+    assert 3_500 < int(answer.headers["retry-after"]) <= 3_601
+    await here.database.run(lambda conn: conn.execute("UPDATE enrolments SET asked_at = asked_at - interval '1 hour'"))
+    assert (await here.enrol(last, "kari")).status_code == 201, "an hour later"
+    return answer
+
+
 async def enrolled_here(here: World) -> Any:
     offering_id = await here.offering(online=1)
     await here.enrol(offering_id, "kari")
@@ -170,6 +184,7 @@ ASKED: list[tuple[Callable[[World], Awaitable[Any]], int, str]] = [
     (lambda here: period(here, None, DAY, 2 * DAY), 409, "not-open-yet"),
     (lambda here: period(here, "ansatt", -DAY, DAY), 409, "other-group"),
     (enrolled_elsewhere, 409, "too-many-enrolments"),
+    (once_more, 429, "enrolling-too-often"),
     (enrolled_here, 409, "already-enrolled"),
     (anothers, 404, "not-found"),
     (lambda here: here.enrol(uuid.uuid4(), "kari"), 404, "not-found"),
@@ -197,7 +212,7 @@ ASKED: list[tuple[Callable[[World], Awaitable[Any]], int, str]] = [
 async def test_what_cannot_be_has_its_own_kind_of_problem_and_a_page(
     servers: Servers, ask: Callable[[World], Awaitable[Any]], status: int, slug: str
 ) -> None:
-    async with world(servers, most_live_enrolments=2, requests_per_minute=8) as here:
+    async with world(servers, most_live_enrolments=2, requests_per_minute=8, enrolments_per_hour=3) as here:
         answer = await ask(here)
         assert (answer.status_code, answer.headers["content-type"]) == (status, CONTENT_TYPE)
         problem = answer.json()

@@ -355,7 +355,7 @@ def test_seats_and_lines_stay_whole_whatever_is_done(servers: Servers, how_long:
         suppress_health_check=[HealthCheck.too_slow],
     )
     with asyncio.Runner() as runner:
-        opened = world(servers)
+        opened = world(servers, enrolments_per_hour=1_000)
         here = runner.run(opened.__aenter__())
         Seats.standing = standing = Standing(runner, here)
         try:

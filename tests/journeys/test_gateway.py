@@ -2,16 +2,23 @@
 
 import asyncio
 import importlib
+import os
 import re
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
 
 from contracts.topics import SERVICES
+from deploy.local import composition
+from deploy.local.composition import CADDYFILE
+from deploy.local.ports import open_block
 from deploy.local.stack import Stack
 from kit import problems
+from tests.delivery import until
 from tests.integration.test_headers import unsafe
 from tests.visiting import HTML, Person
 
@@ -331,3 +338,62 @@ async def test_by_which_name_it_is_asked_does_not_turn_a_log_in_elsewhere(
         assert back == f"{stack.places.gateway}/logg-inn/svar"
         led = await gateway.get("/min-side", headers={header: "evil.example", "accept": HTML})
         assert led.headers["location"] == "/logg-inn?neste=/min-side"
+
+
+WHO = ("a-browser-of-somebody", "an-enrolment-of-somebody", "/min-side/live", "remote_ip", "Referer")  # of a request
+
+
+async def left_a_stream(at: str, session: str | None, log: Callable[[], str]) -> str:
+    """What a gateway writes when a browser closes a page that is kept fresh, and the gateway has noticed."""
+    before = len(log())
+    sent = {"cookie": f"__Host-kursnett={session}", "user-agent": WHO[0], "referer": f"{at}/min-side/{WHO[1]}"}
+    async with (
+        httpx2.AsyncClient(base_url=at, timeout=20) as browser,
+        browser.stream("GET", "/min-side/live", headers=sent) as answer,
+    ):
+        assert answer.status_code == 200
+
+    async def noticed() -> bool:
+        return "aborting with incomplete response" in log()[before:]
+
+    await until(noticed)
+    return log()[before:]
+
+
+@asynccontextmanager
+async def another(stack: Stack, config: Path, log: Path) -> AsyncIterator[str]:
+    """A second gateway with a configuration of its own, before the same services: its address."""
+    port, first = open_block(), composition.gateway(stack.places)
+    command = [*first.argv[:3], str(config), *first.argv[4:]]
+    environment = {**os.environ, **first.environment, "KURSNETT_GATEWAY_PORT": str(port)}
+    with log.open("wb") as out:
+        running = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, env=environment)
+    try:
+        await until(lambda: answers_at(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.kill()
+        await running.wait()
+
+
+async def answers_at(port: int) -> bool:
+    try:
+        return await answers(port, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == [200]
+    except OSError:
+        return False
+
+
+async def test_of_who_asks_for_what_nothing_is_in_the_gateways_log(
+    stack: Stack, gateway: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    person = Person(gateway, stack.places.gateway)
+    await person.log_in("kari")
+    told = await left_a_stream(stack.places.gateway, person.session, stack.places.log("gateway").read_text)
+    assert not [word for word in WHO if word in told], told
+    assert f'"upstream":"{stack.places.address("enrolment")}"' in told, "which service it was"
+
+    config, log = tmp_path / "Caddyfile", tmp_path / "log"
+    config.write_text(re.sub(r"\tlog default \{.*?\n\t\}\n", "", CADDYFILE.read_text(), flags=re.DOTALL))
+    async with another(stack, config, log) as control:
+        told = await left_a_stream(control, person.session, log.read_text)
+    assert not [word for word in WHO if word not in told], "the control: without the filter all of it stands there"

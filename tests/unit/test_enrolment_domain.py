@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.fields import OfferingRules
 from services.enrolment import asking
-from services.enrolment.asking import Ask, TooMany
+from services.enrolment.asking import Ask, Had, Most, TooMany, TooOften
 from services.enrolment.domain import Book, Change, Enrolment, Offering, Place, closed, fill, free_seats, seat_for
 
 ARENAS = ("mo-i-rana", "bronnoysund", "sandnessjoen", "online")
@@ -116,7 +116,9 @@ def test_a_book_counts_what_its_steps_make(line: list[Enrolment], asks: list[Any
     offering = an_offering()
     book = Book(offering, {arena: Place(arena, free.get(arena, 0), 0, True, 0, free.get(arena, 0)) for arena in ARENAS})
     wanted = [Ask(uuid.uuid4(), offering.id, uuid.uuid4(), one) for one in asks]
-    live = [one for one in asking.decide(wanted, {offering.id: book}, NOW, {}, 5) if isinstance(one, Enrolment)]
+    live = [
+        one for one in asking.decide(wanted, {offering.id: book}, NOW, Had(), Most(5, 5)) if isinstance(one, Enrolment)
+    ]
     for one in line:
         queued = replace(one.unseated("queued"), offering_id=offering.id)
         book.note(None, queued)
@@ -136,8 +138,18 @@ def test_one_who_asks_again_and_again_in_one_batch_meets_the_limit() -> None:
     books = {one.id: Book(one, {"online": Place("online", 5, 0, True, 0, 5)}) for one in several}
     learner = uuid.uuid4()
     asks = [Ask(uuid.uuid4(), one.id, learner, ("online",)) for one in several]
-    decided = asking.decide(asks, books, NOW, {}, 2)
+    decided = asking.decide(asks, books, NOW, Had(), Most(2, 5))
     assert [getattr(one, "state", one) for one in decided] == ["associated", "associated", TooMany(2)]
+
+
+def test_one_who_began_as_many_as_one_may_in_an_hour_waits_until_the_first_of_these_is_an_hour_old() -> None:
+    several = [an_offering() for _ in range(3)]
+    books = {one.id: Book(one, {"online": Place("online", 5, 0, True, 0, 5)}) for one in several}
+    learner, had = uuid.uuid4(), Had()
+    had.begun[learner] = [NOW - timedelta(minutes=50), NOW - timedelta(minutes=20)]
+    asks = [Ask(uuid.uuid4(), one.id, learner, ("online",)) for one in several]
+    decided = asking.decide(asks, books, NOW, had, Most(9, 4))
+    assert [getattr(one, "state", one) for one in decided] == ["associated", "associated", TooOften(4, 10 * 60 + 1)]
 
 
 def test_a_seat_that_is_offered_and_taken_stays_where_it_is_wanted_no_more() -> None:

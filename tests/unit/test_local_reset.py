@@ -1,7 +1,9 @@
 """Who is impatient while the data is deleted has none of it left, and not half."""
 
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import pytest
 from deploy.local.places import Places
 from deploy.local.postgres import Postgres
 from deploy.local.stack import Stack
+from deploy.trouble import Trouble
 
 
 def test_an_interrupt_while_the_data_is_deleted_leaves_no_half_of_it(tmp_path: Path) -> None:
@@ -73,3 +76,45 @@ def test_a_stack_whose_folder_was_moved_has_its_database_with_it(tmp_path: Path)
     Stack(Places(new)).reset()
     assert again.data.is_dir(), "of another stack"
     assert not new.exists()
+
+
+def test_what_could_not_be_deleted_is_named_and_the_note_of_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL's files, which belong to another user when root has started the stack."""
+    home, outside, real = tmp_path / "home", tmp_path / "kursnett-x", shutil.rmtree
+    monkeypatch.setattr("deploy.local.postgres.OUTSIDE", tmp_path)
+    for folder in (outside, home / "kafka", home / "secrets"):
+        folder.mkdir(parents=True)
+    (home / "postgres.path").write_text(str(outside))
+    (home / "demo").touch()
+    another = {outside, home / "kafka"}
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **how: None if path in another else real(path, **how))
+    stack = Stack(Places(home))
+    with pytest.raises(Trouble) as told:
+        stack.reset()
+    assert f"Still there: {outside}, {home / 'kafka'}." in told.value.what
+    assert {path.name for path in home.iterdir()} == {"kafka", "postgres.path"}
+
+    another.clear()
+    stack.reset()
+    assert [path for path in (outside, home) if path.exists()] == [], "the control: once it can be, all of it is"
+
+
+def test_the_admins_password_can_at_no_moment_be_read_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object, **how: object) -> None:
+        raise KeyboardInterrupt
+
+    postgres = Postgres(Places(tmp_path))
+    postgres.user, postgres.install = None, tmp_path
+    (tmp_path / "secrets" / "postgres").mkdir(parents=True)
+    (tmp_path / "secrets" / "postgres" / "admin_password").write_text("x")
+    postgres.folder.mkdir(parents=True)
+    monkeypatch.setattr(Path, "chmod", killed)  # whatever comes after the file was made
+    monkeypatch.setattr(subprocess, "run", killed)
+    for _ in range(2):  # and again, beside what that one has left
+        with pytest.raises(KeyboardInterrupt):
+            postgres._make()
+        assert stat.S_IMODE((postgres.folder / "password").stat().st_mode) == 0o600

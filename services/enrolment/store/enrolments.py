@@ -96,15 +96,17 @@ async def know_learners(conn: Connection, logins: Sequence[tuple[str, str]]) -> 
     return {(row["issuer"], row["subject"]): row["id"] for row in rows}
 
 
-async def live_of(conn: Connection, learner_ids: Sequence[UUID]) -> list[Enrolment]:
-    """All enrolments of these learners that live, in any offering."""
+async def live_of(conn: Connection, learner_ids: Sequence[UUID], or_since: datetime | None = None) -> list[Enrolment]:
+    """All enrolments of these learners that live, in any offering; and, where it is said, those begun since then."""
     # Said by what they are not: else the planner takes the index of who lives where, and looks at each offering.
     rows = await conn.fetch(
         f"""
         {_COLUMNS} {FROM}
-        WHERE e.learner_id = ANY ($1::uuid[]) AND e.state NOT IN ('denied', 'cancelled', 'finished')
+        WHERE e.learner_id = ANY ($1::uuid[])
+          AND (e.state NOT IN ('denied', 'cancelled', 'finished') OR e.asked_at > $2::timestamptz)
         """,
         learner_ids,
+        or_since,
     )
     return [enrolment(row) for row in rows]
 
