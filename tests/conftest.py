@@ -53,12 +53,11 @@ def dropped(request: pytest.FixtureRequest) -> Iterator[None]:
         del servers.made[before:]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what runs in one process, where there are several: a file, and all journeys, as they share one stack.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say what runs in one process, where there are several: a file, and all journeys, as they share one stack."""
+    item.add_marker(pytest.mark.xdist_group("journeys" if JOURNEYS in item.path.parents else item.path.stem))
 
-    The journeys come first, as they are the longest.
-    """
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The journeys first: they are what takes longest in one process."""
     items.sort(key=lambda item: JOURNEYS not in item.path.parents)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("journeys" if JOURNEYS in item.path.parents else item.path.stem))

@@ -153,6 +153,7 @@ async def test_a_lost_database_comes_back_and_whoever_enrolled_since_is_listed(
     await operator.up()
 
     assert await taken(web, first) == 1
+    await until(lambda: is_there(web, second))  # it was published after the backup, and is heard of again
     assert (await web.enrol(second, old)).json()["state"] == "associated"
     await web.mails(old, 1, within_s=30)
     await operator.has_caught_up()
