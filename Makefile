@@ -24,7 +24,7 @@ down: stack ## stop everything that `make up` started
 	@.venv/bin/kursnett down
 
 test: install ## run all tests but the slow ones, on real servers
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		-m "not slow and not faults and not stack and not browser"
 
 browser: install ## open every page in a real Chromium: by keyboard, on a phone, in three languages, with axe
