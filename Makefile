@@ -28,7 +28,7 @@ test: install ## run all tests but the slow ones, on real servers
 		-m "not slow and not faults and not stack and not browser"
 
 browser: install ## open every page in a real Chromium: by keyboard, on a phone, in three languages, with axe
-	@.venv/bin/python -m pytest -n 2 -m browser tests/browser
+	@.venv/bin/python -m pytest -m browser tests/browser
 
 fuzz: install ## ask what nobody thought of, 90 s of each service, and take steps in any order for ten minutes
 	@.venv/bin/python -m pytest -m slow tests/integration/test_fuzz.py tests/integration/test_seats_stateful.py
