@@ -59,5 +59,5 @@ def _type(service: str, arguments: tuple[str, ...], environment: dict[str, str],
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.argv = [f"services.{service}", *arguments]
-    typed = importlib.import_module(f"services.{service}.__main__")
-    typed.main(service, typed.build, typed.operators)
+    program = importlib.import_module(f"services.{service}.__main__")
+    program.main(service, program.build, program.operators)

@@ -170,7 +170,7 @@ async def _enrol(
     if not known:
         return
     an_hour_ago, had = work.now - HOUR, Had()
-    own = await enrolments.live_of(work.conn, [learners[one.login] for one in known.values()], an_hour_ago)
+    own = await enrolments.of_learners(work.conn, [learners[one.login] for one in known.values()], an_hour_ago)
     live = [enrolment for enrolment in own if enrolment.state in LIVE]
     for enrolment in own:
         if enrolment.asked_at > an_hour_ago:

@@ -74,7 +74,7 @@ async def forget(
 
 async def _withdraw(conn: Connection, learner_id: UUID, settings: EnrolmentSettings) -> int:
     """Give up all that this learner has or waits for, as they would themselves; how much that was."""
-    live = await enrolments.live_of(conn, [learner_id])
+    live = await enrolments.of_learners(conn, [learner_id])
     acts = [Act("withdraw", one.id, lambda owner: True) for one in live]
     for outcome in await commands.decide(conn, acts, settings) if acts else []:
         if not isinstance(outcome, Enrolment):  # whatever lives can be withdrawn

@@ -96,7 +96,9 @@ async def know_learners(conn: Connection, logins: Sequence[tuple[str, str]]) -> 
     return {(row["issuer"], row["subject"]): row["id"] for row in rows}
 
 
-async def live_of(conn: Connection, learner_ids: Sequence[UUID], or_since: datetime | None = None) -> list[Enrolment]:
+async def of_learners(
+    conn: Connection, learner_ids: Sequence[UUID], or_since: datetime | None = None
+) -> list[Enrolment]:
     """All enrolments of these learners that live, in any offering; and, where it is said, those begun since then."""
     # Said by what they are not: else the planner takes the index of who lives where, and looks at each offering.
     rows = await conn.fetch(
