@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -59,6 +60,21 @@ class Stack:
         if check and done.returncode:
             raise Trouble(f"`{' '.join(command)}` failed with {done.returncode}.", "Its own words stand above.")
         return done.stdout or ""
+
+    def typed(self, commands: str, folder: str) -> None:
+        """Type commands of the documentation in a shell, as they stand there, about this run of the containers."""
+        about = {"COMPOSE_PROJECT_NAME": PROJECT, "COMPOSE_FILE": str(ROOT / "docker-compose.yml")}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands.replace("kursnett_", f"{PROJECT}_")],
+            cwd=folder,
+            env=self.environment | about | {"COMPOSE_ENV_FILES": os.devnull},
+            capture_output=True,
+            text=True,
+            timeout=UP_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise Trouble(f"What docs/operating.md says failed with {done.returncode}.", done.stdout + done.stderr)
 
     def address(self, port: str, host: str = "localhost") -> str:
         return f"http://{host}:{self.ports[port]}"
@@ -199,25 +215,50 @@ def chain(stack: Stack) -> str:
     return str(key)
 
 
+def recipe() -> list[str]:
+    """The commands that docs/operating.md gives for a backup in containers, and to put one back."""
+    section = (ROOT / "docs" / "operating.md").read_text().partition("### In containers\n")[2].partition("\n## ")[0]
+    return re.findall(r"^```\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
+def restoring(stack: Stack, key: str) -> None:
+    """What came after a backup is lost by name, and heard again where others had said it; all goes on from there."""
+    back_up, put_back = recipe()
+    began = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with tempfile.TemporaryDirectory(prefix="kursnett-stacktest-") as folder:
+        stack.typed(back_up, folder)
+        offering_id = another_run(stack, key, "H2")
+        stack.typed(re.sub(r"--since \S+", f"--since {began}", put_back), folder)
+        lost = [one["type"] for one in json.loads(Path(folder, "lost.json").read_text())["lost"]]
+    holds("who enrolled after the backup is listed", sum("LearnerEnrolled" in kind for kind in lost) == 1, lost)
+    with httpx2.Client(base_url=stack.address("KURSNETT_PORT"), timeout=10, trust_env=False) as http:
+        path = f"/api/enrolment/v1/offerings/{offering_id}"
+        until("what was put after it is heard again", lambda: http.get(path).status_code == 200 or None)
+        taken = [place["taken"] for place in answer(http.get(path), 200)["places"]]
+        holds("nobody has a seat there", taken == [0], taken)
+        enrol(stack, http, offering_id)
+
+
 def replicas(stack: Stack, key: str) -> None:
     """Two of each service share the work, and one of the two is enough."""
     two = [f"--scale={service}=2" for service in SERVICES]
     stack.compose("up", "--detach", "--wait", "--no-recreate", *two, seconds=UP_SECONDS, show=True)
     ids = {service: stack.compose("ps", "--quiet", service).split() for service in SERVICES}
     holds("there are two of each service", all(len(its) == 2 for its in ids.values()), ids)
-    another_run(stack, key, "H2")
+    another_run(stack, key, "H3")
     for service in SERVICES:  # the first of each is who publishes and reads
         subprocess.run(["docker", "stop", ids[service][0]], env=stack.environment, capture_output=True, check=True)
     print("  ok  the first of each is stopped", flush=True)
-    another_run(stack, key, "H3")
+    another_run(stack, key, "H4")
 
 
-def another_run(stack: Stack, key: str, run: str) -> None:
-    """A further run of a course that is there, from the partner to a learner's mail."""
+def another_run(stack: Stack, key: str, run: str) -> str:
+    """A further run of a course that is there, from the partner to a learner's mail; its id."""
     path = f"/api/catalogue/v1/partners/{PARTNER}/courses/HVG-01/offerings/{run}"
     with httpx2.Client(base_url=stack.address("KURSNETT_PORT"), timeout=10, trust_env=False) as http:
         put = answer(http.put(path, json=offering(), headers={"Authorization": f"Bearer {key}"}), 201)
         enrol(stack, http, put["offering_id"])
+    return str(put["offering_id"])
 
 
 def enrol(stack: Stack, http: httpx2.Client, offering_id: str) -> None:
@@ -284,6 +325,7 @@ def main() -> None:
             containers_keep_to_themselves(stack)
             key = chain(stack)
             person(stack)
+            restoring(stack, key)
             replicas(stack, key)
         except Exception:
             report(stack)
