@@ -24,8 +24,9 @@ T = TypeVar("T")
 
 # One purpose cannot starve another: a rush of web requests leaves the relay and the consumers their own connections.
 POOLS: Mapping[str, int] = {"web": 8, "consumer": 3, "relay": 2, "worker": 2}
-# Where requests are committed together: one transaction for all that can go on, one for those that wait for a lock.
-DESK: Mapping[str, int] = {"desk": 2}
+# Where requests are committed together: one transaction for all that can go on, beside those that wait for locks, of
+# which kit.groupcommit has two.
+DESK: Mapping[str, int] = {"desk": 3}
 
 ACQUIRE_S = 2.0  # a request that finds no free connection for so long is better told "busy" than left waiting
 COMMAND_S = 5.0  # longer than the server's own limit, so that the server's clear error comes first

@@ -86,9 +86,9 @@ _TELLING = """
 SELECT count(*) FROM webhook_deliveries
 WHERE state IN ('pending', 'sending') OR (state = 'deferred' AND due_at <= app_now())
 """
-_CONNECTIONS = """
+CONNECTIONS = """
 SELECT application_name, count(*) FROM pg_stat_activity
-WHERE application_name ~ '^(catalogue|enrolment|notifier)/(web|consumer|relay|worker)$' GROUP BY 1
+WHERE application_name ~ '^(catalogue|enrolment|notifier)/(web|consumer|relay|worker|desk)$' GROUP BY 1
 """
 
 
@@ -243,7 +243,7 @@ async def processes(pids: Mapping[str, int], admin_dsn: str) -> dict[str, Row]:
     """What each service's process holds: files, clients, threads, memory in kB, connections to PostgreSQL by pool."""
     conn = await asyncpg.connect(admin_dsn)
     try:
-        connections = {row[0]: row[1] for row in await conn.fetch(_CONNECTIONS)}
+        connections = {row[0]: row[1] for row in await conn.fetch(CONNECTIONS)}
     finally:
         await conn.close()
     found: dict[str, Row] = {}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kit import groupcommit
-from kit.database import Busy, Connection, Database, Unknown
+from kit.database import DESK, Busy, Connection, Database, Unknown
 from kit.groupcommit import GroupCommit, GroupRead
-from tests.delivery import Servers
+from tests.delivery import Servers, until
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ class Till:
 
 @pytest.fixture
 async def till(servers: Servers) -> AsyncIterator[Till]:
-    database = Database(await servers.database(), pools={"web": 4, "desk": 2})
+    database = Database(await servers.database(), pools={"web": 4} | DESK)
     await database.open()
     async with database.reading() as conn:
         await conn.execute("CREATE TABLE taken (place serial, number int)")
@@ -209,6 +209,28 @@ async def test_who_waits_for_one_lock_does_not_wait_for_another_too(till: Till) 
         assert await freed == 30
         assert not held.done(), "30 has had to wait till 10 had given up"
     assert await held == 10
+
+
+WAIT_FOR_LOCKS = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+async def test_others_go_on_while_as_many_as_may_wait_for_locks(till: Till) -> None:
+    shelf = Shelf(till.database)
+
+    async def all_wait() -> bool:
+        async with till.database.reading() as conn:
+            found = await conn.fetchval(WAIT_FOR_LOCKS)
+            return bool(found == groupcommit.PATIENT)
+
+    async with another_holds_the_tens(till), till.database.reading() as third, third.transaction():
+        await third.execute("SELECT FROM shelf WHERE ten = 3 FOR UPDATE")
+        late = [asyncio.create_task(shelf.desk.submit(InTens(number))) for number in (10, 30)]
+        await until(all_wait, 5)
+        assert await shelf.desk.submit(InTens(20)) == 20
+        assert not any(one.done() for one in late), "it was answered when they were"
+    assert await asyncio.gather(*late) == [10, 30]
 
 
 class Freed(Shelf):

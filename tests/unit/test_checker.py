@@ -3,13 +3,15 @@
 import ast
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults import checker
+from kit.database import DESK, POOLS
+from tests.faults import checker, evidence, rest
 from tests.faults.checker import CHECKS, check
 from tests.faults.evidence import GROUPS, Evidence, Record, hears
 from tests.faults.model import digest, waiting_for
@@ -847,6 +849,14 @@ def test_a_fault_of_the_catalogue_explains_that_a_partners_event_is_taken_late()
         {"i": 901, "t": at - 5, "kind": "heal", "id": 9, "target": "kafka-1"},
     ]
     assert "V15" not in red(run)
+
+
+def test_connections_are_counted_in_every_pool_that_a_service_has() -> None:
+    pools = POOLS | DESK
+    assert pools == rest.POOLS, "judged by other sizes than a service has"
+    counted = re.search(r"/\(([a-z|]+)\)\$", evidence.CONNECTIONS)
+    assert counted
+    assert set(counted[1].split("|")) == pools.keys()
 
 
 def test_the_checker_knows_no_code_of_the_services() -> None:
