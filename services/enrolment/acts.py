@@ -55,8 +55,8 @@ def decline(here: Enrolment, offering: Offering, now: datetime, stay: bool) -> S
 
 
 def lapse(here: Enrolment, offering: Offering) -> Change:
-    """Nobody answered in time: what the learner has chosen for that, else what the offering says."""
-    stay = (here.on_lapse or offering.rules.on_lapse) == "back_of_queue"
+    """Nobody answered in time."""
+    stay = offering.keeps_in_line(here)
     return Change(here, here.unseated("queued" if stay else "cancelled"), "clock", "lapsed", to_back=stay)
 
 

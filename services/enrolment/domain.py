@@ -42,6 +42,15 @@ class Offering:
         groups = self.rules.priority_groups
         return groups.index(group) if group in groups else UNRANKED
 
+    def keeps_in_line(self, one: "Enrolment") -> bool:
+        """Whether who does not answer the offer that is open stands in line again: as they chose, else the rules.
+
+        After the last offer that costs nobody a place, and lets them ask for the open seat as all others in line may:
+        it may have ended in their sleep, and who is out of line comes in no more when enrolment has closed.
+        """
+        chosen = one.on_lapse or self.rules.on_lapse
+        return chosen == "back_of_queue" or (one.expires_at is not None and self.open_to_all(one.expires_at))
+
     @property
     def when(self) -> str:
         """From when to when, for a form: who has seen other hours has not asked for these."""

@@ -156,7 +156,7 @@ async def decide_several(
         return await _page(request, visitor, database, offering_id, said=said, status=422, several=several)
     if what == "avslaa":
         try:
-            Denying(reason=several.reason)
+            several = replace(several, reason=Denying(reason=several.reason).reason)
         except ValidationError as wrong:
             several = replace(several, error=sentences.fields(request, {}, wrong)["reason"])
             return await _page(request, visitor, database, offering_id, status=422, several=several)
@@ -165,7 +165,7 @@ async def decide_several(
         return await _page(request, visitor, database, offering_id, said=said, status=422, several=several)
     await _must_decide(database, offering_id, visitor)
     kind: Kind = "deny" if what == "avslaa" else "approve"
-    of_each = [partners.partners_own(kind, one, visitor.caller, None, several.reason.strip()) for one in chosen]
+    of_each = [partners.partners_own(kind, one, visitor.caller, None, several.reason) for one in chosen]
     commands = [replace(one, lock=offering_id) for one in of_each]  # in this order, also where another holds the lock
     answers = await asyncio.gather(
         *(desk_.submit(desk.Request(command, None)) for command in commands), return_exceptions=True

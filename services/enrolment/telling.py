@@ -37,13 +37,12 @@ def of(change: Change, offering: Offering, now: datetime, sealed: str = "") -> E
     before, after = change.before, change.after
     about = _about(after, offering)
     if after.state == "offered" and after.offer_id is not None and after.place is not None:
-        on_lapse = after.on_lapse or offering.rules.on_lapse
         return SeatOffered(
             **about,
             offer_id=after.offer_id,
             place=after.place,
             expires_at=_known(after.expires_at),
-            on_lapse=on_lapse,  # type: ignore[arg-type]  # one of two, by the table's own rule
+            on_lapse="back_of_queue" if offering.keeps_in_line(after) else "leave",
             sealed=sealed,
         )
     if change.why in ("declined", "lapsed") and before.offer_id is not None and before.place is not None:

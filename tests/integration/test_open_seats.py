@@ -94,6 +94,25 @@ async def test_whose_offer_lapses_as_the_last_is_promised_no_other(servers: Serv
         assert (lapsed["in_line"], lapsed["offers"]) == (True, False)
 
 
+async def test_whose_offer_ends_as_the_last_stays_in_line_for_the_open_seat(servers: Servers) -> None:
+    """Whoever slept through an offer of the last night would else be the one person in line that cannot ask for it."""
+    async with world(servers) as here:
+        now = datetime.now(UTC)
+        rules = {"periods": [{"opens_at": now - timedelta(days=1), "closes_at": now + timedelta(hours=1)}]}
+        offering_id = await here.scheduled(rules={**rules, "on_lapse": "leave"}, online=1)
+        kari, ola, per = [await here.enrol(offering_id, who) for who in ("kari", "ola", "per")]
+        await here.database.run(
+            lambda conn: conn.execute("UPDATE offerings SET starts_at = app_now() + interval '13 hours'")
+        )
+        await here.act("withdraw", kari)
+        [offered] = [data for kind, data in await here.said() if kind == "SeatOffered"]
+        assert offered["on_lapse"] == "back_of_queue", "and is told so"
+        async with here.later(hours=1.5) as then:
+            await then.tick()
+            assert await then.stands(ola) == await then.stands(per) == [("queued", None)]
+            assert (await then.enrol(offering_id, "ola")).state == "associated"
+
+
 async def test_one_who_asks_twice_in_one_moment_breaks_nobodys_batch(servers: Servers) -> None:
     """In line by the first, they would take the seat by the second: each of a batch pays for one that breaks it."""
     async with world(servers) as here:
