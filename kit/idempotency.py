@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
@@ -59,6 +59,10 @@ class Asked:
     def name(self) -> str:
         """One word for caller, route and key, for the lock."""
         return hashlib.sha256("\0".join((self.caller, self.route, self.key)).encode()).hexdigest()
+
+    def nameless(self) -> "Asked":
+        """The same, from which nobody can tell whose it is who does not know the key: of one who is forgotten by it."""
+        return replace(self, caller="", key=self.name)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from kit import logs, openapi
 from kit.auth import Signed
 from kit.database import Connection, Database
 from kit.http import Db, ThisService
+from kit.idempotency import Answer, Repeatable, once
 from kit.pages.site import login_address
 from kit.pages.visitors import PerhapsVisitor, Visiting, acting
 from kit.problems import Problem
@@ -53,13 +54,24 @@ async def read_data(caller: Signed, database: Db, settings: Settings) -> Respons
 
 
 @api.delete("/me", status_code=202, response_model=Erasing, responses=openapi.problems(401, 429))
-async def erase_me(caller: Paced, database: Db, running: ThisService) -> Erasing:
+async def erase_me(caller: Paced, database: Db, running: ThisService, asked: Repeatable) -> Response:
     """Forget whoever asks, in all services: seats go to the next in line, and no mail comes any more.
 
-    Safe to repeat: a second time there is nothing left, and it is asked of the other services once more.
+    Again without the same `Idempotency-Key`, there is nothing left, and it is asked of the other services once more.
     """
-    done = await _erase(database, login_of(caller), running)
-    return Erasing(request_id=done.request_id, withdrawn=done.withdrawn)
+    done: list[Forgotten] = []
+
+    async def work(conn: Connection) -> Response:
+        async def effect() -> Answer:
+            done[:] = [await erasing.forget_login(conn, login_of(caller), cast(EnrolmentSettings, running.settings))]
+            return Answer(Erasing(request_id=done[0].request_id, withdrawn=done[0].withdrawn), 202)
+
+        return await once(conn, asked and asked.nameless(), effect)
+
+    answer = await database.run(work)
+    for one in done:
+        log.info("person_forgotten", count=one.withdrawn)
+    return answer
 
 
 @router.get("")

@@ -347,6 +347,20 @@ async def test_a_program_has_its_person_forgotten(servers: Servers) -> None:
         assert own.json() == {"items": []}
 
 
+async def test_to_be_forgotten_twice_under_one_key_is_once_and_keeps_no_name(servers: Servers) -> None:
+    async with world(servers) as here:
+        await here.enrol(await here.offering(online=1), "kari")
+        headers = {**here.signed("kari"), "idempotency-key": "forget-kari"}
+        first, again = [await here.asking.delete(f"{BASE}/me", headers=headers) for _ in range(2)]
+        assert (first.status_code, first.json()["withdrawn"]) == (202, 1)
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert len(await rows(here, "SELECT FROM erasures")) == 1
+        [kept] = await rows(here, "SELECT caller, route, key, convert_from(body, 'UTF8') AS body FROM idempotency")
+        assert not any(word in str(kept) for word in ("kari", "forget-kari")), kept
+        other = await here.asking.delete(f"{BASE}/me", headers={**here.signed("ola"), "idempotency-key": "forget-kari"})
+        assert other.json()["request_id"] != first.json()["request_id"], "another's answer"
+
+
 # Every column
 
 

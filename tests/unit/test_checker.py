@@ -852,7 +852,7 @@ def test_a_fault_of_the_catalogue_explains_that_a_partners_event_is_taken_late()
 
 
 def test_connections_are_counted_in_every_pool_that_a_service_has() -> None:
-    pools = POOLS | DESK
+    pools = {**POOLS, **DESK}
     assert pools == rest.POOLS, "judged by other sizes than a service has"
     counted = re.search(r"/\(([a-z|]+)\)\$", evidence.CONNECTIONS)
     assert counted
