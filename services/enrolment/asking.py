@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from contracts.fields import Period
-from services.enrolment.domain import Book, Enrolment, Offering, closed, seat_for
+from services.enrolment.domain import Book, Enrolment, Offering, closed, in_front, seat_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,20 @@ def decide(
 ) -> list[Enrolment | Refused]:
     """What each gets, in the order of asking. The books are kept up on the way: the last seat goes once.
 
-    What learners had is kept up too; nobody has more than `most`. An enrolment that was there before is one who stood
-    in line and takes a seat that is open to all, where they ask now: that begins none.
+    Who is passed by one of a better group who asks after them is told the place that they have then. What learners had
+    is kept up too; nobody has more than `most`. An enrolment that was there before is one who stood in line and takes a
+    seat that is open to all, where they ask now: that begins none.
     """
-    return [_decide(ask, books[ask.offering_id], now, had, most) for ask in asks]
+    decisions = [_decide(ask, books[ask.offering_id], now, had, most) for ask in asks]
+    behind: defaultdict[UUID, Counter[tuple[int, tuple[str, ...]]]] = defaultdict(Counter)
+    for number, one in reversed(list(enumerate(decisions))):
+        if isinstance(one, Enrolment) and one.place_in_line is not None:
+            line = behind[one.offering_id]
+            passed_by = in_front(line, one.rank - 1, one.choices)
+            if passed_by:
+                decisions[number] = replace(one, place_in_line=one.place_in_line + passed_by)
+            line[one.rank, one.waiting_for] += 1
+    return decisions
 
 
 def _decide(ask: Ask, book: Book, now: datetime, had: Had, most: Most) -> Enrolment | Refused:

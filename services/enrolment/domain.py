@@ -191,11 +191,14 @@ class Book:
 
     def in_front(self, rank: int, choices: Sequence[str]) -> int:
         """How many stand in front of one who comes now: those of no later rank who would take a seat it would take."""
-        return sum(
-            count
-            for (other, waiting), count in self.line.items()
-            if other <= rank and not set(waiting).isdisjoint(choices)
-        )
+        return in_front(self.line, rank, choices)
+
+
+def in_front(line: Mapping[tuple[int, tuple[str, ...]], int], rank: int, choices: Sequence[str]) -> int:
+    """How many of a line are of no later rank and would take a seat that these choices would."""
+    return sum(
+        count for (other, waiting), count in line.items() if other <= rank and not set(waiting).isdisjoint(choices)
+    )
 
 
 def steps(before: Enrolment | None, after: Enrolment) -> Iterator[tuple[str, int, int]]:

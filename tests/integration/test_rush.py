@@ -71,6 +71,20 @@ async def test_who_leaves_in_the_same_moment_leaves_before_who_asks(servers: Ser
         assert (await here.places(offering_id))["online"].taken == 2
 
 
+async def test_who_is_passed_by_one_of_the_same_moment_is_told_the_place_they_have(servers: Servers) -> None:
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1, mosjoen=1, rules={"priority_groups": ["helse"]})
+        for place in ("online", "mosjoen"):
+            await here.enrol(offering_id, f"at-{place}", place)
+        asked = [("ola", "online", None), ("liv", "mosjoen", None), ("per", "online", "helse"), ("eva", "online", None)]
+        asks = [commands.Enrol(offering_id, ("issuer", who), (place,), who, group=group) for who, place, group in asked]
+        told = await here.decided(asks)
+        assert [one.place_in_line for one in told] == [2, 1, 1, 3]
+        assert [(await here.now(one)).place_in_line for one in told] == [2, 1, 1, 3], "what is so"
+        said = [data["place_in_line"] for kind, data in await here.said() if kind == "LearnerQueued"]
+        assert sorted(said) == [1, 1, 2, 3]
+
+
 async def test_each_of_a_batch_gets_its_own_answer(servers: Servers) -> None:
     async with world(servers) as here:
         offering_id, other = await here.scheduled(online=1), await here.scheduled(online=5)
