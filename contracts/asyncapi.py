@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from contracts.envelope import STRUCTURED, Envelope, Event
-from contracts.registry import EVENTS
+from contracts.registry import EVENTS, TOLD
 from contracts.topics import TOPICS, Topic, partner_courses, partner_feed
 
 Json = dict[str, Any]
@@ -71,7 +71,7 @@ def _id(topic: Topic) -> str:
 
 
 def _message_names(topic: Topic) -> list[str]:
-    again = [event for event in EVENTS if event.spec.topic in topic.repeats]
+    again = [event for event in TOLD if event.spec.topic in topic.repeats]
     return [event.spec.type for event in [*said_on(topic), *again]] or [PARKED]
 
 

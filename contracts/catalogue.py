@@ -1,6 +1,6 @@
 """What the catalogue says: partners, courses and offerings, each with its whole state and a version that only grows."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -72,6 +72,15 @@ class CourseWithdrawn(Event, topic="catalogue.courses", aggregate="course", key=
     version: int
 
 
+class CourseRestated(CourseState):
+    """What a course is, said again by an operator's command: nothing has changed, and whoever knows it passes it over.
+
+    `withdrawn`: it is no longer offered.
+    """
+
+    withdrawn: bool = False
+
+
 class OfferingState(
     OfferingRules, Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"
 ):
@@ -92,6 +101,23 @@ class OfferingScheduled(OfferingState):
 
 class OfferingChanged(OfferingState):
     """A run's dates, sessions or places have changed."""
+
+
+class Judged(BaseModel):
+    """What was found of a run's minimum, by the rules that it has."""
+
+    decision: Literal["at_risk", "confirmed", "too_few"]
+    decided_at: Instant
+
+
+class OfferingRestated(OfferingState):
+    """What a run is, said again by an operator's command: nothing has changed, and whoever knows it passes it over.
+
+    Why it was cancelled, and what to take instead, is said once, in `OfferingCancelled`.
+    """
+
+    cancelled: bool = False
+    judged: Judged | None = None
 
 
 class OfferingConfirmed(Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"):

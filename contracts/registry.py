@@ -10,10 +10,12 @@ EVENTS: tuple[type[Event], ...] = (
     catalogue.CourseCreated,
     catalogue.CourseChanged,
     catalogue.CourseWithdrawn,
+    catalogue.CourseRestated,
     catalogue.OfferingScheduled,
     catalogue.OfferingChanged,
     catalogue.OfferingConfirmed,
     catalogue.OfferingCancelled,
+    catalogue.OfferingRestated,
     enrolment.LearnerEnrolled,
     enrolment.LearnerQueued,
     enrolment.EnrolmentPending,
@@ -44,3 +46,6 @@ EVENTS: tuple[type[Event], ...] = (
 )
 
 BY_TYPE: dict[str, type[Event]] = {event.spec.type: event for event in EVENTS}
+
+# What is said to partners, too. The others tell of no change: they are for who keeps a copy.
+TOLD = tuple(event for event in EVENTS if event not in (catalogue.CourseRestated, catalogue.OfferingRestated))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 DAY_MS = 24 * 60 * 60 * 1000
-KEPT_DAYS = 14  # an event can be read again for two weeks; `republish` rebuilds what is older
+KEPT_DAYS = 14  # an event can be read again for two weeks; `republish --state` needs none of them
 MAX_EVENT_BYTES = 256 * 1024  # the longest course in five languages is 204 KB; a partner's mistake is not a course
 # The broker counts a whole batch with its headers, and refuses one that is larger: several events must fit together.
 # A partner's value between the two limits is taken by the broker, and refused by the reader with a reason to read.

@@ -22,7 +22,7 @@ def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App]
         return
     import cyclopts
 
-    from kit import operating, recovering
+    from kit import operating, recovering, republishing
 
     app = cyclopts.App(help="One service of Kursnett.", version_flags=[], suppress_keyboard_interrupt=False)
 
@@ -39,6 +39,7 @@ def main(name: str, build: Callable[[], Service], also: "Callable[[cyclopts.App]
     if os.environ.get("KURSNETT_LOG_LEVEL") != "debug":
         logging.disable()  # the libraries would tell in their own words what is said here
     operating.add(app, build)
+    republishing.add(app, build)
     recovering.add(app, build)
     also(app)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # from now on it is told

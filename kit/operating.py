@@ -1,4 +1,4 @@
-"""The operators' commands that every service has: parked records, consumer switches, replay, republish, timeline."""
+"""The operators' commands that every service has: parked records, consumer switches, replay, timeline."""
 
 import asyncio
 import getpass
@@ -25,12 +25,6 @@ T = TypeVar("T")
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="", help="print JSON for programs")]
 From = Annotated[str, cyclopts.Parameter(name=["--from", "--since"])]
 
-_COUNT = "SELECT count(*) FROM outbox WHERE created_at >= $1 AND published_at IS NOT NULL"
-_REPUBLISH = """
-UPDATE outbox SET published_at = NULL WHERE id IN (
-    SELECT id FROM outbox WHERE id > $2 AND created_at >= $1 AND published_at IS NOT NULL ORDER BY id LIMIT 5000
-) RETURNING id
-"""
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)  # a broker knows no time before it, and nothing of ours is older
 _NOT_DONE = {
     None: "does not exist",
@@ -150,18 +144,6 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         for group in switched(names, lambda conn, group: acts.replay(conn, me(), group, instant)):
             print(f"{group} reads again from {instant.isoformat()}; what had its effect has none again.")
 
-    @app.command(name="republish")
-    def _republish(*, since: str, dry_run: bool = False) -> None:
-        """Put on its topics again what this service has said since an instant. Listeners know what they had.
-
-        Example: republish --since 2026-11-20T00:00:00Z --dry-run
-        """
-        instant = instant_of(since)
-        if dry_run:
-            print(f"{ask(lambda conn: conn.fetchval(_COUNT, instant))} events would be published again.")
-            return
-        print(f"{ask(lambda conn: _again(conn, instant))} events are published again.")
-
     @app.command(name="timeline")
     def _timeline(*ids: str, as_json: Json = False) -> None:
         """Follow one thing through this service: what it said, heard and did, by correlation, event or subject id.
@@ -213,17 +195,6 @@ async def _acts_of(conn: Connection) -> list[dict[str, Any]]:
     while more := await acts.listing(conn, rows[-1]["id"] if rows else acts.NEWEST):
         rows += more
     return rows
-
-
-async def _again(conn: Connection, since: datetime) -> int:
-    async with conn.transaction():
-        await acts.add(conn, me(), "republish", ["outbox"], f"since {since.isoformat()}")
-    count, last = 0, 0
-    while rows := await conn.fetch(_REPUBLISH, since, last):  # in parts, so that no statement holds thousands of rows
-        count += len(rows)
-        last = max(row["id"] for row in rows)
-        print(f"{count} …", file=sys.stderr)
-    return count
 
 
 async def asked(settings: Settings, work: Callable[[Connection], Awaitable[T]]) -> T:

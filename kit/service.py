@@ -29,6 +29,7 @@ from kit.relay import Relay
 from kit.restoring import Restate, nothing_to_restate
 from kit.running import Running, SessionOf, Shown
 from kit.settings import Settings
+from kit.state import State
 from kit.timeline import More, nothing_more
 
 log = logs.get(__name__)
@@ -55,6 +56,7 @@ class Service:
     session: SessionOf | None = None  # of the service that keeps sessions
     timeline: More = nothing_more  # what it knows of one thing beside what it said and heard
     restate: Restate = nothing_to_restate  # its own part after its database was restored from a backup
+    state: State | None = None  # how it says anew all that it has, where others keep copies of it
     plots: Sequence[Plot] = ()  # for the operators' console
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # from there: {language: text} by address
     log_fields: frozenset[str] = frozenset()  # what its own log lines may hold beside the kit's fields: ids, never text

@@ -211,9 +211,10 @@ def replay(service: Rest = "", *arguments: Rest) -> None:
 
 
 def republish(service: Rest = "", *arguments: Rest) -> None:
-    """Put on its topics again what a service has said since an instant.
+    """Put on its topics again what a service has said since an instant, or say all of the catalogue's as it is now.
 
     Example: `kursnett republish catalogue --since 2026-11-20T00:00:00Z --dry-run`
+    Example: `kursnett republish catalogue --state --dry-run`
     """
     _pass_on(service, "republish", *arguments)
 

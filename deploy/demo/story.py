@@ -14,6 +14,7 @@ from contracts.topics import partner_courses
 from deploy.demo.data import bearer, browser, run_of, told, until_open
 from deploy.local.issuer import Login, tokens
 from deploy.local.places import Places
+from deploy.local.service import command
 from deploy.trouble import Trouble
 
 PARTNER = "torgar"
@@ -22,6 +23,7 @@ WITHIN_S = 20.0
 
 async def play(places: Places, say: Callable[[str], None]) -> None:
     """Play it against a running stack and tell each step. Raises Trouble at the first that fails."""
+    await _can_publish(places)
     word = uuid.uuid4().hex[:6]
     code = f"DEMO-{word}"
     first, second = f"siri-{word}", f"per-{word}"
@@ -56,6 +58,18 @@ async def play(places: Places, say: Callable[[str], None]) -> None:
         say(f"Per accepted and is {answer.json()['state']}")
         say(f"Per's third mail came after {await _mail(places, second, count=3)}")
     say(f"all mails: http://localhost:{places.port('mail')}")
+
+
+async def _can_publish(places: Places) -> None:
+    """Raises Trouble without the partner, whose topic a client of Kafka would look for in silence, or while what it
+    sends is kept."""
+    rows = json.loads(await command(places, "catalogue", "partners", "list", "--json"))
+    state = next((row["state"] for row in rows if row["slug"] == PARTNER), None)
+    if state is None:
+        raise Trouble(f"{PARTNER}, whose course it would be, is no partner here.", "Let it in: kursnett partners sync")
+    if state != "active":
+        mend = f"Let it go on: kursnett partners release {PARTNER}"
+        raise Trouble(f"{PARTNER}, whose course it would be, is {state}.", mend)
 
 
 async def _publish(places: Places, code: str) -> None:

@@ -19,6 +19,7 @@ from services.catalogue import (
     intake,
     ooapi,
     provider,
+    restating,
     retaking,
     search,
     upload,
@@ -55,4 +56,5 @@ def build() -> Service:
         links=holding.LINKS,
         log_fields=LOG_FIELDS,
         restate=retaking.take_back,
+        state=restating.STATE,
     )

@@ -62,6 +62,7 @@ class Feed:
 async def newest(database: Database, running: Running, language: str) -> Feed:
     """The newest courses, each with its texts in this language or the next best."""
     async with database.reading() as conn:
+        changed_at = await views.newest_changed_at(conn, NEWEST)  # before them: what changes meanwhile is told later
         rows = await views.newest(conn, NEWEST)
         names = {row["slug"]: row["name"] for row in await views.providers(conn)}  # behind them: a new one is known
     found = []
@@ -72,8 +73,8 @@ async def newest(database: Database, running: Running, language: str) -> Feed:
         texts = texts_in(content, language)
         made = (row["made_at"], max(row["made_at"], row["changed_at"]))
         found.append(Entry(row["id"], page, address, names[row["partner"]], content.get("subjects", []), texts, *made))
-    changed = [one.changed_at for one in found] + [row["list_changed_at"] for row in rows[:1]]
-    return Feed(found, max(changed, default=NO_COURSE_YET), language)
+    changed = [one.changed_at for one in found]
+    return Feed(found, max([*changed, changed_at or NO_COURSE_YET]), language)
 
 
 def written(at: datetime) -> str:

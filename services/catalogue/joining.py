@@ -93,6 +93,11 @@ async def tell_keys(conn: Connection) -> list[str]:
     return untold
 
 
+async def say_again(conn: Connection, slug: str) -> None:
+    """Say how a partner is, at the version that it has. The caller has locked it."""
+    await _say_changed(conn, await partners.told(conn, slug))
+
+
 async def _new_key(conn: Connection, slug: str) -> str:
     key = f"{PREFIX}{slug}_{secrets.token_urlsafe(32)}"
     await partners.add_key(conn, slug, digest_of(key))

@@ -53,7 +53,7 @@ def course(
         about["numberOfCredits"] = {"@type": "QuantitativeValue", "value": points, "unitText": "ECTS"}
     mode = MODES[content.get("delivery_mode", "onsite")]
     whole = [(run, json.loads(run["content"])) for run in runs]
-    about["hasCourseInstance"] = [
+    instances = [
         {
             "@type": "CourseInstance",
             "name": texts.title.text,
@@ -64,6 +64,8 @@ def course(
         for run, of in whole
         if datetime.fromisoformat(of["ends_at"]) > now
     ]
+    if instances:
+        about["hasCourseInstance"] = instances
     return json.dumps(about, ensure_ascii=False).replace("<", "\\u003c").encode(), texts
 
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Annotated, cast
+from urllib.parse import quote
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -121,6 +122,11 @@ async def provider(conn: Connection, which: UUID) -> Row | None:
     return next((row for row in rows if exchange.organisation_id(row["slug"]) == which), None)
 
 
+def reference(path: str) -> str:
+    """A path as a URI reference, which OOAPI asks for: it may hold no brace."""
+    return quote(path)
+
+
 @router.get("", include_in_schema=False)
 @router.get("/", response_model=exchange.Service, responses=told())
 async def read_service(running: ThisService, if_none_match: IfNoneMatch = None) -> Response:
@@ -131,10 +137,10 @@ async def read_service(running: ThisService, if_none_match: IfNoneMatch = None) 
         contactEmail=settings.contact_email,
         specification=SPECIFICATION,
         documentation=f"{settings.public_url}/ooapi/v6/",
-        supportedOperations=[exchange.Operation(path=path) for path in paths if path],
+        supportedOperations=[exchange.Operation(path=reference(path)) for path in paths if path],
         supportedExpands=[
-            exchange.Expands(expandableObjects=["organisation"], path="/courses/{courseId}"),
-            exchange.Expands(expandableObjects=["course"], path="/course-offerings/{courseOfferingId}"),
+            exchange.Expands(expandableObjects=["organisation"], path=reference("/courses/{courseId}")),
+            exchange.Expands(expandableObjects=["course"], path=reference("/course-offerings/{courseOfferingId}")),
         ],
     )
     return answered(body, if_none_match)
@@ -185,10 +191,10 @@ async def read_ooapi_course(
     timeline: Annotated[bool, Query(alias="returnTimelineOverrides", description="there are none")] = False,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """One course that is on offer. We have no programmes and no persons to expand."""
+    """One course that is on offer, or has runs that lists show. We have no programmes and no persons to expand."""
     async with database.reading() as conn:
         row = await courses.course(conn, course_id)
-        if row is None or row["withdrawn"]:
+        if row is None or (row["withdrawn"] and not await courses.offerings(conn, course_id)):
             raise not_found("course", course_id)
         found = course_of(row, running.settings.public_url)
         if expand and "organisation" in expand.split(","):

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from contracts.catalogue import (
+    CourseRestated,
     CourseState,
     CourseWithdrawn,
     OfferingCancelled,
     OfferingConfirmed,
+    OfferingRestated,
     OfferingState,
     PartnerState,
     PartnerSuspended,
@@ -17,7 +19,7 @@ from contracts.topics import partner_courses
 from kit import topics
 from kit.database import Connection
 from kit.restoring import Restated, Restored
-from services.catalogue.store import retaken
+from services.catalogue.store import courses, retaken
 
 ABOUT_COURSE = {"course_id", "partner", "code", "version"}
 ABOUT_OFFERING = {"offering_id", "course_id", "partner", "key", "version"}
@@ -58,6 +60,8 @@ def _in_order(lost: Sequence[Envelope]) -> list[tuple[Envelope, Event]]:
 async def _course(conn: Connection, event: Event) -> bool:
     """False when it cannot be: its partner or course is not there, or another has its code or key by now."""
     match event:
+        case CourseRestated() | OfferingRestated():
+            return await _said_again(conn, event)
         case CourseState():
             content = event.model_dump(mode="json", exclude=ABOUT_COURSE)
             return await retaken.course(conn, event.course_id, event.partner, event.code, event.version, content)
@@ -72,3 +76,22 @@ async def _course(conn: Connection, event: Event) -> bool:
             return await retaken.cancelled(conn, event.offering_id, event.version)
         case _:
             return False
+
+
+async def _said_again(conn: Connection, event: CourseRestated | OfferingRestated) -> bool:
+    """Where the backup is older than the topic, what was said again is all that is known of it. Who is at its version
+    already has it. To withdraw, to cancel and to confirm each raise the version, and leave the content as it was."""
+    version = event.version
+    if isinstance(event, CourseRestated):
+        content = event.model_dump(mode="json", exclude={*ABOUT_COURSE, "withdrawn"})
+        last = version - event.withdrawn
+        await retaken.course(conn, event.course_id, event.partner, event.code, last, content)
+        if event.withdrawn:
+            await retaken.withdrawn(conn, event.course_id, version)
+        return await courses.course(conn, event.course_id) is not None
+    content = event.model_dump(mode="json", exclude={*ABOUT_OFFERING, "cancelled", "judged"})
+    last = version - event.cancelled
+    await retaken.offering(conn, event.offering_id, event.course_id, event.key, last, content)
+    if event.cancelled:
+        await retaken.cancelled(conn, event.offering_id, version)
+    return await courses.offering(conn, event.offering_id) is not None

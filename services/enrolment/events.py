@@ -7,9 +7,11 @@ from uuid import UUID
 from contracts.catalogue import (
     CourseChanged,
     CourseCreated,
+    CourseRestated,
     CourseState,
     OfferingCancelled,
     OfferingChanged,
+    OfferingRestated,
     OfferingScheduled,
     OfferingState,
     PartnerChanged,
@@ -37,7 +39,7 @@ def courses(settings: EnrolmentSettings) -> Consumer:
     """Keeps each offering as the catalogue tells it; seats that come of it are filled in the same transaction."""
     listeners = Listeners()
 
-    @listeners.on(OfferingScheduled, OfferingChanged, OfferingCancelled)
+    @listeners.on(OfferingScheduled, OfferingChanged, OfferingCancelled, OfferingRestated)
     async def follow_offerings(conn: Connection, received: Sequence[Received]) -> None:
         told = [(one, one.event) for one in received if isinstance(one.event, (OfferingState, OfferingCancelled))]
         await seats.lock(conn, [event.offering_id for _, event in told])
@@ -59,7 +61,7 @@ def titles() -> Consumer:
     """
     listeners = Listeners()
 
-    @listeners.on(CourseCreated, CourseChanged)
+    @listeners.on(CourseCreated, CourseChanged, CourseRestated)
     async def keep_titles(conn: Connection, received: Sequence[Received]) -> None:
         newest: dict[UUID, CourseState] = {}  # one statement may write a row once
         for one in received:

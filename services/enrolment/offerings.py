@@ -7,7 +7,7 @@ from uuid import UUID
 
 import uuid_utils.compat as uuid
 
-from contracts.catalogue import OfferingCancelled, OfferingState
+from contracts.catalogue import OfferingCancelled, OfferingRestated, OfferingState
 from contracts.enrolment import MinimumAtRisk, MinimumMissed, MinimumReached
 from contracts.fields import OfferingRules
 from kit import trail
@@ -28,6 +28,7 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
     if known is not None and known.version >= state.version:
         return
     before = await seats.places(conn, [state.offering_id])
+    again = state if isinstance(state, OfferingRestated) else None
     offering = Offering(
         id=state.offering_id,
         course_id=state.course_id,
@@ -35,13 +36,18 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         version=state.version,
         starts_at=state.starts_at,
         ends_at=state.ends_at,
-        cancelled=False,
+        cancelled=again is not None and again.cancelled,
         rules=OfferingRules.model_validate(state.model_dump(include=set(OfferingRules.model_fields))),
     )
     capacities = {place.arena: place.capacity for place in state.places}
     await seats.put_offering(conn, offering)
     await seats.put_places(conn, offering.id, capacities)
     await seats.close_other_places(conn, offering.id, list(capacities))
+    if offering.cancelled:
+        await look(conn, offering.id, settings)
+        return
+    if known is None and again is not None and again.judged is not None:  # who was here is not: it is not judged anew
+        await seats.put_judgement(conn, _as_judged(offering, again.judged.decision))
     ranked_again = known is not None and known.rules.priority_groups != offering.rules.priority_groups
     if ranked_again:
         await enrolments.rank_again(conn, offering.id, offering.rules.priority_groups, UNRANKED)
@@ -64,6 +70,12 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         await work.change(steps, [trail.here()] * len(steps))
     await work.fill(offering.id, trail.here())
     await work.close()
+
+
+def _as_judged(known: Offering, decision: str) -> Offering:
+    """The run, warned of or judged as the catalogue has it from us."""
+    on = known.rules.decide_at
+    return replace(known, warned_for=on, judged_for=None if decision == "at_risk" else on)
 
 
 def _judged_by(offering: Offering) -> tuple[int | None, datetime | None]:

@@ -10,10 +10,12 @@ from pydantic import ValidationError
 from contracts.catalogue import (
     CourseChanged,
     CourseCreated,
+    CourseRestated,
     CourseState,
     OfferingCancelled,
     OfferingChanged,
     OfferingConfirmed,
+    OfferingRestated,
     OfferingScheduled,
     OfferingState,
     PartnerChanged,
@@ -52,7 +54,7 @@ def newest(states: Iterable[tuple[UUID, int, T]]) -> list[T]:
     return [state for _, state in kept.values()]
 
 
-@courses.on(CourseCreated, CourseChanged)
+@courses.on(CourseCreated, CourseChanged, CourseRestated)
 async def keep_courses(conn: Connection, received: Sequence[Received]) -> None:
     states = [cast(CourseState, one.event) for one in received]
     retitled = await known.keep_courses(conn, newest((one.course_id, one.version, one) for one in states))
@@ -60,12 +62,15 @@ async def keep_courses(conn: Connection, received: Sequence[Received]) -> None:
         await calendars.raised(conn, courses=retitled)
 
 
-@courses.on(OfferingScheduled, OfferingChanged)
+@courses.on(OfferingScheduled, OfferingChanged, OfferingRestated)
 async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None:
     states = [cast(OfferingState, one.event) for one in received]
     latest = newest((state.offering_id, state.version, one) for state, one in zip(states, received, strict=True))
     before = await changes.runs(conn, [state.offering_id for state in states])
     await known.keep_offerings(conn, [cast(OfferingState, one.event) for one in latest])
+    again = [one for one in states if isinstance(one, OfferingRestated)]
+    if again:
+        await known.keep_outcomes(conn, again)
     told = [change(before.get(cast(OfferingState, one.event).offering_id), one) for one in latest]
     owed = [one for one in told if one is not None]
     if owed:
@@ -86,9 +91,13 @@ async def with_untold(conn: Connection, owed: Sequence[changes.Change]) -> list[
 
 
 def change(before: changes.Run | None, received: Received) -> changes.Change | None:
-    """What this state of an offering is to tell; nothing when it is the first, an old one, or of a cancelled run."""
+    """What this state of an offering is to tell; nothing when it is the first, an old one, or of a cancelled run.
+
+    So nobody is told of what is said again, unless it is the first that is heard of a change."""
     after = cast(OfferingState, received.event)
     if before is None or before.cancelled or after.version <= before.version:
+        return None
+    if isinstance(after, OfferingRestated) and after.cancelled:  # enrolment says so to each
         return None
     facts = changed_facts(before, after)
     if facts is None:

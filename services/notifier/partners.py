@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from contracts.envelope import Envelope
-from contracts.registry import EVENTS
+from contracts.registry import TOLD
 from contracts.topics import TOLD_TO_PARTNERS
 from kit import tracing
 from kit.consumer import Consumer
@@ -17,7 +17,7 @@ from services.notifier.channels import kafka
 from services.notifier.store import partner_feeds, webhooks
 from services.notifier.store.webhooks import Told
 
-TELLS = tuple(event for event in EVENTS if event.spec.topic in TOLD_TO_PARTNERS)
+TELLS = tuple(event for event in TOLD if event.spec.topic in TOLD_TO_PARTNERS)
 TYPES = {event.spec.type: event.__name__ for event in TELLS}
 LEFT_OUT = {"causationid", "traceparent"}
 SEALED = "sealed"  # the links of an offer act for the learner

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from icalendar import Calendar
 
-from services.catalogue import linked
+from services.catalogue import feeds, linked
 from services.catalogue import operating as command
 from services.catalogue.store import views
 from tests.delivery import Servers
@@ -101,6 +101,38 @@ async def test_the_time_of_a_feed_does_not_go_back_when_a_course_is_withdrawn(se
         assert times[0] < times[1]
         told = [parsedate_to_datetime(one.headers["last-modified"]) for one in (first, second)]
         assert told[0] < told[1]
+
+
+async def test_nor_does_it_when_the_oldest_is_withdrawn_or_all_are(servers: Servers) -> None:
+    async with world(servers) as here:
+        for code in ("A", "B"):
+            await publish(here, code, {"nb": "Sveising"})
+        times = []
+        for code in ("", "A", "B"):  # of few courses, the oldest has changed last
+            later = f"changed_at = changed_at + interval '1 hour', withdrawn = true WHERE code = '{code}'"
+            async with here.here.database.reading() as conn:
+                await conn.execute(f"UPDATE courses SET {later}")
+            answer = await here.asking.get(f"{BASE}/courses/feed.atom")
+            updated = ElementTree.fromstring(answer.content).findtext(f"{ATOM}updated") or ""
+            times.append((updated, parsedate_to_datetime(answer.headers["last-modified"])))
+        assert times[0] < times[1] <= times[2]
+
+
+async def test_the_time_of_a_feed_is_that_of_the_courses_in_it(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "NEWEST", 2)
+    async with world(servers) as here:
+        for code in ("A", "B", "C"):
+            await publish(here, code, {"nb": "Sveising"})
+        first = (await here.asking.get(f"{BASE}/courses/feed.atom")).headers["last-modified"]
+        for code, changes in (("A", False), ("B", True)):
+            async with here.here.database.reading() as conn:
+                await conn.execute(
+                    "UPDATE courses SET changed_at = changed_at + interval '1 hour' WHERE code = $1", code
+                )
+            told = (await here.asking.get(f"{BASE}/courses/feed.atom")).headers["last-modified"]
+            assert (told != first) == changes, "what stands in no feed changes none"
 
 
 async def test_a_partner_that_joins_while_a_feed_is_made_is_named_in_it(
@@ -263,6 +295,9 @@ async def test_search_engines_read_a_course_as_schema_org_has_it(servers: Server
                 "places": [{"arena": "mosjoen", "capacity": 5}, {"arena": "online", "capacity": 6}],
             }
             await here.put(f"A/offerings/{key}", dates)
+        without = await publish(here, "B", {"nb": "Lodding"})
+        answer = await here.asking.get(f"{BASE}/courses/{without}", headers={"accept": "application/ld+json"})
+        assert "hasCourseInstance" not in answer.json(), "no list without anything in it"
         answer = await here.asking.get(f"{BASE}/courses/{course_id}", headers={"accept": "application/ld+json"})
         assert answer.headers["content-type"] == "application/ld+json"
         assert b"</" not in answer.content

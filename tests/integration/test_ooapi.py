@@ -14,6 +14,7 @@ import pytest
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
 from kit.database import POOLS, connect
+from services.catalogue import exchange, retracting
 from services.catalogue.ooapi import MOST_LOOKING, OSLO
 from services.catalogue.terms import wanted_version
 from tests.delivery import Servers, until
@@ -25,6 +26,8 @@ ROOT = "/ooapi/v6"
 UUID = {"type": "string", "format": "uuid"}
 TIME = {"type": "string", "format": "date-time"}
 URI = {"type": "string", "format": "uri", "pattern": "^https?://"}
+# No brace may stand in one (RFC 3986).
+REFERENCE = {"type": "string", "format": "uri-reference", "pattern": r"^[\w%/-]*$"}
 AMOUNT = {"type": "string", "pattern": r"^\d+(?:\.\d+)?$"}
 LANGUAGE = {"type": "string", "pattern": "^([a-z]{2,3})(-([A-Z]{2}|[0-9]{3}))?$"}
 
@@ -137,11 +140,9 @@ SERVICE = thing(
     documentation=URI,
     supportedConsumers={"type": "array"},
     supportedOperations=some(
-        thing("verbs path", verbs=some({"enum": ["GET", "PUT", "PATCH", "POST"]}), path={"type": "string"})
+        thing("verbs path", verbs=some({"enum": ["GET", "PUT", "PATCH", "POST"]}), path=REFERENCE)
     ),
-    supportedExpands=some(
-        thing("expandableObjects path", expandableObjects=some({"type": "string"}), path={"type": "string"})
-    ),
+    supportedExpands=some(thing("expandableObjects path", expandableObjects=some({"type": "string"}), path=REFERENCE)),
 )
 PROBLEM = {
     "type": "object",
@@ -207,7 +208,8 @@ async def test_what_is_published_is_read_in_the_shape_of_ooapi(servers: Servers)
         await here.put("SV-1/offerings/past", dates(-9))
         await here.cancel("SV-1/offerings/h")
 
-        await read(here, "/", SERVICE)
+        service = await read(here, "/", SERVICE)
+        assert {"verbs": ["GET"], "path": "/courses/%7BcourseId%7D"} in service["supportedOperations"]
         courses = await read(here, "/courses", page(COURSE))
         assert [one["primaryCode"]["code"] for one in courses["items"]] == ["REG-1", "SV-1"], "by name"
         one = await read(here, f"/courses/{course_id}", COURSE)
@@ -363,6 +365,19 @@ async def test_a_withdrawn_course_is_gone_and_the_same_is_not_sent_twice(servers
         async with here.here.database.reading() as conn:
             await conn.execute("UPDATE courses SET withdrawn = true")
         await read(here, f"/courses/{course_id}", PROBLEM, 404)
+        assert (await read(here, "/courses", page(COURSE)))["items"] == []
+
+
+async def test_a_run_that_is_listed_has_its_course_also_when_that_is_withdrawn(servers: Servers) -> None:
+    async with world(servers) as here:
+        course_id = (await here.put("SV-1", FULL)).json()["course_id"]
+        run = (await here.put("SV-1/offerings/v", dates(9))).json()["offering_id"]
+        await here.here.database.run(lambda conn: retracting.cancel(conn, here.partner, "SV-1", None))
+        by = f"/organisations/{exchange.organisation_id(here.partner)}/course-offerings"
+        (one,) = (await read(here, by, page(OFFERING)))["items"]
+        assert (one["courseOfferingId"], one["courseId"], one["state"]) == (run, course_id, "cancelled")
+        course = await read(here, f"/courses/{course_id}", COURSE)
+        assert (await read(here, f"/course-offerings/{run}?expand=course", OFFERING))["course"] == course
         assert (await read(here, "/courses", page(COURSE)))["items"] == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cyclopts
 import pytest
 
-from kit import operating, parking
+from kit import operating, parking, republishing
 from kit.consumer import Consumer
 from kit.database import connect
 from kit.listeners import Listeners
@@ -35,6 +35,7 @@ class Desk:
         heard = [Consumer(name, Listeners(), topics=(f"probe.{name}",)) for name in ("one", "two")]
         service = Service("probe", settings or self.settings, Path(), consumers=heard)
         operating.add(app, lambda: service)
+        republishing.add(app, lambda: service)
         try:
             app([*line.split(), *more], exit_on_error=False, print_error=False)
         except SystemExit as end:
@@ -95,6 +96,9 @@ def desk(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Desk:
         ("replay one --from 2126-11-24T08:00:00Z", "2126-11-24T08:00:00Z has not come yet."),
         ("replay one", 'Command "replay" parameter --from requires an argument.'),
         ("replay one --from 2020-11-24T08:00:00Z", "probe does not run, and only a running one reads again:"),
+        ("republish", "Say since when with --since, or --state for all as it is now."),
+        ("republish --state --since 2026-11-24T08:00:00Z", "Say since when with --since, or --state for all"),
+        ("republish --state", "probe keeps no state that others copy: only the catalogue does. Use --since."),
         ("republish --since 24.11.2026", "'24.11.2026' is not a time."),
         ("republish --since 2126-11-24", "Say the time with its zone"),
     ],
@@ -119,6 +123,8 @@ async def _again(settings: Settings, number: int) -> None:
 
 def test_nothing_to_do_is_no_failure(desk: Desk) -> None:
     assert desk.ask("republish --since 2026-11-24T08:00:00+01:00") == (0, "0 events are published again.\n")
+    line = "republish --since 2026-11-24T08:00:00+01:00 --dry-run --json"
+    assert desk.ask(line) == (0, '{"dry_run": true, "events": 0}\n')
     assert desk.ask("timeline nobody") == (0, "nothing here has this id\n")
     assert desk.ask("timeline nobody --json") == (0, "[]\n")
     code, said = desk.ask("replay --from 2026-11-24T08:00:00Z --dry-run")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from contracts.topics import owned_by
-from kit import operating, topics
+from kit import republishing, topics
 from kit.database import connect
 from kit.running import Running
 from services.enrolment import events
@@ -44,7 +44,7 @@ async def copy_of(there: Running, here: World) -> dict[str, Any]:
 async def said_again(here: World) -> None:
     conn = await connect(here.settings, "operator")
     try:
-        await operating._again(conn, datetime.now(UTC) - timedelta(days=1))
+        await republishing.again(conn, datetime.now(UTC) - timedelta(days=1))
     finally:
         await conn.close()
 

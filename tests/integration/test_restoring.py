@@ -19,7 +19,7 @@ from contracts.notifier import NoticeSent
 from contracts.topics import Topic, owned_by, partner_courses, partner_feed
 from deploy.local.places import ROOT
 from deploy.local.postgres import binaries
-from kit import audit, outbox, restoring, rewinding, topics
+from kit import audit, outbox, republishing, restoring, rewinding, topics
 from kit.auth import Caller
 from kit.consumer import Consumer
 from kit.database import Connection, connect
@@ -28,6 +28,7 @@ from kit.operating import me
 from kit.restoring import Outcome, Restate, Restored, nothing_to_restate
 from kit.settings import Settings
 from services.catalogue import events as catalogue_events
+from services.catalogue import restating as saying
 from services.catalogue import retaking, retracting
 from services.enrolment import restating
 from services.enrolment.store import sessions
@@ -360,6 +361,37 @@ async def test_the_catalogue_takes_back_all_that_it_has_told(servers: Servers, t
         for query in (COURSES, RUNS, PARTNERS):
             assert await rows(settings, query) == await rows(here.settings, query)
         assert {one.id for one in await said(settings)} == {one.id for one in await said(here.settings)}
+    await is_sound(settings, "catalogue")
+
+
+async def test_what_was_said_again_is_taken_back_where_nothing_else_tells_of_it(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """A backup that is older than the topic: of what came between only `republish --state` tells any more."""
+    async with catalogue(servers) as here:
+        assert (await here.put("SV-0", COURSE)).status_code == 201
+        since = await backup(here.settings, tmp_path / "dump")
+        for code in ("SV-1", "SV-2"):
+            assert (await here.put(code, COURSE)).status_code == 201
+            for key in ("v27", "h27"):
+                assert (await here.put(f"{code}/offerings/{key}", DATES)).status_code == 201
+        assert (await here.cancel("SV-1/offerings/v27")).status_code == 200
+        await here.here.database.run(lambda conn: retracting.cancel(conn, here.partner, "SV-2", None))
+        known = len(await said(here.settings))
+        conn = await connect(here.settings, "operator")
+        await republishing.whole_state(conn, saying.STATE)
+        await conn.close()
+        lost = sorted((await said(here.settings))[known:], key=lambda one: (one.aggregate or "", one.seq or 0))
+        settings = await restored(here.settings, tmp_path / "dump")
+        outcome = await finished(settings, since, lost, retaking.take_back)
+        assert outcome.lost == []
+        for query in (COURSES, RUNS, PARTNERS):
+            assert await rows(settings, query) == await rows(here.settings, query)
+        again = await restored(here.settings, tmp_path / "dump")  # and all of it beside what it repeats
+        lost = sorted((await said(here.settings))[2:], key=lambda one: (one.aggregate or "", one.seq or 0))
+        assert (await finished(again, since, lost, retaking.take_back)).lost == []
+        for query in (COURSES, RUNS, PARTNERS):
+            assert await rows(again, query) == await rows(here.settings, query)
     await is_sound(settings, "catalogue")
 
 

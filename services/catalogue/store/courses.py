@@ -130,6 +130,42 @@ async def offerings(conn: Connection, course_id: UUID) -> list[Row]:
     )
 
 
+async def how_many(conn: Connection) -> Row:
+    """Partners, courses and runs, whatever has become of them."""
+    row = await conn.fetchrow(
+        """
+        SELECT (SELECT count(*) FROM partners) AS partners, (SELECT count(*) FROM courses) AS courses,
+               (SELECT count(*) FROM offerings) AS runs
+        """
+    )
+    if row is None:
+        raise LookupError("a count gives a row")
+    return row
+
+
+async def lock_next(conn: Connection, after: UUID, most: int) -> list[Row]:
+    """As `lock_course`: the next courses after this id, in id order."""
+    return await conn.fetch(
+        """
+        SELECT id, partner, code, version, content, withdrawn FROM courses WHERE id > $1
+        ORDER BY id LIMIT $2 FOR UPDATE
+        """,
+        after,
+        most,
+    )
+
+
+async def offerings_of(conn: Connection, course_ids: Sequence[UUID]) -> list[Row]:
+    """The runs of these courses, as `offerings` gives those of one."""
+    return await conn.fetch(
+        """
+        SELECT id, course_id, key, version, content, state, decision, decided_at
+        FROM offerings LEFT JOIN judgements ON offering_id = id WHERE course_id = ANY ($1) ORDER BY course_id, id
+        """,
+        course_ids,
+    )
+
+
 async def not_over(conn: Connection, course_id: UUID) -> list[Row]:
     """The runs of one course that have not ended, as far as cancelling them needs it."""
     return await conn.fetch(

@@ -83,6 +83,22 @@ async def lock(conn: Connection, slug: str) -> Row | None:
     )
 
 
+async def lock_next(conn: Connection, after: str, most: int) -> list[str]:
+    """The slugs of the next partners after this one, each locked as `lock` does."""
+    rows = await conn.fetch(
+        "SELECT slug FROM partners WHERE slug > $1 ORDER BY slug LIMIT $2 FOR NO KEY UPDATE", after, most
+    )
+    return [row["slug"] for row in rows]
+
+
+async def told(conn: Connection, slug: str) -> Row:
+    """All that is told of a partner."""
+    row = await conn.fetchrow(f"SELECT {_TOLD} FROM partners WHERE slug = $1", slug)  # noqa: S608 - constants alone
+    if row is None:
+        raise LookupError("a partner that was there is gone")
+    return row
+
+
 async def change(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> Row:
     row = await conn.fetchrow(
         f"""

@@ -104,23 +104,31 @@ async def providers(conn: Connection) -> list[Row]:
 
 
 async def newest(conn: Connection, limit: int) -> list[Row]:
-    """The courses that came last. An id tells when its course came: the first 48 bits are milliseconds (UUIDv7).
-
-    `list_changed_at`: when any of these has changed, or one that stood among them was withdrawn.
-    """
+    """The courses that came last. An id tells when its course came: the first 48 bits are milliseconds (UUIDv7)."""
     return await conn.fetch(
         """
-        WITH shown AS (
-            SELECT id, partner, code, version, content, changed_at, uuid_extract_timestamp(id) AS made_at
-            FROM courses WHERE NOT withdrawn ORDER BY id DESC LIMIT $1
-        )
-        SELECT shown.*, (
-            SELECT max(changed_at) FROM courses WHERE id >= (SELECT id FROM shown ORDER BY id LIMIT 1)
-        ) AS list_changed_at
-        FROM shown ORDER BY id DESC
+        SELECT id, partner, code, version, content, changed_at, uuid_extract_timestamp(id) AS made_at
+        FROM courses WHERE NOT withdrawn ORDER BY id DESC LIMIT $1
         """,
         limit,
     )
+
+
+async def newest_changed_at(conn: Connection, limit: int) -> datetime | None:
+    """When any of these has changed, or one that stood among them was withdrawn; none when there was never one.
+
+    While there are fewer than the limit, each that is withdrawn stood among them, also the oldest.
+    """
+    found: datetime | None = await conn.fetchval(
+        """
+        SELECT max(changed_at) FROM courses WHERE id >= coalesce(
+            (SELECT id FROM courses WHERE NOT withdrawn ORDER BY id DESC LIMIT 1 OFFSET $1::int - 1),
+            '00000000-0000-0000-0000-000000000000'
+        )
+        """,
+        limit,
+    )
+    return found
 
 
 async def texts(conn: Connection, partner: str) -> list[Row]:

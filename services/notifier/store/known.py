@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from contracts.catalogue import CourseState, OfferingCancelled, OfferingState
+from contracts.catalogue import CourseState, OfferingCancelled, OfferingRestated, OfferingState
 from kit.database import Connection
 from services.notifier.store import columns
 
@@ -159,6 +159,26 @@ async def confirm_offerings(conn: Connection, confirmed: Sequence[Confirmation])
         WHERE old.offering_id = new.offering_id AND new.version >= old.version AND old.confirmed_by IS NULL
         """,
         *columns(confirmed, "offering_id version event_id at"),
+    )
+
+
+async def keep_outcomes(conn: Connection, again: Sequence[OfferingRestated]) -> None:
+    """What had become of runs that are said again, where it is not known. The word that one takes place is owed to
+    nobody by this: it has no event here that tells of it."""
+    await conn.execute(
+        "UPDATE offerings SET cancelled = true WHERE offering_id = ANY($1) AND NOT cancelled",
+        [one.offering_id for one in again if one.cancelled],
+    )
+    confirmed = {
+        one.offering_id: one.judged.decided_at for one in again if one.judged and one.judged.decision == "confirmed"
+    }
+    await conn.execute(
+        """
+        UPDATE offerings AS old SET confirmed_at = new.at FROM unnest($1::uuid[], $2::timestamptz[]) AS new (id, at)
+        WHERE old.offering_id = new.id AND old.confirmed_at IS NULL
+        """,
+        list(confirmed),
+        list(confirmed.values()),
     )
 
 
