@@ -95,8 +95,10 @@ async def publish_offering(
     # An arena that was taken from the partner keeps its runs: people have seats there, and their dates may change.
     kept = [place["arena"] for place in json.loads(found["content"])["places"]] if found else []
     domain.own_arenas([place.arena for place in dates.places], [*(owner["arenas"] if owner else []), *kept])
+    meetings = [(one.starts_at, one.ends_at) for one in dates.sessions]
     if found is None:
         _expect(if_version, 0)
+        domain.meets_within(dates.starts_at, dates.ends_at, meetings)
         offering_id = await courses.create_offering(conn, course["id"], key, content)
         await outbox.add(conn, OfferingScheduled(**_about(course, offering_id, key, 1), **content))
         return Published(offering_id, 1, created=True)
@@ -108,6 +110,10 @@ async def publish_offering(
     before = OfferingRules().model_dump(mode="json") | json.loads(found["content"])
     if before == content:
         return Published(found["id"], found["version"])
+    if any(
+        before[name] != content[name] for name in ("starts_at", "ends_at", "sessions")
+    ):  # older ones may lie outside
+        domain.meets_within(dates.starts_at, dates.ends_at, meetings)
     version = await courses.change_offering(conn, found["id"], content, "scheduled")
     if any(before[rule] != content[rule] for rule in ("minimum", "decide_at")):
         await courses.forget_judgement(conn, found["id"])
