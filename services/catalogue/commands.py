@@ -125,7 +125,8 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
     """Keep what enrolment found of a run's minimum; confirm the run, or cancel it when its rule says so.
 
     `course` is the run's, locked. What was found by a minimum or a day that the partner has changed since is passed
-    over, as is what says no more than what is known, and all of it when the run was cancelled meanwhile.
+    over, as is what says no more than what is known, and all of it when the run was cancelled meanwhile. A run that
+    has begun is not cancelled, however late it is judged: its learners sit there.
     """
     run = await courses.offering(conn, said.offering_id)
     if run is None or run["state"] == "cancelled":
@@ -140,7 +141,7 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
         version = await courses.change_offering(conn, run["id"], json.loads(run["content"]), "scheduled")
         about = {"offering_id": run["id"], "course_id": course["id"], "partner": course["partner"], "version": version}
         await outbox.add(conn, OfferingConfirmed(**about, enrolled=said.enrolled, minimum=said.minimum))
-    elif isinstance(said, MinimumMissed) and rules.on_too_few == "cancel":
+    elif isinstance(said, MinimumMissed) and rules.on_too_few == "cancel" and not run["has_begun"]:
         await cancel_runs(conn, course, [run], TOO_FEW)
 
 
