@@ -95,8 +95,10 @@ async def publish_offering(
     # An arena that was taken from the partner keeps its runs: people have seats there, and their dates may change.
     kept = [place["arena"] for place in json.loads(found["content"])["places"]] if found else []
     domain.own_arenas([place.arena for place in dates.places], [*(owner["arenas"] if owner else []), *kept])
+    meetings = [(one.starts_at, one.ends_at) for one in dates.sessions]
     if found is None:
         _expect(if_version, 0)
+        domain.meets_within(dates.starts_at, dates.ends_at, meetings)
         offering_id = await courses.create_offering(conn, course["id"], key, content)
         await outbox.add(conn, OfferingScheduled(**_about(course, offering_id, key, 1), **content))
         return Published(offering_id, 1, created=True)
@@ -108,6 +110,10 @@ async def publish_offering(
     before = OfferingRules().model_dump(mode="json") | json.loads(found["content"])
     if before == content:
         return Published(found["id"], found["version"])
+    if any(
+        before[name] != content[name] for name in ("starts_at", "ends_at", "sessions")
+    ):  # older ones may lie outside
+        domain.meets_within(dates.starts_at, dates.ends_at, meetings)
     version = await courses.change_offering(conn, found["id"], content, "scheduled")
     if any(before[rule] != content[rule] for rule in ("minimum", "decide_at")):
         await courses.forget_judgement(conn, found["id"])
@@ -119,7 +125,8 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
     """Keep what enrolment found of a run's minimum; confirm the run, or cancel it when its rule says so.
 
     `course` is the run's, locked. What was found by a minimum or a day that the partner has changed since is passed
-    over, as is what says no more than what is known, and all of it when the run was cancelled meanwhile.
+    over, as is what says no more than what is known, and all of it when the run was cancelled meanwhile. A run that
+    has begun is not cancelled, however late it is judged: its learners sit there.
     """
     run = await courses.offering(conn, said.offering_id)
     if run is None or run["state"] == "cancelled":
@@ -134,7 +141,7 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
         version = await courses.change_offering(conn, run["id"], json.loads(run["content"]), "scheduled")
         about = {"offering_id": run["id"], "course_id": course["id"], "partner": course["partner"], "version": version}
         await outbox.add(conn, OfferingConfirmed(**about, enrolled=said.enrolled, minimum=said.minimum))
-    elif isinstance(said, MinimumMissed) and rules.on_too_few == "cancel":
+    elif isinstance(said, MinimumMissed) and rules.on_too_few == "cancel" and not run["has_begun"]:
         await cancel_runs(conn, course, [run], TOO_FEW)
 
 

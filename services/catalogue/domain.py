@@ -1,6 +1,7 @@
 """The catalogue's pure rules: what a partner may say, and what a judgement changes."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 # What is judged by the same minimum on the same day goes one way: who was told that a run takes place, can rely on it.
 _DECISIONS = ("none", "at_risk", "too_few", "confirmed")
@@ -31,6 +32,14 @@ def own_arenas(given: Sequence[str], own: Sequence[str]) -> None:
     if strange:
         text = f"{', '.join(strange)} is not an arena of this partner; choose of {', '.join(sorted(set(own)))}"
         raise Rule("unknown_arena", "places", text)
+
+
+def meets_within(starts_at: datetime, ends_at: datetime, meetings: Sequence[tuple[datetime, datetime]]) -> None:
+    """Raises Rule for a meeting outside its run: people are reminded by the one, and it is over by the other."""
+    for number, (begins, ends) in enumerate(meetings):
+        if begins < starts_at or ends > ends_at:
+            field = f"sessions[{number}].{'starts_at' if begins < starts_at else 'ends_at'}"
+            raise Rule("meeting_outside", field, "must lie between starts_at and ends_at of the run")
 
 
 def says_more(decision: str, known: str) -> bool:

@@ -133,6 +133,7 @@ def _reasons(language: str) -> dict[str, str]:
         "unknown_partner": _("Vi kjenner ikke avsenderen som tilbyder."),
         "unknown_subject": _("Fagområdet finnes ikke. Velg et som finnes, og send meldingen på nytt."),
         "unknown_arena": _("Stedet er ikke et av stedene deres. Velg et av dem, eller be driften legge det til."),
+        "meeting_outside": _("En samling ligger utenfor datoene. Flytt samlingen eller datoene, og send dem på nytt."),
         "unknown_course": _("Kurset finnes ikke. Send kurset først."),
         "unknown_offering": _("Datoene finnes ikke. Send dem først."),
         "course_withdrawn": _("Kurset er trukket. Send kurset på nytt før datoene."),

@@ -12,7 +12,7 @@ from services.catalogue.domain import Rule
 from services.catalogue.store import Row, courses, retractions
 
 MOST_WAITING = 500
-WITHDRAWN = "course_withdrawn"  # the reason that its runs are cancelled for, where none has one of its own
+WITHDRAWN = "course_withdrawn"  # the reason that its runs are cancelled for, where nobody has said another
 
 
 class PeopleEnrolled(Rule):
@@ -35,7 +35,7 @@ async def cancel(
 ) -> Published:
     """Cancel a run; with no `key` offer a course no more, and cancel its runs. Doing so twice changes nothing.
 
-    Those that are over stay as they are: they took place.
+    Those that are over stay as they are: they took place. A run with a reason of its own keeps that.
 
     Raises PeopleEnrolled when anybody would lose a seat or a place by it and it is not confirmed, Rule when there is
     none. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a run is cancelled.
@@ -49,7 +49,7 @@ async def cancel(
     if run is not None:
         versions = await commands.cancel_runs(conn, course, [run], reason)
         return Published(run["id"], versions[run["id"]], changed=True)
-    await commands.cancel_runs(conn, course, await courses.not_over(conn, course["id"]), "", WITHDRAWN)
+    await commands.cancel_runs(conn, course, await courses.not_over(conn, course["id"]), "", reason or WITHDRAWN)
     await retractions.drop_all(conn, course["id"])
     version = await courses.withdraw_course(conn, course["id"])
     await outbox.add(conn, CourseWithdrawn(course_id=course["id"], partner=partner, version=version))

@@ -158,6 +158,23 @@ OFFERINGS: dict[str, Bad] = {
     "a meeting that ends as it starts": Bad(
         {"sessions": [{"starts_at": START, "ends_at": START}]}, "sessions[0].ends_at", "must be after its starts_at"
     ),
+    "a meeting before the run": Bad(
+        {"sessions": [{"starts_at": "2026-12-01T09:00:00Z", "ends_at": "2026-12-01T10:00:00Z"}]},
+        "sessions[0].starts_at",
+        "must lie between starts_at and ends_at of the run",
+        reason="meeting_outside",
+    ),
+    "a meeting that ends after the run": Bad(
+        {
+            "sessions": [
+                {"starts_at": START, "ends_at": "2027-03-01T10:00:00Z"},
+                {"starts_at": "2027-03-05T13:00:00Z", "ends_at": "2027-03-05T14:00:01Z"},
+            ]
+        },
+        "sessions[1].ends_at",
+        "must lie between starts_at and ends_at of the run",
+        reason="meeting_outside",
+    ),
     "no place": Bad({"places": []}, "places", "at least 1 item"),
     "a place twice": Bad({"places": [{"arena": "online", "capacity": 1}] * 2}, "places", "name each arena once"),
     "places by name": Bad({"places": {"online": 12}}, "places", LIST),

@@ -216,6 +216,34 @@ async def test_a_run_with_too_few_is_cancelled_when_its_rule_says_so_and_names_w
         assert await parked(here) == 0
 
 
+async def begins(here: World, run: dict[str, Any], at: str) -> None:
+    """Let the run begin at this time, in SQL: nothing is said, and its minimum is as it was."""
+    async with here.here.database.reading() as conn:
+        await conn.execute(
+            """
+            UPDATE offerings SET content = content || jsonb_build_object('starts_at', app_now() + $2::text::interval)
+            WHERE id = $1
+            """,
+            uuid.UUID(run["offering_id"]),
+            at,
+        )
+
+
+async def test_a_run_that_has_begun_is_not_cancelled_by_a_judgement_that_comes_late(servers: Servers) -> None:
+    """As when enrolment was away over the weekend: its learners sit in the classroom by then."""
+    async with judging(servers) as here:
+        enrolment = Enrolment(here)
+        late, soon = await publish(here, on_too_few="cancel"), await publish(here, "h27", on_too_few="cancel")
+        await begins(here, late, "-1 second")
+        await enrolment.found(MinimumMissed, late)
+        assert await judgement(here, late) == ("too_few", 3, 8), "its office sees it"
+        assert (await shown(here, late["offering_id"]))["state"] == "scheduled"
+        assert await told(here, "OfferingCancelled") == []
+        await begins(here, soon, "10 minutes")
+        await enrolment.found(MinimumMissed, soon)
+        assert (await shown(here, soon["offering_id"]))["state"] == "cancelled", "the control"
+
+
 async def test_a_run_on_hold_is_marked_and_its_partner_decides(servers: Servers) -> None:
     async with judging(servers) as here:
         enrolment = Enrolment(here)

@@ -103,6 +103,30 @@ async def test_what_was_published_before_there_were_rules_and_comes_again_as_it_
         assert len(await told(here, "OfferingChanged")) == 1
 
 
+async def test_a_meeting_from_before_it_had_to_lie_within_its_run_may_stay_until_the_dates_change(
+    servers: Servers,
+) -> None:
+    june = {"starts_at": "2027-06-01T08:00:00Z", "ends_at": "2027-06-01T10:00:00Z"}
+    march = {"starts_at": "2027-03-02T08:00:00Z", "ends_at": "2027-03-02T10:00:00Z"}
+    async with world(servers) as here:
+        await here.put("SV-1", COURSE)
+        await here.put("SV-1/offerings/v27", DATES | {"sessions": [march]})
+        async with here.here.database.reading() as conn:
+            await conn.execute(
+                "UPDATE offerings SET content = jsonb_set(content::jsonb, '{sessions}', $1)",
+                json.dumps([june | {"room": None}]),
+            )
+        dates = DATES | {"sessions": [june]}
+        assert (await here.put("SV-1/offerings/v27", dates)).headers["etag"] == '"1"'
+        more = {"places": [{"arena": "online", "capacity": 20}]}
+        assert (await here.put("SV-1/offerings/v27", dates | more)).headers["etag"] == '"2"'
+        moved = await here.put("SV-1/offerings/v27", dates | {"ends_at": "2027-03-06T14:00:00Z"})
+        assert (moved.status_code, moved.json()["errors"][0]["field"]) == (422, "sessions[0].ends_at")
+        assert (await here.put("SV-1/offerings/v27", DATES | {"sessions": []})).status_code == 200
+        moved = await here.put("SV-1/offerings/v27", DATES | {"sessions": [march], "starts_at": march["ends_at"]})
+        assert (moved.status_code, moved.json()["errors"][0]["field"]) == (422, "sessions[0].starts_at")
+
+
 def days_from_now(days: int) -> dict[str, Any]:
     starts_at = datetime.now(UTC) + timedelta(days=days)
     return {"starts_at": starts_at.isoformat(), "ends_at": (starts_at + timedelta(hours=6)).isoformat()}

@@ -221,6 +221,15 @@ async def test_a_file_retracts_a_course_with_all_its_runs_and_only_what_there_is
         assert [one["reason"] for one in await told(people.here, "OfferingCancelled")] == ["flom"]
 
 
+async def test_the_reason_of_a_whole_course_in_a_file_is_told_to_those_of_its_runs(servers: Servers) -> None:
+    async with enrolled(servers) as people:
+        for key in ("v27", "h27"):
+            await people.publish(key)
+        file = "code;title_nb;retracted\nSV-1;Sveising;Læreren har sluttet\n"
+        assert (await send(people.here, file)).json()["retracted"] == 1
+        assert [one["reason"] for one in await told(people.here, "OfferingCancelled")] == ["Læreren har sluttet"] * 2
+
+
 async def test_what_is_not_true_or_false_confirms_nothing(servers: Servers) -> None:
     async with enrolled(servers) as people:
         await people.are(await people.publish(), ENROLLED)

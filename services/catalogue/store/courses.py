@@ -178,11 +178,11 @@ async def not_over(conn: Connection, course_id: UUID) -> list[Row]:
 
 
 async def offering(conn: Connection, offering_id: UUID) -> Row | None:
-    """As `offerings`, with whose course it is."""
+    """As `offerings`, with whose course it is and whether it has begun."""
     return await conn.fetchrow(
         """
         SELECT offerings.id, course_id, key, offerings.version, offerings.content, state, partner, code,
-               decision, enrolled, minimum, decided_at
+               decision, enrolled, minimum, decided_at, starts_at <= app_now() AS has_begun
         FROM offerings JOIN courses ON courses.id = course_id LEFT JOIN judgements ON offering_id = offerings.id
         WHERE offerings.id = $1
         """,
