@@ -7,7 +7,7 @@ from services.catalogue.domain import Rule
 from services.catalogue.store import Row, retractions
 
 
-async def go_ahead(conn: Connection, partner: str, code: str, key: str) -> Published:
+async def go_ahead(conn: Connection, partner: str, code: str, key: str | None) -> Published:
     """The run takes place, and who has a seat is told; doing so twice changes nothing.
 
     A retraction of it that waits is taken back: this is the partner's newest word. Raises Rule when it is too late, or
@@ -22,7 +22,7 @@ async def go_ahead(conn: Connection, partner: str, code: str, key: str) -> Publi
     return Published(run["id"], version, changed=True)
 
 
-async def call_off(conn: Connection, partner: str, code: str, key: str) -> int:
+async def call_off(conn: Connection, partner: str, code: str, key: str | None) -> int:
     """The run is cancelled, since too few have come; how many are told, as far as is known. Raises Rule as above."""
     course, run = await _locked(conn, partner, code, key)
     _must_be_open(run)
@@ -31,11 +31,11 @@ async def call_off(conn: Connection, partner: str, code: str, key: str) -> int:
     return people
 
 
-async def _locked(conn: Connection, partner: str, code: str, key: str) -> tuple[Row, Row]:
+async def _locked(conn: Connection, partner: str, code: str, key: str | None) -> tuple[Row, Row]:
     """The course, locked, and its run. Raises Rule when there is none, or it was cancelled."""
     course, run = await retracting.find(conn, partner, code, key)
     if run is None:
-        raise Rule("unknown_offering", "key", "say which offering")
+        raise Rule("unknown_offering", "key", "say which offering: a course takes place by its offerings")
     if run["state"] == "cancelled":
         raise Rule("offering_cancelled", "key", "this offering was cancelled; publish a new one under another key")
     return course, run
