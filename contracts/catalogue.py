@@ -121,7 +121,7 @@ class OfferingRestated(OfferingState):
 
 
 class OfferingConfirmed(Event, topic="catalogue.courses", aggregate="course", key="course_id", subject="offering_id"):
-    """A run has the learners it needs and will take place."""
+    """A run will take place: it has the learners it needs, or its provider says so though it has too few."""
 
     offering_id: UUID
     course_id: UUID

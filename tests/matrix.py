@@ -30,6 +30,7 @@ from services.catalogue import app as catalogue
 from services.catalogue import operating as catalogue_commands
 from services.catalogue.exchange import organisation_id
 from services.catalogue.store import retractions
+from services.catalogue.store.courses import judge
 from services.enrolment import app as enrolment
 from services.notifier import app as notifier
 from services.notifier import events as notifier_events
@@ -323,6 +324,12 @@ async def _catalogue(servers: Servers) -> AsyncIterator[Here]:
             await there.here.database.run(lambda conn: retractions.ask(conn, *ids, "", "1"))
             return made
 
+        async def on_hold() -> dict[str, str]:
+            made = await course()
+            run = uuid.UUID(made["offering_id"])
+            await there.here.database.run(lambda conn: judge(conn, run, "too_few", 1, 8))
+            return made
+
         app = http.build(there.here, catalogue.ROUTERS)
         there.issuer.serve(app.state.keys)
         here = Here(
@@ -330,7 +337,7 @@ async def _catalogue(servers: Servers) -> AsyncIterator[Here]:
             there.here,
             app,
             there.issuer,
-            {"course": course, "retracted": retracted} | COMMON,
+            {"course": course, "retracted": retracted, "on_hold": on_hold} | COMMON,
             (there.partner, other),
             {"partner A": there.key, "partner B": made["key"]},
         )

@@ -1,4 +1,4 @@
-"""Partners retract what they have published over HTTP, confirm it when people are enrolled, or take it back."""
+"""Partners retract what they have published over HTTP or take it back, and say that a run with too few takes place."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from contracts.partner import Confirmed, names_nobody
 from kit import openapi, problems
 from kit.http import Db
 from kit.partners import Partner, Repeatable, Speaking
-from services.catalogue import retracting
+from services.catalogue import judging, retracting
 from services.catalogue.answers import CourseTaken, OfferingTaken
 from services.catalogue.api import BASE, done
 
@@ -95,6 +95,21 @@ async def keep_offering(code: Code, key: Code, partner: Partner, database: Db, a
         "offering_id",
         (partner, "OfferingKept", code),
         lambda conn: retracting.keep(conn, partner, code, key),
+    )
+
+
+@router.post(f"{RUN}/confirm", response_model=OfferingTaken, responses=openapi.problems(403, 404, 409))
+async def confirm_offering(code: Code, key: Code, partner: Partner, database: Db, asked: Repeatable) -> Response:
+    """Say of a run that was judged `too_few` that it takes place. Everybody who has a seat is told, once.
+
+    To decide that it does not, cancel it. One that is confirmed stays so, and nobody is told again.
+    """
+    return await done(
+        database,
+        asked,
+        "offering_id",
+        (partner, "OfferingConfirmed", code),
+        lambda conn: judging.go_ahead(conn, partner, code, key),
     )
 
 

@@ -28,10 +28,11 @@ from services.catalogue.store import Row, courses, partners, retractions
 ADDRESS = {"code", "course_code", "key", "seq"}
 
 MOST_ALTERNATIVES = 5  # a mail's worth: more is not read
+CONFIRMED = "confirmed"
 TOO_FEW = "too_few"  # the reason of a run that its own rule has cancelled
 DECISIONS: Mapping[type[MinimumEvent], str] = {
     MinimumAtRisk: "at_risk",
-    MinimumReached: "confirmed",
+    MinimumReached: CONFIRMED,
     MinimumMissed: TOO_FEW,
 }
 
@@ -136,13 +137,21 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
     by_these_rules = (said.minimum, said.decide_at) == (rules.minimum, rules.decide_at)
     if not by_these_rules or not domain.says_more(decision, run["decision"] or "none"):
         return
-    await courses.judge(conn, run["id"], decision, said.enrolled, said.minimum)
     if isinstance(said, MinimumReached):
-        version = await courses.change_offering(conn, run["id"], json.loads(run["content"]), "scheduled")
-        about = {"offering_id": run["id"], "course_id": course["id"], "partner": course["partner"], "version": version}
-        await outbox.add(conn, OfferingConfirmed(**about, enrolled=said.enrolled, minimum=said.minimum))
-    elif isinstance(said, MinimumMissed) and rules.on_too_few == "cancel" and not run["has_begun"]:
+        await confirm_run(conn, course, run, said.enrolled, said.minimum)
+        return
+    await courses.judge(conn, run["id"], decision, said.enrolled, said.minimum)
+    if isinstance(said, MinimumMissed) and rules.on_too_few == "cancel" and not run["has_begun"]:
         await cancel_runs(conn, course, [run], TOO_FEW)
+
+
+async def confirm_run(conn: Connection, course: Row, run: Row, enrolled: int, minimum: int) -> int:
+    """Say that a run takes place; returns its new version. So many were `enrolled` when it was judged."""
+    await courses.judge(conn, run["id"], CONFIRMED, enrolled, minimum)
+    version = await courses.change_offering(conn, run["id"], json.loads(run["content"]), "scheduled")
+    about = {"offering_id": run["id"], "course_id": course["id"], "partner": course["partner"], "version": version}
+    await outbox.add(conn, OfferingConfirmed(**about, enrolled=enrolled, minimum=minimum))
+    return version
 
 
 async def cancel_runs(

@@ -1,4 +1,4 @@
-"""Who decides what was retracted while people were enrolled: a provider on its page, an operator in its stead."""
+"""Who decides what was retracted with people enrolled, or has too few: a provider on its page, or an operator."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
@@ -10,12 +10,19 @@ from kit.database import Connection
 from kit.http import Db
 from kit.pages.visitors import Acting, form
 from kit.partners import must_not_be_suspended
-from services.catalogue import retracting
+from services.catalogue import judging, retracting
 from services.catalogue.api import refused
 from services.catalogue.domain import Rule
 from services.catalogue.provider import TheProvider
 
-DECIDED = ("nothing_waits", "offering_cancelled", "course_withdrawn")  # in another window, or by somebody else
+# What was done in another window or by somebody else, or is too late.
+TOO_LATE = {
+    "nothing_waits": "alt",
+    "offering_cancelled": "alt",
+    "offering_confirmed": "alt",
+    "course_withdrawn": "alt",
+    "offering_begun": "begynt",
+}
 
 router = APIRouter(include_in_schema=False)
 
@@ -36,12 +43,35 @@ async def keep(conn: Connection, who: Operator | None, partner: str, code: str, 
     return 0
 
 
-ACTS = {"avlys": ("avlyst", confirm), "behold": ("beholdt", keep)}
+async def go_ahead(conn: Connection, who: Operator | None, partner: str, code: str, key: str | None) -> int:
+    """As `judging.go_ahead`, and what an operator (`who`) does is written down. Raises Rule, also when it was said."""
+    done = await judging.go_ahead(conn, partner, code, key)
+    if not done.changed:
+        raise Rule("offering_confirmed", "key", "this offering takes place: that was said")
+    if who is not None:
+        await acts.add(conn, who, "partners go-ahead", [_name(partner, code, key)])
+    return 0
+
+
+async def call_off(conn: Connection, who: Operator | None, partner: str, code: str, key: str | None) -> int:
+    """As `judging.call_off`: how many are told. What an operator (`who`) does is written down. Raises Rule."""
+    people = await judging.call_off(conn, partner, code, key)
+    if who is not None:
+        await acts.add(conn, who, "partners call-off", [_name(partner, code, key)])
+    return people
+
+
+ACTS = {
+    "avlys": ("avlyst", confirm),
+    "behold": ("beholdt", keep),
+    "gar": ("gar", go_ahead),
+    "avlys-for-fa": ("avlyst", call_off),
+}
 
 
 @router.post("/partner/avgjor")
 async def decide(request: Request, visitor: Acting, provider: TheProvider, database: Db) -> Response:
-    """Cancel what waits, or keep it; the page then says what was done, also when somebody was quicker."""
+    """Cancel what waits, or let it be; the page then says what was done, also when somebody was quicker."""
     fields = await form(request)
     act = ACTS.get(str(fields.get("gjor")))
     if act is None:
@@ -53,9 +83,9 @@ async def decide(request: Request, visitor: Acting, provider: TheProvider, datab
     try:
         people = await database.run(lambda conn: command(conn, who, provider.slug, code, key))
     except Rule as rule:
-        if rule.code not in DECIDED:
+        if rule.code not in TOO_LATE:
             raise refused(rule) from None
-        return RedirectResponse(provider.address(avgjort="alt"), 303)
+        return RedirectResponse(provider.address(avgjort=TOO_LATE[rule.code]), 303)
     return RedirectResponse(provider.address(avgjort=done, antall=people), 303)
 
 

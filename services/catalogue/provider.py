@@ -148,6 +148,24 @@ class Undecided:
         return cls(**known, title=shown(one, "title", language))
 
 
+@dataclass(frozen=True, slots=True)
+class OnHold:
+    """A run that `enrolled` had a seat in on its day, fewer than it needs. `people` are there now, as far as known."""
+
+    code: str
+    key: str
+    title: Shown | None
+    starts_at: datetime
+    enrolled: int
+    minimum: int
+    people: int
+
+    @classmethod
+    def of(cls, row: Row, language: str) -> "OnHold":
+        known = {name: row[name] for name in ("code", "key", "starts_at", "enrolled", "minimum", "people")}
+        return cls(**known, title=shown({"title": json.loads(row["title"])}, "title", language))
+
+
 async def own_courses(conn: Connection, partner: str, after: str, language: str) -> tuple[list[Own], str | None]:
     """One page of a provider's courses by code, and the code that the next begins behind."""
     rows = await views.own(conn, partner, after, MOST_COURSES + 1)
@@ -203,6 +221,7 @@ async def read_provider(
         ways, waiting = await received(conn, found.slug)
         refused, _ = await page(conn, found.slug, "refused", None, NEWEST)
         undecided = await retracting.waiting(conn, found.slug)
+        on_hold = await views.on_hold(conn, found.slug, retracting.MOST_WAITING)
     after = etter[:MOST_CODE]
     key = (language, f"{found.slug} {found.address(etter=after)}")  # a provider's own address does not name it
     courses = await part_for_everybody(running, key, lambda: list_courses(running.database, found, after, language))
@@ -216,6 +235,7 @@ async def read_provider(
         waiting=waiting,
         refused=[line(one, language) for one in refused],
         undecided=[Undecided.of(one, language) for one in undecided],
+        on_hold=[OnHold.of(one, language) for one in on_hold],
         decided=avgjort,
         told=antall,
         courses=courses,

@@ -40,7 +40,7 @@ async def cancel(
     Raises PeopleEnrolled when anybody would lose a seat or a place by it and it is not confirmed, Rule when there is
     none. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a run is cancelled.
     """
-    course, run = await _find(conn, partner, code, key)
+    course, run = await find(conn, partner, code, key)
     if _is_gone(course, run) or (run is not None and run["is_over"]):
         return _as_it_is(course, run)
     people = await retractions.people(conn, course["id"], run["id"] if run else None)
@@ -66,13 +66,13 @@ async def ask(
     try:
         await cancel(conn, partner, code, key, reason, confirmed)
     except PeopleEnrolled:
-        course, run = await _find(conn, partner, code, key)
+        course, run = await find(conn, partner, code, key)
         await retractions.ask(conn, course["id"], run["id"] if run else None, reason, event_id)
 
 
 async def confirm(conn: Connection, partner: str, code: str, key: str | None) -> tuple[Published, int]:
     """Cancel what waits, and how many are told, as far as is known. Raises Rule when nothing waits."""
-    course, run = await _find(conn, partner, code, key)
+    course, run = await find(conn, partner, code, key)
     offering_id = run["id"] if run else None
     if not await retractions.waits(conn, course["id"], offering_id):
         raise Rule(
@@ -84,7 +84,7 @@ async def confirm(conn: Connection, partner: str, code: str, key: str | None) ->
 
 async def keep(conn: Connection, partner: str, code: str, key: str | None) -> Published:
     """Take a retraction back; where none waits, nothing changes. Raises Rule when it has been carried out."""
-    course, run = await _find(conn, partner, code, key)
+    course, run = await find(conn, partner, code, key)
     if _is_gone(course, run):
         if course["withdrawn"]:
             raise Rule("course_withdrawn", "code", f"course {code} was withdrawn; publish it again")
@@ -99,7 +99,7 @@ async def waiting(conn: Connection, partner: str | None) -> list[dict[str, Any]]
     return [dict(row) | {"title": json.loads(row["title"])} for row in rows]
 
 
-async def _find(conn: Connection, partner: str, code: str, key: str | None) -> tuple[Row, Row | None]:
+async def find(conn: Connection, partner: str, code: str, key: str | None) -> tuple[Row, Row | None]:
     """The course, locked, and its run of this key, none for the course itself. Raises Rule when there is none."""
     course = await commands.locked(conn, partner, code)
     if key is None:

@@ -233,6 +233,18 @@ class Scene:
         self._portal.call(until, asked)
         return "/partner"
 
+    @cached_property
+    def on_hold(self) -> str:
+        """The partner's page, which asks whether a run with too few learners takes place."""
+        offering = self.offering("Rognkjeks og annen rensefisk", 8, minimum=5, decide_at=in_days(-1))
+
+        async def judged() -> bool:
+            found = (await self.web.http.get(f"{CATALOGUE}/offerings/{offering}")).json()
+            return bool(found["judgement"]["decision"] == "too_few")
+
+        self._portal.call(until, judged)
+        return "/partner"
+
     async def _status(self) -> Any:
         token = await self.web.token(PARTNER, PARTNER)
         return (await self.web.http.get(f"{CATALOGUE}/partners/{PARTNER}/status", headers=bearer(token))).json()

@@ -664,19 +664,19 @@ def to_office(language: str, told: list[dict[str, Any]], waiting: list[dict[str,
             "nb",
             "Nytt på kursene deres",
             "Fikk plass: 55|Meldte seg av: 89|Står i kø nå: 21|Venter på godkjenning nå: 34|Innen en uke avgjøres det.|"
-            "da det skulle avgjøres|Kurset går: nok har plass.|Kurset er avlyst.|Avgjør om kurset skal gå.",
+            "da det skulle avgjøres|Kurset går.|Kurset er avlyst.|Avgjør om kurset skal gå.",
         ),
         (
             "nn",
             "Nytt på kursa dykkar",
             "Fekk plass: 55|Melde seg av: 89|Står i kø no: 21|Ventar på godkjenning no: 34|Innan ei veke blir det|"
-            "da det skulle avgjerast|Kurset går: nok har plass.|Kurset er avlyst.|Avgjer om kurset skal gå.",
+            "da det skulle avgjerast|Kurset går.|Kurset er avlyst.|Avgjer om kurset skal gå.",
         ),
         (
             "en",
             "News of your courses at Kursnett",
             "Got a seat: 55|Withdrew: 89|In line now: 21|Waiting for approval now: 34|It is decided within a week.|"
-            "when it was to be decided|The course takes place: enough|The course is cancelled.|Decide whether",
+            "when it was to be decided|The course takes place.|The course is cancelled.|Decide whether",
         ),
     ],
 )

@@ -92,8 +92,9 @@ async def create_offering(conn: Connection, course_id: UUID, key: str, content: 
 async def offering_of(conn: Connection, course_id: UUID, key: str) -> Row | None:
     return await conn.fetchrow(
         """
-        SELECT id, version, content, state, (content->>'ends_at')::timestamptz <= app_now() AS is_over
-        FROM offerings WHERE course_id = $1 AND key = $2
+        SELECT id, version, content, state, (content->>'ends_at')::timestamptz <= app_now() AS is_over,
+               (content->>'starts_at')::timestamptz <= app_now() AS has_begun, decision, enrolled, minimum
+        FROM offerings LEFT JOIN judgements ON offering_id = id WHERE course_id = $1 AND key = $2
         """,
         course_id,
         key,

@@ -181,6 +181,25 @@ async def runs_of(conn: Connection, course_ids: Sequence[UUID]) -> list[Row]:
     )
 
 
+async def on_hold(conn: Connection, partner: str, limit: int) -> list[Row]:
+    """A partner's runs that had too few on their day and have not begun, the soonest first, with how many are there.
+
+    What it has retracted besides is asked of as that.
+    """
+    return await conn.fetch(
+        """
+        SELECT code, courses.content->>'title' AS title, key, starts_at, enrolled, minimum,
+               (SELECT count(*) FROM live_enrolments AS live WHERE live.offering_id = offerings.id) AS people
+        FROM judgements JOIN offerings ON offerings.id = offering_id JOIN courses ON courses.id = course_id
+        WHERE partner = $1 AND decision = 'too_few' AND state = 'scheduled' AND starts_at > app_now()
+          AND NOT EXISTS (SELECT FROM retractions WHERE retractions.offering_id = offerings.id)
+        ORDER BY starts_at, offerings.id LIMIT $2
+        """,
+        partner,
+        limit,
+    )
+
+
 def _page(rows: list[Row]) -> tuple[list[Row], int]:
     total: int = rows[0]["total"]
     return [row for row in rows if row["id"] is not None], total
