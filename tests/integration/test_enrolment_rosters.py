@@ -4,12 +4,15 @@ import csv
 import io
 import re
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from httpx2 import Response
 
-from services.enrolment import partners, roster
+from contracts.catalogue import OfferingChanged
+from contracts.fields import Place
+from services.enrolment import offerings, partners, roster
 from services.enrolment.store import enrolments
 from tests.delivery import Servers
 from tests.integration.test_enrolment_http import World
@@ -170,3 +173,31 @@ async def test_no_name_is_a_formula_whatever_a_spreadsheet_takes_for_the_end_of_
             assert len(table) == 1 + len(names)
             assert not [cell for row in table for cell in row if cell.strip()[:1] in {"=", "+", "-", "@"}], text
             assert "Ola,Kari" in text, "the control: a name that is none stays as it is"
+
+
+async def test_fewer_seats_than_are_taken_are_shown_as_wanted(servers: Servers) -> None:
+    """Nobody is thrown out, so that the partner would take what it has sent for lost."""
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=2)
+        for name in ("kari", "ola"):
+            await person(here, name).enrol(offering_id)
+        tor = person(here, "tor", partner="torgar")
+        await tor.go(f"/deltakere/{offering_id}")
+        assert "Dere har bedt om" not in tor.words
+        starts_at = datetime.now(UTC) + timedelta(days=9)
+        fewer = OfferingChanged(
+            offering_id=offering_id,
+            course_id=uuid.uuid4(),
+            partner="torgar",
+            key="h26",
+            version=2,
+            starts_at=starts_at,
+            ends_at=starts_at + timedelta(hours=2),
+            places=[Place(arena="online", capacity=1)],
+        )
+        await here.database.run(lambda conn: offerings.keep(conn, fewer, here.settings))
+        await tor.go(f"/deltakere/{offering_id}")
+        assert "På nett: Dere har bedt om 1 i alt, og flere er opptatt." in tor.words
+        await rows(here, "UPDATE places SET open = false, wanted_capacity = 0")
+        await tor.go(f"/deltakere/{offering_id}")
+        assert "Dere har bedt om" not in tor.words, "the partner names the place no more"
