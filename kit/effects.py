@@ -5,6 +5,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import asyncpg
@@ -234,12 +235,13 @@ class Effects:
                 released = await parking.next_released(conn, self._group, failed, closed)
                 if released is None:
                     return
-                parked_id, record = released
+                parked_id, kept_at, record = released
                 found.append(parked_id)
                 await conn.execute(IMPATIENTLY)
                 try:
                     async with conn.transaction():
-                        await self._hear(conn, [self._listeners.read(record)], whatever_is_held=True)
+                        one = replace(self._listeners.read(record), kept_at=kept_at)
+                        await self._hear(conn, [one], whatever_is_held=True)
                 except asyncpg.LockNotAvailableError:  # the next look tries it again
                     failed.append(parked_id)
                 except Exception as error:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 
 from pydantic import ValidationError
@@ -51,13 +52,17 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One event as a listener gets it. `event_id` is unique among all senders; `event` is none when nobody listens."""
+    """One event as a listener gets it. `event_id` is unique among all senders; `event` is none when nobody listens.
+
+    `kept_at`: since when it was kept back or parked, none for what has just come.
+    """
 
     record: Record
     envelope: Envelope
     event_id: str
     digest: bytes | None
     event: Event | None
+    kept_at: datetime | None = None
 
     @property
     def topic(self) -> str:

@@ -48,7 +48,12 @@ ON CONFLICT DO NOTHING
 """
 _UNHEARD = "DELETE FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[])"
 _CLOSE = "UPDATE parked SET state = 'redriven', closed_at = app_now() WHERE id = $1"
-_AGAIN = "UPDATE parked SET state = $2, reason = $3, detail = $4, parked_at = app_now() WHERE id = $1"
+# What is parked again is kept since the first time: by that it is told whether anything newer was said meanwhile.
+_AGAIN = """
+UPDATE parked SET state = $2, reason = $3, detail = $4,
+    parked_at = CASE WHEN $2 = 'parked' THEN parked_at ELSE app_now() END
+WHERE id = $1
+"""
 _REDRIVE = """
 UPDATE parked
 SET state = 'redrive', closed_by = $2, asked_by = NULL, asked_name = NULL, asked_reason = NULL, asked_at = NULL
@@ -206,13 +211,13 @@ async def forget(conn: Connection, consumer: str, event_ids: Sequence[str]) -> N
 
 async def next_released(
     conn: Connection, consumer: str, failed: Sequence[int], closed: Sequence[str] = ()
-) -> tuple[int, Record] | None:
-    """The next record that may run again, locked: first of its key, and let go.
+) -> tuple[int, datetime, Record] | None:
+    """The next record that may run again, locked: first of its key, and let go; and since when it is kept.
 
     `failed`: ids to leave for later. `closed`: topics whose records wait.
     """
     row = await conn.fetchrow(_HEAD, consumer, list(failed), list(closed))
-    return (row["id"], record_of(row)) if row else None
+    return (row["id"], row["parked_at"], record_of(row)) if row else None
 
 
 async def close(conn: Connection, parked_id: int) -> None:

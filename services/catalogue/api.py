@@ -87,16 +87,16 @@ async def done(
     database: Database,
     asked: Asked | None,
     name: str,
-    note: tuple[str, str, str],
+    note: tuple[str, str, str, str | None],
     command: Callable[[Connection], Awaitable[Published]],
 ) -> Response:
     """The command's effect and its note in the intake, once, as an answer. Raises Problem for a broken rule."""
-    partner, what, code = note
+    partner, what, code, key = note
 
     async def work(conn: Connection) -> Response:
         async def effect() -> Answer:
             published = await command(conn)
-            await intake.note_intake(conn, partner, "http", what, code)
+            await intake.note_intake(conn, partner, "http", what, code, key)
             headers = {
                 "etag": f'"{published.version}"',
                 "location": f"{BASE}/{name.removesuffix('_id')}s/{published.id}",
@@ -134,7 +134,7 @@ async def put_course(
         database,
         asked,
         "course_id",
-        (partner, "CoursePublished", code),
+        (partner, "CoursePublished", code, None),
         lambda conn: commands.publish_course(conn, partner, code, course, version),
     )
 
@@ -156,7 +156,7 @@ async def put_offering(
         database,
         asked,
         "offering_id",
-        (partner, "OfferingPublished", code),
+        (partner, "OfferingPublished", code, key),
         lambda conn: commands.publish_offering(conn, partner, code, key, dates, version),
     )
 

@@ -61,7 +61,7 @@ async def cancel_offering(
         database,
         asked,
         "offering_id",
-        (partner, "OfferingRetracted", code),
+        (partner, "OfferingRetracted", code, key),
         lambda conn: retracting.cancel(conn, partner, code, key, said.reason, confirmed),
     )
 
@@ -81,7 +81,7 @@ async def withdraw_course(
         database,
         asked,
         "course_id",
-        (partner, "CourseRetracted", code),
+        (partner, "CourseRetracted", code, None),
         lambda conn: retracting.cancel(conn, partner, code, None, confirmed=confirmed),
     )
 
@@ -93,7 +93,7 @@ async def keep_offering(code: Code, key: Code, partner: Partner, database: Db, a
         database,
         asked,
         "offering_id",
-        (partner, "OfferingKept", code),
+        (partner, "OfferingKept", code, key),
         lambda conn: retracting.keep(conn, partner, code, key),
     )
 
@@ -120,6 +120,6 @@ async def keep_course(code: Code, partner: Partner, database: Db, asked: Repeata
         database,
         asked,
         "course_id",
-        (partner, "CourseKept", code),
+        (partner, "CourseKept", code, None),
         lambda conn: retracting.keep(conn, partner, code, None),
     )

@@ -34,8 +34,8 @@ from services.catalogue import commands, retracting
 from services.catalogue.domain import Rule
 from services.catalogue.quarantine import Quarantine
 from services.catalogue.store import retractions
-from services.catalogue.store.courses import lock_courses_of
-from services.catalogue.store.intake import keep_seats, note_intake
+from services.catalogue.store.courses import lock_course, lock_courses_of
+from services.catalogue.store.intake import keep_seats, note_intake, said_since
 from services.catalogue.store.partners import known
 
 log = logs.get(__name__)
@@ -72,28 +72,52 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
         if await known(conn, partner) is None:
             raise Refused("unknown_partner", "source: no partner has this topic; see: partners list")
         with tracing.hearing(one.trail, one.envelope.type):
+            code, key = _about(one)
+            if await _is_overtaken(conn, partner, code, key, one):
+                raise Refused(
+                    "overtaken", f"{'key' if key else 'code'}: was said anew since; send it again if it holds"
+                )
             try:
-                code = await _take(conn, partner, one)
+                await _take(conn, partner, one)
             except Rule as rule:
                 raise Refused(rule.code, f"{rule.field}: {rule.text}") from None
-        await note_intake(conn, partner, "kafka", type(one.event).__name__, code, one.envelope.id)
+        await note_intake(conn, partner, "kafka", type(one.event).__name__, code, key, one.envelope.id)
 
 
-async def _take(conn: Connection, partner: str, one: Received) -> str:
+def _about(one: Received) -> tuple[str, str | None]:
+    """The course's code, and the run's key."""
+    match one.event:
+        case CoursePublished() | CourseRetracted() as event:
+            return event.code, None
+        case OfferingPublished() | OfferingRetracted() as event:
+            return event.course_code, event.key
+        case _:
+            raise TypeError(type(one.event))
+
+
+async def _is_overtaken(conn: Connection, partner: str, code: str, key: str | None, one: Received) -> bool:
+    """Whether it was kept back while its partner said otherwise: while it waits, HTTP and files are open.
+
+    A course is retracted with its runs, so a newer word of one of them counts too. What ran just before it from the
+    same topic does not: that is older.
+    """
+    if one.kept_at is None:
+        return False
+    await lock_course(conn, partner, code)  # whoever is saying something of it now has said it then
+    return await said_since(conn, partner, code, key, one.kept_at, whole=isinstance(one.event, CourseRetracted))
+
+
+async def _take(conn: Connection, partner: str, one: Received) -> None:
     match one.event:
         case CoursePublished() as event:
             await commands.publish_course(conn, partner, event.code, event)
-            return event.code
         case CourseRetracted() as event:
             await retracting.ask(conn, partner, event.code, None, "", event.confirmed, one.envelope.id)
-            return event.code
         case OfferingPublished() as event:
             await commands.publish_offering(conn, partner, event.course_code, event.key, event)
-            return event.course_code
         case OfferingRetracted() as event:
             code, key, event_id = event.course_code, event.key, one.envelope.id
             await retracting.ask(conn, partner, code, key, event.reason, event.confirmed, event_id)
-            return code
         case _:
             raise TypeError(type(one.event))
 

@@ -149,7 +149,8 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
     if mistakes:
         raise Unreadable(sorted(mistakes, key=lambda one: (one.row, one.column)))
     if not dry_run:
-        await intake.note_file(conn, partner, [what for what, _ in items], [item.code for _, item in items])
+        whats, about = [what for what, _ in items], [item for _, item in items]
+        await intake.note_file(conn, partner, whats, [one.code for one in about], [one.key for one in about])
     counts = {name: sum(item.outcome == name for _, item in items) for name in get_args(Outcome)}
     shown = sorted((item for _, item in items), key=lambda item: (item.row, item.key or ""))
     return Imported(dry_run=dry_run, **counts, items=shown)

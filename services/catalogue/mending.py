@@ -138,6 +138,9 @@ def _reasons(language: str) -> dict[str, str]:
         "unknown_offering": _("Datoene finnes ikke. Send dem først."),
         "course_withdrawn": _("Kurset er trukket. Send kurset på nytt før datoene."),
         "offering_cancelled": _("Disse datoene er avlyst. Send nye datoer under en annen nøkkel."),
+        "overtaken": _(
+            "Dere har sendt noe nyere om det samme imens. Send meldingen på nytt hvis den fortsatt gjelder."
+        ),
         "id_reused": _("To ulike meldinger har samme id. Gi hver melding sin egen."),
         "held": _("Meldingen venter på en som kom før den."),
         "behind": _("Meldingen venter på dem som kom før den. De behandles nå, i rekkefølge."),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from kit import parking
 from kit.database import connect
 from kit.effects import Effects
 from services.catalogue import events, joining
@@ -13,9 +14,10 @@ from services.catalogue import operating as catalogue
 from services.catalogue.quarantine import Watch
 from services.catalogue.store import courses
 from tests.delivery import Servers, listening, until
-from tests.integration.corpus import COURSE
+from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS
 from tests.integration.test_catalogue import BASE, World, world
 from tests.integration.test_catalogue_partners import change
+from tests.integration.test_corpus import upload
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +68,100 @@ async def test_a_partner_whose_records_are_refused_waits_alone_and_runs_on_in_it
         await here.send(*[("CoursePublished", WRONG)] * (LIMIT - 1), course(2))
         await until(lambda: counted(here, "taken", None, 4), within_s=40)
         assert await state(here) == "active"
+
+
+def run(key: str, seats: int) -> tuple[str, dict[str, Any]]:
+    return "OfferingPublished", {"course_code": "SV-1", "key": key, **dates(seats)}
+
+
+def dates(seats: int) -> dict[str, Any]:
+    return DATES | {"places": [{"arena": "online", "capacity": seats}]}
+
+
+async def shown(here: World) -> dict[str, tuple[str, int, int]]:
+    """Each run of all courses: its state, seats and version."""
+    async with here.here.database.reading() as conn:
+        rows = await conn.fetch("SELECT key, state, content->'places'->0->>'capacity' AS seats, version FROM offerings")
+    return {row["key"]: (row["state"], int(row["seats"]), row["version"]) for row in rows}
+
+
+async def kept_and_let_go(here: World) -> None:
+    """Records of three runs are kept, of two of them their office says something newer over HTTP, and all may run."""
+    await here.put("SV-1", COURSE)
+    for key in ("v27", "h27", "v28"):
+        await here.put(f"SV-1/offerings/{key}", dates(15))
+    await change(here, lambda conn: joining.quarantine(conn, here.partner, "test"))
+    gone = "OfferingRetracted", {"course_code": "SV-1", "key": "h27", "confirmed": True}
+    await here.send(run("v27", 20), gone, run("v28", 30), run("v28", 31))
+    await until(lambda: counted(here, "parked", "quarantined", 4), within_s=40)
+    assert (await here.put("SV-1/offerings/v27", dates(10))).headers["etag"] == '"2"'
+    assert (await here.put("SV-1/offerings/h27", dates(15))).headers["etag"] == '"1"', "the same again is a word too"
+    assert await change(here, lambda conn: joining.release(conn, here.partner)) == 4
+
+    async def all_have_run() -> bool:
+        return not [one for one in await outcomes(here) if one[0] == "parked"]
+
+    await until(all_have_run, within_s=40)
+
+
+async def test_what_waited_does_not_undo_what_its_partner_has_said_since(servers: Servers) -> None:
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await kept_and_let_go(here)
+        assert await shown(here) == {
+            "v27": ("scheduled", 10, 2),
+            "h27": ("scheduled", 15, 1),
+            "v28": ("scheduled", 31, 3),  # what waited of another run has its effect, the one after the other
+        }
+        assert (await outcomes(here)).count(("refused", "overtaken")) == 2
+        [told] = [one for one in await here.intake() if one["reason"] == "overtaken" and "Published" in one["what"]]
+        assert (told["field"], told["detail"]) == ("key", "key: was said anew since; send it again if it holds")
+        await here.send(run("v27", 12))
+        await until(lambda: counted(here, "taken", None, 9), within_s=40)
+        assert (await shown(here))["v27"] == ("scheduled", 12, 3), "what comes after it is newer"
+
+
+async def test_a_course_that_waits_to_be_retracted_stays_when_one_of_its_runs_was_published_since(
+    servers: Servers,
+) -> None:
+    """In a file too, and when it was parked and not kept: an operator then says that it shall run again."""
+    async with world(servers) as here, listening(here.here, events.partners()):
+        for code in ("SV-1", "SV-2", "SV-3"):
+            await here.put(code, COURSE)
+        await change(here, lambda conn: joining.quarantine(conn, here.partner, "test"))
+        for code in ("SV-1", "SV-2", "SV-3"):
+            await here.send(("CourseRetracted", {"code": code, "confirmed": True}))
+        await until(lambda: counted(here, "parked", "quarantined", 3), within_s=40)
+        await here.put("SV-1/offerings/v27", DATES)
+        assert (await upload(here, COURSE_CELLS | {"code": "SV-2"} | RUN_CELLS)).status_code == 200
+        await change(here, lambda conn: conn.execute("UPDATE parked SET state = 'parked'"))
+        await change(here, lambda conn: joining.release(conn, here.partner))
+        await change(here, lambda conn: parking.redrive(conn, [1, 2, 3], "test"))
+        await until(lambda: counted(here, "refused", "overtaken", 2), within_s=40)
+
+        async def withdrawn() -> bool:
+            async with here.here.database.reading() as conn:
+                rows = await conn.fetch("SELECT code FROM courses WHERE withdrawn")
+            return [row["code"] for row in rows] == ["SV-3"]
+
+        await until(withdrawn, within_s=40)
+
+
+async def test_without_the_look_at_what_was_said_since_it_costs_people_their_seats(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The red control of the test before."""
+
+    async def nothing(*_: Any, **__: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(events, "said_since", nothing)
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await kept_and_let_go(here)
+        assert await shown(here) == {
+            "v27": ("scheduled", 20, 3),
+            "h27": ("cancelled", 15, 2),
+            "v28": ("scheduled", 31, 3),
+        }
 
 
 async def test_how_many_may_be_refused_is_a_setting(servers: Servers) -> None:

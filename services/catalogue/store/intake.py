@@ -11,29 +11,55 @@ from services.catalogue.store import Row
 
 
 async def note_intake(
-    conn: Connection, partner: str, way: str, what: str, code: str, event_id: str | None = None
+    conn: Connection, partner: str, way: str, what: str, code: str, key: str | None, event_id: str | None = None
 ) -> None:
     await conn.execute(
-        "INSERT INTO intake (partner, way, what, code, event_id) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO intake (partner, way, what, code, key, event_id) VALUES ($1, $2, $3, $4, $5, $6)",
         partner,
         way,
         what,
         code,
+        key,
         event_id,
     )
 
 
-async def note_file(conn: Connection, partner: str, whats: Sequence[str], codes: Sequence[str]) -> None:
-    """Note all that a file had, in its order: an event's name and a code each."""
+async def note_file(
+    conn: Connection, partner: str, whats: Sequence[str], codes: Sequence[str], keys: Sequence[str | None]
+) -> None:
+    """Note all that a file had, in its order: an event's name, a code and a run's key each."""
     await conn.execute(
         """
-        INSERT INTO intake (partner, way, what, code)
-        SELECT $1, 'csv', what, code FROM unnest($2::text[], $3::text[]) AS new (what, code)
+        INSERT INTO intake (partner, way, what, code, key)
+        SELECT $1, 'csv', * FROM unnest($2::text[], $3::text[], $4::text[])
         """,
         partner,
         whats,
         codes,
+        keys,
     )
+
+
+async def said_since(
+    conn: Connection, partner: str, code: str, key: str | None, since: datetime, whole: bool = False
+) -> bool:
+    """Whether its partner has said anything of a run, or of a course, over HTTP or in a file since; `whole`: of a
+    course or any of its runs."""
+    found: bool = await conn.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM intake
+            WHERE partner = $1 AND way <> 'kafka' AND code = $2 AND at > $4
+              AND ($5 OR key = $3 OR $3 IS NULL AND what LIKE 'Course%')
+        )
+        """,
+        partner,
+        code,
+        key,
+        since,
+        whole,
+    )
+    return found
 
 
 async def forget(conn: Connection, days: int, most: int) -> int:
