@@ -63,7 +63,8 @@ WHOLE = {
         VALUES ({A}, {A}, {A}, 'online', now() + interval '1 day', 'yes', 'no');
         INSERT INTO enrolment_changes (enrolment_id, from_state, to_state, place, by_whom, why) VALUES
             ({B}, NULL, 'queued', NULL, 'learner', ''), ({A}, 'queued', 'offered', 'online', 'line', ''),
-            ({C}, NULL, 'queued', NULL, 'learner', ''), ({C}, 'queued', 'cancelled', NULL, 'learner', '');
+            ({C}, NULL, 'queued', NULL, 'learner', ''),
+            ({C}, 'queued', 'cancelled', NULL, 'catalogue', 'offering_cancelled');
         {said(A, "SeatOffered")}; {said(B, "LearnerQueued")}; {said(C, "LearnerWithdrew")};
         INSERT INTO erasures (learner_id, by_whom, waits_for) VALUES ({D}, 'learner', '{{notifier}}');
     """,
@@ -142,6 +143,7 @@ BREACHES = [
     ("enrolment", "passed over", f"{IN_FRONT}; {OF_GROUPS}; UPDATE enrolments SET put_back = true WHERE id = {A}"),
     ("enrolment", "what its last change made of it", f"DELETE FROM enrolment_changes WHERE enrolment_id = {B}"),
     ("enrolment", "in an offering that was cancelled", f"UPDATE offerings SET cancelled = true WHERE id = {A}"),
+    ("enrolment", "whoever was released", f"UPDATE offerings SET cancelled = false WHERE id = {B}"),
     ("enrolment", "the last that was said of each enrolment", said(A, "LearnerQueued", 2)),
     ("enrolment", "for three days", "UPDATE erasures SET asked_at = now() - interval '73 hours'"),
     ("enrolment", "whoever was forgotten", f"INSERT INTO learners VALUES ({D}, 'i', 'd')"),
