@@ -62,6 +62,30 @@ FROM (
     WHERE NOT o.cancelled AND o.starts_at - interval '12 hours' > app_now()
 ) AS open;
 
+-- V8: nobody in line was passed over for somebody further back who has the offer now
+-- Passed over is who has had no step since that seat was offered, and so stood there then. Nothing here tells when a partner
+-- changed the groups: ranks are compared where a run never changed, else only those whom no groups put in another order.
+-- An offer made anew, for a course that begins earlier, counts from its first making.
+SELECT count(*) AS looked, count(*) FILTER (WHERE passed) AS wrong, min(id::text) FILTER (WHERE passed) AS example
+FROM (
+    SELECT o.id, EXISTS (
+        SELECT FROM enrolments front
+        WHERE front.offering_id = o.offering_id AND front.waiting_for <> '{}' AND o.place = ANY (front.waiting_for)
+            AND (run.version = 1 AND (front.rank, front.queue_number) < (e.rank, e.queue_number)
+                 OR front.queue_number < e.queue_number AND (
+                     e.put_back OR e.group_name IS NULL OR front.group_name = e.group_name AND NOT front.put_back))
+            AND NOT EXISTS (SELECT FROM enrolment_changes c WHERE c.enrolment_id = front.id AND c.id > given.id)
+    ) AS passed
+    FROM offers o
+    JOIN enrolments e ON e.id = o.enrolment_id
+    JOIN offerings run ON run.id = o.offering_id
+    CROSS JOIN LATERAL (
+        SELECT max(c.id) AS id FROM enrolment_changes c
+        WHERE c.enrolment_id = e.id AND c.to_state = 'offered' AND c.by_whom = 'line'
+    ) AS given
+    WHERE o.ended_at IS NULL AND given.id IS NOT NULL
+) AS offered;
+
 -- V9: no offer is open a minute after its hour, and none was accepted after it
 SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example
 FROM (
@@ -94,6 +118,12 @@ FROM (
     FROM enrolments e JOIN offerings o ON o.id = e.offering_id
     WHERE o.cancelled AND NOT EXISTS (SELECT FROM timers t WHERE t.offering_id = o.id AND t.due_at <= app_now())
 ) AS gone;
+
+-- V2: whoever was released for an offering that was cancelled was in one
+SELECT count(*) AS looked, count(*) FILTER (WHERE NOT o.cancelled) AS wrong,
+       min(e.id::text) FILTER (WHERE NOT o.cancelled) AS example
+FROM enrolment_changes c JOIN enrolments e ON e.id = c.enrolment_id JOIN offerings o ON o.id = e.offering_id
+WHERE c.why = 'offering_cancelled';
 
 -- V3: the last that was said of each enrolment is what it is
 SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example

@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 
 from tests.faults.evidence import Row
 from tests.faults.model import World, digest
@@ -12,6 +13,7 @@ SAYS = {"associated": "LearnerEnrolled", "queued": "LearnerQueued", "pending": "
 # An enrolment that is given up is spoken of by one of these: who leaves what has lapsed already changes nothing.
 LEFT = {"LearnerWithdrew", "SeatOfferLapsed", "SeatOfferDeclined"}
 ANSWERED = {"accept": ("accepted", "LearnerEnrolled"), "decline": ("declined", "SeatOfferDeclined")}
+OF_AN_OFFER = ("accepted", "declined", "lapsed")
 LASTING = ("associated", "finished", "cancelled")  # what an accepted seat may become
 
 
@@ -150,12 +152,32 @@ def no_phantom(world: World) -> Looked:
             found.seen["withdrawals"] += 1
             if row["enrolment_id"] not in left:
                 found.wrong.append(("nobody withdrew from this enrolment", [row]))
+    _unasked(world, found)
     codes = {(lines[0]["partner"], lines[0]["code"]) for _, lines in world.of("partner", "partner_http")}
     for row in world.rows("catalogue.courses"):
         found.seen["courses"] += 1
         if (row["partner"], row["code"]) not in codes:
             found.wrong.append(("no partner published this course", [row]))
     return found
+
+
+def _unasked(world: World, found: Looked) -> None:
+    """What is done to learners without their asking: each for the one reason that there is for it."""
+    cancelled = {one.data["offering_id"] for one in world.once if one.kind == "OfferingCancelled"}
+    ends: dict[str, list[float]] = defaultdict(list)
+    for one in world.once:
+        if one.kind in ("OfferingScheduled", "OfferingChanged") and "ends_at" in one.data:
+            ends[one.data["offering_id"]].append(datetime.fromisoformat(one.data["ends_at"]).timestamp() * 1_000_000)
+    for row in world.rows("enrolment.changes"):
+        who, why, run = row["enrolment_id"], row["why"], row["offering_id"]
+        if why == "offering_cancelled" and run not in cancelled:
+            found.wrong.append((f"{who} was released, and its run was not cancelled", [row]))
+        elif why in ("over", "finished") and not any(at <= row["changed_us"] for at in ends[run]):
+            found.wrong.append((f"{who} was {why}, and its run was not", [row]))
+        elif why in OF_AN_OFFER and row["from_state"] != "offered":
+            found.wrong.append((f"{who} was {why}, and had no offer", [row]))
+        elif why == "denied":  # no partner of these does
+            found.wrong.append((f"{who} was denied, and nobody said no to it", [row]))
 
 
 def idempotent(world: World) -> Looked:

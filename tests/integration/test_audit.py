@@ -19,6 +19,10 @@ A, B, C, D = (f"'{uuid.UUID(int=n)}'" for n in range(1, 5))
 ENDS = '{"ends_at": "2090-01-01T00:00:00Z"}'  # long after any run of the tests
 ON_FEEDS = "SELECT event_id::text FROM outbox WHERE topic LIKE 'partners.%'"
 LATE = "now() - interval '5 minutes'"
+IN_FRONT = f"UPDATE enrolments SET queue_number = 0 WHERE id = {B}"
+OF_GROUPS = (
+    f"UPDATE offerings SET version = 2; UPDATE enrolments SET group_name = CASE id WHEN {A} THEN 'g' ELSE 'h' END"
+)
 
 
 def said(subject: str, kind: str, seq: int = 1, topic: str = "enrolment.enrolments", data: str = "{}") -> str:
@@ -58,8 +62,9 @@ WHOLE = {
         INSERT INTO offers (id, offering_id, enrolment_id, place, expires_at, accept_digest, decline_digest)
         VALUES ({A}, {A}, {A}, 'online', now() + interval '1 day', 'yes', 'no');
         INSERT INTO enrolment_changes (enrolment_id, from_state, to_state, place, by_whom, why) VALUES
-            ({A}, NULL, 'offered', 'online', 'learner', ''), ({B}, NULL, 'queued', NULL, 'learner', ''),
-            ({C}, NULL, 'queued', NULL, 'learner', ''), ({C}, 'queued', 'cancelled', NULL, 'learner', '');
+            ({B}, NULL, 'queued', NULL, 'learner', ''), ({A}, 'queued', 'offered', 'online', 'line', ''),
+            ({C}, NULL, 'queued', NULL, 'learner', ''),
+            ({C}, 'queued', 'cancelled', NULL, 'catalogue', 'offering_cancelled');
         {said(A, "SeatOffered")}; {said(B, "LearnerQueued")}; {said(C, "LearnerWithdrew")};
         INSERT INTO erasures (learner_id, by_whom, waits_for) VALUES ({D}, 'learner', '{{notifier}}');
     """,
@@ -128,8 +133,17 @@ BREACHES = [
     ("enrolment", "a minute after its hour", f"UPDATE offers SET expires_at = {LATE}"),
     ("enrolment", "who has an offer has a seat kept", "UPDATE offers SET ended_at = now(), outcome = 'lapsed'"),
     ("enrolment", "free that somebody stands in line for", f"UPDATE places SET capacity = 2 WHERE offering_id = {A}"),
+    ("enrolment", "passed over", f"UPDATE enrolments SET rank = 0 WHERE id = {B}"),
+    ("enrolment", "passed over", f"{IN_FRONT}; UPDATE offerings SET version = 2"),
+    (
+        "enrolment",
+        "passed over",
+        f"{IN_FRONT}; UPDATE offerings SET version = 2; UPDATE enrolments SET group_name = 'g'",
+    ),
+    ("enrolment", "passed over", f"{IN_FRONT}; {OF_GROUPS}; UPDATE enrolments SET put_back = true WHERE id = {A}"),
     ("enrolment", "what its last change made of it", f"DELETE FROM enrolment_changes WHERE enrolment_id = {B}"),
     ("enrolment", "in an offering that was cancelled", f"UPDATE offerings SET cancelled = true WHERE id = {A}"),
+    ("enrolment", "whoever was released", f"UPDATE offerings SET cancelled = false WHERE id = {B}"),
     ("enrolment", "the last that was said of each enrolment", said(A, "LearnerQueued", 2)),
     ("enrolment", "for three days", "UPDATE erasures SET asked_at = now() - interval '73 hours'"),
     ("enrolment", "whoever was forgotten", f"INSERT INTO learners VALUES ({D}, 'i', 'd')"),
@@ -199,6 +213,38 @@ async def test_what_breaks_a_rule_is_found_and_named(databases: Any, service: st
     assert row is not None
     assert row["wrong"] > 0
     assert row["example"]
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        pytest.param(f"UPDATE enrolments SET rank = 0 WHERE id = {B}; {OF_GROUPS}", id="the groups may have changed"),
+        pytest.param(f"{IN_FRONT}; {OF_GROUPS}", id="the groups may have changed back"),
+        pytest.param(
+            f"{IN_FRONT}; INSERT INTO enrolment_changes (enrolment_id, from_state, to_state, by_whom, why) "
+            f"VALUES ({B}, 'pending', 'queued', 'partner', 'approved')",
+            id="came into the line later",
+        ),
+        pytest.param(
+            f"{IN_FRONT}; INSERT INTO enrolment_changes (enrolment_id, from_state, to_state, by_whom, why) VALUES "
+            f"({B}, 'pending', 'queued', 'partner', 'approved'), ({A}, 'offered', 'offered', 'catalogue', '')",
+            id="came into the line before the offer was made anew",
+        ),
+    ],
+)
+async def test_who_was_not_in_front_when_a_seat_was_offered_was_not_passed_over(databases: Any, since: str) -> None:
+    [rule] = [rule for rule in audit.rules(paths("enrolment")[1]) if "passed over" in rule.words]
+    conn = await connect(databases["enrolment"], "test")
+    try:
+        transaction = conn.transaction()
+        await transaction.start()
+        await conn.execute(since)
+        row = await conn.fetchrow(rule.statement)
+        await transaction.rollback()
+    finally:
+        await conn.close()
+    assert row is not None
+    assert (row["looked"], row["wrong"]) == (1, 0)
 
 
 def test_each_rule_has_a_breach() -> None:

@@ -430,6 +430,38 @@ def an_offer_is_declined_by_nobody(run: Evidence) -> None:
     rows.append(dict(pick(rows, why="declined")))
 
 
+def step_by_nobody(run: Evidence, why: str, **more: Any) -> None:
+    """The learner of e-4, who has a seat in a run that goes on, is out of it."""
+    last = run.tables["enrolment.changes"][-1]
+    out = {"from_state": "associated", "from_place": "nesna", "to_state": "cancelled", "place": None, "why": why}
+    run.tables["enrolment.changes"].append({**last, "offering_id": RUN, "enrolment_id": "e-4", **out, **more})
+
+
+@breaks("V2", "e-4 was released, and its run was not cancelled")
+def a_seat_is_taken_away_for_another_run_that_was_cancelled(run: Evidence) -> None:
+    step_by_nobody(run, "offering_cancelled", by_whom="catalogue")
+
+
+@breaks("V2", "e-4 was over, and its run was not")
+def a_seat_ends_before_its_run(run: Evidence) -> None:
+    step_by_nobody(run, "over", by_whom="clock")
+
+
+@breaks("V2", "e-4 was finished, and its run was not")
+def a_learner_finishes_before_the_run(run: Evidence) -> None:
+    step_by_nobody(run, "finished", by_whom="clock", to_state="finished")
+
+
+@breaks("V2", "e-4 was lapsed, and had no offer")
+def a_seat_lapses_like_an_offer(run: Evidence) -> None:
+    step_by_nobody(run, "lapsed", by_whom="clock")
+
+
+@breaks("V2", "e-4 was denied, and nobody said no to it")
+def a_seat_is_denied(run: Evidence) -> None:
+    step_by_nobody(run, "denied", by_whom="partner", to_state="denied")
+
+
 @breaks("V2", "it was asked for in another way")
 def somebody_is_given_a_group(run: Evidence) -> None:
     run.tables["enrolment.enrolments"][0]["group_name"] = "kommune"
