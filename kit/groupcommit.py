@@ -19,7 +19,7 @@ MOST = 512  # commands in one transaction: a lock is held some 20 ms for them
 QUEUE = 4_096  # more than can be answered in about a second; who comes then is told at once to come again
 
 AT_ONCE, PATIENTLY = "10ms", "2s"  # how long a lock is waited for among others, and beside them
-PATIENT = 2  # connections that wait so, however many locks are held
+PATIENT = 2  # connections that wait so, however many locks are held; kit.database.DESK has them, and one for the lane
 
 Commit = Callable[[Connection, Sequence[C]], Awaitable[Sequence[R | Exception]]]
 

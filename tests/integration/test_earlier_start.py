@@ -53,7 +53,7 @@ async def test_an_offer_ends_in_time_when_the_course_begins_earlier(servers: Ser
                 await then.act("accept", ola)
             assert refused.value.slug == "offer-lapsed"
             await then.tick()
-            assert await then.stands(ola, per) == [("cancelled", None), ("queued", None)]
+            assert await then.stands(ola, per) == [("queued", None), ("queued", None)], "it was the last offer"
 
 
 async def test_a_page_that_is_open_is_drawn_anew_when_the_course_is_moved(servers: Servers) -> None:

@@ -94,23 +94,46 @@ async def test_whose_offer_lapses_as_the_last_is_promised_no_other(servers: Serv
         assert (lapsed["in_line"], lapsed["offers"]) == (True, False)
 
 
-async def test_whose_offer_ends_as_the_last_stays_in_line_for_the_open_seat(servers: Servers) -> None:
-    """Whoever slept through an offer of the last night would else be the one person in line that cannot ask for it."""
+@pytest.mark.parametrize("choice", [None, "leave"])
+async def test_whose_last_offer_lapses_in_the_night_may_have_the_seat_in_the_morning(
+    servers: Servers, choice: str | None
+) -> None:
+    """They were first in line: thrown out after the time of enrolment, they alone could not ask for it."""
     async with world(servers) as here:
         now = datetime.now(UTC)
-        rules = {"periods": [{"opens_at": now - timedelta(days=1), "closes_at": now + timedelta(hours=1)}]}
-        offering_id = await here.scheduled(rules={**rules, "on_lapse": "leave"}, online=1)
-        kari, ola, per = [await here.enrol(offering_id, who) for who in ("kari", "ola", "per")]
+        periods = [{"opens_at": now - timedelta(days=1), "closes_at": now + timedelta(minutes=30)}]
+        offering_id = await here.scheduled(rules={"on_lapse": "leave", "periods": periods}, online=1)
+        kari = await here.enrol(offering_id, "kari")
+        ola = await here.enrol(offering_id, "ola", on_lapse=choice)
+        await here.enrol(offering_id, "per")
         await here.database.run(
-            lambda conn: conn.execute("UPDATE offerings SET starts_at = app_now() + interval '13 hours'")
+            lambda conn: conn.execute("UPDATE offerings SET starts_at = app_now() + interval '14 hours'")
         )
         await here.act("withdraw", kari)
-        [offered] = [data for kind, data in await here.said() if kind == "SeatOffered"]
-        assert offered["on_lapse"] == "back_of_queue", "and is told so"
-        async with here.later(hours=1.5) as then:
+        async with here.later(hours=2.1) as then:
             await then.tick()
-            assert await then.stands(ola) == await then.stands(per) == [("queued", None)]
+            assert await then.stands(ola) == [("queued", None)]
             assert (await then.enrol(offering_id, "ola")).state == "associated"
+        [offered] = [data for kind, data in await here.said() if kind == "SeatOffered"]
+        assert offered["on_lapse"] == "back_of_queue", "what the mail says of it"
+        [lapsed] = [data for kind, data in await here.said() if kind == "SeatOfferLapsed"]
+        assert (lapsed["in_line"], lapsed["offers"]) == (True, False)
+
+
+async def test_the_page_of_who_has_the_last_offer_says_that_they_stay_in_line(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1)
+        kari, ola = person(here, "kari"), person(here, "ola")
+        await kari.enrol(offering_id)
+        await ola.enrol(offering_id)
+        begins = "UPDATE offerings SET starts_at = app_now() + interval '{} hours'"
+        await here.database.run(lambda conn: conn.execute(begins.format(14)))
+        await kari.send(f"{own(kari)}/meld-av", **kari.hidden)
+        await ola.go(own(ola))
+        assert ("du stiller bakerst i køen" in ola.words, "du går ut av køen" in ola.words) == (True, False)
+        await here.database.run(lambda conn: conn.execute(begins.format(72)))
+        await ola.go(own(ola))
+        assert ("du stiller bakerst i køen" in ola.words, "du går ut av køen" in ola.words) == (False, True)
 
 
 async def test_one_who_asks_twice_in_one_moment_breaks_nobodys_batch(servers: Servers) -> None:
