@@ -108,7 +108,7 @@ async def confirm_offering(code: Code, key: Code, partner: Partner, database: Db
         database,
         asked,
         "offering_id",
-        (partner, "OfferingConfirmed", code),
+        (partner, "OfferingConfirmed", code, key),
         lambda conn: judging.go_ahead(conn, partner, code, key),
     )
 
