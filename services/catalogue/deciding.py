@@ -14,6 +14,7 @@ from services.catalogue import judging, retracting
 from services.catalogue.api import refused
 from services.catalogue.domain import Rule
 from services.catalogue.provider import TheProvider
+from services.catalogue.store import intake
 
 # What was done in another window or by somebody else, or is too late.
 TOO_LATE = {
@@ -30,16 +31,14 @@ router = APIRouter(include_in_schema=False)
 async def confirm(conn: Connection, who: Operator | None, partner: str, code: str, key: str | None) -> int:
     """As `retracting.confirm`: how many are told. What an operator (`who`) does is written down. Raises Rule."""
     _, people = await retracting.confirm(conn, partner, code, key)
-    if who is not None:
-        await acts.add(conn, who, "partners confirm", [_name(partner, code, key)])
+    await _note(conn, who, "confirm", "Retracted", partner, code, key)
     return people
 
 
 async def keep(conn: Connection, who: Operator | None, partner: str, code: str, key: str | None) -> int:
     """As `retracting.keep`: nobody is told. What an operator (`who`) does is written down. Raises Rule."""
     await retracting.keep(conn, partner, code, key)
-    if who is not None:
-        await acts.add(conn, who, "partners keep", [_name(partner, code, key)])
+    await _note(conn, who, "keep", "Kept", partner, code, key)
     return 0
 
 
@@ -48,17 +47,24 @@ async def go_ahead(conn: Connection, who: Operator | None, partner: str, code: s
     done = await judging.go_ahead(conn, partner, code, key)
     if not done.changed:
         raise Rule("offering_confirmed", "key", "this offering takes place: that was said")
-    if who is not None:
-        await acts.add(conn, who, "partners go-ahead", [_name(partner, code, key)])
+    await _note(conn, who, "go-ahead", "Confirmed", partner, code, key)
     return 0
 
 
 async def call_off(conn: Connection, who: Operator | None, partner: str, code: str, key: str | None) -> int:
     """As `judging.call_off`: how many are told. What an operator (`who`) does is written down. Raises Rule."""
     people = await judging.call_off(conn, partner, code, key)
-    if who is not None:
-        await acts.add(conn, who, "partners call-off", [_name(partner, code, key)])
+    await _note(conn, who, "call-off", "Retracted", partner, code, key)
     return people
+
+
+async def _note(
+    conn: Connection, who: Operator | None, act: str, what: str, partner: str, code: str, key: str | None
+) -> None:
+    """In the partner's intake, so that what was kept of it does not undo this; and an operator's act in the list."""
+    await intake.note_intake(conn, partner, "http", f"{'Offering' if key else 'Course'}{what}", code, key)
+    if who is not None:
+        await acts.add(conn, who, f"partners {act}", [_name(partner, code, key)])
 
 
 ACTS = {

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from kit import parking
 from kit.database import connect
 from kit.effects import Effects
-from services.catalogue import events, joining
+from services.catalogue import deciding, events, joining
 from services.catalogue import operating as catalogue
 from services.catalogue.quarantine import Watch
 from services.catalogue.store import courses
@@ -125,18 +125,20 @@ async def test_a_course_that_waits_to_be_retracted_stays_when_one_of_its_runs_wa
 ) -> None:
     """In a file too, and when it was parked and not kept: an operator then says that it shall run again."""
     async with world(servers) as here, listening(here.here, events.partners()):
-        for code in ("SV-1", "SV-2", "SV-3"):
+        codes = ("SV-1", "SV-2", "SV-3", "SV-4")
+        for code in codes:
             await here.put(code, COURSE)
         await change(here, lambda conn: joining.quarantine(conn, here.partner, "test"))
-        for code in ("SV-1", "SV-2", "SV-3"):
+        for code in codes:
             await here.send(("CourseRetracted", {"code": code, "confirmed": True}))
-        await until(lambda: counted(here, "parked", "quarantined", 3), within_s=40)
+        await until(lambda: counted(here, "parked", "quarantined", 4), within_s=40)
         await here.put("SV-1/offerings/v27", DATES)
         assert (await upload(here, COURSE_CELLS | {"code": "SV-2"} | RUN_CELLS)).status_code == 200
+        await change(here, lambda conn: deciding.keep(conn, None, here.partner, "SV-4", None))  # on its page
         await change(here, lambda conn: conn.execute("UPDATE parked SET state = 'parked'"))
         await change(here, lambda conn: joining.release(conn, here.partner))
-        await change(here, lambda conn: parking.redrive(conn, [1, 2, 3], "test"))
-        await until(lambda: counted(here, "refused", "overtaken", 2), within_s=40)
+        await change(here, lambda conn: parking.redrive(conn, [1, 2, 3, 4], "test"))
+        await until(lambda: counted(here, "refused", "overtaken", 3), within_s=40)
 
         async def withdrawn() -> bool:
             async with here.here.database.reading() as conn:
