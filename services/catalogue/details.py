@@ -21,6 +21,7 @@ from kit.shortway import route_class
 from services.catalogue import linked
 from services.catalogue.answers import SeatCount, Seats
 from services.catalogue.current import Version, current
+from services.catalogue.domain import is_open
 from services.catalogue.kept import for_everybody
 from services.catalogue.languages import mixes_scripts
 from services.catalogue.site import site
@@ -64,7 +65,7 @@ class At:
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run as its page tells it. `state`: cancelled, begun, full or open, as far as is known; `until`: one may still
-    ask for a seat of what has begun."""
+    ask for a seat of what has begun. `shut`: nobody may ask at this hour, and then `opens_at` is when the first may."""
 
     id: UUID
     course_id: UUID
@@ -75,6 +76,8 @@ class Run:
     as_of: datetime | None
     state: str
     until: datetime | None
+    shut: bool
+    opens_at: datetime | None
 
     @property
     def can_ask(self) -> bool:
@@ -107,7 +110,10 @@ class Run:
         else:
             state = "full" if all(one.free == 0 for one in places) else "open"
         as_of = seats.as_of if seats else None
-        return cls(row["id"], row["course_id"], dates, row["decision"], row["enrolled"], places, as_of, state, until)
+        about = (row["id"], row["course_id"], dates, row["decision"], row["enrolled"])
+        shut = not is_open(((one.opens_at, one.closes_at) for one in dates.periods), now)
+        opens_at = min((one.opens_at for one in dates.periods if one.opens_at > now), default=None)
+        return cls(*about, places, as_of, state, until, shut, opens_at)
 
 
 def _free(capacity: int, known: SeatCount | None, was_full: bool) -> int | None:

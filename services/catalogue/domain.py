@@ -1,6 +1,6 @@
 """The catalogue's pure rules: what a partner may say, and what a judgement changes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 # What is judged by the same minimum on the same day goes one way: who was told that a run takes place, can rely on it.
@@ -45,6 +45,12 @@ def meets_within(starts_at: datetime, ends_at: datetime, meetings: Sequence[tupl
 def says_more(decision: str, known: str) -> bool:
     """Whether a judgement goes beyond the one that is known of the same rules; a repeat or an older one does not."""
     return _DECISIONS.index(decision) > _DECISIONS.index(known)
+
+
+def is_open(periods: Iterable[tuple[datetime, datetime]], now: datetime) -> bool:
+    """Whether somebody may ask for a seat by these periods (opens, closes), be it those of one group; none: all may."""
+    known = list(periods)
+    return not known or any(opens_at <= now < closes_at for opens_at, closes_at in known)
 
 
 def eqf(level: str | None) -> int | None:

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -178,6 +178,15 @@ def not_open(offering: Offering, group: str | None, now: datetime) -> Closed | N
         return Closed("other_group", groups=groups)
     later = [period.opens_at for period in periods if period.opens_at > now]  # for others; and it is not over
     return Closed("not_yet_open", min(later)) if later else Closed("over")
+
+
+def shut(offering: Offering, now: datetime) -> Closed | None:
+    """Why nobody can ask now, of whichever group, and when the first can; none when somebody can."""
+    why = [not_open(offering, group, now) for group in (None, *groups_of(offering))]
+    found = [one for one in why if one is not None]
+    if len(found) < len(why):
+        return None
+    return min(found, key=lambda one: one.opens_at or datetime.max.replace(tzinfo=UTC))
 
 
 def _open(period: Period, now: datetime) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -63,12 +63,7 @@ class Seen:
             return Closed(over)
         if self.open_to_own:  # who asked in time
             return None
-        groups = (None, *asking.groups_of(self.offering))
-        why = [asking.not_open(self.offering, group, self.now) for group in groups]
-        shut = [one for one in why if one is not None]
-        if len(shut) < len(why):
-            return None
-        return min(shut, key=lambda one: one.opens_at or datetime.max.replace(tzinfo=UTC))
+        return asking.shut(self.offering, self.now)
 
     @property
     def has_form(self) -> bool:
@@ -192,12 +187,20 @@ async def _look(database: Database, offering_id: UUID, visitor: Visitor) -> Seen
 
 
 async def _seats(request: Request, database: Database, offering_id: UUID) -> dict[str, Any]:
-    """The places, and why nobody gets a seat there any more. Raises Problem (404) for an unknown offering."""
+    """The places, why nobody gets a seat there any more (`over`), and why nobody can ask for one now (`shut`).
+
+    Raises Problem (404) for an unknown offering.
+    """
     async with database.reading() as conn:
         found = await pages.whole(conn, offering_id)
     if found is None:
         raise refusals.unknown_offering()
-    return {"places": _shown(found.places), "over": _over(request, found.offering, found.now)}
+    why = asking.shut(found.offering, found.now)
+    return {
+        "places": _shown(found.places),
+        "over": _over(request, found.offering, found.now),
+        "shut": sentences.closed(request, why) if why is not None else "",
+    }
 
 
 def _over(request: Request, offering: Offering, now: datetime) -> str:

@@ -167,6 +167,12 @@ class Scene:
         return offering, self.enrol(offering, self.siri, "Siri Eksempel")
 
     @cached_property
+    def shut(self) -> str:
+        """A run that one may ask for a seat of from next week on."""
+        opens = [{"opens_at": in_days(7), "closes_at": in_days(20)}]
+        return self.offering("Smoltproduksjon i resirkuleringsanlegg", 8, periods=opens)
+
+    @cached_property
     def cancelled(self) -> str:
         code = self.course("Fallsikring i høyden")
         offering = self.run(code, {"bronnoysund": 8})

@@ -186,6 +186,7 @@ CATALOGUE = [
     at("kurs-galt", "/kurs?starts_after=tull", status=422),
     at("kurset", lambda scene: scene.course_of(scene.rich)),
     at("kurset-fullt", lambda scene: scene.course_of(scene.busy)),
+    at("kurset-stengt", lambda scene: scene.course_of(scene.shut)),
     at("kurset-avlyst", lambda scene: scene.course_of(scene.cancelled)),
     at("kurset-trukket", lambda scene: scene.withdrawn),
     at("kurset-finnes-ikke", f"/kurs/{NOTHING}", status=404),

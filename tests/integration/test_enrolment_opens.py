@@ -60,6 +60,21 @@ async def test_the_page_says_when_it_opens_for_the_first(servers: Servers) -> No
                 assert f" {day}. " in eva.words.split("Påmeldingen åpner")[1].split(" kl.")[0]
 
 
+async def test_the_part_of_a_courses_page_has_no_way_to_ask_where_nobody_can(servers: Servers) -> None:
+    async with open_pages(servers) as here:
+        for periods, told in (
+            ([period("ansatt", 1, 3)], "Påmeldingen åpner"),
+            ([period(None, -3, -1)], "Påmeldingsfristen er ute."),
+            ([period("ansatt", -1, 1)], "Meld deg på"),  # the control: for a group, which one names on the page
+        ):
+            offering_id = await here.offering(online=3, rules={"periods": periods})
+            anybody = person(here, "eva")
+            await anybody.go(f"/plasser/{offering_id}/delta")
+            assert told in anybody.words
+            assert "3 ledige plasser" in anybody.words
+            assert ("<a " in anybody.text) == (told == "Meld deg på")
+
+
 async def test_seats_of_a_course_that_is_cancelled_or_has_begun_are_not_called_free(servers: Servers) -> None:
     async with open_pages(servers) as here:
         gone, begun = await here.offering(online=3), await here.offering(online=3)
