@@ -33,9 +33,11 @@ def page(
     button: str = "",
     action: str = "",
     act: str = "",
+    stay: str = "",
     ways: Sequence[tuple[str, str]] = (),
 ) -> Response:
-    """The page; its button, if it has one, posts `act` to `action`, or to the page's own address.
+    """The page; its button, if it has one, posts `act` to `action`, or to the page's own address; a second posts `stay`
+    as well, and is called so.
 
     `ways` lead on: what each is called, and its address.
     """
@@ -50,5 +52,6 @@ def page(
         button=button,
         action=action,
         act=act,
+        stay=stay,
         ways=ways,
     )

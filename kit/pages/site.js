@@ -68,7 +68,9 @@ function follow(part) {
 
 document.querySelectorAll("[data-part]").forEach(follow);
 
-// A form is sent once, however often its button is pressed; and not at all without a network.
+// A form is sent once, however often its button is pressed; and not at all without a network. After a while it may be
+// pressed again: whoever has stopped a slow page would else have to type all anew, and the server takes a repeat.
+const AGAIN_MS = 10000;
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post" || event.defaultPrevented) return;
@@ -84,8 +86,8 @@ document.addEventListener("submit", (event) => {
     told.textContent = document.body.dataset.offline;
     return;
   }
-  if (form.dataset.sent) { event.preventDefault(); return; }
-  form.dataset.sent = "1";
+  if (Date.now() - (form.dataset.sent || 0) < AGAIN_MS) { event.preventDefault(); return; }
+  form.dataset.sent = Date.now();
 }, true);
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
 

@@ -12,6 +12,7 @@ from kit.database import Database
 from kit.http import Db
 from kit.pages import languages
 from kit.pages import link as page
+from kit.pages.visitors import form
 from kit.problems import Problem
 from services.enrolment import desk as desks
 from services.enrolment import refusals
@@ -49,12 +50,15 @@ async def show(token: str, verb: str, request: Request, database: Db) -> Respons
         said["place"].format(place=place_name(link.place, language)),
         said["until"].format(until=languages.moment(link.expires_at, language)),
     ]
-    return _page(request, 200, language, said[verb], lines, said[f"{verb}_button"], verb)
+    if link.accepts:
+        return _page(request, 200, language, said[verb], lines, said["godta_button"], verb)
+    lines.append(said["avslaa_line"])
+    return _page(request, 200, language, said[verb], lines, said["avslaa_button"], verb, said["stay_button"])
 
 
 @router.post("/{token}/{verb}")
 async def act(token: str, verb: str, request: Request, database: Db, desk: Desk) -> Response:
-    """Do it, once."""
+    """Do it, once. Who says no leaves the line, unless the form says that they `stay` at its end."""
     language = languages.written(request)
     link, problem = await _valid(database, token, verb)
     if link is None:
@@ -68,13 +72,14 @@ async def act(token: str, verb: str, request: Request, database: Db, desk: Desk)
         if here.offer_id != offer_id:
             raise refusals.used_link(None)
 
-    command = Act("accept" if link.accepts else "decline", link.enrolment_id, may, expect)
+    stay = not link.accepts and (await form(request)).get("stay") == "1"
+    command = Act("accept" if link.accepts else "decline", link.enrolment_id, may, expect, stay)
     try:
         await desk.submit(desks.Request(command, None))
     except Problem as refused:
         return _told(request, language, refused)
     done = "accepted" if link.accepts else "declined"
-    lines = [*await _course(database, link, language), words()[language][f"{done}_words"]]
+    lines = [*await _course(database, link, language), words()[language]["stayed_words" if stay else f"{done}_words"]]
     return _page(request, 200, language, words()[language][done], lines)
 
 
@@ -119,9 +124,16 @@ def _told(request: Request, language: str, problem: Problem) -> Response:
 
 
 def _page(
-    request: Request, status: int, language: str, title: str, lines: list[str], button: str = "", act: str = ""
+    request: Request,
+    status: int,
+    language: str,
+    title: str,
+    lines: list[str],
+    button: str = "",
+    act: str = "",
+    stay: str = "",
 ) -> Response:
-    """With a button, or with ways on where there is nothing to press."""
+    """With a button, or two, or with ways on where there is nothing to press."""
     said = words()[language]
     ways = [] if button else [(said["own"], "/min-side"), (said["find"], "/kurs")]
-    return page.page(request, status, language, title, lines, button=button, act=act, ways=ways)
+    return page.page(request, status, language, title, lines, button=button, act=act, stay=stay, ways=ways)

@@ -79,6 +79,7 @@ def environment(origin: str = "") -> SandboxedEnvironment:
         keep_trailing_newline=True,
     )
     made.globals["home"] = f"{origin}{HOME}" if origin else ""
+    made.globals["courses"] = f"{origin}/kurs" if origin else ""
     return made
 
 
@@ -212,7 +213,14 @@ def _alternative(other: Alternative, language: str) -> dict[str, Any]:
     title, title_language = chosen_title(other.title, language)
     places = ", ".join(filter(None, (place_name(arena, language) for arena in other.arenas)))
     starts = moment(other.starts_at, language)
-    return {"title": title, "title_language": title_language, "starts": starts, "places": places}
+    course_id = str(other.course_id)
+    return {
+        "course_id": course_id,
+        "title": title,
+        "title_language": title_language,
+        "starts": starts,
+        "places": places,
+    }
 
 
 def chosen_title(titles: Mapping[str, str], language: str) -> tuple[str, str]:

@@ -95,6 +95,24 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
         assert seats[0]["taken"] == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "state", "told"), [({}, "cancelled", "ikke lenger i kø"), ({"stay": "1"}, "queued", "bakerst")]
+)
+async def test_who_says_no_by_the_link_chooses_whether_to_stay_in_line(
+    servers: Servers, sent: dict[str, str], state: str, told: str
+) -> None:
+    """As on Min side: a polite no must not cost more than silence does."""
+    async with world(servers) as here:
+        _, [ola] = await offered(here, "ola")
+        address = f"/tilbud/{(await links(here))['decline']}/avslaa"
+        asked = main((await here.asking.get(address)).text)
+        assert ("ta meg ut av køen" in asked, "la meg stå bakerst" in asked) == (True, True)
+        done = await here.asking.post(address, data={"act": "avslaa", **sent})
+        assert (done.status_code, told in main(done.text)) == (200, True)
+        shown = await here.asking.get(ola.headers["location"], headers=here.signed("ola"))
+        assert shown.json()["state"] == state
+
+
 def main(text: str) -> str:
     """What stands on a page between its head and its foot."""
     return text.partition("<main")[2].partition("</main>")[0]

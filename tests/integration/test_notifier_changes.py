@@ -116,7 +116,7 @@ async def test_a_room_and_a_closed_place_are_told_and_capacity_is_not(world: Wor
     texts = [mail.get_body(("plain",)).get_content().replace("\r", "") for mail in sink.mails[1:]]
     assert "kl. 18.00–20.00, Rom 1\n\nNå:" in texts[1]
     assert "kl. 18.00–20.00, Rom 2" in texts[1]
-    assert "Stengt studiested: På nett" in texts[2]
+    assert "Tar ikke flere påmeldinger: På nett" in texts[2]
     assert "Før:" not in texts[2]
 
 

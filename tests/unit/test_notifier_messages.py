@@ -300,10 +300,13 @@ def test_a_move_names_both_places() -> None:
         assert "Tidligere sted: Mo i Rana" in words
 
 
+CLOSED = "Tar ikke flere påmeldinger: Mosjøen. Har du plass der, gjelder den fortsatt."
+
+
 def test_a_change_says_how_it_was_and_how_it_is() -> None:
     letter = written(template="changed")
     lines = letter.text.splitlines()
-    was, now, closed = lines.index("Før:"), lines.index("Nå:"), lines.index("Stengt studiested: Mosjøen")
+    was, now, closed = lines.index("Før:"), lines.index("Nå:"), lines.index(CLOSED)
     assert lines[was + 1] == "- torsdag 3. desember 2026 kl. 17.00–20.30"
     assert lines[now + 1 : now + 3] == [
         "- torsdag 3. desember 2026 kl. 18.00–20.30",
@@ -329,6 +332,10 @@ def test_a_cancelled_course_names_others(language: str, line: str) -> None:
     assert line in letter.text.splitlines()
     assert OTHER["title"][language] in letter.html  # type: ignore[index]
     assert "Mosjøen</li>" in letter.html
+    notice = claimed(template="offering_cancelled", language=language)
+    leading = letters.letter(letters.environment("https://kurs.example"), notice, LINKS)
+    page = f"https://kurs.example/kurs/{OTHER['course_id']}"
+    assert (f"  {page}" in leading.text.splitlines(), f'<a href="{page}">' in leading.html) == (True, True)
     nordic = written(template="offering_cancelled", alternatives=[{**OTHER, "title": {"nn": "Havbruk"}}])
     assert '<strong lang="nn">Havbruk</strong>' in nordic.html
     nothing = written(template="offering_cancelled", alternatives=[])

@@ -116,7 +116,7 @@ def test_a_course_begins_with_its_first_meeting() -> None:
 
 def test_a_change_says_what_is_new_when_that_is_one_meeting() -> None:
     text = written(template="changed")
-    assert "Nytt: tor. 3. des. kl. 18.00, Rom 2. Stengt studiested: Mosjøen. " in text
+    assert "Nytt: tor. 3. des. kl. 18.00, Rom 2. Stengt for nye: Mosjøen. " in text
     more = {**NOW, "sessions": [NOW["sessions"][0], {**NOW["sessions"][0], "room": "Rom 3"}]}
     text = written(template="changed", facts={**CHANGE, "now": more, "closed": []})
     assert "Nytt" not in text
