@@ -7,7 +7,9 @@ from uuid import UUID
 import uuid_utils.compat as uuid
 
 from contracts.enrolment import ContactGiven
+from kit import acts as operators
 from kit import trail
+from kit.acts import Operator
 from kit.database import Connection
 from kit.problems import Problem
 from kit.trail import Trail
@@ -51,7 +53,8 @@ class Act:
     """Do something with an enrolment that is there.
 
     `may` says whether the caller may; `expect` raises when the enrolment, locked, is not what the caller has read;
-    `stay` is for decline, `reason` for deny; `lock` is its offering, where the order of several acts counts.
+    `stay` is for decline, `reason` for deny; `lock` is its offering, where the order of several acts counts. What an
+    `operator` does in a partner's place is written down.
     """
 
     kind: Kind
@@ -61,6 +64,7 @@ class Act:
     stay: bool = False
     reason: str = ""
     lock: UUID | None = None
+    operator: Operator | None = None
     trail: Trail = field(default_factory=trail.here)
 
 
@@ -123,6 +127,8 @@ async def _act(
             continue
         step = _step(one, enrolment, work)
         if isinstance(step, Change):
+            if one.operator is not None:
+                await operators.add(work.conn, one.operator, f"enrolments {one.kind}", [str(enrolment.id)], one.reason)
             if one.kind == "approve":  # each sees the seats that the one before it has left
                 step = await work.placed(step)
                 [after] = await work.change([step], [one.trail])

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.fields import Line
 from kit import openapi, tags
+from kit.acts import Operator
 from kit.auth import Caller
 from kit.http import Db
 from kit.partners import RepeatableBy, Speaking, Writing, must_act_for
@@ -126,7 +127,8 @@ def partners_own(kind: Kind, enrolment_id: UUID, caller: Caller, if_match: str |
     def expect(here: Enrolment) -> None:
         tags.must_match(if_match, tag_of(here))
 
-    return Act(kind, enrolment_id, may, expect, reason=reason)
+    who = Operator("console", caller.key, caller.name) if caller.role == "operator" else None
+    return Act(kind, enrolment_id, may, expect, reason=reason, operator=who)
 
 
 @router.post("/enrolments/{enrolment_id}/approve", response_model=EnrolmentShown, responses=ACT)

@@ -103,7 +103,7 @@ async def test_who_says_no_by_the_link_chooses_whether_to_stay_in_line(
 ) -> None:
     """As on Min side: a polite no must not cost more than silence does."""
     async with world(servers) as here:
-        _, [ola] = await offered(here, "ola")
+        _, [ola, _] = await offered(here, "ola", "per")
         address = f"/tilbud/{(await links(here))['decline']}/avslaa"
         asked = main((await here.asking.get(address)).text)
         assert ("ta meg ut av køen" in asked, "la meg stå bakerst" in asked) == (True, True)

@@ -780,8 +780,13 @@ async def test_a_partner_that_is_suspended_lets_nobody_in_and_turns_nobody_away_
             assert (await tor.ask("POST", f"/deltakere/{offering_id}/{one['id']}/{verb}", fields)).status_code == 403
         assert [row["state"] for row in await rows(here, "SELECT state FROM enrolments")] == ["pending"]
         assert (await tor.ask("GET", f"/deltakere/{offering_id}")).status_code == 200
-        answer = await drift.ask("POST", f"/deltakere/{offering_id}/{one['id']}/godkjenn", {"csrf": drift.visitor.csrf})
-        assert answer.status_code == 303
+        assert await rows(here, "SELECT FROM operator_acts") == []
+        for _ in range(2):  # what is so already is no act
+            sent = {"csrf": drift.visitor.csrf}
+            answer = await drift.ask("POST", f"/deltakere/{offering_id}/{one['id']}/godkjenn", sent)
+            assert answer.status_code == 303
+        [act] = await rows(here, "SELECT way, by, act, about FROM operator_acts")
+        assert act == ("console", drift.visitor.caller.key, "enrolments approve", str(one["id"]))
 
 
 async def test_a_roster_comes_in_pages_whole_as_a_file_and_by_place_and_name_as_a_sheet(
