@@ -119,12 +119,6 @@ FROM (
     WHERE o.cancelled AND NOT EXISTS (SELECT FROM timers t WHERE t.offering_id = o.id AND t.due_at <= app_now())
 ) AS gone;
 
--- V2: whoever was released for an offering that was cancelled was in one
-SELECT count(*) AS looked, count(*) FILTER (WHERE NOT o.cancelled) AS wrong,
-       min(e.id::text) FILTER (WHERE NOT o.cancelled) AS example
-FROM enrolment_changes c JOIN enrolments e ON e.id = c.enrolment_id JOIN offerings o ON o.id = e.offering_id
-WHERE c.why = 'offering_cancelled';
-
 -- V3: the last that was said of each enrolment is what it is
 SELECT count(*) AS looked, count(*) FILTER (WHERE bad) AS wrong, min(id::text) FILTER (WHERE bad) AS example
 FROM (

@@ -143,7 +143,6 @@ BREACHES = [
     ("enrolment", "passed over", f"{IN_FRONT}; {OF_GROUPS}; UPDATE enrolments SET put_back = true WHERE id = {A}"),
     ("enrolment", "what its last change made of it", f"DELETE FROM enrolment_changes WHERE enrolment_id = {B}"),
     ("enrolment", "in an offering that was cancelled", f"UPDATE offerings SET cancelled = true WHERE id = {A}"),
-    ("enrolment", "whoever was released", f"UPDATE offerings SET cancelled = false WHERE id = {B}"),
     ("enrolment", "the last that was said of each enrolment", said(A, "LearnerQueued", 2)),
     ("enrolment", "for three days", "UPDATE erasures SET asked_at = now() - interval '73 hours'"),
     ("enrolment", "whoever was forgotten", f"INSERT INTO learners VALUES ({D}, 'i', 'd')"),
