@@ -3,8 +3,9 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
@@ -16,6 +17,8 @@ from kit.state import State
 
 if TYPE_CHECKING:
     from kit.service import Service
+
+Counts = Mapping[str, int]
 
 _COUNT = "SELECT count(*) FROM outbox WHERE created_at >= $1 AND published_at IS NOT NULL"
 _REPUBLISH = """
@@ -47,13 +50,13 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         if (since is None) != state:
             sys.exit("Say since when with --since, or --state for all as it is now.")
         service = build()
+        work: Callable[[Connection], Awaitable[Counts]]
         if since is not None:
-            instant = instant_of(since)
-            work = _to_come(instant) if dry_run else _again_since(instant)
+            work = partial(to_come if dry_run else again, since=instant_of(since))
         elif service.state is None:
             sys.exit(f"{service.name} keeps no state that others copy: only the catalogue does. Use --since.")
         else:
-            work = service.state.count if dry_run else _all_of(service.state)
+            work = service.state.count if dry_run else partial(whole_state, state=service.state)
         counts = ended(asked(service.settings, work))
         if as_json:
             print(json.dumps({"dry_run": dry_run, **counts}))
@@ -65,31 +68,11 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
         print(f"{told} {'would be' if dry_run else 'are'} said as they are now; nobody is told of a change by it.")
 
 
-Counts = Mapping[str, int]
+async def to_come(conn: Connection, since: datetime) -> Counts:
+    return {"events": await conn.fetchval(_COUNT, since)}
 
 
-def _to_come(since: datetime) -> Callable[[Connection], Any]:
-    async def count(conn: Connection) -> Counts:
-        return {"events": await conn.fetchval(_COUNT, since)}
-
-    return count
-
-
-def _again_since(since: datetime) -> Callable[[Connection], Any]:
-    async def publish(conn: Connection) -> Counts:
-        return {"events": await again(conn, since)}
-
-    return publish
-
-
-def _all_of(state: State) -> Callable[[Connection], Any]:
-    async def say(conn: Connection) -> Counts:
-        return await whole_state(conn, state)
-
-    return say
-
-
-async def again(conn: Connection, since: datetime) -> int:
+async def again(conn: Connection, since: datetime) -> Counts:
     """Let the relay publish once more what was said since then; how many events that is."""
     async with conn.transaction():
         await acts.add(conn, me(), "republish", ["outbox"], f"since {since.isoformat()}")
@@ -98,7 +81,7 @@ async def again(conn: Connection, since: datetime) -> int:
         count += len(rows)
         last = max(row["id"] for row in rows)
         print(f"{count} …", file=sys.stderr)
-    return count
+    return {"events": count}
 
 
 async def whole_state(conn: Connection, state: State) -> Counts:

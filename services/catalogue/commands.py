@@ -111,9 +111,8 @@ async def publish_offering(
     before = OfferingRules().model_dump(mode="json") | json.loads(found["content"])
     if before == content:
         return Published(found["id"], found["version"])
-    if any(
-        before[name] != content[name] for name in ("starts_at", "ends_at", "sessions")
-    ):  # older ones may lie outside
+    # Meetings of before they had to lie within may stay until these change.
+    if any(before[name] != content[name] for name in ("starts_at", "ends_at", "sessions")):
         domain.meets_within(dates.starts_at, dates.ends_at, meetings)
     version = await courses.change_offering(conn, found["id"], content, "scheduled")
     if any(before[rule] != content[rule] for rule in ("minimum", "decide_at")):

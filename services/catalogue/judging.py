@@ -43,6 +43,6 @@ async def _locked(conn: Connection, partner: str, code: str, key: str | None) ->
 
 def _must_be_open(run: Row) -> None:
     if run["decision"] != TOO_FEW:
-        raise Rule("nothing_waits", "key", "nothing is to be decided: too few were not found on its day")
+        raise Rule("nothing_waits", "key", "nothing waits for a decision: this offering was not judged to have too few")
     if run["has_begun"]:
         raise Rule("offering_begun", "key", "this offering has begun")

@@ -93,6 +93,12 @@ def decide(
     seat that is open to all, where they ask now: that begins none.
     """
     decisions = [_decide(ask, books[ask.offering_id], now, had, most) for ask in asks]
+    _see_who_passes(decisions)
+    return decisions
+
+
+def _see_who_passes(decisions: list[Enrolment | Refused]) -> None:
+    """Put those who queue behind the ones of better groups who ask after them in this same moment."""
     behind: defaultdict[UUID, Counter[tuple[int, tuple[str, ...]]]] = defaultdict(Counter)
     for number, one in reversed(list(enumerate(decisions))):
         if isinstance(one, Enrolment) and one.place_in_line is not None:
@@ -101,7 +107,6 @@ def decide(
             if passed_by:
                 decisions[number] = replace(one, place_in_line=one.place_in_line + passed_by)
             line[one.rank, one.waiting_for] += 1
-    return decisions
 
 
 def _decide(ask: Ask, book: Book, now: datetime, had: Had, most: Most) -> Enrolment | Refused:

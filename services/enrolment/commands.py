@@ -78,7 +78,7 @@ async def decide(conn: Connection, asked: Sequence[Command], settings: Enrolment
     First those who leave or answer, then approvals, then those who ask, each in the order of their arrival: so nobody
     who asks is sent to the line for a seat that another of the same moment gives up, and a freed seat goes to the line
     before it can go to who asks. However many ask, leave or answer, they cost the same number of statements; each
-    approval, and each offering with a freed seat, costs some of its own.
+    approval, each act of an operator, and each offering with a freed seat, costs some of its own.
     """
     learners = await enrolments.know_learners(conn, sorted({one.login for one in asked if isinstance(one, Enrol)}))
     named = [one.enrolment_id for one in asked if isinstance(one, Act)]

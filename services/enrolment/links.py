@@ -50,10 +50,11 @@ async def show(token: str, verb: str, request: Request, database: Db) -> Respons
         said["place"].format(place=place_name(link.place, language)),
         said["until"].format(until=languages.moment(link.expires_at, language)),
     ]
-    if link.accepts:
-        return _page(request, 200, language, said[verb], lines, said["godta_button"], verb)
-    lines.append(said["avslaa_line"])
-    return _page(request, 200, language, said[verb], lines, said["avslaa_button"], verb, said["stay_button"])
+    buttons = {"button": said[f"{verb}_button"], "act": verb}
+    if not link.accepts:
+        lines.append(said["avslaa_line"])
+        buttons["stay"] = said["stay_button"]
+    return _page(request, 200, language, said[verb], lines, **buttons)
 
 
 @router.post("/{token}/{verb}")
@@ -123,17 +124,8 @@ def _told(request: Request, language: str, problem: Problem) -> Response:
     return _page(request, problem.status, language, said[kind], [said[f"{kind}_words"]])
 
 
-def _page(
-    request: Request,
-    status: int,
-    language: str,
-    title: str,
-    lines: list[str],
-    button: str = "",
-    act: str = "",
-    stay: str = "",
-) -> Response:
-    """With a button, or two, or with ways on where there is nothing to press."""
+def _page(request: Request, status: int, language: str, title: str, lines: list[str], **buttons: str) -> Response:
+    """With buttons, called as `page.page` has them, or with ways on where there is nothing to press."""
     said = words()[language]
-    ways = [] if button else [(said["own"], "/min-side"), (said["find"], "/kurs")]
-    return page.page(request, status, language, title, lines, button=button, act=act, stay=stay, ways=ways)
+    ways = [] if buttons else [(said["own"], "/min-side"), (said["find"], "/kurs")]
+    return page.page(request, status, language, title, lines, ways=ways, **buttons)

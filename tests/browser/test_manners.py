@@ -81,6 +81,24 @@ def test_a_double_click_gives_one_enrolment(people: People, scene: Scene) -> Non
         scene.withdraw(seat, who)
 
 
+def test_a_form_whose_sending_was_stopped_may_be_sent_again_after_a_while(people: People, scene: Scene) -> None:
+    who, offering = scene.somebody("siri"), scene.offering("Treg linje", 3)
+    page = people.window(who)
+    page.clock.install()
+    page.goto(f"/delta/{offering}")
+    fill(page, scene, who)
+    # What would be sent is counted and goes nowhere, as on a line that was stopped.
+    page.locator("main form").evaluate("""form => form.addEventListener("submit", event => {
+        if (event.defaultPrevented) return;
+        form.dataset.count = Number(form.dataset.count ?? 0) + 1;
+        event.preventDefault();
+    })""")
+    for waited_ms, sends in ((0, "1"), (9_000, "1"), (2_000, "2")):
+        page.clock.fast_forward(waited_ms)
+        page.get_by_role("button", name="Meld meg på").click()
+        expect(page.locator("main form")).to_have_attribute("data-count", sends)
+
+
 def test_who_goes_back_after_withdrawing_is_told_so(people: People, scene: Scene) -> None:
     page, _, _ = enrolled(people, scene, "Tilbakeknappen")
     page.get_by_role("link", name="Meld meg av").click()

@@ -92,7 +92,10 @@ async def test_what_is_not_to_be_decided_or_is_no_longer_says_so(servers: Server
 
         assert await refused("nope") == (404, "course SV-1 has no offering nope")
         early = await needing_eight(people, "h27")
-        assert await refused("h27") == (409, "nothing is to be decided: too few were not found on its day")
+        assert await refused("h27") == (
+            409,
+            "nothing waits for a decision: this offering was not judged to have too few",
+        )
         await enrolment.found(MinimumAtRisk, early, enrolled=1)
         assert (await refused("h27"))[0] == 409, "its day has not come"
         await here.cancel("SV-1/offerings/h27")
