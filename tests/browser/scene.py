@@ -145,6 +145,7 @@ class Scene:
         return self.run(
             code,
             {"bronnoysund": 12, "mo-i-rana": 8, "online": 30},
+            starts_at=sessions[0]["starts_at"],  # asked for again it would be later, and the meeting outside its run
             ends_at=in_days(34),
             sessions=sessions,
             minimum=5,
