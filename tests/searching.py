@@ -46,11 +46,18 @@ class Wanted:
 
 
 QUERY = "course_query($8, $9, $10)"
-# An arena of a run that nobody has called full has free seats.
+# An arena of a run that nobody has called full has free seats, while one may ask for them.
 FREE_THERE = """
     NOT EXISTS (
         SELECT FROM seat_counts, jsonb_to_recordset(seat_counts.places) AS place (arena text, capacity int, taken int)
         WHERE seat_counts.offering_id = offerings.id AND place.arena = arena.arena AND place.capacity <= place.taken
+    ) AND (
+        coalesce(jsonb_array_length(offerings.content->'periods'), 0) = 0
+        OR EXISTS (
+            SELECT FROM jsonb_to_recordset(offerings.content->'periods')
+                AS one (opens_at timestamptz, closes_at timestamptz)
+            WHERE opens_at <= app_now() AND app_now() < closes_at
+        )
     )
 """
 FREE = f"""

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, get_args
 
 from contracts.fields import Language
-from services.catalogue.domain import eqf
+from services.catalogue.domain import eqf, is_open
 from services.catalogue.languages import in_language
 from services.catalogue.store import Row
 
@@ -15,11 +15,18 @@ LANGUAGES: tuple[str, ...] = get_args(Language)
 
 
 class Run(NamedTuple):
-    """A run that is not cancelled. `free`: those of its arenas that are not known to be full."""
+    """A run that is not cancelled. `seats`: those of its arenas that are not known to be full. `periods`: when one may
+    ask for a seat there (opens, closes). `free`: where one may at the time that it is."""
 
     starts_at: datetime
     arenas: tuple[str, ...]
-    free: tuple[str, ...]
+    seats: tuple[str, ...]
+    periods: tuple[tuple[datetime, datetime], ...]
+    free: tuple[str, ...] = ()
+
+    def at(self, now: datetime) -> "Run":
+        """As it is then, by its periods."""
+        return self._replace(free=self.seats if is_open(self.periods, now) else ())
 
     def fits(self, arena: str | None, free: bool) -> bool:
         there = self.free if free else self.arenas
@@ -38,6 +45,15 @@ class Course:
     texts: Mapping[str, str]
     more: str
     runs: tuple[Run, ...]
+
+    @property
+    def turns(self) -> Iterator[datetime]:
+        """When one of its runs opens or closes."""
+        return (moment for run in self.runs for period in run.periods for moment in period)
+
+    def at(self, now: datetime) -> "Course":
+        """As it is then, by the periods of its runs."""
+        return replace(self, runs=tuple(run.at(now) for run in self.runs))
 
     def fitting(self, since: datetime, arena: str | None, free: bool) -> Iterator[Run]:
         """Its runs from then on that fit, the first first."""
@@ -100,6 +116,11 @@ def runs_by_course(rows: Sequence[Row]) -> dict[object, list[Run]]:
     """The runs that rows of `store.search` tell of, by the course's id."""
     found: dict[object, list[Run]] = {}
     for row in rows:
-        run = Run(row["starts_at"], tuple(row["arenas"]), tuple(row["free"]))
+        run = Run(row["starts_at"], tuple(row["arenas"]), tuple(row["seats"]), _periods(row["periods"]))
         found.setdefault(row["course_id"], []).append(run)
     return found
+
+
+def _periods(content: str | None) -> tuple[tuple[datetime, datetime], ...]:
+    periods = json.loads(content or "[]")
+    return tuple((datetime.fromisoformat(one["opens_at"]), datetime.fromisoformat(one["closes_at"])) for one in periods)

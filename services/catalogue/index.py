@@ -1,7 +1,7 @@
 """The courses in memory, as bits of whole numbers: which fit, in which order, how many of each kind."""
 
 import re
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,7 +57,8 @@ class Index:
         self._by_title: list[Entry] = []
         self._by_id: list[Entry] = []
         self._by_start: list[Entry] = []  # one for each run
-        self._tangled = False  # whether the three have to be sorted before they are used
+        self._by_turn: list[Entry] = []  # one for each time, still to come, that a run opens or closes
+        self._tangled = False  # whether the four have to be sorted before they are used
         self._from: dict[datetime, dict[tuple[str | None, bool], Bits]] = {}  # as _to_come, of runs from then on
 
     # How it is kept as the database is
@@ -65,10 +66,10 @@ class Index:
     def put(self, rows: Sequence[Row], runs: Sequence[Row]) -> None:
         """These courses are so now, be they new or changed; `runs` are all runs of each."""
         theirs = runs_by_course(runs)
-        titles, ids, starts = [], [], []
+        titles, ids, starts, turns = [], [], [], []
         words: dict[int, Sequence[Sequence[str]]] = {}
         for row in rows:
-            course = read(row, theirs.get(row["id"], ()))
+            course = read(row, theirs.get(row["id"], ())).at(self.now)
             slot = self._slot_of.get(course.id)
             if slot is None:
                 slot = self._slot_of[course.id] = len(self._courses)
@@ -79,13 +80,15 @@ class Index:
                 self._courses[slot] = course
             titles.append((course.title_order, course.id, slot))
             starts += [(run.starts_at, course.id, slot) for run in course.runs]
+            turns += [(moment, course.id, slot) for moment in course.turns if moment > self.now]
             self._offered |= (not course.withdrawn) << slot
             for kind, values in course.kinds.items():
                 for value in values:
                     self._kinds[kind][value] = self._kinds[kind].get(value, 0) | 1 << slot
             self._look_for_runs(slot)
             words[slot] = (row["title_words"], row["brief_words"], row["all_words"])
-        for order, new in ((self._by_title, titles), (self._by_id, ids), (self._by_start, starts)):
+        orders = (self._by_title, titles), (self._by_id, ids), (self._by_start, starts), (self._by_turn, turns)
+        for order, new in orders:
             if len(new) > MANY:
                 order += new
                 self._tangled = True
@@ -96,16 +99,21 @@ class Index:
         self._changed()
 
     def pass_to(self, now: datetime) -> None:
-        """It is so late now: what has begun is not to come any more. A clock that was put back is waited for."""
+        """It is so late now: what has begun is not to come any more, and where its period has ended, nobody may ask for
+        a seat. A clock that was put back is waited for."""
         if now <= self.now:
             return
         self._untangle()
         first, last = (bisect_left(self._by_start, (moment,)) for moment in (self.now, now))
+        turned = bisect_right(self._by_turn, now, key=_moment)
         self.now = now
-        for _, _, slot in self._by_start[first:last]:
+        for _, _, slot in self._by_turn[:turned]:
+            self._courses[slot] = self._courses[slot].at(now)
+        for slot in {slot for _, _, slot in self._by_start[first:last] + self._by_turn[:turned]}:
             self._forget_runs(slot)
             self._look_for_runs(slot)
-        if first < last:
+        del self._by_turn[:turned]
+        if first < last or turned:
             self._changed()
 
     def _take_out(self, slot: int) -> None:
@@ -120,6 +128,9 @@ class Index:
         _cut_out(self._by_title, (course.title_order, course.id, slot))
         for run in course.runs:
             _cut_out(self._by_start, (run.starts_at, course.id, slot))
+        for moment in course.turns:
+            if moment > self.now:
+                _cut_out(self._by_turn, (moment, course.id, slot))
 
     def _forget_runs(self, slot: int) -> None:
         others = ~(1 << slot)
@@ -132,7 +143,7 @@ class Index:
 
     def _untangle(self) -> None:
         if self._tangled:
-            for order in (self._by_title, self._by_id, self._by_start):
+            for order in (self._by_title, self._by_id, self._by_start, self._by_turn):
                 order.sort()
             self._tangled = False
 
@@ -324,6 +335,11 @@ def _along(
 
 def _behind(order: list[Entry], after: Place | None) -> int:
     return bisect_left(order, (*after, inf)) if after else 0
+
+
+def _moment(entry: Entry) -> datetime:
+    at: datetime = entry[0]
+    return at
 
 
 def _cut_out(order: list[Entry], entry: Entry) -> None:

@@ -102,7 +102,9 @@ class Asked(BaseModel):
     level: Annotated[NkrLevel | None, Field(description="of the Norwegian framework of qualifications")] = None
     language: Annotated[Language | None, Field(description="that the course is held in")] = None
     starts_after: Annotated[Moment | None, Field(description="a run starts then or later, be it begun")] = None
-    free: Annotated[bool, Field(description="a run to come has a free seat, as far as is known")] = False
+    free: Annotated[
+        bool, Field(description="a run to come has a free seat, as far as is known, and one may ask for it now")
+    ] = False
     withdrawn: Annotated[bool, Field(description="also show what is no longer offered")] = False
     sort: Annotated[Sort | None, Field(description="left out: relevance when there is a q, else title")] = None
     facets: Annotated[bool, Field(description="also count the courses of each kind")] = False

@@ -1,5 +1,6 @@
 """Where nobody may ask for a seat at this hour, the catalogue promises none."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from tests.delivery import Servers
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import World, world
-from tests.integration.test_catalogue_pages import look, words
+from tests.integration.test_catalogue_pages import look, of, pages, words
 from tests.integration.test_catalogue_rules import days_from_now
 
 pytestmark = pytest.mark.anyio
@@ -47,3 +48,12 @@ async def test_the_page_of_a_course_leads_on_only_where_somebody_may_ask(
         assert told in words(page)
         assert ("Ledige plasser" in words(page), "Meld deg på" in words(page)) == (can_ask, can_ask)
         assert "/plasser/" in page.text, "enrolment knows when that changes"
+
+
+async def test_a_provider_is_told_which_of_its_runs_take_no_enrolments_now(servers: Servers) -> None:
+    async with pages(servers) as here:
+        await publish(here, "A", period(-3, -1))
+        await publish(here, "B", period(-1, 1))
+        page = await look(here, "/partner", **of(partner=here.partner))
+        states = re.findall(r"<td>\s*(Påmeldingen er stengt|Ledige plasser)\s*</td>", page.text)
+        assert sorted(states) == ["Ledige plasser", "Påmeldingen er stengt"]

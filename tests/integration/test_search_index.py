@@ -52,6 +52,13 @@ def a_course(chance: random.Random) -> str:
     return json.dumps(content)
 
 
+def periods(chance: random.Random, now: datetime) -> dict[str, Any]:
+    """When one may ask for a seat: mostly at any time, else before, at or after this one, or at several."""
+    opens = [now + timedelta(days=chance.choice([-9, -2, 3])) for _ in range(chance.choice([0, 0, 1, 2]))]
+    days = timedelta(days=5)
+    return {"periods": [{"opens_at": one.isoformat(), "closes_at": (one + days).isoformat()} for one in opens]}
+
+
 async def make(conn: Connection, chance: random.Random, count: int) -> None:
     """So many courses more, with runs of all kinds."""
     now = datetime.now(UTC).replace(microsecond=0)
@@ -65,7 +72,7 @@ async def make(conn: Connection, chance: random.Random, count: int) -> None:
             state = chance.choice(["scheduled"] * 5 + ["cancelled"])
             await conn.execute(
                 "INSERT INTO offerings (course_id, key, content, state) VALUES ($1, $2, $3, $4)",
-                *(new, str(key), json.dumps(offering(chance, now)), state),
+                *(new, str(key), json.dumps(offering(chance, now) | periods(chance, now)), state),
             )
     await count_seats(conn, chance, count)
 
@@ -267,6 +274,34 @@ async def test_a_run_that_has_begun_is_not_to_come(servers: Servers) -> None:
 
         await until(begun)
         assert datetime.now(UTC) >= starts_at
+
+
+async def test_a_seat_is_free_while_one_may_ask_for_it(servers: Servers) -> None:
+    async with world(servers) as here, beside(here) as conn:
+        await two_courses(here)
+        now = datetime.now(UTC)
+        opens_at, closes_at = now + timedelta(seconds=1.5), now + timedelta(seconds=3)
+        period = {"opens_at": opens_at.isoformat(), "closes_at": closes_at.isoformat()}
+        run = {"places": [{"arena": "online", "capacity": 1}], "starts_at": (now + timedelta(days=9)).isoformat()}
+        add = "INSERT INTO offerings (course_id, key, content) SELECT id, 'k', $1 FROM courses WHERE code = $2"
+        await conn.execute(add, json.dumps(run | {"periods": [period]}), "A")
+        await conn.execute(add, json.dumps(run | {"periods": [period | {"opens_at": now.isoformat()}]}), "B")
+        seen: list[list[str]] = []
+
+        async def closed() -> bool:
+            seen.append(await found(here, "free=true&arena=online"))
+            return seen[-1] == [] == await found(here, "free=true&sort=start")
+
+        await until(closed)
+        assert datetime.now(UTC) >= closes_at
+        assert [one for one, before in zip(seen, [[], *seen], strict=False) if one != before] == [["B"], ["B", "A"], []]
+        assert sorted(await found(here, "arena=online")) == ["A", "B"], "they take place all the same"
+        # What closed is told anew, and opens no door that was shut.
+        await conn.execute(
+            "UPDATE offerings SET content = content || '{\"periods\": []}' WHERE course_id IN"
+            " (SELECT id FROM courses WHERE code = 'A')"
+        )
+        assert await found(here, "free=true") == ["A"]
 
 
 async def test_a_database_that_was_put_back_is_read_anew(servers: Servers) -> None:

@@ -73,8 +73,8 @@ async def these_courses(conn: Connection, ids: Sequence[UUID]) -> list[Row]:
 
 
 async def runs_of(conn: Connection, ids: Sequence[UUID]) -> list[Row]:
-    """(course_id, starts_at, arenas, free) of the runs of these courses that are not cancelled; `free` are the arenas
-    that have seats and are not known to be full."""
+    """(course_id, starts_at, arenas, seats, periods) of the runs of these courses that are not cancelled; `seats` are
+    the arenas that have some and are not known to be full."""
     return await conn.fetch(
         """
         SELECT course_id, starts_at, arenas, ARRAY(
@@ -83,7 +83,7 @@ async def runs_of(conn: Connection, ids: Sequence[UUID]) -> list[Row]:
                 SELECT FROM jsonb_to_recordset(places) AS place (arena text, capacity int, taken int)
                 WHERE place.arena = mine.arena AND least(mine.capacity, place.capacity) <= place.taken
             )
-        ) AS free
+        ) AS seats, content->>'periods' AS periods
         FROM offerings LEFT JOIN seat_counts ON offering_id = offerings.id
         WHERE course_id = ANY($1) AND state = 'scheduled'
         """,
