@@ -23,7 +23,6 @@ from services.catalogue import words
 from services.catalogue.current import Version
 from services.catalogue.index import Wanted
 from services.catalogue.kept import for_everybody
-from services.catalogue.postings import EVERYWHERE
 from services.catalogue.search import Asked, Found, find
 from services.catalogue.site import names, site
 
@@ -117,7 +116,7 @@ async def read_front(request: Request, running: ThisService) -> Response:
     async def make() -> tuple[Response, Version]:
         providers = await names(running)
         found = await find(running, Asked(sort="start", free=True, limit=SOON))
-        arenas = found.index.counts(Wanted(), EVERYWHERE.all, with_a_run=True)["arena"]
+        arenas = found.index.counts(Wanted(), found.index.everywhere.all, with_a_run=True)["arena"]
         listed = cards(found, spoken(request), providers)
         return site().page(request, "front.html", cards=listed, arenas=arenas), found.version
 

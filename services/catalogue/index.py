@@ -1,26 +1,27 @@
-"""The courses in memory, as bits of whole numbers: which fit, in which order, how many of each kind."""
+"""The courses in memory, as sets of small numbers: which fit, in which order, how many of each kind."""
 
-import re
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from math import inf
-from typing import Any, TypeVar
+from typing import Any
+
+from pyroaring import BitMap
 
 from services.catalogue.course import Course, Run, read, runs_by_course
-from services.catalogue.postings import NOWHERE, Bits, Places, Postings
+from services.catalogue.postings import NONE, NOWHERE, Bits, Places, Postings
 from services.catalogue.store import Row
 from services.catalogue.tsquery import Join, Near, Not, Tree, Word, asks_for_places
 
-T = TypeVar("T")
 Entry = tuple[Any, str, int]  # a place in an order: what it goes by, the course's id, its slot
 Place = tuple[Any, str]  # the same without the slot
+Kind = tuple[str | None, bool]  # of runs: an arena or none for any, whether with a free seat
 
-SOME = re.compile(rb"[^\0]")  # an octet that is not empty, found quicker than by a loop
 MANY = 50  # entries at once: sorting all is quicker than to bring in each
 FEW = 350  # so many are put in order by themselves; for more, the order of all is walked along
-MOST_DAYS = 20  # that somebody has asked for runs from, since the last change; 70 KB each for 50,000 courses
+MOST_DAYS = 20  # that somebody has asked for runs from, since the last change; 100 KB each for 50,000 courses
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +51,52 @@ class Index:
         self._courses: list[Course] = []
         self._slot_of: dict[str, int] = {}
         self._words = Postings()
-        self._offered: Bits = 0
-        self._kinds: dict[str, dict[str, Bits]] = {"partner": {}, "subject": {}, "level": {}, "language": {}}
-        # By (arena or none for any, whether with a free seat): the courses that have such a run to come.
-        self._to_come: dict[tuple[str | None, bool], Bits] = {}
+        self._all = BitMap()
+        self._offered = BitMap()
+        self._kinds: dict[str, dict[str, BitMap]] = {"partner": {}, "subject": {}, "level": {}, "language": {}}
+        self._to_come: dict[Kind, BitMap] = {}  # the courses that have such a run to come
+        self._title_of: list[Entry] = []  # of each slot, as it stands in the order
+        self._id_of: list[Entry] = []
         self._by_title: list[Entry] = []
         self._by_id: list[Entry] = []
         self._by_start: list[Entry] = []  # one for each run
         self._by_turn: list[Entry] = []  # one for each time, still to come, that a run opens or closes
         self._tangled = False  # whether the four have to be sorted before they are used
-        self._from: dict[datetime, dict[tuple[str | None, bool], Bits]] = {}  # as _to_come, of runs from then on
+        self._from: dict[datetime, dict[Kind, BitMap]] = {}  # as _to_come, of runs from then on
 
     # How it is kept as the database is
 
     def put(self, rows: Sequence[Row], runs: Sequence[Row]) -> None:
         """These courses are so now, be they new or changed; `runs` are all runs of each."""
         theirs = runs_by_course(runs)
-        titles, ids, starts, turns = [], [], [], []
+        titles: list[Entry] = []
+        ids: list[Entry] = []
+        starts: list[Entry] = []
+        turns: list[Entry] = []
         words: dict[int, Sequence[Sequence[str]]] = {}
         for row in rows:
             course = read(row, theirs.get(row["id"], ())).at(self.now)
-            slot = self._slot_of.get(course.id)
-            if slot is None:
-                slot = self._slot_of[course.id] = len(self._courses)
+            slot = self._slot_of.get(course.id, len(self._courses))
+            title: Entry = (course.title_order, course.id, slot)
+            if slot == len(self._courses):
+                self._slot_of[course.id] = slot
                 self._courses.append(course)
+                self._all.add(slot)
                 ids.append(("", course.id, slot))
+                self._id_of.append(ids[-1])
+                self._title_of.append(title)
             else:
                 self._take_out(slot)
                 self._courses[slot] = course
-            titles.append((course.title_order, course.id, slot))
+                self._title_of[slot] = title
+            titles.append(title)
             starts += [(run.starts_at, course.id, slot) for run in course.runs]
             turns += [(moment, course.id, slot) for moment in course.turns if moment > self.now]
-            self._offered |= (not course.withdrawn) << slot
+            if not course.withdrawn:
+                self._offered.add(slot)
             for kind, values in course.kinds.items():
                 for value in values:
-                    self._kinds[kind][value] = self._kinds[kind].get(value, 0) | 1 << slot
+                    self._kinds[kind].setdefault(value, BitMap()).add(slot)
             self._look_for_runs(slot)
             words[slot] = (row["title_words"], row["brief_words"], row["all_words"])
         orders = (self._by_title, titles), (self._by_id, ids), (self._by_start, starts), (self._by_turn, turns)
@@ -119,13 +131,13 @@ class Index:
     def _take_out(self, slot: int) -> None:
         """Forget all of a course but its slot, its place by id, and its words, which are put anew."""
         self._untangle()
-        course, others = self._courses[slot], ~(1 << slot)
-        self._offered &= others
+        course = self._courses[slot]
+        self._offered.discard(slot)
         for kind, values in course.kinds.items():
             for value in values:
-                self._kinds[kind][value] &= others
+                self._kinds[kind][value].discard(slot)
         self._forget_runs(slot)
-        _cut_out(self._by_title, (course.title_order, course.id, slot))
+        _cut_out(self._by_title, self._title_of[slot])
         for run in course.runs:
             _cut_out(self._by_start, (run.starts_at, course.id, slot))
         for moment in course.turns:
@@ -133,13 +145,12 @@ class Index:
                 _cut_out(self._by_turn, (moment, course.id, slot))
 
     def _forget_runs(self, slot: int) -> None:
-        others = ~(1 << slot)
-        for kind in self._to_come:
-            self._to_come[kind] &= others
+        for courses in self._to_come.values():
+            courses.discard(slot)
 
     def _look_for_runs(self, slot: int) -> None:
         for kind in {kind for run in self._courses[slot].runs if run.starts_at >= self.now for kind in kinds_of(run)}:
-            self._to_come[kind] = self._to_come.get(kind, 0) | 1 << slot
+            self._to_come.setdefault(kind, BitMap()).add(slot)
 
     def _untangle(self) -> None:
         if self._tangled:
@@ -177,35 +188,30 @@ class Index:
                 return self.places(Join("&", parts), loosely=True)
 
     def ids(self, bits: Bits) -> list[str]:
-        return [self._courses[slot].id for slot in _slots(bits)]
+        return [self._courses[slot].id for slot in bits]
 
     def told(self, rows: Sequence[Row]) -> Places:
         """What the database told of words at their places, by `store.search.where`."""
-        found = [0, 0, 0]
-        for row in rows:
-            slot = self._slot_of.get(str(row["id"]))
-            if slot is not None:
-                for number, name in enumerate(Places._fields):
-                    found[number] |= bool(row[name]) << slot
-        return Places(*found)
+        slots = [(self._slot_of.get(str(row["id"])), row) for row in rows]
+        return Places(*(BitMap(s for s, row in slots if s is not None and row[name]) for name in Places._fields))
 
     def fitting(self, wanted: Wanted, but: str = "") -> Bits:
         """The courses that fit, whatever their words; `but` names a kind whose condition is left out."""
-        found = self._all if wanted.withdrawn else self._offered
+        found: Bits = self._all if wanted.withdrawn else self._offered
         for kind, of_kind in self._kinds.items():
             value = getattr(wanted, kind)
             if value is not None and kind != but:
-                found &= of_kind.get(value, 0)
+                found = found & of_kind.get(value, NONE)
         if but != "arena" and (wanted.arena is not None or wanted.since is not None or wanted.free):
-            found &= self._with_a_run(wanted.since).get((wanted.arena, wanted.free), 0)
+            found = found & self._with_a_run(wanted.since).get((wanted.arena, wanted.free), NONE)
         return found
 
     def count(self, wanted: Wanted, by_words: Bits, with_a_run: bool) -> int:
         """How many there are; `with_a_run`, of those alone that `by_start` puts in order."""
         found = self.fitting(wanted) & by_words
         if with_a_run:
-            found &= self._with_a_run(wanted.since).get((wanted.arena, wanted.free), 0)
-        return found.bit_count()
+            found = found & self._with_a_run(wanted.since).get((wanted.arena, wanted.free), NONE)
+        return len(found)
 
     def counts(self, wanted: Wanted, by_words: Bits, with_a_run: bool) -> dict[str, list[dict[str, Any]]]:
         """How many there are of each kind under all the other conditions, most first: {kind: [{value, courses}]}.
@@ -215,11 +221,11 @@ class Index:
         runs = self._with_a_run(wanted.since)
         at = {arena: bits for (arena, free), bits in runs.items() if arena is not None and free == wanted.free}
         if with_a_run:
-            by_words &= runs.get((None, wanted.free), 0)
+            by_words = by_words & runs.get((None, wanted.free), NONE)
         found: dict[str, list[dict[str, Any]]] = {}
         for kind, of_kind in (self._kinds | {"arena": at}).items():
             others = self.fitting(wanted, but=kind) & by_words
-            counted = {value: (others & bits).bit_count() for value, bits in of_kind.items()}
+            counted = {value: others.intersection_cardinality(bits) for value, bits in of_kind.items()}
             some = sorted((-count, value) for value, count in counted.items() if count)
             found[kind] = [{"value": value, "courses": -count} for count, value in some]
         return found
@@ -231,16 +237,17 @@ class Index:
 
     def attended_at(self, arena: str, wanted: Wanted) -> Bits:
         """The courses that have a run there, to come or from `wanted.since` on, with a free seat if that is wanted."""
-        return self._with_a_run(wanted.since).get((arena, wanted.free), 0)
+        return self._with_a_run(wanted.since).get((arena, wanted.free), NONE)
 
     def offered_by(self, partner: str) -> Bits:
-        return self._kinds["partner"].get(partner, 0)
+        return self._kinds["partner"].get(partner, NONE)
 
     @property
-    def _all(self) -> Bits:
-        return (1 << len(self._courses)) - 1
+    def everywhere(self) -> Places:
+        """Where no words are looked for."""
+        return Places(self._all, self._all, self._all)
 
-    def _with_a_run(self, since: datetime | None) -> Mapping[tuple[str | None, bool], Bits]:
+    def _with_a_run(self, since: datetime | None) -> Mapping[Kind, BitMap]:
         """As `_to_come`, of runs from then on."""
         if since is None:
             return self._to_come
@@ -251,25 +258,24 @@ class Index:
             found = self._from[since] = self._work_out(since)
         return found
 
-    def _work_out(self, since: datetime) -> dict[tuple[str | None, bool], Bits]:
-        marked: dict[tuple[str | None, bool], bytearray] = {}
-        size = len(self._courses) // 8 + 1
+    def _work_out(self, since: datetime) -> dict[Kind, BitMap]:
+        found: dict[Kind, list[int]] = {}
         for slot, course in enumerate(self._courses):
             for kind in {kind for run in course.runs if run.starts_at >= since for kind in kinds_of(run)}:
-                marked.setdefault(kind, bytearray(size))[slot >> 3] |= 1 << (slot & 7)
-        return {kind: int.from_bytes(bits, "little") for kind, bits in marked.items()}
+                found.setdefault(kind, []).append(slot)
+        return {kind: BitMap(slots) for kind, slots in found.items()}
 
     # In which order
 
     def by_title(self, bits: Bits, after: Place | None) -> Iterator[Entry]:
         """In Norwegian order of their titles."""
         self._untangle()
-        return _along(self._by_title, bits, after, lambda slot: self._entry(slot, self._courses[slot].title_order))
+        return _along(self._by_title, bits, after, self._title_of.__getitem__)
 
     def by_id(self, bits: Bits, after: Place | None) -> Iterator[Entry]:
         """As they came; `after` has an empty text and the id."""
         self._untangle()
-        return _along(self._by_id, bits, after, lambda slot: self._entry(slot, ""))
+        return _along(self._by_id, bits, after, self._id_of.__getitem__)
 
     def by_start(self, bits: Bits, after: Place | None, wanted: Wanted) -> Iterator[Entry]:
         """By the first run that fits. A course that has none is left out."""
@@ -277,14 +283,11 @@ class Index:
 
         def first(slot: int) -> Entry | None:
             fits = next(self._courses[slot].fitting(since, wanted.arena, wanted.free), None)
-            return fits and self._entry(slot, fits.starts_at)
+            return fits and (fits.starts_at, self._courses[slot].id, slot)
 
         self._untangle()
         begin = (since, "")  # what lies before is no first run of any
         return _along(self._by_start, bits, max(after, begin) if after else begin, first)
-
-    def _entry(self, slot: int, key: Any) -> Entry:
-        return key, self._courses[slot].id, slot
 
     def partner(self, slot: int) -> str:
         """Whose course it is."""
@@ -295,7 +298,7 @@ class Index:
         return self._courses[slot].json(language, wanted.since or self.now, wanted.arena, wanted.free)
 
 
-def kinds_of(run: Run) -> Iterator[tuple[str | None, bool]]:
+def kinds_of(run: Run) -> Iterator[Kind]:
     """What can be asked of where it is and whether it has a free seat."""
     yield None, False
     yield from ((arena, False) for arena in run.arenas)
@@ -304,31 +307,18 @@ def kinds_of(run: Run) -> Iterator[tuple[str | None, bool]]:
         yield from ((arena, True) for arena in run.free)
 
 
-def _slots(bits: Bits) -> Iterator[int]:
-    octets = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
-    for found in SOME.finditer(octets):
-        octet = octets[found.start()]
-        while octet:
-            lowest = octet & -octet
-            yield found.start() * 8 + lowest.bit_length() - 1
-            octet ^= lowest
-
-
 def _along(
     order: list[Entry], bits: Bits, after: Place | None, entry_of: Callable[[int], Entry | None]
 ) -> Iterator[Entry]:
     """Those of `bits` in this order, behind `after`; `entry_of` tells which entry of a slot is its own, if any."""
-    if bits.bit_count() < FEW:
-        entries = sorted(entry for slot in _slots(bits) if (entry := entry_of(slot)) is not None)
+    if len(bits) < FEW:
+        entries = sorted(filter(None, map(entry_of, bits)))
         yield from entries[_behind(entries, after) :]
         return
-    there = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
-    size, last = len(there) * 8, None
-    for at in range(_behind(order, after), len(order)):
-        entry = order[at]
-        slot = entry[2]
+    last = None
+    for entry in islice(order, _behind(order, after), None):
         # Two runs of a course may start at once: equal entries, one after the other.
-        if slot < size and there[slot >> 3] >> (slot & 7) & 1 and entry != last and entry_of(slot) == entry:
+        if entry[2] in bits and entry != last and entry_of(entry[2]) == entry:
             last = entry
             yield entry
 

@@ -26,7 +26,7 @@ from services.catalogue.index import Index, Wanted
 from services.catalogue.kept import for_everybody
 from services.catalogue.languages import MOST_LANGUAGES, AcceptLanguage, Text
 from services.catalogue.languages import wanted as in_which
-from services.catalogue.postings import EVERYWHERE, NOWHERE, Bits, Places
+from services.catalogue.postings import NOWHERE, Bits, Places
 from services.catalogue.site import names
 from services.catalogue.spelling import named_in, place_names, words_of
 
@@ -154,7 +154,7 @@ def page_of(
         found = ((entry[0].isoformat(), entry) for entry in starts)
     else:
         enough = fitting & where.all if whole else fitting
-        parts = (enough & where.title, enough & where.brief & ~where.title, fitting & where.all & ~where.brief)
+        parts = (enough & where.title, enough & where.brief - where.title, fitting & where.all - where.brief)
         found = (
             (str(number), entry)
             for number, part in enumerate(parts)
@@ -214,7 +214,7 @@ async def find(running: Running, asked: Asked) -> Found:
     kept = current(running)
     index, query = await kept.index(words)
     version = kept.version
-    where = await kept.where(query, index) if words else EVERYWHERE
+    where = await kept.where(query, index) if words else index.everywhere
     if words:
         where = where.either(await _named(running, index, wanted, asked.q))
     # From here on nothing is waited for, so that all of an answer is of the same moment.
@@ -234,7 +234,7 @@ async def _named(running: Running, index: Index, wanted: Wanted, q: str) -> Plac
         if named:
             what, rest = named
             words = words_of(rest)
-            beside = await kept.where((await kept.index(words))[1], index) if words else EVERYWHERE
+            beside = await kept.where((await kept.index(words))[1], index) if words else index.everywhere
             bits = its(what)
             found = found.either(beside.both(Places(bits, bits, bits)))
     return found
