@@ -41,6 +41,7 @@ class Effects:
         self._listeners = listeners
         self._foreign = foreign
         self._outcomes: deque[bool] = deque(maxlen=WINDOW)  # True: parked
+        self._may_repeat = True  # what comes: at the start, and while what came last had been heard before
         self.paused = ""  # why no record is to be begun; empty: none is held up
         self.waited = float("-inf")  # when it last waited for the database or ended a record: no reason to restart
         self.waiting_for_database = False
@@ -48,8 +49,7 @@ class Effects:
     async def take(self, records: Sequence[Record]) -> bool:
         """Give every record its effect or park it. False when the process is stopping or was paused meanwhile."""
         try:
-            async with asyncio.timeout(ONE_S):
-                await self._running.database.run(lambda conn: self._effects(conn, records), "consumer")
+            await self._together(records)
             return True
         except asyncio.CancelledError:
             raise
@@ -72,8 +72,7 @@ class Effects:
         attempt, began = 0, time.monotonic()
         while True:
             try:
-                async with asyncio.timeout(ONE_S):
-                    await self._running.database.run(lambda conn: self._effects(conn, [record]), "consumer")
+                await self._together([record])
                 return True
             except Refused as error:
                 return await self._park(record, error.reason, error.detail)
@@ -95,6 +94,21 @@ class Effects:
                 self._running.metrics.consumer_retries.labels(self._group).inc()
                 if not await self._running.pause(BACKOFF_S[attempt - 1] * random.uniform(0.5, 1.5)):  # noqa: S311
                     return False
+
+    async def _together(self, records: Sequence[Record]) -> None:
+        """Their effects in one transaction: twice at most, as a repeat among what was thought to be new undoes all."""
+
+        async def work(conn: Connection) -> None:
+            await self._effects(conn, records)
+
+        async with asyncio.timeout(ONE_S):
+            try:
+                await self._running.database.run(work, "consumer")
+            except asyncpg.UniqueViolationError as error:
+                if error.constraint_name != inbox.ONCE:
+                    raise
+                self._may_repeat = True
+                await self._running.database.run(work, "consumer")
 
     async def _effects(self, conn: Connection, records: Sequence[Record]) -> None:
         """The whole batch in the caller's transaction: held keys, inbox, listeners. Raises Refused for a bad record.
@@ -138,9 +152,11 @@ class Effects:
         """Note the events as heard and tell the listeners. False, and nothing is done, when a key is held back."""
         if not received:
             return True
-        heard = await inbox.hear(conn, self._group, received, whatever_is_held)
+        all_new = not (whatever_is_held or self._may_repeat)
+        heard = await inbox.hear(conn, self._group, received, whatever_is_held, all_new)
         if heard.held:
             return False
+        self._may_repeat = len(heard.fresh) < len(received)
         if heard.reused:
             raise Refused(*strangers.REUSED)
         fresh = [received[place] for place in heard.fresh]

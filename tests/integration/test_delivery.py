@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from contracts.envelope import Event, decode
 from contracts.registry import BY_TYPE
 from contracts.topics import Topic
-from kit import outbox, parking, switch, topics
+from kit import inbox, outbox, parking, switch, topics
 from kit.consumer import Consumer
 from kit.database import Connection, connect
 from kit.listeners import Listeners, Received, Refused
@@ -332,6 +332,37 @@ async def test_a_record_sent_twice_has_one_effect(world: Any) -> None:
     await world.send(("a", value), ("a", value), ("a", world.raw("a", 2)))
     async with listening(world.here, world.consumer()):
         assert await has(world, 2) == [("a", 1), ("a", 2)]
+
+
+async def test_a_record_that_comes_again_among_new_ones_has_no_second_effect(world: Any) -> None:
+    """Once all that came was new, the next is taken to be. A repeat undoes that, and costs the others nothing."""
+
+    def numbered(thing: str, seq: int) -> tuple[str, bytes]:
+        return thing, world.raw(thing, seq, aggregate=f"thing/{thing}", epoch=1, seq=seq)
+
+    a, b, c, second = numbered("a", 1), numbered("b", 1), numbered("c", 1), numbered("a", 2)
+    async with listening(world.here, world.consumer()):
+        await world.send(a)
+        await has(world, 1)
+        await world.send(b, a, c)
+        await has(world, 3)
+        await world.send(c, a, second)
+        assert sorted(await has(world, 4)) == [("a", 1), ("a", 2), ("b", 1), ("c", 1)]
+    assert await open_rows(world) == []
+
+
+async def test_without_being_ready_for_it_then_the_repeat_would_be_parked(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The red control of the test above."""
+    monkeypatch.setattr(inbox, "ONCE", "another")
+    value = world.raw("a", 1)
+    async with listening(world.here, world.consumer()):
+        await world.send(("a", value))
+        await has(world, 1)
+        await world.send(("a", value))
+        [parked] = await until(lambda: open_rows(world))
+        assert parked["reason"] == "failed"
 
 
 async def test_without_the_inbox_it_would_have_two(world: Any) -> None:
