@@ -80,7 +80,9 @@ async def hear(
     first: dict[str, int] = {}
     for place, one in enumerate(received):
         first.setdefault(one.event_id, place)
-    highest = _highest(received)
+    digests = [received[place].digest for place in first.values()]
+    positions = [_position(one) for one in received]
+    highest = _highest(received, positions)
     order = sorted(highest)
     row = await conn.fetchrow(
         _NEW if all_new else _ANY,
@@ -88,7 +90,7 @@ async def hear(
         list({one.topic for one in received}),
         keys,
         list(first),
-        [received[place].digest for place in first.values()],
+        digests,
         order,
         [highest[aggregate][0] for aggregate in order],
         [highest[aggregate][1] for aggregate in order],
@@ -103,8 +105,9 @@ async def hear(
         aggregate: None if seq is None else (epoch, seq)
         for aggregate, epoch, seq in zip(row["aggregates"] or (), row["epochs"] or (), row["seqs"] or (), strict=True)
     }
-    reused = await _reused(conn, consumer, received) if any(one.digest for one in received) else []
-    fresh, gaps = _fresh(received, [place for event_id, place in first.items() if event_id in new], before)
+    reused = await _reused(conn, consumer, received) if any(digests) else []
+    places = [place for event_id, place in first.items() if event_id in new]
+    fresh, gaps = _fresh(received, positions, places, before)
     return Heard(fresh=fresh, reused=reused, gaps=gaps)
 
 
@@ -113,10 +116,9 @@ def _position(one: Received) -> Position | None:
     return (envelope.epoch or 0, envelope.seq) if envelope.aggregate and envelope.seq is not None else None
 
 
-def _highest(received: Sequence[Received]) -> dict[str, Position]:
+def _highest(received: Sequence[Received], positions: Sequence[Position | None]) -> dict[str, Position]:
     highest: dict[str, Position] = {}
-    for one in received:
-        here = _position(one)
+    for one, here in zip(received, positions, strict=True):
         if here is not None:
             aggregate = str(one.envelope.aggregate)
             highest[aggregate] = max(highest.get(aggregate, here), here)
@@ -124,14 +126,17 @@ def _highest(received: Sequence[Received]) -> dict[str, Position]:
 
 
 def _fresh(
-    received: Sequence[Received], new: Sequence[int], before: dict[str, Position | None]
+    received: Sequence[Received],
+    positions: Sequence[Position | None],
+    new: Sequence[int],
+    before: dict[str, Position | None],
 ) -> tuple[list[int], int]:
     """Of the places whose ids are new: those whose number is above all before them, and how often one was left out."""
     last = dict(before)
     fresh: list[int] = []
     gaps = 0
     for place in new:
-        here = _position(received[place])
+        here = positions[place]
         if here is not None:
             aggregate = str(received[place].envelope.aggregate)
             if aggregate not in last:
