@@ -40,6 +40,8 @@ from services.catalogue.store.partners import known
 
 log = logs.get(__name__)
 
+OVERTAKEN = "was said anew since, over HTTP or in a file; if this holds, send it again: run again, it stays refused"
+
 listeners = Listeners(Quarantine())
 judgements = Listeners()
 enrolled = Listeners()
@@ -74,9 +76,7 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
         with tracing.hearing(one.trail, one.envelope.type):
             code, key = _about(one)
             if await _is_overtaken(conn, partner, code, key, one):
-                raise Refused(
-                    "overtaken", f"{'key' if key else 'code'}: was said anew since; send it again if it holds"
-                )
+                raise Refused("overtaken", f"{'key' if key else 'code'}: {OVERTAKEN}")
             try:
                 await _take(conn, partner, one)
             except Rule as rule:

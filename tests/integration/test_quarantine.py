@@ -114,7 +114,14 @@ async def test_what_waited_does_not_undo_what_its_partner_has_said_since(servers
         }
         assert (await outcomes(here)).count(("refused", "overtaken")) == 2
         [told] = [one for one in await here.intake() if one["reason"] == "overtaken" and "Published" in one["what"]]
-        assert (told["field"], told["detail"]) == ("key", "key: was said anew since; send it again if it holds")
+        assert (told["field"], told["detail"]) == ("key", f"key: {events.OVERTAKEN}")
+        async with here.here.database.reading() as conn:
+            refused = [
+                row["id"] for row in await conn.fetch("SELECT id FROM parked WHERE state = 'refused' ORDER BY id")
+            ]
+        assert await change(here, lambda conn: parking.redrive(conn, refused, "test")) == refused
+        await until(lambda: counted(here, "refused", "overtaken", 2), within_s=40)
+        assert (await shown(here))["v27"] == ("scheduled", 10, 2), "an operator does not undo it by a redrive, either"
         await here.send(run("v27", 12))
         await until(lambda: counted(here, "taken", None, 9), within_s=40)
         assert (await shown(here))["v27"] == ("scheduled", 12, 3), "what comes after it is newer"
