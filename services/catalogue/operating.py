@@ -10,7 +10,7 @@ import cyclopts
 
 from contracts.fields import clean
 from contracts.topics import partner_courses
-from kit import acts, topics
+from kit import acts, parking, topics
 from kit.database import connect
 from kit.operating import me
 from kit.settings import read
@@ -185,7 +185,8 @@ def operators(app: cyclopts.App) -> None:
             if as_json:
                 print(json.dumps({"errors": [asdict(one) for one in error.mistakes]}, ensure_ascii=False))
                 sys.exit(1)
-            lines = [f"row {one.row:<5} {one.column:<14} {one.detail}" for one in error.mistakes]
+            # A header may be anything: it must not look like a line of ours, or clear the screen.
+            lines = [f"row {one.row:<5} {parking.readable(one.column):<14} {one.detail}" for one in error.mistakes]
             sys.exit("\n".join([*lines, f"{file} was not taken in: mend these, and run it again."]))
         if as_json:
             print(found.model_dump_json())
