@@ -251,12 +251,12 @@ class Effects:
                 released = await parking.next_released(conn, self._group, failed, closed)
                 if released is None:
                     return
-                parked_id, kept_at, record = released
+                parked_id, said_by, record = released
                 found.append(parked_id)
                 await conn.execute(IMPATIENTLY)
                 try:
                     async with conn.transaction():
-                        one = replace(self._listeners.read(record), kept_at=kept_at)
+                        one = replace(self._listeners.read(record), said_by=said_by)
                         await self._hear(conn, [one], whatever_is_held=True)
                 except asyncpg.LockNotAvailableError:  # the next look tries it again
                     failed.append(parked_id)

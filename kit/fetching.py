@@ -10,15 +10,21 @@ from aiokafka.record.memory_records import _MemoryRecordsPy
 
 from kit.parking import Record
 
+LOG_APPEND_TIME = 1  # who told a record's time, in Kafka's protocol; 0 is its sender
 LOOK_MS = 1_000  # for the answer of a broker that is known to have something
 
 
 def records(found: dict[TopicPartition, list[Any]]) -> tuple[Record, ...]:
     """aiokafka's records as ours, in the order of each partition."""
     return tuple(
-        Record(one.topic, one.partition, one.offset, one.key, tuple(one.headers), one.value)
+        Record(one.topic, one.partition, one.offset, one.key, tuple(one.headers), one.value, written_ms(one))
         for one in chain.from_iterable(found.values())
     )
+
+
+def written_ms(one: Any) -> int | None:
+    """The broker's own time of a record; none where a topic has its senders' times, whose clocks may be wrong."""
+    return one.timestamp if one.timestamp_type == LOG_APPEND_TIME else None
 
 
 async def leniently(consumer: AIOKafkaConsumer, most: int) -> tuple[Record, ...]:

@@ -16,8 +16,10 @@ SELECT DISTINCT topic, key FROM parked
 WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive') AND topic = ANY($2::text[]) AND key = ANY($3::bytea[])
 """
 _PARK = """
-INSERT INTO parked (consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, state)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+INSERT INTO parked (
+    consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, state, said_by
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, said_by($13))
 ON CONFLICT DO NOTHING
 """
 # The oldest that an operator has let go (redrive) or waits (held), before which nothing with its key is open: in the
@@ -39,18 +41,21 @@ SELECT name FROM unnest($2::text[]) AS name
 WHERE EXISTS (SELECT FROM parked WHERE consumer = $1 AND topic = name AND state = 'held' AND reason <> $3)
 """
 _HOLD = """
-INSERT INTO parked (consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, state)
-SELECT $1, *, 'held' FROM unnest(
-    $2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::json[], $7::bytea[], $8::text[], $9::text[], $10::text[],
-    $11::text[]
+INSERT INTO parked (
+    consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, said_by, state
 )
+SELECT $1, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, said_by(written_ms), 'held'
+FROM unnest(
+    $2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::json[], $7::bytea[], $8::text[], $9::text[], $10::text[],
+    $11::text[], $12::bigint[]
+) AS new (topic, partition, "offset", key, headers, value, event_id, type, reason, detail, written_ms)
 ON CONFLICT DO NOTHING
 """
 _UNHEARD = "DELETE FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[])"
 _CLOSE = "UPDATE parked SET state = 'redriven', closed_at = app_now() WHERE id = $1"
-# What is parked again is kept since the first time: by that it is told whether anything newer was said meanwhile.
+# Whatever has become of it since, it was said when it was said.
 _AGAIN = """
-UPDATE parked SET state = $2, reason = $3, detail = $4,
+UPDATE parked SET state = $2, reason = $3, detail = $4, said_by = coalesce(said_by, parked_at),
     parked_at = CASE WHEN $2 = 'parked' THEN parked_at ELSE app_now() END
 WHERE id = $1
 """
@@ -105,7 +110,7 @@ HELD = "held"  # the reason of what waits behind a record with its key
 
 
 class Record(NamedTuple):  # a thousand are made at a time, and a dataclass takes three times as long
-    """One Kafka record as it came."""
+    """One Kafka record as it came. `written_ms` is the broker's time of it, none where its sender told the time."""
 
     topic: str
     partition: int
@@ -113,6 +118,7 @@ class Record(NamedTuple):  # a thousand are made at a time, and a dataclass take
     key: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     value: bytes | None
+    written_ms: int | None = None
 
     def held_by(self, held: Container[tuple[str, bytes]]) -> bool:
         """Whether one of these (topic, key) holds this record back. A record without a key is never held."""
@@ -166,6 +172,7 @@ async def park(
         reason,
         _line(detail),
         state,
+        record.written_ms,
     )
     if kept != "INSERT 0 1":
         return False
@@ -198,6 +205,7 @@ async def hold(conn: Connection, consumer: str, waiting: Sequence[Waiting]) -> N
             one.type,
             one.reason,
             _line(one.detail),
+            one.record.written_ms,
         )
         for one in waiting
     ]
@@ -212,12 +220,12 @@ async def forget(conn: Connection, consumer: str, event_ids: Sequence[str]) -> N
 async def next_released(
     conn: Connection, consumer: str, failed: Sequence[int], closed: Sequence[str] = ()
 ) -> tuple[int, datetime, Record] | None:
-    """The next record that may run again, locked: first of its key, and let go; and since when it is kept.
+    """The next record that may run again, locked: first of its key, and let go; and by when it was said.
 
     `failed`: ids to leave for later. `closed`: topics whose records wait.
     """
     row = await conn.fetchrow(_HEAD, consumer, list(failed), list(closed))
-    return (row["id"], row["parked_at"], record_of(row)) if row else None
+    return (row["id"], row["said_by"] or row["parked_at"], record_of(row)) if row else None
 
 
 async def close(conn: Connection, parked_id: int) -> None:

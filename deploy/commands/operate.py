@@ -131,6 +131,24 @@ _group(
     "Take back what waits there: SLUG CODE, and KEY of a run. Example: `kursnett partners keep nesna HAV-1 V27`",
     "catalogue",
 )
+_group(
+    partners,
+    "on-hold",
+    "List the runs that have too few, and wait for their provider; --json. Example: `kursnett partners on-hold`",
+    "catalogue",
+)
+_group(
+    partners,
+    "go-ahead",
+    "Say that one of them takes place: SLUG CODE KEY. Example: `kursnett partners go-ahead nesna HAV-1 V27`",
+    "catalogue",
+)
+_group(
+    partners,
+    "call-off",
+    "Cancel one of them, and have people told: SLUG CODE KEY. Example: `kursnett partners call-off nesna HAV-1 V27`",
+    "catalogue",
+)
 
 
 _group(

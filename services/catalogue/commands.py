@@ -22,7 +22,7 @@ from kit import outbox
 from kit.database import Connection
 from services.catalogue import domain
 from services.catalogue.domain import Rule
-from services.catalogue.store import Row, courses, partners, retractions
+from services.catalogue.store import Row, courses, partners, retractions, views
 
 # What the address and the envelope say is not part of the content.
 ADDRESS = {"code", "course_code", "key", "seq"}
@@ -100,6 +100,7 @@ async def publish_offering(
     if found is None:
         _expect(if_version, 0)
         domain.meets_within(dates.starts_at, dates.ends_at, meetings)
+        domain.decided_ahead(dates.decide_at, dates.starts_at, await views.now(conn))
         offering_id = await courses.create_offering(conn, course["id"], key, content)
         await outbox.add(conn, OfferingScheduled(**_about(course, offering_id, key, 1), **content))
         return Published(offering_id, 1, created=True)
@@ -114,6 +115,8 @@ async def publish_offering(
     # Meetings of before they had to lie within may stay until these change.
     if any(before[name] != content[name] for name in ("starts_at", "ends_at", "sessions")):
         domain.meets_within(dates.starts_at, dates.ends_at, meetings)
+    if before["decide_at"] != content["decide_at"]:  # one that has passed since it was said is said again with the rest
+        domain.decided_ahead(dates.decide_at, dates.starts_at, await views.now(conn))
     version = await courses.change_offering(conn, found["id"], content, "scheduled")
     if any(before[rule] != content[rule] for rule in ("minimum", "decide_at")):
         await courses.forget_judgement(conn, found["id"])

@@ -42,6 +42,13 @@ def meets_within(starts_at: datetime, ends_at: datetime, meetings: Sequence[tupl
             raise Rule("meeting_outside", field, "must lie between starts_at and ends_at of the run")
 
 
+def decided_ahead(decide_at: datetime | None, starts_at: datetime, now: datetime) -> None:
+    """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming."""
+    if decide_at is not None and decide_at <= now < starts_at:
+        text = "has passed: give a day to come, or leave out minimum and decide_at"
+        raise Rule("decide_at_passed", "decide_at", text)
+
+
 def says_more(decision: str, known: str) -> bool:
     """Whether a judgement goes beyond the one that is known of the same rules; a repeat or an older one does not."""
     return _DECISIONS.index(decision) > _DECISIONS.index(known)

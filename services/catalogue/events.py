@@ -40,6 +40,8 @@ from services.catalogue.store.partners import known
 
 log = logs.get(__name__)
 
+OVERTAKEN = "was said anew since, over HTTP or in a file; if this holds, send it again: run again, it stays refused"
+
 listeners = Listeners(Quarantine())
 judgements = Listeners()
 enrolled = Listeners()
@@ -74,9 +76,7 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
         with tracing.hearing(one.trail, one.envelope.type):
             code, key = _about(one)
             if await _is_overtaken(conn, partner, code, key, one):
-                raise Refused(
-                    "overtaken", f"{'key' if key else 'code'}: was said anew since; send it again if it holds"
-                )
+                raise Refused("overtaken", f"{'key' if key else 'code'}: {OVERTAKEN}")
             try:
                 await _take(conn, partner, one)
             except Rule as rule:
@@ -96,15 +96,17 @@ def _about(one: Received) -> tuple[str, str | None]:
 
 
 async def _is_overtaken(conn: Connection, partner: str, code: str, key: str | None, one: Received) -> bool:
-    """Whether it was kept back while its partner said otherwise: while it waits, HTTP and files are open.
+    """Whether it lay unread or was kept back while its partner said otherwise: HTTP and files are open meanwhile.
 
     A course is retracted with its runs, so a newer word of one of them counts too. What ran just before it from the
     same topic does not: that is older.
     """
-    if one.kept_at is None:
+    written_ms = one.record.written_ms
+    if one.said_by is None and written_ms is None:
         return False
     await lock_course(conn, partner, code)  # whoever is saying something of it now has said it then
-    return await said_since(conn, partner, code, key, one.kept_at, whole=isinstance(one.event, CourseRetracted))
+    whole = isinstance(one.event, CourseRetracted)
+    return await said_since(conn, partner, code, key, one.said_by, written_ms, whole)
 
 
 async def _take(conn: Connection, partner: str, one: Received) -> None:

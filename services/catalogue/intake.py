@@ -22,7 +22,7 @@ from kit.running import Running
 from services.catalogue import retracting
 from services.catalogue.answers import Seats
 from services.catalogue.api import BASE, MOST_LISTED, Limit
-from services.catalogue.store import Row, partners
+from services.catalogue.store import Row, partners, views
 from services.catalogue.store import intake as store
 
 router = APIRouter(prefix=BASE, tags=["catalogue"])
@@ -108,6 +108,22 @@ class Retraction(BaseModel):
     people: int
 
 
+class OnHold(BaseModel):
+    """A run that had too few on its day, and waits for its partner: `enrolled` of `minimum` then, `people` by now.
+
+    Until `decide_before`, when it begins: `POST …/confirm`, or `POST …/cancel` with `confirmed`.
+    """
+
+    course_id: UUID
+    code: str
+    offering_id: UUID
+    key: str
+    enrolled: int
+    minimum: int
+    people: int
+    decide_before: datetime
+
+
 class Status(BaseModel):
     """`waiting` records are kept until they may run; `lag` are not yet read, none when the broker did not say."""
 
@@ -122,6 +138,7 @@ class Status(BaseModel):
     last: IntakeItem | None
     offerings: list[RunStatus]
     retractions: list[Retraction]
+    on_hold: list[OnHold]
 
 
 def item(row: Row) -> IntakeItem:
@@ -212,6 +229,7 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         newest = await store.intake(conn, partner, topic, None, None, 1)
         runs = await store.runs(conn, partner, MOST_RUNS)
         retracted = await retracting.waiting(conn, partner)
+        on_hold = await views.on_hold(conn, partner, retracting.MOST_WAITING)
     may_look = not running.pace.wait_s(f"lag of {partner}", LOOKS_A_MINUTE)
     return Status(
         partner=partner,
@@ -225,6 +243,7 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         last=item(newest[0]) if newest else None,
         offerings=[RunStatus(**{**row, "seats": Seats.of(row)}) for row in runs],
         retractions=[Retraction(**row) for row in retracted],
+        on_hold=[OnHold(**row, decide_before=row["starts_at"]) for row in on_hold],
     )
 
 

@@ -134,6 +134,9 @@ def _reasons(language: str) -> dict[str, str]:
         "unknown_subject": _("Fagområdet finnes ikke. Velg et som finnes, og send meldingen på nytt."),
         "unknown_arena": _("Stedet er ikke et av stedene deres. Velg et av dem, eller be driften legge det til."),
         "meeting_outside": _("En samling ligger utenfor datoene. Flytt samlingen eller datoene, og send dem på nytt."),
+        "decide_at_passed": _(
+            "Dagen da det skal avgjøres om kurset går, er passert. Sett en som kommer, og send datoene på nytt."
+        ),
         "unknown_course": _("Kurset finnes ikke. Send kurset først."),
         "unknown_offering": _("Datoene finnes ikke. Send dem først."),
         "course_withdrawn": _("Kurset er trukket. Send kurset på nytt før datoene."),

@@ -1,26 +1,23 @@
-"""What operators do by command with partners, their files and what they retract."""
+"""What operators do by command with partners and their files."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import asyncpg
 import cyclopts
 
 from contracts.fields import clean
 from contracts.topics import partner_courses
-from kit import acts, topics
-from kit.access import AccessError
-from kit.database import Connection, connect
+from kit import acts, parking, topics
+from kit.database import connect
 from kit.operating import me
 from kit.settings import read
-from services.catalogue import deciding, holding, joining, logins, members, offices, retracting, sheet
+from services.catalogue import holding, joining, logins, members, offices, settling, sheet
 from services.catalogue.domain import Rule
 from services.catalogue.imports import Imported, bring_in
+from services.catalogue.line import Flag, Json, changed, end
 from services.catalogue.members import Member, NotValid, Step
 from services.catalogue.offices import Office
 from services.catalogue.settings import CatalogueSettings
@@ -35,9 +32,6 @@ LABELS = {
     "mail": "--mail",
     "mail_language": "--mail-language",
 }
-T = TypeVar("T")
-Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="")]
-Flag = Annotated[bool, cyclopts.Parameter(negative="")]
 LOST = "the database went away at the end, and the password at Kafka is another by now: run this again"
 
 
@@ -66,7 +60,7 @@ def operators(app: cyclopts.App) -> None:
         for field, words in [*members.wrong(slug, name, orgnr, arena), *offices.wrong(mail, mail_language)]:
             sys.exit(f"{LABELS[field]} {words}.")
         office = offices.office(mail, mail_language)
-        made = _end(add(read(CatalogueSettings), slug, clean(name), orgnr, arena, office), f"{slug} was not added")
+        made = end(add(read(CatalogueSettings), slug, clean(name), orgnr, arena, office), f"{slug} was not added")
         if as_json:
             print(json.dumps(made))
             return
@@ -76,7 +70,7 @@ def operators(app: cyclopts.App) -> None:
     @partners.command(name="list")
     def _list(*, as_json: Json = False) -> None:
         """List the providers."""
-        rows = _end(listed(read(CatalogueSettings)), "The providers cannot be listed")
+        rows = end(listed(read(CatalogueSettings)), "The providers cannot be listed")
         if as_json:
             print(json.dumps(rows, default=str, ensure_ascii=False))
         for row in () if as_json else rows:
@@ -85,7 +79,7 @@ def operators(app: cyclopts.App) -> None:
     @partners.command(name="show")
     def _show(slug: str, *, as_json: Json = False) -> None:
         """Show one provider. Example: partners show nesna"""
-        rows = [row for row in _end(listed(read(CatalogueSettings)), "It cannot be shown") if row["slug"] == slug]
+        rows = [row for row in end(listed(read(CatalogueSettings)), "It cannot be shown") if row["slug"] == slug]
         if not rows:
             sys.exit(f"{slug} is not a partner; see: partners list.")
         if as_json:
@@ -112,7 +106,7 @@ def operators(app: cyclopts.App) -> None:
         for field, words in offices.wrong(address, language):
             sys.exit(f"{'ADDRESS' if field == 'mail' else '--language'} {words}.")
         office = offices.office(address, language)
-        _end(give_mail(read(CatalogueSettings), slug, office), f"The address of {slug} was not changed")
+        end(give_mail(read(CatalogueSettings), slug, office), f"The address of {slug} was not changed")
         print(f"{slug} gets a mail a day at this address." if office else f"{slug} gets no mail any more.")
 
     @partners.command(name="suspend")
@@ -123,42 +117,16 @@ def operators(app: cyclopts.App) -> None:
         """
         if not reason.strip():
             sys.exit("Say why, with --reason: the provider is told.")
-        _end(_changed(lambda conn: holding.suspend(conn, me(), slug, reason)), f"{slug} was not suspended")
+        end(changed(lambda conn: holding.suspend(conn, me(), slug, reason)), f"{slug} was not suspended")
         print(f"{slug} is suspended. Its courses stay; let it go on with: partners release {slug}")
 
     @partners.command(name="release")
     def _release(slug: str) -> None:
         """Take from a provider again; what was kept meanwhile runs on in its order. Example: partners release nesna"""
-        count = _end(_changed(lambda conn: holding.release(conn, me(), slug)), f"{slug} was not released")
+        count = end(changed(lambda conn: holding.release(conn, me(), slug)), f"{slug} was not released")
         print(f"{slug} may publish; {count} records that were kept run on now.")
 
-    @partners.command(name="retractions")
-    def _retractions(slug: str | None = None, *, as_json: Json = False) -> None:
-        """List what was retracted while people were enrolled, and waits for its provider's decision."""
-        rows = _end(_changed(lambda conn: retracting.waiting(conn, slug)), "They cannot be listed")
-        if as_json:
-            print(json.dumps(rows, default=str, ensure_ascii=False))
-        for row in () if as_json else rows:
-            named = f"{row['partner']} {row['code']} {row['key'] or '(the whole course)'}"
-            print(f"{named:<50} {row['people']:>5} enrolled  since {row['asked_at']:%Y-%m-%d %H:%M} UTC")
-
-    @partners.command(name="confirm")
-    def _confirm(slug: str, code: str, key: str | None = None) -> None:
-        """Cancel a run that waits in `partners retractions`, or withdraw a course: who is enrolled is told.
-
-        Example: partners confirm nesna HAV-1 V27
-        """
-        people = _end(_changed(lambda conn: deciding.confirm(conn, me(), slug, code, key)), "Nothing was cancelled")
-        print(f"It is cancelled; {people} {'person is' if people == 1 else 'people are'} told.")
-
-    @partners.command(name="keep")
-    def _keep(slug: str, code: str, key: str | None = None) -> None:
-        """Take back what waits in `partners retractions`; nothing changes for anybody.
-
-        Example: partners keep nesna HAV-1 V27
-        """
-        _end(_changed(lambda conn: deciding.keep(conn, me(), slug, code, key)), "It was not taken back")
-        print("It stays as it was; nobody is told.")
+    settling.add(partners)
 
     @partners.command(name="rotate-key")
     def _rotate(slug: str, *, at_once: Flag = False, as_json: Json = False) -> None:
@@ -168,7 +136,7 @@ def operators(app: cyclopts.App) -> None:
 
         Example: partners rotate-key nesna
         """
-        made = _end(rotate(read(CatalogueSettings), slug, at_once), f"{slug} got no new key to show")
+        made = end(rotate(read(CatalogueSettings), slug, at_once), f"{slug} got no new key to show")
         if as_json:
             print(json.dumps(made))
             return
@@ -194,7 +162,7 @@ def operators(app: cyclopts.App) -> None:
             sys.exit(f"{file} cannot be read: {error.strerror}.")
         except NotValid as error:
             sys.exit("\n".join([*error.mistakes, f"Nothing was done: mend these in {file}, and run it again."]))
-        steps, absent = _end(synced(read(CatalogueSettings), wanted, dry_run), "Nothing was done")
+        steps, absent = end(synced(read(CatalogueSettings), wanted, dry_run), "Nothing was done")
         if as_json:
             told = [asdict(one) for one in steps]
             print(json.dumps({"dry_run": dry_run, "partners": told, "not_in_file": absent}, ensure_ascii=False))
@@ -212,12 +180,13 @@ def operators(app: cyclopts.App) -> None:
         except OSError as error:
             sys.exit(f"{file} cannot be read: {error.strerror}.")
         try:
-            found = _end(brought_in(read(CatalogueSettings), partner, content, dry_run), f"{file} was not taken in")
+            found = end(brought_in(read(CatalogueSettings), partner, content, dry_run), f"{file} was not taken in")
         except Unreadable as error:
             if as_json:
                 print(json.dumps({"errors": [asdict(one) for one in error.mistakes]}, ensure_ascii=False))
                 sys.exit(1)
-            lines = [f"row {one.row:<5} {one.column:<14} {one.detail}" for one in error.mistakes]
+            # A header may be anything: it must not look like a line of ours, or clear the screen.
+            lines = [f"row {one.row:<5} {parking.readable(one.column):<14} {one.detail}" for one in error.mistakes]
             sys.exit("\n".join([*lines, f"{file} was not taken in: mend these, and run it again."]))
         if as_json:
             print(found.model_dump_json())
@@ -262,30 +231,6 @@ def differences(steps: list[Step], absent: list[str], dry_run: bool) -> list[str
         *lines,
         f"{count['added']} {word}added, {count['changed']} {word}changed, {count['unchanged']} as they were.",
     ]
-
-
-def _end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
-    """What the work gives; ends the process with one sentence when it fails for a reason that an operator can mend."""
-    try:
-        return asyncio.run(work)
-    except (Rule, topics.TopicsError, AccessError) as error:
-        sys.exit(f"{otherwise}: {error}.")
-    except OSError:
-        sys.exit(f"{otherwise}: the database does not answer. Start it, then run this again.")
-    except asyncpg.UndefinedTableError:
-        sys.exit(f"{otherwise}: the database has no tables yet. Run: python -m services.catalogue migrate")
-    except asyncpg.PostgresError as error:
-        sys.exit(f"{otherwise}: the database says {type(error).__name__}.")
-
-
-async def _changed(change: Callable[[Connection], Awaitable[T]]) -> T:
-    """What a change of one provider gives, in one transaction."""
-    conn = await connect(read(CatalogueSettings), "operator")
-    try:
-        async with conn.transaction():
-            return await change(conn)
-    finally:
-        await conn.close()
 
 
 async def add(

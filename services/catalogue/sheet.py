@@ -311,7 +311,7 @@ def _course(code: str, rows: list[_Row], mistakes: list[Mistake]) -> Course | No
         for problem in error.errors(include_input=False, include_url=False, include_context=False):
             place = [part for part in problem["loc"] if isinstance(part, str) and part != "[key]"]
             column = "_".join(place) if "_".join(place) in OF_COURSE else place[0]
-            column = "title_nb" if column == "title" else column
+            column = next(name for name in TITLES if name in rows[0].cells) if column == "title" else column
             mistakes.append(Mistake(rows[0].number, column, words_of(problem)))
         return None
 
@@ -353,7 +353,7 @@ def _run(code: str, key: str, rows: list[_Row], mistakes: list[Mistake]) -> Run 
         for problem in error.errors(include_input=False, include_url=False, include_context=False):
             place = problem["loc"]
             row = rows[place[1]] if len(place) > 1 and place[0] == "places" and isinstance(place[1], int) else first
-            column = str(place[-1]) if place else "offering"
+            column = "arena" if place == ("places",) else str(place[-1]) if place else "offering"
             mistakes.append(Mistake(row.number, column, words_of(problem)))
         return None
 

@@ -243,7 +243,7 @@ class Scene:
     @cached_property
     def on_hold(self) -> str:
         """The partner's page, which asks whether a run with too few learners takes place."""
-        offering = self.offering("Rognkjeks og annen rensefisk", 8, minimum=5, decide_at=in_days(-1))
+        offering = self.offering("Rognkjeks og annen rensefisk", 8, minimum=5, decide_at=in_days(1 / 86_400))  # soon
 
         async def judged() -> bool:
             found = (await self.web.http.get(f"{CATALOGUE}/offerings/{offering}")).json()

@@ -65,7 +65,7 @@ class World:
         heard = [decode(row["payload"], []) for row in rows]
         return [(one.type.split(".")[-2], one.data["version"]) for one in heard]
 
-    async def send(self, *said: tuple[str, dict[str, Any]], source: str = "") -> None:
+    async def send(self, *said: tuple[str, dict[str, Any]], source: str = "", timestamp_ms: int | None = None) -> None:
         """Write to the partner's topic as a stranger's program would: plain JSON by a plain client."""
         producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka_bootstrap)
         await producer.start()
@@ -83,7 +83,8 @@ class World:
                     "data": data,
                 }
                 key = str(code).encode()
-                await producer.send_and_wait(f"partners.{self.partner}.courses", json.dumps(event).encode(), key=key)
+                topic, value = f"partners.{self.partner}.courses", json.dumps(event).encode()
+                await producer.send_and_wait(topic, value, key=key, timestamp_ms=timestamp_ms)
         finally:
             await producer.stop()
 

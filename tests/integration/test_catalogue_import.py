@@ -15,6 +15,8 @@ from services.catalogue.mending import in_words
 from tests.delivery import Servers
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world
+from tests.integration.test_catalogue_sync import environment
+from tests.typed import typed
 
 pytestmark = pytest.mark.anyio
 
@@ -211,3 +213,14 @@ async def test_an_operator_takes_in_a_file(servers: Servers, tmp_path: Path) -> 
         assert (tried.created, taken.created) == (3, 3)
         kinds = [kind for kind, _ in await here.said()]
         assert json.dumps(kinds).count("CourseCreated") == 2
+
+
+async def test_a_file_forges_no_line_in_an_operators_terminal(servers: Servers, tmp_path: Path) -> None:
+    async with world(servers) as here:
+        file = tmp_path / "courses.csv"
+        file.write_text('code;title_nb;"\x1b[2J\r1 created, \u202e0 changed"\nSV-1;Lodding;x\n')
+        arguments = ("import", str(file), "--partner", here.partner)
+        code, _, err = await typed("catalogue", *arguments, environment=environment(here))
+    assert (code, "is not a column" in err) == (1, True)
+    assert not {"\x1b", "\r", "\u202e"} & set(err)
+    assert len(err.splitlines()) == 2

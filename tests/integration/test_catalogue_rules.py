@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ from contracts.fields import OfferingRules
 from services.catalogue import events, retracting
 from services.catalogue import operating as catalogue
 from tests.delivery import Servers, listening, until
-from tests.integration.corpus import COURSE, DATES
+from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS
 from tests.integration.test_catalogue import BASE, World, world
+from tests.integration.test_corpus import upload
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +69,59 @@ async def test_the_rules_are_kept_shown_and_said(servers: Servers) -> None:
         assert (await here.put("SV-1/offerings/v27", DATES)).headers["etag"] == '"3"'
         one = (await here.asking.get(made.headers["location"])).json()
         assert {name: one[name] for name in RULES} == in_utc({})
+
+
+PASSED = "has passed: give a day to come, or leave out minimum and decide_at"
+
+
+async def test_a_day_of_decision_that_has_passed_is_refused(servers: Servers) -> None:
+    """Enrolment would judge it at once, and cancel on the spot a run that people have their seats in."""
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await here.put("SV-1", COURSE)
+        dates = DATES | days_from_now(30)
+        few = {"minimum": 8, "on_too_few": "cancel"}
+        ahead, passed = (few | {"decide_at": days_from_now(day)["starts_at"]} for day in (20, -1))
+        assert (await here.put("SV-1/offerings/v27", dates | ahead)).status_code == 201
+        for key in ("v27", "h27"):
+            answer = await here.put(f"SV-1/offerings/{key}", dates | passed)
+            assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": "decide_at", "detail": PASSED}])
+            await here.send(("OfferingPublished", {"course_code": "SV-1", "key": key, **dates, **passed}))
+
+        async def refused() -> bool:
+            return [one["reason"] for one in await here.intake()].count("decide_at_passed") == 2
+
+        await until(refused, within_s=40)
+        assert (await here.intake())[0]["field"] == "decide_at"
+        assert [one["version"] for one in await told(here, "OfferingScheduled")] == [1]
+        assert await told(here, "OfferingChanged") == []
+
+
+async def test_a_day_of_decision_that_passes_afterwards_is_refused_at_no_door(servers: Servers) -> None:
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await here.put("SV-1", COURSE)
+        dates, begun = DATES | days_from_now(30), DATES | days_from_now(-1)
+        passed = {"minimum": 8, "decide_at": days_from_now(-3)["starts_at"]}
+        assert (await here.put("SV-1/offerings/old", begun | passed)).status_code == 201, "it is begun: told as it was"
+        made = await here.put("SV-1/offerings/v27", dates | passed | {"decide_at": days_from_now(3)["starts_at"]})
+        async with here.here.database.reading() as conn:
+            day = "jsonb_build_object('decide_at', $2::text)"
+            update = f"UPDATE offerings SET content = content || {day} WHERE id = $1"
+            await conn.execute(update, uuid.UUID(made.json()["offering_id"]), in_utc(passed)["decide_at"])
+        assert (await here.put("SV-1/offerings/v27", dates | passed)).headers["etag"] == '"1"'
+        assert (await here.put("SV-1/offerings/v27", dates | passed | {"offer_hours": 9})).headers["etag"] == '"2"'
+        again = {"course_code": "SV-1", "key": "v27", **dates, **passed, "offer_hours": 8}
+        await here.send(("OfferingPublished", again))
+
+        async def changed() -> bool:
+            return len(await told(here, "OfferingChanged")) == 2
+
+        await until(changed, within_s=40)
+        cells = COURSE_CELLS | RUN_CELLS | {"offering": "v27", "capacity": "20"}
+        cells |= {name: str(dates[name]) for name in ("starts_at", "ends_at")}
+        assert (await upload(here, cells)).status_code == 200, "a file leaves the rules as they were"
+        assert len(await told(here, "OfferingChanged")) == 3
+        without = await here.put("SV-1/offerings/v27", dates)
+        assert without.status_code == 200
 
 
 async def test_the_rules_come_over_kafka(servers: Servers) -> None:

@@ -310,6 +310,26 @@ async def test_what_was_decided_before_the_hour_waits_for_nobody(world: World, s
     assert ("Dette venter på svar fra dere" in text) == (decided is None)
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_of_a_run_that_has_begun_nothing_is_to_be_decided(world: World, sink: Sink, begun: bool) -> None:
+    """As when enrolment was away, or it begins before the hour of the mail: it can be called off no more."""
+    await joined(world)
+    await world.rows("UPDATE offerings SET starts_at = $1", SEVEN - MINUTE if begun else SEVEN + MINUTE)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    seats: dict[str, Any] = {"seats": [], "enrolled": 2, "minimum": 5, "decide_at": SEVEN - HOUR}
+    judged = [MinimumAtRisk(**run, **seats), MinimumMissed(**run, **seats, on_too_few="hold")]
+    await happens(world, *judged)
+    first = await look(world, SEVEN)
+    assert first == (0 if begun else 1), "nothing else has happened"
+    await happens(world, *judged, seated(world), at=SEVEN + DAY - HOUR)
+    assert await look(world, SEVEN + DAY) == first + 1, "the control: somebody has a seat"
+    await sent(world)
+    text = sink.mails[-1].get_body(("plain",)).get_content()
+    assert "Fikk plass: 1" in text
+    assert "For få" not in text
+    assert "Dette venter på svar fra dere" not in text
+
+
 @pytest.mark.parametrize("again", [False, True])
 async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided(world: World, sink: Sink, again: bool) -> None:
     """The partner asks for more than there were enough of. Red control: nobody is asked, as it takes place by then."""

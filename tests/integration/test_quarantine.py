@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from kit import parking
+from kit import fetching, parking
 from kit.database import connect
 from kit.effects import Effects
 from services.catalogue import deciding, events, joining
@@ -114,7 +114,14 @@ async def test_what_waited_does_not_undo_what_its_partner_has_said_since(servers
         }
         assert (await outcomes(here)).count(("refused", "overtaken")) == 2
         [told] = [one for one in await here.intake() if one["reason"] == "overtaken" and "Published" in one["what"]]
-        assert (told["field"], told["detail"]) == ("key", "key: was said anew since; send it again if it holds")
+        assert (told["field"], told["detail"]) == ("key", f"key: {events.OVERTAKEN}")
+        async with here.here.database.reading() as conn:
+            refused = [
+                row["id"] for row in await conn.fetch("SELECT id FROM parked WHERE state = 'refused' ORDER BY id")
+            ]
+        assert await change(here, lambda conn: parking.redrive(conn, refused, "test")) == refused
+        await until(lambda: counted(here, "refused", "overtaken", 2), within_s=40)
+        assert (await shown(here))["v27"] == ("scheduled", 10, 2), "an operator does not undo it by a redrive, either"
         await here.send(run("v27", 12))
         await until(lambda: counted(here, "taken", None, 9), within_s=40)
         assert (await shown(here))["v27"] == ("scheduled", 12, 3), "what comes after it is newer"
@@ -146,6 +153,52 @@ async def test_a_course_that_waits_to_be_retracted_stays_when_one_of_its_runs_wa
             return [row["code"] for row in rows] == ["SV-3"]
 
         await until(withdrawn, within_s=40)
+
+
+async def unread(here: World, **written: Any) -> None:
+    """A record that nobody reads lies there while its office says something newer over HTTP."""
+    await here.put("SV-1", COURSE)
+    assert (await here.put("SV-1/offerings/v27", dates(15))).status_code == 201
+    await here.send(run("v27", 20), **written)
+    async with here.here.database.reading() as conn:
+        sent_at = await conn.fetchval("SELECT clock_timestamp()")
+
+    async def later() -> bool:
+        async with here.here.database.reading() as conn:
+            return bool(await conn.fetchval("SELECT now() > $1::timestamptz + interval '1 second'", sent_at))
+
+    await until(later, within_s=10)  # the broker's clock is another, and gets a second
+    assert (await here.put("SV-1/offerings/v27", dates(10))).headers["etag"] == '"2"'
+
+
+@pytest.mark.parametrize("written", [{}, {"timestamp_ms": 4_000_000_000_000}], ids=["now", "in 2096"])
+async def test_what_is_read_late_does_not_undo_what_its_partner_has_said_since(
+    servers: Servers, written: dict[str, int]
+) -> None:
+    """As when the catalogue was down. What the sender's own clock says of it counts for nothing."""
+    async with world(servers) as here:
+        await unread(here, **written)
+        async with listening(here.here, events.partners()):
+            await until(lambda: counted(here, "refused", "overtaken", 1), within_s=40)
+            assert await shown(here) == {"v27": ("scheduled", 10, 2)}
+            # Of its own topic the order counts, whatever the clock of its program.
+            await here.send(run("v27", 12), timestamp_ms=0)
+            await here.send(run("v27", 13), timestamp_ms=1)
+            await here.send(run("v27", 14), timestamp_ms=0)
+            await until(lambda: counted(here, "taken", None, 6), within_s=40)
+        assert await shown(here) == {"v27": ("scheduled", 14, 5)}
+
+
+async def test_without_the_brokers_time_what_is_read_late_undoes_it(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The red control."""
+    monkeypatch.setattr(fetching, "written_ms", lambda _: None)
+    async with world(servers) as here:
+        await unread(here)
+        async with listening(here.here, events.partners()):
+            await until(lambda: counted(here, "taken", None, 4), within_s=40)
+        assert await shown(here) == {"v27": ("scheduled", 20, 3)}
 
 
 async def test_without_the_look_at_what_was_said_since_it_costs_people_their_seats(

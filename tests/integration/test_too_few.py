@@ -1,5 +1,6 @@
 """A partner decides of a run that has too few learners: it takes place all the same, or it is called off."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -15,7 +16,9 @@ from tests.integration.test_catalogue_minimum import Enrolment, judgement, said,
 from tests.integration.test_catalogue_pages import PUBLIC, look, of, words
 from tests.integration.test_catalogue_partners import change
 from tests.integration.test_catalogue_rules import days_from_now, told
+from tests.integration.test_catalogue_sync import environment
 from tests.integration.test_retracting import ENROLLED, People, decide, enrolled
+from tests.typed import typed
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +75,57 @@ async def test_its_partner_says_that_it_takes_place_and_that_is_said_once(server
         await enrolment.found(MinimumReached, run, enrolled=8)
         assert await judgement(here, run) == ("confirmed", 1, 8)
         assert len(await said(here)) == 2
+
+
+async def test_its_partners_program_finds_what_waits_for_an_answer_and_until_when(servers: Servers) -> None:
+    async with on_hold(servers) as (people, enrolment, run):
+        second = await needing_eight(people, "h27")
+        await enrolment.found(MinimumAtRisk, second, enrolled=2)
+        [one] = (await people.status())["on_hold"]
+        assert datetime.fromisoformat(one.pop("decide_before")) == datetime.fromisoformat(run["starts_at"])
+        known = {name: run[name] for name in ("course_id", "offering_id")}
+        assert one == known | {"code": "SV-1", "key": "v27", "enrolled": 1, "minimum": 8, "people": 1}
+        await people.retract()
+        assert (await people.status())["on_hold"] == [], "what it has retracted besides is asked of as that"
+        assert (await people.post(f"{RUN}/confirm")).status_code == 200
+        await enrolment.found(MinimumMissed, second, enrolled=2)
+        assert [one["key"] for one in (await people.status())["on_hold"]] == ["h27"]
+        await begins(people)
+        assert (await people.status())["on_hold"] == [], "it can be answered no more"
+
+
+async def test_operators_answer_in_its_stead_at_the_command_line(servers: Servers) -> None:
+    async with on_hold(servers) as (people, enrolment, run):
+        here = people.here
+
+        async def run_it(*arguments: str) -> tuple[int | None, str, str]:
+            return await typed("catalogue", "partners", *arguments, environment=environment(here))
+
+        await enrolment.found(MinimumMissed, await needing_eight(people, "h27"), enrolled=0)
+        rows = json.loads((await run_it("on-hold", here.partner, "--json"))[1])
+        assert [(one["partner"], one["key"], one["enrolled"], one["people"]) for one in rows] == [
+            (here.partner, "v27", 1, 1),
+            (here.partner, "h27", 0, 0),
+        ]
+        assert rows[0]["title"] == COURSE["title"]
+        assert f"{here.partner} SV-1 v27" in (await run_it("on-hold"))[1]
+        assert "1 of 8 on its day  decide before" in (await run_it("on-hold"))[1]
+        assert (await run_it("on-hold", "nobody", "--json"))[1].strip() == "[]"
+
+        took_place = (0, "It takes place; who has a seat is told.\n", "")
+        assert await run_it("go-ahead", here.partner, "SV-1", "v27") == took_place
+        assert (await judgement(here, run))[0] == "confirmed"
+        again = await run_it("go-ahead", here.partner, "SV-1", "v27")
+        assert again == (1, "", "Nothing was said: this offering takes place: that was said.\n")
+        off = (0, "It is cancelled; 0 people are told.\n", "")
+        assert await run_it("call-off", here.partner, "SV-1", "h27") == off
+        assert [one["reason"] for one in await told(here, "OfferingCancelled")] == ["too_few"]
+        async with here.here.database.reading() as conn:
+            rows = await conn.fetch("SELECT act, about FROM operator_acts WHERE way = 'command' ORDER BY id")
+        assert [(row["act"], row["about"]) for row in rows][-2:] == [
+            ("partners go-ahead", f"{here.partner}/SV-1/v27"),
+            ("partners call-off", f"{here.partner}/SV-1/h27"),
+        ]
 
 
 async def test_that_it_takes_place_takes_its_retraction_back(servers: Servers) -> None:

@@ -10,8 +10,7 @@ from contracts.fields import NkrLevel
 from contracts.partner import CourseText, OfferingDates, names_somebody
 from kit import problems
 from kit.bodies import Whole
-from services.catalogue import api, domain
-from services.catalogue import operating as catalogue
+from services.catalogue import api, domain, line
 from services.catalogue.domain import Rule
 
 
@@ -129,7 +128,7 @@ def test_what_an_operator_can_mend_is_one_sentence(error: Exception, words: str)
         raise error
 
     with pytest.raises(SystemExit) as caught:
-        catalogue._end(fail(), "x was not added")
+        line.end(fail(), "x was not added")
     assert caught.value.code == words
 
 

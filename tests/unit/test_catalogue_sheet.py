@@ -135,6 +135,13 @@ def test_a_mistake_is_told_by_its_place(rows: list[str], row: int, column: str, 
     assert says in first.detail
 
 
+def test_a_mistake_stands_in_a_column_that_the_file_has() -> None:
+    [found] = mistakes(sheet("A;;bygg", header="code;title_nn;subjects"))
+    assert found.column == "title_nn"
+    [found] = mistakes(sheet(*(f"A;T;;;;;V;01.02.2027;02.02.2027;sted-{number};5" for number in range(21))))
+    assert (found.row, found.column) == (2, "arena")
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     found = mistakes(sheet("A;T;;;syv;;;;;;", "B;;;;;;;;;;", "C;T;;;;;V;01.02.2027;02.02.2027;online;-1"))
     assert [(one.row, one.column) for one in found] == [(2, "studiepoeng"), (3, "title_nb"), (4, "capacity")] or [

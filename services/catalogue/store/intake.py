@@ -41,22 +41,29 @@ async def note_file(
 
 
 async def said_since(
-    conn: Connection, partner: str, code: str, key: str | None, since: datetime, whole: bool = False
+    conn: Connection,
+    partner: str,
+    code: str,
+    key: str | None,
+    said_by: datetime | None,
+    written_ms: int | None,
+    whole: bool,
 ) -> bool:
-    """Whether its partner has said anything of a run, or of a course, over HTTP or in a file since; `whole`: of a
-    course or any of its runs."""
+    """Whether its partner has said anything of a run, or of a course, over HTTP or in a file since a record was said,
+    or written when it is not known by when that was; `whole`: of a course or any of its runs."""
     found: bool = await conn.fetchval(
         """
         SELECT EXISTS (
             SELECT FROM intake
-            WHERE partner = $1 AND way <> 'kafka' AND code = $2 AND at > $4
-              AND ($5 OR key = $3 OR $3 IS NULL AND what LIKE 'Course%')
+            WHERE partner = $1 AND way <> 'kafka' AND code = $2 AND at > coalesce($4, said_by($5))
+              AND ($6 OR key = $3 OR $3 IS NULL AND what LIKE 'Course%')
         )
         """,
         partner,
         code,
         key,
-        since,
+        said_by,
+        written_ms,
         whole,
     )
     return found

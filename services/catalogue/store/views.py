@@ -181,17 +181,19 @@ async def runs_of(conn: Connection, course_ids: Sequence[UUID]) -> list[Row]:
     )
 
 
-async def on_hold(conn: Connection, partner: str, limit: int) -> list[Row]:
-    """A partner's runs that had too few on their day and have not begun, the soonest first, with how many are there.
+async def on_hold(conn: Connection, partner: str | None, limit: int) -> list[Row]:
+    """The runs of one partner or of all that had too few on their day and have not begun, the soonest first.
 
-    What it has retracted besides is asked of as that.
+    With how many people are there. What was retracted besides is asked of as that.
     """
     return await conn.fetch(
         """
-        SELECT code, courses.content->>'title' AS title, key, starts_at, enrolled, minimum,
+        SELECT partner, course_id, code, courses.content->>'title' AS title, offerings.id AS offering_id, key,
+               offerings.starts_at, enrolled, minimum,
                (SELECT count(*) FROM live_enrolments AS live WHERE live.offering_id = offerings.id) AS people
         FROM judgements JOIN offerings ON offerings.id = offering_id JOIN courses ON courses.id = course_id
-        WHERE partner = $1 AND decision = 'too_few' AND state = 'scheduled' AND starts_at > app_now()
+        WHERE ($1::text IS NULL OR partner = $1)
+          AND decision = 'too_few' AND state = 'scheduled' AND starts_at > app_now()
           AND NOT EXISTS (SELECT FROM retractions WHERE retractions.offering_id = offerings.id)
         ORDER BY starts_at, offerings.id LIMIT $2
         """,
