@@ -194,6 +194,22 @@ def test_in_line_too_late_for_offers_nobody_is_promised_one(
             assert (asks_first in words, any(one in words for one in promised)) == (late, not late), words
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("nb", "melde deg på igjen så lenge påmeldingen er åpen."),
+        ("nn", "melde deg på igjen så lenge påmeldinga er open."),
+        ("en", "sign up again as long as enrolment is open."),
+    ],
+)
+def test_who_is_out_of_line_is_not_told_that_enrolment_is_open_which_is_not_known_here(
+    language: str, words: str
+) -> None:
+    letter = written(template="lapsed", language=language, facts={"in_line": False})
+    assert words in letter.text
+    assert words in letter.html
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("template", letters.TEMPLATES)
 @pytest.mark.parametrize("ugly", UGLY)
