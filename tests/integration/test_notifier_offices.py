@@ -101,6 +101,19 @@ async def facts(world: World) -> list[dict[str, int]]:
     return [one["news"] for one in json.loads(last["facts"])["told"]]
 
 
+async def test_a_mail_says_who_holds_the_course_and_whom_to_ask_as_it_was_told_last(world: World, sink: Sink) -> None:
+    async def said(name: str, contact: str | None, version: int) -> str:
+        late = state(PartnerJoined, 1, None, name="Gamle Torgar", contact="gammel@torgar.example")
+        await world.hear(LISTENERS, [state(PartnerChanged, version, None, name=name, contact=contact), late])
+        await world.learners(1)
+        async with world.sending():
+            await world.no_more_open()
+        return str(sink.mails[-1].get_body(("plain",)).get_content())
+
+    assert "Spør Torgar: post@torgar.example" in await said("Torgar", "post@torgar.example", 2)
+    assert "Arrangør: Torgar Næringshage\r\n" in await said("Torgar Næringshage", None, 3)
+
+
 # 07.00 in Oslo on both sides of each change of the clocks, and the next: 23 and 25 hours later.
 MORNINGS = [
     (datetime(2027, 3, 27, 6, tzinfo=UTC), datetime(2027, 3, 28, 5, tzinfo=UTC)),

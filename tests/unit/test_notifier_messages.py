@@ -170,6 +170,34 @@ def test_every_mail_to_a_person_leads_to_their_enrolments() -> None:
     assert "min-side" not in office.text + office.html
 
 
+@pytest.mark.parametrize(
+    ("language", "asked", "named"),
+    [
+        ("nb", "Spørsmål om kurset? Spør Torgar & sønn: post@torgar.example", "Arrangør: Torgar & sønn"),
+        ("nn", "Spørsmål om kurset? Spør Torgar & sønn: post@torgar.example", "Arrangør: Torgar & sønn"),
+        ("en", "Questions about the course? Ask Torgar & sønn: post@torgar.example", "Organiser: Torgar & sønn"),
+    ],
+)
+def test_every_mail_about_an_enrolment_says_who_holds_the_course_and_whom_to_ask(
+    language: str, asked: str, named: str
+) -> None:
+    for template in letters.TEMPLATES:
+        for contact, line in (("post@torgar.example", asked), (None, named)):
+            letter = written(template=template, language=language, provider="Torgar & sønn", provider_contact=contact)
+            assert f"\n{line}\n" in letter.text, template
+            assert f"{html.escape(line)}<br>" in letter.html, template
+        unknown = written(template=template, language=language, provider=None)
+        assert named.split(":")[0] + ":" not in unknown.text
+    items = [ITEM, {**ITEM, "template": "confirmed", "facts": {}}]  # of several providers
+    many = claimed(template="digest", facts={"categories": ["changes"], "items": items}, provider="Torgar & sønn")
+    office = claimed(template="partner_digest", facts={"told": [RUN], "waiting": []}, provider="Torgar & sønn")
+    for letter in (
+        digests.letter(environment(), many, None, SENDER),
+        offices.letter(environment(), office, "https://kurs.example", None),
+    ):
+        assert "Torgar" not in letter.text + letter.html
+
+
 def test_each_template_says_something_of_its_own() -> None:
     assert len({written(template=template).subject for template in letters.TEMPLATES}) == len(letters.TEMPLATES)
     assert "nummer 3" in written(template="queued").text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from contracts.catalogue import CourseState, OfferingCancelled, OfferingRestated, OfferingState
+from contracts.catalogue import CourseState, OfferingCancelled, OfferingRestated, OfferingState, PartnerState
 from kit.database import Connection
 from services.notifier.store import columns
 
@@ -82,6 +82,20 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> list[s
         *columns(contacts, "learner_id email name language login epoch seq said_at phone"),
     )
     return [one for row in rows for one in row.values() if one is not None]
+
+
+async def keep_providers(conn: Connection, partners: Sequence[PartnerState]) -> None:
+    """Keep each partner's newest version; one row per partner at most."""
+    await conn.execute(
+        """
+        INSERT INTO providers AS old (partner, name, contact, version)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[])
+        ON CONFLICT (partner) DO UPDATE SET
+            name = excluded.name, contact = excluded.contact, version = excluded.version
+        WHERE excluded.version >= old.version
+        """,
+        *columns(partners, "partner name contact version"),
+    )
 
 
 async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> list[UUID]:
