@@ -118,18 +118,18 @@ def _whole(starts_at: datetime, ends_at: datetime) -> Session:
 
 
 async def owe_confirmations(conn: Connection, confirmed: Sequence[Confirmation], channel: str) -> None:
-    """Owe "the course will take place" to all who are known to have had a seat when it was confirmed."""
+    """Owe "the course will take place" to all who had a seat, an offer or a place in line when it was confirmed."""
     await conn.execute(
         """
         INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place, correlation_id,
                              traceparent)
-        SELECT new.event_id, seat.learner_id, seat.offering_id, seat.enrolment_id, 'confirmed', $5, seat.place,
-               new.correlation_id, new.traceparent
+        SELECT new.event_id, seat.learner_id, seat.offering_id, seat.enrolment_id, 'confirmed', $5,
+               CASE seat.state WHEN 'associated' THEN seat.place END, new.correlation_id, new.traceparent
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
             AS new (offering_id, event_id, correlation_id, traceparent)
         JOIN offerings AS offering ON offering.offering_id = new.offering_id AND confirmed_by = new.event_id
         JOIN enrolments AS seat ON seat.offering_id = new.offering_id
-        WHERE seat.state = 'associated' AND seat.since <= offering.confirmed_at
+        WHERE seat.state IN ('associated', 'offered', 'queued') AND seat.since <= offering.confirmed_at
         ORDER BY seat.since, seat.enrolment_id
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         """,
