@@ -32,7 +32,7 @@ from services.notifier.decisions import Hold, Send
 from services.notifier.store import offices as store
 from services.notifier.store import outgoing
 from tests.delivery import Servers, listening, relaying, until
-from tests.notifying import PRIVATE, PUBLIC, Sink, World, mail_server, notifier
+from tests.notifying import PRIVATE, PUBLIC, START, Sink, World, mail_server, notifier
 from tests.web import held_to_its_word
 
 pytestmark = pytest.mark.anyio
@@ -343,6 +343,21 @@ async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided(world: 
     await sent(world)
     text = sink.mails[0].get_body(("plain",)).get_content()
     assert ("Dette venter på svar fra dere" in text) == (not again)
+
+
+async def test_of_a_run_that_has_begun_an_office_hears_that_it_had_too_few_and_is_asked_for_nothing(
+    world: World, sink: Sink
+) -> None:
+    """It is judged late, as after an outage: the catalogue refuses each answer. Red control: it is asked for one."""
+    await joined(world)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    too_few = MinimumMissed(**run, seats=[], enrolled=5, minimum=8, decide_at=SEVEN, on_too_few="hold")
+    await happens(world, too_few, at=START + HOUR)
+    assert await look(world, START + 13 * HOUR) == 1  # 07.00 in Oslo
+    await sent(world)
+    text = sink.mails[0].get_body(("plain",)).get_content()
+    assert "For få hadde plass" in text
+    assert "Dette venter på svar fra dere" not in text
 
 
 async def test_at_another_address_it_is_another_office_and_without_one_none(world: World, sink: Sink) -> None:
