@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from contracts.envelope import Event
-from contracts.fields import Instant, OfferingRules, Place, Session
+from contracts.fields import Instant, Line, OfferingRules, Place, Session
 
 # SHA-256 of a partner's key over HTTP. A key has 256 random bits, so that its digest gives it to nobody.
 KeyDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -19,6 +19,7 @@ class PartnerState(Event, topic="catalogue.partners", aggregate="partner", key="
     arenas: list[str]
     version: int
     keys: list[KeyDigest] = []
+    contact: Annotated[Line, Field(description="whom learners may ask: its address, phone or page")] | None = None
     # Said with the rest each time: the topic keeps the newest word alone.
     sealed: (
         Annotated[str, Field(description="how to reach its office: a JWE for the notifier's key; none: no mail goes")]

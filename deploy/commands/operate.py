@@ -80,7 +80,7 @@ _group(
     partners,
     "add",
     "Let one in: SLUG --name NAME, --arena ARENA for each place, --orgnr NUMBER, "
-    "--mail ADDRESS, --json. "
+    "--contact WHOM-TO-ASK, --mail ADDRESS, --json. "
     "Example: `kursnett partners add nesna --name Nesna --arena online`",
     "catalogue",
 )

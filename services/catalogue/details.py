@@ -187,6 +187,7 @@ async def _course(request: Request, running: ThisService, course_id: UUID) -> tu
         description=shown(content, "description", language),
         prerequisites=shown(content, "prerequisites", language),
         provider=owner["name"],
+        contact=owner["contact"],
         runs=runs,
         most_live=MOST_LIVE,
         data=Markup(data.decode()),  # noqa: S704 - `linked` escapes each `<`

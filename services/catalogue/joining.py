@@ -14,22 +14,25 @@ from services.catalogue.offices import Sealed
 from services.catalogue.store import Row, partners
 
 
-async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> str:
+async def add_partner(
+    conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str], contact: str | None = None
+) -> str:
     """Let a partner in; returns its key, which is shown this once. Raises Rule when the slug is taken."""
-    if not await partners.add_partner(conn, slug, name, orgnr, arenas):
+    if not await partners.add_partner(conn, slug, name, orgnr, arenas, contact):
         raise Rule("partner_exists", "slug", f"{slug} is a partner already; see: partners list")
     key = await _new_key(conn, slug)  # before it is spoken of: its digest is told with the rest
-    row = {"slug": slug, "name": name, "orgnr": orgnr, "arenas": arenas, "version": 1, "mail_sealed": None}
-    await _say(conn, PartnerJoined, row)
+    await _say(conn, PartnerJoined, dict(await partners.told(conn, slug)))
     return key
 
 
-async def change_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> bool:
-    """Give a partner this name and these arenas. False when it has them already. Raises Rule when there is none."""
+async def change_partner(
+    conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str], contact: str | None = None
+) -> bool:
+    """Let a partner be as this says, all of it. False when it is so already. Raises Rule when there is none."""
     row = await _locked(conn, slug)
-    if (row["name"], row["orgnr"], sorted(row["arenas"])) == (name, orgnr, sorted(arenas)):
+    if (row["name"], row["orgnr"], sorted(row["arenas"]), row["contact"]) == (name, orgnr, sorted(arenas), contact):
         return False
-    await _say_changed(conn, await partners.change(conn, slug, name, orgnr, arenas))
+    await _say_changed(conn, await partners.change(conn, slug, name, orgnr, arenas, contact))
     return True
 
 
@@ -117,7 +120,7 @@ async def _say_changed(conn: Connection, row: Row) -> None:
 
 
 async def _say(conn: Connection, kind: type[PartnerState], row: Mapping[str, Any]) -> None:
-    about: dict[str, Any] = {name: row[name] for name in ("name", "orgnr", "arenas", "version")}
+    about: dict[str, Any] = {name: row[name] for name in ("name", "orgnr", "arenas", "contact", "version")}
     keys = [digest.hex() for digest in await partners.keys(conn, row["slug"])]
     await outbox.add(conn, kind(partner=row["slug"], keys=keys, sealed=row["mail_sealed"], **about))
     await partners.keys_are_told(conn, row["slug"])

@@ -8,7 +8,7 @@ from services.catalogue.store import Row, retractions
 
 
 async def go_ahead(conn: Connection, partner: str, code: str, key: str | None) -> Published:
-    """The run takes place, and who has a seat is told; doing so twice changes nothing.
+    """The run takes place, and who has a seat or stands in line is told; doing so twice changes nothing.
 
     A retraction of it that waits is taken back: this is the partner's newest word. Raises Rule when it is too late, or
     nothing is to be decided.

@@ -19,13 +19,13 @@ from services.catalogue.settings import CatalogueSettings
 from services.catalogue.store import Row, partners
 
 NEEDED = ("name", "arenas")
-FIELDS = ("name", "orgnr", "arenas")
+FIELDS = ("name", "orgnr", "arenas", "contact")
 KNOWN = (*FIELDS, "mail", "mail_language")
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 NO_OFFICE: dict[str, Any] = {"mail_digest": None, "mail_language": None}  # as of a partner that is not there yet
 
-_NAME: TypeAdapter[str] = TypeAdapter(Line)
+_LINE: TypeAdapter[str] = TypeAdapter(Line)
 _HEADING = re.compile(r"\s*\[\s*[\"']?([^\]\"']*?)[\"']?\s*\]")
 _KEY = re.compile(r"\s*[\"']?([A-Za-z0-9_.-]+)[\"']?\s*=")
 _PLACE = re.compile(r" \(at line (\d+), column \d+\)$")
@@ -40,6 +40,7 @@ class Member:
     orgnr: str | None
     arenas: tuple[str, ...]
     office: Office | None = None
+    contact: str | None = None  # whom learners may ask: an office's, never a person's own
 
 
 class NotValid(Exception):
@@ -62,17 +63,17 @@ class Step:
     kafka: dict[str, Any] | None = None
 
 
-def wrong(slug: str, name: object, orgnr: object, arenas: object) -> list[tuple[str, str]]:
+def wrong(slug: str, name: object, orgnr: object, arenas: object, contact: object) -> list[tuple[str, str]]:
     """(field, words) for all that cannot be so of a partner; the field of a slug is `slug`."""
     found = []
     if not SLUG.fullmatch(slug):
         found.append(("slug", NOT_A_SLUG))
     elif slug in SERVICES:
         found.append(("slug", "is the name of a service; choose another"))
-    try:
-        _NAME.validate_python(name, strict=True)
-    except ValidationError:
+    if not _is_line(name):
         found.append(("name", "must say what people call the provider: one line of at most 200 characters"))
+    if contact is not None and not _is_line(contact):
+        found.append(("contact", "must say whom learners may ask: one line of at most 200 characters"))
     is_number = isinstance(orgnr, str) and re.fullmatch(r"[0-9]{9}", orgnr) and organisation.is_valid(orgnr)
     if orgnr is not None and not is_number:
         found.append(("orgnr", 'must be nine digits in quotes whose last one is the right check digit, as "100000105"'))
@@ -85,6 +86,14 @@ def wrong(slug: str, name: object, orgnr: object, arenas: object) -> list[tuple[
         if not isinstance(one, str) or not SLUG.fullmatch(one)
     ]
     return found
+
+
+def _is_line(text: object) -> bool:
+    try:
+        _LINE.validate_python(text, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def read(content: bytes) -> list[Member]:
@@ -113,7 +122,7 @@ def read(content: bytes) -> list[Member]:
         mistakes += [(lines.get((slug, name), at), f"{slug}: {_strange(name)}") for name in table if name not in KNOWN]
         missing = [name for name in NEEDED if name not in table]
         mistakes += [(at, f"{slug}: {name} is missing") for name in missing]
-        told = wrong(slug, table.get("name"), table.get("orgnr"), table.get("arenas"))
+        told = wrong(slug, *(table.get(name) for name in FIELDS))
         told += offices.wrong(table.get("mail"), table.get("mail_language"))
         mistakes += [
             (lines.get((slug, name), at), f"{slug}: {words}" if name == "slug" else f"{slug}: {name} {words}")
@@ -125,10 +134,11 @@ def read(content: bytes) -> list[Member]:
     return [
         Member(
             slug,
-            _NAME.validate_python(one["name"]),
+            _LINE.validate_python(one["name"]),
             one.get("orgnr"),
             tuple(sorted(set(one["arenas"]))),
             offices.office(one.get("mail"), one.get("mail_language")),
+            _LINE.validate_python(one["contact"]) if "contact" in one else None,
         )
         for slug, one in sorted(tables.items())
     ]
@@ -163,7 +173,7 @@ def steps(members: Sequence[Member], known: Sequence[Row]) -> tuple[list[Step], 
             new |= offices.changes(one.office, NO_OFFICE)
             found.append(Step(one.slug, "added", "active", new))
             continue
-        now = {"name": row["name"], "orgnr": row["orgnr"], "arenas": tuple(sorted(row["arenas"]))}
+        now = {name: row[name] for name in FIELDS} | {"arenas": tuple(sorted(row["arenas"]))}
         changes = {
             name: (_plain(now[name]), _plain(getattr(one, name))) for name in FIELDS if now[name] != getattr(one, name)
         }
@@ -192,10 +202,10 @@ async def bring_about(
     for step in todo:
         one = wanted[step.slug]
         if step.outcome == "added":
-            step.key = await joining.add_partner(conn, one.slug, one.name, one.orgnr, list(one.arenas))
+            step.key = await joining.add_partner(conn, one.slug, one.name, one.orgnr, list(one.arenas), one.contact)
             step.kafka = await logins.give(settings, one.slug)
         elif step.outcome == "changed":
-            await joining.change_partner(conn, one.slug, one.name, one.orgnr, list(one.arenas))
+            await joining.change_partner(conn, one.slug, one.name, one.orgnr, list(one.arenas), one.contact)
         if step.changes.keys() & {"mail", "mail_language"}:
             office = offices.sealed(settings.contact_public_key, one.office) if one.office else None
             await joining.set_mail(conn, one.slug, office)

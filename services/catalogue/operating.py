@@ -24,14 +24,7 @@ from services.catalogue.settings import CatalogueSettings
 from services.catalogue.sheet import Unreadable
 from services.catalogue.store import partners
 
-LABELS = {
-    "slug": "SLUG",
-    "name": "--name",
-    "orgnr": "--orgnr",
-    "arenas": "--arena",
-    "mail": "--mail",
-    "mail_language": "--mail-language",
-}
+LABELS = {"slug": "SLUG", "arenas": "--arena", "mail_language": "--mail-language"}  # else as the field is called
 LOST = "the database went away at the end, and the password at Kafka is another by now: run this again"
 
 
@@ -47,20 +40,23 @@ def operators(app: cyclopts.App) -> None:
         name: str,
         arena: Annotated[list[str], cyclopts.Parameter(negative="")],
         orgnr: str | None = None,
+        contact: str | None = None,
         mail: str | None = None,
         mail_language: str | None = None,
         as_json: Json = False,
     ) -> None:
         """Let a provider in: its topic, its key and its log-in at Kafka, shown this once. Running services notice.
 
+        In --contact stands how learners reach its office, such as "post@nesna.example, 75 00 00 00": it is public.
         Once a day its office is told by --mail what has happened to its courses; nobody but the notifier can read it.
 
         Example: partners add nesna --name "Nesna kurssenter" --orgnr 100000601 --arena mo-i-rana --arena online
         """
-        for field, words in [*members.wrong(slug, name, orgnr, arena), *offices.wrong(mail, mail_language)]:
-            sys.exit(f"{LABELS[field]} {words}.")
+        for field, words in [*members.wrong(slug, name, orgnr, arena, contact), *offices.wrong(mail, mail_language)]:
+            sys.exit(f"{LABELS.get(field, f'--{field}')} {words}.")
         office = offices.office(mail, mail_language)
-        made = end(add(read(CatalogueSettings), slug, clean(name), orgnr, arena, office), f"{slug} was not added")
+        name, contact = clean(name), contact and clean(contact)
+        made = end(add(read(CatalogueSettings), slug, name, orgnr, arena, office, contact), f"{slug} was not added")
         if as_json:
             print(json.dumps(made))
             return
@@ -240,6 +236,7 @@ async def add(
     orgnr: str | None,
     arenas: list[str],
     office: Office | None = None,
+    contact: str | None = None,
 ) -> dict[str, Any]:
     """Make the partner, its key, its topic and its user at Kafka: {slug, key, kafka}, as logins.give says it.
 
@@ -249,7 +246,7 @@ async def add(
     conn = await connect(settings, "operator")
     try:
         async with conn.transaction():
-            key = await joining.add_partner(conn, slug, name, orgnr, sorted(set(arenas)))
+            key = await joining.add_partner(conn, slug, name, orgnr, sorted(set(arenas)), contact)
             if office is not None:
                 await joining.set_mail(conn, slug, offices.sealed(settings.contact_public_key, office))
             await acts.add(conn, me(), "partners add", [slug])

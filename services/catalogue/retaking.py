@@ -35,7 +35,7 @@ async def take_back(conn: Connection, restored: Restored) -> Restated:
     for one, event in _in_order(restored.lost):
         if isinstance(event, PartnerState):
             state = "suspended" if isinstance(event, PartnerSuspended) else "active"
-            known = event.model_dump(include={"partner", "name", "orgnr", "arenas", "version"})
+            known = event.model_dump(include={"partner", "name", "orgnr", "arenas", "contact", "version"})
             if not await retaken.partner(conn, **known, state=state, sealed=event.sealed):
                 without_mail.add(event.partner)
             await retaken.keys(conn, event.partner, [bytes.fromhex(digest) for digest in event.keys])

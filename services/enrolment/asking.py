@@ -1,7 +1,7 @@
 """What one who asks for a seat gets: a seat, a place in line, a wait for approval, or a reason why not."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -117,7 +117,7 @@ def _decide(ask: Ask, book: Book, now: datetime, had: Had, most: Most) -> Enrolm
     reason = closed(offering, now)
     refused = Closed(reason) if reason is not None else _wrong(ask, book)
     if refused is None and not in_line:
-        refused = not_open(offering, ask.group, now)
+        refused = not_open(offering.rules.periods, ask.group, now)
     if refused is not None:
         return refused
     if ask.seen and ask.seen != offering.when:
@@ -170,9 +170,8 @@ def _keep(book: Book, before: Enrolment | None, after: Enrolment) -> Enrolment:
     return after
 
 
-def not_open(offering: Offering, group: str | None, now: datetime) -> Closed | None:
+def not_open(periods: Sequence[Period], group: str | None, now: datetime) -> Closed | None:
     """Why one of this group cannot ask at this hour, none when they can."""
-    periods = offering.rules.periods
     if not periods or any(_open(period, now) and period.group in (None, group) for period in periods):
         return None
     groups = tuple(period.group for period in periods if period.group is not None and _open(period, now))
@@ -187,7 +186,7 @@ def not_open(offering: Offering, group: str | None, now: datetime) -> Closed | N
 
 def shut(offering: Offering, now: datetime) -> Closed | None:
     """Why nobody can ask now, of whichever group, and when the first can; none when somebody can."""
-    why = [not_open(offering, group, now) for group in (None, *groups_of(offering))]
+    why = [not_open(offering.rules.periods, group, now) for group in (None, *groups_of(offering))]
     found = [one for one in why if one is not None]
     if len(found) < len(why):
         return None

@@ -251,5 +251,5 @@ def _only_for(seen: Seen) -> list[str]:
     """The groups for whom it is open, when it is not open for everybody."""
     if seen.open_to_own:
         return []
-    why = asking.not_open(seen.offering, None, seen.now)
+    why = asking.not_open(seen.offering.rules.periods, None, seen.now)
     return list(why.groups) if why is not None else []

@@ -133,7 +133,7 @@ def _as_it_is(digest: Claimed, item: Mapping[str, Any], seat: store.Seat | None)
 def letter(templates: SandboxedEnvironment, notice: Claimed, unsubscribe: str | None, organizer: Address) -> Letter:
     """The digest in its person's language, with the appointments that have changed. Raises jinja2.TemplateError."""
     each = [_alone(notice, one) for one in notice.facts["items"]]
-    whole = replace(notice, facts={"items": [_item(templates, one) for one in each]})
+    whole = replace(notice, facts={"items": [_item(templates, one) for one in each]}, provider=None)  # of several
     made = letters.letter(templates, whole, None, unsubscribe)
     entered = [appointments.appointment(one, made, organizer) for one in each if one.sequence is not None]
     return replace(made, appointment=appointments.together(entered)) if entered else made

@@ -45,9 +45,9 @@ courses = Listeners()
 enrolments = Listeners()
 
 
-def newest(states: Iterable[tuple[UUID, int, T]]) -> list[T]:
+def newest(states: Iterable[tuple[UUID | str, int, T]]) -> list[T]:
     """The state with the highest version of each id, the last of equals: one statement may write a row once."""
-    kept: dict[UUID, tuple[int, T]] = {}
+    kept: dict[UUID | str, tuple[int, T]] = {}
     for key, version, state in states:
         if key not in kept or version >= kept[key][0]:
             kept[key] = (version, state)
@@ -143,10 +143,11 @@ def partner_listeners(private_key: str) -> Listeners:
 
     @partners.on(PartnerJoined, PartnerChanged, PartnerSuspended)
     async def keep_partners(conn: Connection, received: Sequence[Received]) -> None:
-        """Keep whose key is whose, who is suspended, and where each one's office is written to."""
+        """Keep whose key is whose, who is suspended, whom learners ask, and where each office is written to."""
         states = [cast(PartnerState, one.event) for one in received]
         told = [Told(one.partner, isinstance(one, PartnerSuspended), one.version, one.keys) for one in states]
         await kept_partners.keep(conn, told)
+        await known.keep_providers(conn, newest((one.partner, one.version, one) for one in states))
         await offices.keep(conn, states, private_key)
 
     return partners

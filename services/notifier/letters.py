@@ -61,6 +61,10 @@ class Told(Protocol):
     @property
     def sessions(self) -> Sequence[Mapping[str, Any]]: ...
     @property
+    def provider(self) -> str | None: ...
+    @property
+    def provider_contact(self) -> str | None: ...
+    @property
     def facts(self) -> Mapping[str, Any]: ...
 
 
@@ -151,6 +155,8 @@ def words(notice: Told, links: Links | None = None, unsubscribe: str | None = No
         "meetings": _each(notice.sessions, language) if len(notice.sessions) > 1 else [],
         "place": f"{place}, {room}" if place and room else place,
         "place_in_line": notice.place_in_line,
+        "provider": one_line(notice.provider) if notice.provider else None,
+        "provider_contact": one_line(notice.provider_contact) if notice.provider_contact else None,
         "links": links,
         "unsubscribe": unsubscribe,
         "answer_by": moment(notice.expires_at, language) if notice.expires_at else None,

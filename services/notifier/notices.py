@@ -104,7 +104,8 @@ def _blank(received: Received) -> NewNotice:
 
 def confirmation(received: Received, enrolment: Enrolment, confirmed_by: str) -> NewNotice:
     """The notice that this enrolment's course, which was confirmed by that event, will take place."""
-    return replace(_blank(received), event_id=confirmed_by, template="confirmed", place=enrolment.place)
+    place = enrolment.place if enrolment.state == SEATED else None  # by it the letter knows who has a seat
+    return replace(_blank(received), event_id=confirmed_by, template="confirmed", place=place)
 
 
 def enrolments(received: Sequence[Received]) -> dict[UUID, Enrolment]:
@@ -157,5 +158,5 @@ def _state(event: EnrolmentEvent) -> tuple[str, str | None]:
 
 
 def is_told(enrolment: Enrolment, confirmed_at: datetime) -> bool:
-    """Whether "the course will take place" is for this enrolment: it had its seat when that was said."""
-    return enrolment.state == SEATED and enrolment.since is not None and enrolment.since <= confirmed_at
+    """Whether "the course will take place" is for this enrolment: it had a seat or was in line when that was said."""
+    return enrolment.state in LIVE and enrolment.since is not None and enrolment.since <= confirmed_at

@@ -106,7 +106,7 @@ def letter(templates: SandboxedEnvironment, notice: Claimed, public_url: str, un
     """The mail in its office's language. Raises jinja2.TemplateError."""
     language = letters.known_language(notice.language)
     said = {name: [_run(one, language, public_url) for one in notice.facts[name]] for name in ("told", "waiting")}
-    whole = replace(notice, facts=said | {"page": f"{public_url}/partner"})
+    whole = replace(notice, facts=said | {"page": f"{public_url}/partner"}, provider=None)
     return letters.letter(templates, whole, None, unsubscribe)
 
 

@@ -125,6 +125,8 @@ def notice(template: str, language: str) -> Claimed:
         cancelled_because="Læreren er blitt syk.",
         sessions=SESSIONS,
         sequence=1 if template in (*with_method("REQUEST"), *with_method("CANCEL")) else None,
+        provider="Torgar Næringshage",
+        provider_contact="post@torgar.example",
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import json
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -503,6 +504,50 @@ async def test_one_withdraws_from_what_was_seen_and_is_asked_again_when_it_has_c
             )
         await ola.send(f"{at}/meld-av", **form)
         assert (ola.status, "Påmeldingen er over" in ola.words) == (409, True)
+
+
+async def test_nobody_is_told_to_enrol_again_while_the_time_of_enrolment_lets_nobody(servers: Servers) -> None:
+    """Red control: the same pages while it is open."""
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1)
+        seated, waiting, left = (person(here, who) for who in ("kari", "ola", "per"))
+        for one in (seated, waiting, left):
+            await one.enrol(offering_id)
+        at_seat, at_line, at_none = (own(one) for one in (seated, waiting, left))
+        await left.go(f"{at_none}/meld-av")
+        await left.send(left.address, **left.hidden)
+
+        async def read() -> tuple[str, str, bool]:
+            await seated.go(f"{at_seat}/meld-av")
+            await waiting.go(f"{at_line}/meld-av")
+            await left.go(at_none)
+            return seated.words, waiting.words, 'id="again"' in left.text
+
+        seat, line, can_ask = await read()
+        assert "Plassen går straks til andre. Vil du ha den tilbake, må du melde deg på igjen." in seat
+        assert "Melder du deg på igjen senere, kommer du bakerst i køen." in line
+        assert can_ask
+
+        now = datetime.now(UTC)
+        for opens, closes, told in (
+            (-2, -1, "Påmeldingsfristen er ute, så du kan ikke melde deg på igjen."),
+            (1, 2, "og før det kan du ikke melde deg på igjen."),
+        ):
+            period = {"opens_at": now + timedelta(days=opens), "closes_at": now + timedelta(days=closes)}
+            periods = json.dumps([{name: at.isoformat() for name, at in period.items()}])
+            await rows(
+                here,
+                "UPDATE offerings SET rules = jsonb_set(rules, '{periods}', $2::jsonb) WHERE id = $1",
+                offering_id,
+                periods,
+            )
+            seat, line, can_ask = await read()
+            assert "Plassen går straks til andre." in seat
+            for words in (seat, line):
+                assert told in words
+                assert "Vil du ha den tilbake" not in words
+                assert "på igjen senere" not in words
+            assert not can_ask
 
 
 async def test_what_has_happened_is_told_in_words(servers: Servers) -> None:

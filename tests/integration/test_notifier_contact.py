@@ -157,7 +157,25 @@ async def test_what_was_said_before_the_change_does_not_undo_it_and_what_is_said
     await given(here, learner, "kari@example.org", now - timedelta(minutes=1))  # heard late, or said again
     assert (await read(here)).json() == NEW
     await given(here, learner, "kari@example.net", now + timedelta(minutes=1))
-    assert (await read(here)).json() == {**NEW, "email": "kari@example.net", "language": "nb"}
+    assert (await read(here)).json() == {**NEW, "email": "kari@example.net"}
+
+
+async def test_a_language_that_was_chosen_survives_new_enrolments_and_before_that_the_newest_rules(
+    here: People,
+) -> None:
+    learner, now = uuid.uuid4(), datetime.now(UTC)
+
+    async def language() -> Any:
+        return (await read(here)).json()["language"]
+
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=9))
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=8), language="en")
+    assert await language() == "en", "nothing was chosen yet"
+    assert (await write(here, {"email": "kari@example.no", "language": "sma"})).status_code == 200
+    await given(here, learner, "kari@example.no", now + timedelta(minutes=1), language="nn")
+    assert await language() == "sma"
+    assert (await write(here, {"email": "kari@example.no", "language": "nb"})).status_code == 200
+    assert await language() == "nb"
 
 
 async def test_a_phone_stays_until_another_is_given_or_it_is_taken_out_by_its_person(here: People) -> None:
@@ -201,7 +219,7 @@ async def test_a_phone_that_its_person_took_out_does_not_come_back_by_letters_th
         records += here.world.records([said], at=now + timedelta(minutes=minutes))
     received = [here.world.contacts.read(one) for one in records]
     await here.world.here.database.run(lambda conn: here.world.contacts.tell(conn, received), "consumer")
-    assert (await read(here)).json() == {"email": "kari@example.no", "language": "nn", "phone": None}
+    assert (await read(here)).json() == {"email": "kari@example.no", "language": "nb", "phone": None}
 
 
 async def test_of_two_who_change_what_they_have_read_one_is_told_that_it_is_old(here: People) -> None:

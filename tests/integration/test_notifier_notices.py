@@ -151,7 +151,7 @@ async def test_the_words_about_one_enrolment_keep_their_order_through_all_its_st
     assert dict(row) == {"state": "cancelled", "place": None}
 
 
-async def test_who_has_a_seat_is_told_once_that_the_course_takes_place(world: World, sink: Sink) -> None:
+async def test_who_has_a_seat_or_is_in_line_is_told_once_that_the_course_takes_place(world: World, sink: Sink) -> None:
     names = ("seated", "moved", "queued", "gone", "offered", "pending")
     learners = dict(zip(names, await known(world, *names), strict=True))
     about = {name: world.about(learner) for name, learner in learners.items()}
@@ -171,17 +171,22 @@ async def test_who_has_a_seat_is_told_once_that_the_course_takes_place(world: Wo
     word = uuid.uuid4()
     await world.hear(events.courses, [confirmed(world)], word)
     await world.hear(events.courses, [confirmed(world)], word)
-    assert sorted(await told(world, "confirmed")) == sorted([learners["seated"], learners["moved"]])
+    concerned = ("moved", "offered", "queued", "seated")
+    assert sorted(await told(world, "confirmed")) == sorted(learners[name] for name in concerned)
     async with world.sending():
-        await world.all_are("sent", 10)
+        await world.all_are("sent", 12)
     mails = [mail for mail in sink.mails if mail["Subject"] == "Ledelse blir holdt"]
-    assert sorted(mail["To"].addresses[0].username for mail in mails) == ["moved", "seated"]
-    assert all("Sted: Mosjøen" in mail.get_body(("plain",)).get_content() for mail in mails)
+    texts = {mail["To"].addresses[0].username: mail.get_body(("plain",)).get_content() for mail in mails}
+    assert sorted(texts) == sorted(concerned)
+    for name in concerned:
+        has_seat = name in ("moved", "seated")
+        assert ("Sted: Mosjøen" in texts[name], "Vi gleder oss til å se deg." in texts[name]) == (has_seat, has_seat)
+        assert ("Du har ikke plass ennå, men du står" in texts[name]) == (not has_seat)
 
 
 async def test_a_seat_that_is_heard_of_late_is_told_too_and_one_taken_later_is_not(world: World) -> None:
     """The catalogue's word and the seats come on two topics. An enrolment's own time says which was first."""
-    before, after, withdrawn = await known(world, "before", "after", "withdrawn")
+    before, after, withdrawn, waits = await known(world, "before", "after", "withdrawn", "waits")
     now = datetime.now(UTC)
     await world.hear(events.courses, [confirmed(world)], at=now)
     early, left = world.about(before), world.about(withdrawn)
@@ -191,13 +196,15 @@ async def test_a_seat_that_is_heard_of_late_is_told_too_and_one_taken_later_is_n
         [LearnerEnrolled(**left, place="online"), LearnerWithdrew(**left, place="online")],
         at=now - timedelta(minutes=1),
     )
+    line = LearnerQueued(**world.about(waits), places=["online"], place_in_line=1)
+    await world.hear(events.enrolments, [line], at=now - timedelta(minutes=1))
     late = LearnerEnrolled(**world.about(after), place="online")
     await world.hear(events.enrolments, [late], at=now + timedelta(minutes=1))
     moved = LearnerMoved(**early, from_place="online", place="mosjoen")
     await world.hear(events.enrolments, [moved], at=now + timedelta(minutes=2))
-    assert await told(world, "confirmed") == [before]
-    [place] = await world.rows("SELECT place FROM notices WHERE template = 'confirmed'")
-    assert place["place"] == "online"  # as it was then; the move is told by itself
+    assert sorted(await told(world, "confirmed")) == sorted([before, waits])
+    places = await world.rows("SELECT place FROM notices WHERE template = 'confirmed' ORDER BY place")
+    assert [row["place"] for row in places] == ["online", None]  # as it was then; the move is told by itself
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -32,7 +32,7 @@ from services.notifier.decisions import Hold, Send
 from services.notifier.store import offices as store
 from services.notifier.store import outgoing
 from tests.delivery import Servers, listening, relaying, until
-from tests.notifying import PRIVATE, PUBLIC, Sink, World, mail_server, notifier
+from tests.notifying import PRIVATE, PUBLIC, START, Sink, World, mail_server, notifier
 from tests.web import held_to_its_word
 
 pytestmark = pytest.mark.anyio
@@ -99,6 +99,19 @@ async def facts(world: World) -> list[dict[str, int]]:
     """The news of each run in the last mail."""
     [*_, last] = await world.rows("SELECT facts FROM notices WHERE template = 'partner_digest' ORDER BY id")
     return [one["news"] for one in json.loads(last["facts"])["told"]]
+
+
+async def test_a_mail_says_who_holds_the_course_and_whom_to_ask_as_it_was_told_last(world: World, sink: Sink) -> None:
+    async def said(name: str, contact: str | None, version: int) -> str:
+        late = state(PartnerJoined, 1, None, name="Gamle Torgar", contact="gammel@torgar.example")
+        await world.hear(LISTENERS, [state(PartnerChanged, version, None, name=name, contact=contact), late])
+        await world.learners(1)
+        async with world.sending():
+            await world.no_more_open()
+        return str(sink.mails[-1].get_body(("plain",)).get_content())
+
+    assert "Spør Torgar: post@torgar.example" in await said("Torgar", "post@torgar.example", 2)
+    assert "Arrangør: Torgar Næringshage\r\n" in await said("Torgar Næringshage", None, 3)
 
 
 # 07.00 in Oslo on both sides of each change of the clocks, and the next: 23 and 25 hours later.
@@ -310,26 +323,6 @@ async def test_what_was_decided_before_the_hour_waits_for_nobody(world: World, s
     assert ("Dette venter på svar fra dere" in text) == (decided is None)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-async def test_of_a_run_that_has_begun_nothing_is_to_be_decided(world: World, sink: Sink, begun: bool) -> None:
-    """As when enrolment was away, or it begins before the hour of the mail: it can be called off no more."""
-    await joined(world)
-    await world.rows("UPDATE offerings SET starts_at = $1", SEVEN - MINUTE if begun else SEVEN + MINUTE)
-    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
-    seats: dict[str, Any] = {"seats": [], "enrolled": 2, "minimum": 5, "decide_at": SEVEN - HOUR}
-    judged = [MinimumAtRisk(**run, **seats), MinimumMissed(**run, **seats, on_too_few="hold")]
-    await happens(world, *judged)
-    first = await look(world, SEVEN)
-    assert first == (0 if begun else 1), "nothing else has happened"
-    await happens(world, *judged, seated(world), at=SEVEN + DAY - HOUR)
-    assert await look(world, SEVEN + DAY) == first + 1, "the control: somebody has a seat"
-    await sent(world)
-    text = sink.mails[-1].get_body(("plain",)).get_content()
-    assert "Fikk plass: 1" in text
-    assert "For få" not in text
-    assert "Dette venter på svar fra dere" not in text
-
-
 @pytest.mark.parametrize("again", [False, True])
 async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided(world: World, sink: Sink, again: bool) -> None:
     """The partner asks for more than there were enough of. Red control: nobody is asked, as it takes place by then."""
@@ -350,6 +343,21 @@ async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided(world: 
     await sent(world)
     text = sink.mails[0].get_body(("plain",)).get_content()
     assert ("Dette venter på svar fra dere" in text) == (not again)
+
+
+async def test_of_a_run_that_has_begun_an_office_hears_that_it_had_too_few_and_is_asked_for_nothing(
+    world: World, sink: Sink
+) -> None:
+    """It is judged late, as after an outage: the catalogue refuses each answer. Red control: it is asked for one."""
+    await joined(world)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    too_few = MinimumMissed(**run, seats=[], enrolled=5, minimum=8, decide_at=SEVEN, on_too_few="hold")
+    await happens(world, too_few, at=START + HOUR)
+    assert await look(world, START + 13 * HOUR) == 1  # 07.00 in Oslo
+    await sent(world)
+    text = sink.mails[0].get_body(("plain",)).get_content()
+    assert "For få hadde plass" in text
+    assert "Dette venter på svar fra dere" not in text
 
 
 async def test_at_another_address_it_is_another_office_and_without_one_none(world: World, sink: Sink) -> None:

@@ -23,8 +23,10 @@ from services.catalogue.settings import CatalogueSettings
 from services.notifier import events as notifier_events
 from tests.delivery import Servers, listening, records, relaying, until
 from tests.integration.test_catalogue import World, world
+from tests.integration.test_catalogue_pages import look, words
 from tests.integration.test_catalogue_partners import change
 from tests.integration.test_catalogue_sync import environment, slug
+from tests.integration.test_periods import publish
 from tests.notifying import PRIVATE, PUBLIC, mail_server, notifier
 from tests.typed import typed
 
@@ -95,6 +97,36 @@ async def test_an_address_is_given_kept_changed_and_taken_away_and_is_nowhere_in
         assert (await letters(here))[-1] == told
         assert "kanari" not in await everything(here)
         assert "kanari" not in "".join(capfd.readouterr())
+
+
+async def test_whom_learners_may_ask_is_told_with_all_that_is_said_of_a_partner_and_stands_with_its_courses(
+    servers: Servers,
+) -> None:
+    async with world(servers, contact_public_key=PUBLIC) as here:
+
+        async def sync(contact: str | None) -> dict[str, Any]:
+            wanted = Member(here.partner, "Sveiseskolen", None, ("mosjoen", "online"), contact=contact)
+            [step], _ = await catalogue.synced(here.settings, [wanted], False)
+            return step.changes
+
+        async def said(partner: str) -> list[Any]:
+            async with here.here.database.reading() as conn:
+                rows = await conn.fetch("SELECT payload FROM outbox WHERE topic = 'catalogue.partners' ORDER BY id")
+            told = [decode(row["payload"], []).data for row in rows]
+            return [one.get("contact") for one in told if one["partner"] == partner]
+
+        page = await publish(here, "A")
+        assert "Spørsmål om kurset" not in (await look(here, page)).text
+        assert await sync("post@sveis.example") == {"contact": (None, "post@sveis.example")}
+        assert await sync("post@sveis.example") == {}
+        await change(here, lambda conn: joining.rotate_key(conn, here.partner, False))
+        assert await said(here.partner) == [None, "post@sveis.example", "post@sveis.example"]
+        assert "Spørsmål om kurset post@sveis.example" in words(await look(here, await publish(here, "B")))
+        assert await sync(None) == {"contact": ("post@sveis.example", None)}
+        assert (await said(here.partner))[-1] is None
+        other = slug()
+        await catalogue.add(here.settings, other, "Nesna", None, ["online"], contact="75 00 00 00")
+        assert await said(other) == ["75 00 00 00"]
 
 
 async def test_an_address_in_clear_would_be_found(servers: Servers) -> None:

@@ -16,12 +16,15 @@ GOOD = """# who may publish
 name = "Nesna kurssenter"
 orgnr = "100000601"
 arenas = ["online", "mo-i-rana"]
+contact = " post@nesna.example, 75 00 00 00"
 
 [vega]
 name = "Vega"
 arenas = ["online"]
 """
-NESNA = Member("nesna", "Nesna kurssenter", "100000601", ("mo-i-rana", "online"))
+NESNA = Member(
+    "nesna", "Nesna kurssenter", "100000601", ("mo-i-rana", "online"), contact="post@nesna.example, 75 00 00 00"
+)
 VEGA = Member("vega", "Vega", None, ("online",))
 
 
@@ -43,7 +46,7 @@ def test_the_four_centres_of_the_demonstration_data_stand_in_it() -> None:
     ("before", "after", "says"),
     [
         ('"Nesna kurssenter"', '"Nesna', "line 3: is not TOML"),
-        ("[vega]", "[nesna]", "line 7: is not TOML"),
+        ("[vega]", "[nesna]", "line 8: is not TOML"),
         ("[nesna]", "[Nesna]", "line 2: Nesna: must be 1 to 40 of a-z"),
         ("[nesna]", "[enrolment]", "line 2: enrolment: is the name of a service"),
         ('name = "Nesna kurssenter"\n', "", "line 2: nesna: name is missing"),
@@ -60,29 +63,35 @@ def test_the_four_centres_of_the_demonstration_data_stand_in_it() -> None:
         ('["online", "mo-i-rana"]', '["online", 7]', "line 5: nesna: arenas has 7"),
         ("orgnr", "orgnummer", "line 4: nesna: orgnummer is not known; is orgnr meant?"),
         ("orgnr", "colour", "line 4: nesna: colour is not known; there are name, orgnr, arenas"),
+        ('" post@nesna.example, 75 00 00 00"', '"post@nesna.example\\n75"', "line 6: nesna: contact must say whom"),
+        ('" post@nesna.example, 75 00 00 00"', "75000000", "line 6: nesna: contact must say whom learners may ask"),
         (
             'name = "Vega"',
             'name = "Vega"\nmail = "vega.example"',
-            "line 9: vega: mail must be one mail address such as",
+            "line 10: vega: mail must be one mail address such as",
         ),
         (
             'name = "Vega"',
             'name = "Vega"\nmail = "a@vega.example, b@vega.example"',
-            "line 9: vega: mail must be one mail",
+            "line 10: vega: mail must be one mail",
         ),
-        ('name = "Vega"', 'name = "Vega"\nmail = "a@vega.example\\nBcc: b@vega.example"', "line 9: vega: mail must be"),
-        ('name = "Vega"', 'name = "Vega"\nmail = 7', "line 9: vega: mail must be one mail address"),
-        ('name = "Vega"', 'name = "Vega"\nmail = ""', "line 9: vega: mail must be one mail address"),
+        (
+            'name = "Vega"',
+            'name = "Vega"\nmail = "a@vega.example\\nBcc: b@vega.example"',
+            "line 10: vega: mail must be",
+        ),
+        ('name = "Vega"', 'name = "Vega"\nmail = 7', "line 10: vega: mail must be one mail address"),
+        ('name = "Vega"', 'name = "Vega"\nmail = ""', "line 10: vega: mail must be one mail address"),
         (
             'name = "Vega"',
             'name = "Vega"\nemail = "a@vega.example"',
-            "line 9: vega: email is not known; is mail meant?",
+            "line 10: vega: email is not known; is mail meant?",
         ),
-        ('name = "Vega"', 'name = "Vega"\nmail_language = "nn"', "line 9: vega: mail_language says nothing without"),
+        ('name = "Vega"', 'name = "Vega"\nmail_language = "nn"', "line 10: vega: mail_language says nothing without"),
         (
             'name = "Vega"',
             'name = "Vega"\nmail = "a@vega.example"\nmail_language = "no"',
-            "line 10: vega: mail_language must be one of nb, nn, en, sma, sme",
+            "line 11: vega: mail_language must be one of nb, nn, en, sma, sme",
         ),
         ("# who may publish", 'name = "x"', "line 1: name stands before any partner"),
     ],
@@ -97,7 +106,7 @@ def test_a_mistake_is_told_by_its_line(before: str, after: str, says: str) -> No
 def test_all_mistakes_are_told_at_once_and_what_cannot_be_read_is_told_by_its_line() -> None:
     with pytest.raises(NotValid) as refused:
         read(GOOD.replace("[nesna]", "[Nesna]").replace('["online"]', '["Online"]').encode())
-    assert [one.split(":")[0] for one in refused.value.mistakes] == ["line 2", "line 9"]
+    assert [one.split(":")[0] for one in refused.value.mistakes] == ["line 2", "line 10"]
     for content, says in (
         (b'[a]\nname = "\xe5"\n', "line 2: is not UTF-8"),
         (b"# nobody yet\n", "line 1: is all there is"),
@@ -109,8 +118,16 @@ def test_all_mistakes_are_told_at_once_and_what_cannot_be_read_is_told_by_its_li
 
 def test_the_difference_says_what_comes_what_changes_and_who_is_left_as_he_is() -> None:
     known: list[Any] = [
-        {"slug": "gone", "name": "Borte", "orgnr": None, "arenas": ["online"], "state": "active"} | NO_OFFICE,
-        {"slug": "vega", "name": "Vega kurs", "orgnr": None, "arenas": ["mosjoen", "online"], "state": "suspended"}
+        {"slug": "gone", "name": "Borte", "orgnr": None, "arenas": ["online"], "contact": None, "state": "active"}
+        | NO_OFFICE,
+        {
+            "slug": "vega",
+            "name": "Vega kurs",
+            "orgnr": None,
+            "arenas": ["mosjoen", "online"],
+            "contact": None,
+            "state": "suspended",
+        }
         | NO_OFFICE,
     ]
     todo, absent = steps([NESNA, VEGA], known)
@@ -121,6 +138,7 @@ def test_the_difference_says_what_comes_what_changes_and_who_is_left_as_he_is() 
         "    name     Nesna kurssenter",
         "    orgnr    100000601",
         "    arenas   mo-i-rana, online",
+        "    contact  post@nesna.example, 75 00 00 00",
         "~ vega  (suspended, and stays so)",
         "    name     Vega kurs  ->  Vega",
         "    arenas   mosjoen, online  ->  online",

@@ -170,6 +170,34 @@ def test_every_mail_to_a_person_leads_to_their_enrolments() -> None:
     assert "min-side" not in office.text + office.html
 
 
+@pytest.mark.parametrize(
+    ("language", "asked", "named"),
+    [
+        ("nb", "Spørsmål om kurset? Spør Torgar & sønn: post@torgar.example", "Arrangør: Torgar & sønn"),
+        ("nn", "Spørsmål om kurset? Spør Torgar & sønn: post@torgar.example", "Arrangør: Torgar & sønn"),
+        ("en", "Questions about the course? Ask Torgar & sønn: post@torgar.example", "Organiser: Torgar & sønn"),
+    ],
+)
+def test_every_mail_about_an_enrolment_says_who_holds_the_course_and_whom_to_ask(
+    language: str, asked: str, named: str
+) -> None:
+    for template in letters.TEMPLATES:
+        for contact, line in (("post@torgar.example", asked), (None, named)):
+            letter = written(template=template, language=language, provider="Torgar & sønn", provider_contact=contact)
+            assert f"\n{line}\n" in letter.text, template
+            assert f"{html.escape(line)}<br>" in letter.html, template
+        unknown = written(template=template, language=language, provider=None)
+        assert named.split(":")[0] + ":" not in unknown.text
+    items = [ITEM, {**ITEM, "template": "confirmed", "facts": {}}]  # of several providers
+    many = claimed(template="digest", facts={"categories": ["changes"], "items": items}, provider="Torgar & sønn")
+    office = claimed(template="partner_digest", facts={"told": [RUN], "waiting": []}, provider="Torgar & sønn")
+    for letter in (
+        digests.letter(environment(), many, None, SENDER),
+        offices.letter(environment(), office, "https://kurs.example", None),
+    ):
+        assert "Torgar" not in letter.text + letter.html
+
+
 def test_each_template_says_something_of_its_own() -> None:
     assert len({written(template=template).subject for template in letters.TEMPLATES}) == len(letters.TEMPLATES)
     assert "nummer 3" in written(template="queued").text
@@ -192,6 +220,22 @@ def test_in_line_too_late_for_offers_nobody_is_promised_one(
         letter = written(template=template, language=language, facts={"in_line": True} | facts)
         for words in (letter.text, letter.html):
             assert (asks_first in words, any(one in words for one in promised)) == (late, not late), words
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("nb", "melde deg på igjen så lenge påmeldingen er åpen."),
+        ("nn", "melde deg på igjen så lenge påmeldinga er open."),
+        ("en", "sign up again as long as enrolment is open."),
+    ],
+)
+def test_who_is_out_of_line_is_not_told_that_enrolment_is_open_which_is_not_known_here(
+    language: str, words: str
+) -> None:
+    letter = written(template="lapsed", language=language, facts={"in_line": False})
+    assert words in letter.text
+    assert words in letter.html
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

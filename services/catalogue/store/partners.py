@@ -4,17 +4,22 @@ from kit.database import Connection
 from services.catalogue.store import Row
 
 # All that is told of a partner, each time: the topic keeps the newest word alone.
-_TOLD = "slug, name, orgnr, arenas, state, version, mail_sealed"
+_TOLD = "slug, name, orgnr, arenas, contact, state, version, mail_sealed"
 
 
-async def add_partner(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> bool:
+async def add_partner(
+    conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str], contact: str | None
+) -> bool:
     """False when there is one by this slug."""
     done = await conn.execute(
-        "INSERT INTO partners (slug, name, orgnr, arenas) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        """
+        INSERT INTO partners (slug, name, orgnr, arenas, contact) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
+        """,
         slug,
         name,
         orgnr,
         arenas,
+        contact,
     )
     return bool(done == "INSERT 0 1")
 
@@ -68,7 +73,8 @@ async def keys_untold(conn: Connection) -> list[str]:
 async def known(conn: Connection, slug: str) -> Row | None:
     return await conn.fetchrow(
         """
-        SELECT slug, name, orgnr, arenas, state, state_because, nullif(state_since, '-infinity') AS state_since
+        SELECT slug, name, orgnr, arenas, contact, state, state_because,
+               nullif(state_since, '-infinity') AS state_since
         FROM partners WHERE slug = $1
         """,
         slug,
@@ -79,7 +85,7 @@ async def lock(conn: Connection, slug: str) -> Row | None:
     """A partner and its row lock. Whoever takes something in from it refers to the row and does not wait: a command
     holds it until the broker has answered."""
     return await conn.fetchrow(
-        "SELECT slug, name, orgnr, arenas, state FROM partners WHERE slug = $1 FOR NO KEY UPDATE", slug
+        "SELECT slug, name, orgnr, arenas, contact, state FROM partners WHERE slug = $1 FOR NO KEY UPDATE", slug
     )
 
 
@@ -99,16 +105,19 @@ async def told(conn: Connection, slug: str) -> Row:
     return row
 
 
-async def change(conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str]) -> Row:
+async def change(
+    conn: Connection, slug: str, name: str, orgnr: str | None, arenas: list[str], contact: str | None
+) -> Row:
     row = await conn.fetchrow(
         f"""
-        UPDATE partners SET name = $2, orgnr = $3, arenas = $4, version = version + 1 WHERE slug = $1
+        UPDATE partners SET name = $2, orgnr = $3, arenas = $4, contact = $5, version = version + 1 WHERE slug = $1
         RETURNING {_TOLD}
         """,  # noqa: S608 - constants alone
         slug,
         name,
         orgnr,
         arenas,
+        contact,
     )
     if row is None:
         raise LookupError("a partner that was there is gone")
@@ -197,7 +206,7 @@ async def partners(conn: Connection) -> list[Row]:
     """All of them, with how much each has published and when something last came from it."""
     return await conn.fetch(
         """
-        SELECT slug, name, orgnr, arenas, state, state_because, joined_at, mail_digest, mail_language,
+        SELECT slug, name, orgnr, arenas, contact, state, state_because, joined_at, mail_digest, mail_language,
                (SELECT count(*) FROM partner_keys k WHERE k.partner = slug) AS keys,
                (SELECT count(*) FROM courses c WHERE c.partner = slug AND NOT c.withdrawn) AS courses,
                (SELECT max(at) FROM intake i WHERE i.partner = slug) AS last_taken_at,

@@ -28,6 +28,7 @@ async def partner(
     name: str,
     orgnr: str | None,
     arenas: Sequence[str],
+    contact: str | None,
     version: int,
     state: str,
     sealed: str | None,
@@ -35,10 +36,11 @@ async def partner(
     """False when its mail address was changed since: how it is told from others was not said."""
     kept: bool = await conn.fetchval(
         """
-        INSERT INTO partners AS old (slug, name, orgnr, arenas, version, state, keys_told)
-        VALUES ($1, $2, $3, $4, $5, $6, true)
+        INSERT INTO partners AS old (slug, name, orgnr, arenas, version, state, keys_told, contact)
+        VALUES ($1, $2, $3, $4, $5, $6, true, $8)
         ON CONFLICT (slug) DO UPDATE SET
             name = excluded.name, orgnr = excluded.orgnr, arenas = excluded.arenas, version = excluded.version,
+            contact = excluded.contact,
             state = CASE WHEN old.state = 'quarantined' AND excluded.state = 'active' THEN old.state
                          ELSE excluded.state END,
             mail_sealed = CASE WHEN old.mail_sealed = $7 THEN old.mail_sealed END,
@@ -53,6 +55,7 @@ async def partner(
         version,
         state,
         sealed,
+        contact,
     )
     return kept
 

@@ -9,8 +9,9 @@ from uuid import UUID
 import asyncpg
 
 from contracts.catalogue import CourseState
+from contracts.fields import Period
 from kit.database import Connection
-from services.enrolment import offers
+from services.enrolment import asking, offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Run:
 
     `on_lapse` is what an offer that nobody answers does, unless the learner has chosen. From `closes_at` no seat is
     given out: the start, or later when the partner says so. At `closed_places` none is: the partner names them no more.
+    `periods` say who may ask for one when; none: everybody, always.
     """
 
     offering_id: UUID
@@ -31,11 +33,18 @@ class Run:
     code: str
     title: Mapping[str, str]
     closed_places: Sequence[str] = ()
+    periods: Sequence[Period] = ()
 
     @property
     def offers_end_at(self) -> datetime:
         """From when a free seat is whose who asks first."""
         return offers.last(self.starts_at)
+
+    def not_open(self, group: str | None, now: datetime) -> asking.Closed | None:
+        """Why one of this group who has left could not ask anew at this hour, none when they could."""
+        if self.cancelled or self.closes_at <= now:
+            return asking.Closed("cancelled" if self.cancelled else "started")
+        return asking.not_open(self.periods, group, now)
 
 
 async def keep(conn: Connection, courses: Sequence[CourseState]) -> None:
@@ -60,7 +69,8 @@ COLUMNS = """
     run.cancelled AS run_cancelled, coalesce(run.rules ->> 'on_lapse', 'leave') AS run_on_lapse,
     coalesce((run.rules ->> 'late_enrolment_until')::timestamptz, run.starts_at) AS run_closes_at,
     coalesce(course.code, '') AS run_code, coalesce(course.title, '{}') AS run_title,
-    ARRAY(SELECT arena FROM places AS at WHERE at.offering_id = run.id AND NOT at.open) AS run_closed_places
+    ARRAY(SELECT arena FROM places AS at WHERE at.offering_id = run.id AND NOT at.open) AS run_closed_places,
+    coalesce(run.rules -> 'periods', '[]') AS run_periods
 """
 FROM = "offerings AS run LEFT JOIN courses AS course ON course.id = run.course_id"
 _RUNS = f"SELECT {COLUMNS} FROM {FROM} WHERE run.id = ANY ($1::uuid[])"  # noqa: S608 - constants alone
@@ -79,6 +89,7 @@ def run(row: asyncpg.Record) -> Run:
         row["run_code"],
         json.loads(row["run_title"]),
         tuple(row["run_closed_places"]),
+        tuple(Period.model_validate(one) for one in json.loads(row["run_periods"])),
     )
 
 

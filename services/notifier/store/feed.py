@@ -33,6 +33,9 @@ class Shown:
     alternatives: list[dict[str, Any]]
     cancelled_because: str
     sessions: list[dict[str, Any]]
+    # Whom to ask stands where a mail ends, which is not shown here.
+    provider: str | None = None
+    provider_contact: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from contracts.catalogue import CourseState, OfferingCancelled, OfferingRestated, OfferingState
+from contracts.catalogue import CourseState, OfferingCancelled, OfferingRestated, OfferingState, PartnerState
 from kit.database import Connection
 from services.notifier.store import columns
 
@@ -58,8 +58,9 @@ class Confirmation:
 async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> list[str]:
     """Keep each learner's newest contact; one row per learner at most. Returns addresses and numbers that are no more.
 
-    What a person has changed here since it was said stays: it is heard late, or again. Who gives no phone this time has
-    the one they gave before. Who was forgotten has none, however late one comes (`erased.stop_contacts`).
+    What a person has changed here since it was said stays: it is heard late, or again. A language that was ever chosen
+    here stays in any case: the form of an enrolment always has one, its page's. Who gives no phone this time has the
+    one they gave before. Who was forgotten has none, however late one comes (`erased.stop_contacts`).
     """
     rows = await conn.fetch(
         """
@@ -71,7 +72,7 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> list[s
         ON CONFLICT (learner_id) DO UPDATE SET
             email = CASE WHEN old.own_at > excluded.said_at THEN old.email ELSE excluded.email END,
             phone = CASE WHEN old.own_at > excluded.said_at THEN old.phone ELSE coalesce(excluded.phone, old.phone) END,
-            language = CASE WHEN old.own_at > excluded.said_at THEN old.language ELSE excluded.language END,
+            language = CASE WHEN old.own_at IS NOT NULL THEN old.language ELSE excluded.language END,
             name = excluded.name, login = coalesce(excluded.login, old.login),
             epoch = excluded.epoch, seq = excluded.seq, said_at = excluded.said_at, updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
@@ -81,6 +82,20 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> list[s
         *columns(contacts, "learner_id email name language login epoch seq said_at phone"),
     )
     return [one for row in rows for one in row.values() if one is not None]
+
+
+async def keep_providers(conn: Connection, partners: Sequence[PartnerState]) -> None:
+    """Keep each partner's newest version; one row per partner at most."""
+    await conn.execute(
+        """
+        INSERT INTO providers AS old (partner, name, contact, version)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[])
+        ON CONFLICT (partner) DO UPDATE SET
+            name = excluded.name, contact = excluded.contact, version = excluded.version
+        WHERE excluded.version >= old.version
+        """,
+        *columns(partners, "partner name contact version"),
+    )
 
 
 async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> list[UUID]:

@@ -11,7 +11,6 @@ from kit.database import Connection
 from services.notifier.store import columns
 
 SETTLE_S = 60  # after a stop all that was said before the hour comes at once: the mail waits until no more of it comes
-TOO_FEW = {"at_risk", "on_hold"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Due:
 class Run:
     """A run, how many stand in line and wait for its partner's answer now, and what has happened: kind -> how many.
 
-    `decided`: it is known whether it takes place, and by no word of before it was on hold.
+    `decided`: it is known whether it takes place, and by no word of before it was on hold; or it has begun.
     """
 
     offering_id: UUID
@@ -211,7 +210,7 @@ async def runs(conn: Connection, partner: str, news: Mapping[UUID, Mapping[str, 
     rows = await conn.fetch(
         """
         SELECT run.offering_id, course.title, run.starts_at, run.ends_at, line.count::int AS in_line,
-               asked.count::int AS pending, run.cancelled, run.confirmed_at, run.starts_at <= app_now() AS has_begun
+               asked.count::int AS pending, run.cancelled OR run.starts_at <= app_now() AS over, run.confirmed_at
         FROM offerings AS run JOIN courses AS course USING (course_id)
         CROSS JOIN LATERAL (
             SELECT count(*) FROM enrolments WHERE offering_id = run.offering_id AND state = 'queued'
@@ -230,16 +229,12 @@ async def runs(conn: Connection, partner: str, news: Mapping[UUID, Mapping[str, 
 
 
 def _run(row: Any, heard: Mapping[str, Heard]) -> Run:
-    """The first word that it takes place is kept with a run (`known.confirm_offerings`), a later one among the news.
-
-    That it had too few is no news once it has begun: nobody can answer to it any more.
-    """
-    news = {kind: one.count for kind, one in heard.items() if not (row["has_begun"] and kind in TOO_FEW)}
-    known = {"title": json.loads(row["title"]), "news": news}
-    cancelled, confirmed_at = row["cancelled"], [row["confirmed_at"]] if row["confirmed_at"] else []
+    """The first word that it takes place is kept with a run (`known.confirm_offerings`), a later one among the news."""
+    known = {"title": json.loads(row["title"]), "news": {kind: one.count for kind, one in heard.items()}}
+    confirmed_at = [row["confirmed_at"]] if row["confirmed_at"] else []
     confirmed_at += [heard["confirmed"].minute] if "confirmed" in heard else []
     held_at = heard["on_hold"].minute if "on_hold" in heard else datetime.min.replace(tzinfo=UTC)
-    decided = cancelled or any(at >= held_at for at in confirmed_at)
+    decided = row["over"] or any(at >= held_at for at in confirmed_at)
     said = {name: row[name] for name in ("offering_id", "starts_at", "ends_at", "in_line", "pending")}
     return Run(**said, **known, decided=decided)
 

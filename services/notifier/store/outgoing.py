@@ -48,7 +48,7 @@ class Claimed:
     `sessions_before` are the most that the run had before a change. `person` and what follows is what `decisions`
     decides by: whose choices they are, the database's time, the choice for this category and channel, quiet hours where
     the person has said something of them, and whether the enrolment is still a live one; `bounced`, that its address is
-    refused for good, is the sender's to find out. `phone` is none when none was given.
+    refused for good, is the sender's to find out. `phone` and `provider_contact` are none when none was given.
     """
 
     id: UUID
@@ -90,6 +90,8 @@ class Claimed:
     cancelled_because: str = ""
     phone: str | None = field(default=None, repr=False)
     sessions_before: list[dict[str, Any]] = field(default_factory=list)
+    provider: str | None = None
+    provider_contact: str | None = None
 
     @property
     def address(self) -> str:
@@ -116,18 +118,18 @@ def _whole(starts_at: datetime, ends_at: datetime) -> Session:
 
 
 async def owe_confirmations(conn: Connection, confirmed: Sequence[Confirmation], channel: str) -> None:
-    """Owe "the course will take place" to all who are known to have had a seat when it was confirmed."""
+    """Owe "the course will take place" to all who had a seat, an offer or a place in line when it was confirmed."""
     await conn.execute(
         """
         INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place, correlation_id,
                              traceparent)
-        SELECT new.event_id, seat.learner_id, seat.offering_id, seat.enrolment_id, 'confirmed', $5, seat.place,
-               new.correlation_id, new.traceparent
+        SELECT new.event_id, seat.learner_id, seat.offering_id, seat.enrolment_id, 'confirmed', $5,
+               CASE seat.state WHEN 'associated' THEN seat.place END, new.correlation_id, new.traceparent
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
             AS new (offering_id, event_id, correlation_id, traceparent)
         JOIN offerings AS offering ON offering.offering_id = new.offering_id AND confirmed_by = new.event_id
         JOIN enrolments AS seat ON seat.offering_id = new.offering_id
-        WHERE seat.state = 'associated' AND seat.since <= offering.confirmed_at
+        WHERE seat.state IN ('associated', 'offered', 'queued') AND seat.since <= offering.confirmed_at
         ORDER BY seat.since, seat.enrolment_id
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         """,
@@ -177,8 +179,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
     """Take at most so many notices in hand: due, of a known learner and course, and none older about the same thing.
 
     What is held for its hour holds up nothing that is newer, nor does what goes another way; what is held for a digest
-    goes in that. One that was left in `sending` for 60 s by this database's clock is taken too, with the Message-ID it
-    had.
+    goes in that. One that was left in `sending` for 60 s by this database's clock is taken too, by its old Message-ID.
     What is older is looked for among all notices of its enrolment: said as `notices_open` says it, PostgreSQL may read
     that from end to end for each notice, as it counts it as empty when nothing was open the last time it counted.
     A notice with an appointment gets the next number of its enrolment, and keeps it; one that takes an appointment back
@@ -195,9 +196,9 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                            FROM jsonb_array_elements(offering.sessions) AS meeting
                        ) <= app_now()
                    ) OR notice.template = 'offered' AND coalesce(seat.state <> 'offered', false) AS unwanted,
-                   contact.email, contact.phone, contact.name, contact.language, course.title,
-                   offering.starts_at, offering.ends_at,
-                   offering.alternatives, offering.cancelled_because, coalesce(offering.sessions, '[]') AS sessions,
+                   contact.email, contact.phone, contact.name, contact.language, course.title, offering.starts_at,
+                   offering.ends_at, offering.alternatives, offering.cancelled_because, provider.name AS provider,
+                   provider.contact AS provider_contact, coalesce(offering.sessions, '[]') AS sessions,
                    CASE WHEN notice.channel = 'sms' THEN NULL
                         WHEN notice.template = ANY($7)
                              AND (notice.template <> 'changed' OR seat.state IN ('associated', 'finished'))
@@ -234,6 +235,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
             JOIN contacts AS contact USING (learner_id)
             JOIN offerings AS offering USING (offering_id)
             JOIN courses AS course USING (course_id)
+            LEFT JOIN providers AS provider USING (partner)  -- may be heard of later
             LEFT JOIN enrolments AS seat ON seat.enrolment_id = notice.about
             LEFT JOIN preferences AS choice ON choice.person = coalesce(contact.login, contact.learner_id::text)
                 AND choice.category = $9::jsonb ->> notice.template AND choice.channel = notice.channel
@@ -242,8 +244,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                 SELECT max(sequence) AS last FROM notices AS said
                 WHERE said.about = notice.about AND said.sequence IS NOT NULL
             ) AS appointment
-            WHERE notice.state IN ('due', 'deferred', 'held', 'sending')
-              AND notice.due_at <= app_now()
+            WHERE notice.state IN ('due', 'deferred', 'held', 'sending') AND notice.due_at <= app_now()
               AND (notice.state <> 'held' OR notice.reason <> 'digest')
               AND (notice.state <> 'sending' OR notice.sending_since < app_now() - make_interval(secs => $3))
               AND (notice.template <> 'offering_cancelled' OR offering.cancelled
@@ -272,11 +273,10 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                   mine.unwanted OR coalesce(notice.expires_at <= app_now(), false) AS late, notice.attempts AS attempt,
                   notice.message_id, notice.correlation_id, notice.traceparent, notice.created_at, notice.sending_since,
                   mine.may_have_gone, mine.email, mine.phone, mine.name, mine.language, mine.title, mine.starts_at,
-                  mine.ends_at,
-                  mine.alternatives, mine.cancelled_because, mine.sessions, notice.sequence,
-                  coalesce(mine.sessions_before, '[]') AS sessions_before, mine.person,
-                  app_now() AS now, mine.cadence,
-                  mine.says_when_quiet, mine.quiet_from, mine.quiet_until, mine.concerned
+                  mine.ends_at, mine.alternatives, mine.cancelled_because, mine.sessions, mine.provider,
+                  mine.provider_contact, notice.sequence, coalesce(mine.sessions_before, '[]') AS sessions_before,
+                  mine.person, app_now() AS now, mine.cadence, mine.says_when_quiet, mine.quiet_from, mine.quiet_until,
+                  mine.concerned
         """,
         most,
         domain,
