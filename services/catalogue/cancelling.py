@@ -100,7 +100,7 @@ async def keep_offering(code: Code, key: Code, partner: Partner, database: Db, a
 
 @router.post(f"{RUN}/confirm", response_model=OfferingTaken, responses=openapi.problems(403, 404, 409))
 async def confirm_offering(code: Code, key: Code, partner: Partner, database: Db, asked: Repeatable) -> Response:
-    """Say of a run that was judged `too_few` that it takes place. Everybody who has a seat or stands in line is told, once.
+    """Say of a run that was judged `too_few` that it takes place. Who has a seat or stands in line is told, once.
 
     To decide that it does not, cancel it. One that is confirmed stays so, and nobody is told again.
     """
