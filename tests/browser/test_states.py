@@ -21,7 +21,7 @@ PICTURES: tuple[tuple[str, ViewportSize, Scheme], ...] = (
 def arrive(people: People, scene: Scene, state: State, language: str) -> Page:
     who, name = (scene.siri, "Siri Eksempel") if state.who == "siri" else (state.who, "")
     page = people.window(who, name=name, language=language)
-    page.context.add_cookies([{"name": "sprak", "value": language, "url": people.places.gateway}])
+    people.expected = state.status
     statuses: list[int] = []
 
     def answered(response: Response) -> None:
