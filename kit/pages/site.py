@@ -132,7 +132,7 @@ class Site:
                     "path": request.url.path,
                     "here": here(request),
                     "in_language": _in_language(request),
-                    **_lasts(visitor),
+                    **_lasts(request, visitor),
                 }
             )
         )
@@ -157,10 +157,14 @@ def _csrf(visitor: Visitor | None) -> Markup:
     return Markup(f'<input type="hidden" name="csrf" value="{value}">')  # noqa: S704 - escaped just now
 
 
-def _lasts(visitor: Visitor | None) -> dict[str, Any]:
-    """How long this page's visitor stays logged in: without doing anything, and at most (`ends_at`, none: unknown)."""
+def _lasts(request: Request, visitor: Visitor | None) -> dict[str, Any]:
+    """How long this page's visitor stays logged in: without doing anything, and at most (`ends_at`, none: unknown).
+
+    `back_in`: where one logs in and comes back here.
+    """
     at = visitor.ends_at if visitor else 0
     return {
+        "back_in": login_address(_path(request)),
         "idle_s": IDLE_S - NOTED_S,
         "left_s": max(0, at - int(time.time())) if at else None,
         "ends_at": datetime.fromtimestamp(at, UTC) if at else None,
