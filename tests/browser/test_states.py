@@ -58,6 +58,16 @@ def test_nobody_is_shut_out(people: People, scene: Scene, name: str, language: s
     assert not wrong, "\n".join(wrong)
 
 
+def test_what_the_gateway_says_itself_shuts_nobody_out(people: People) -> None:
+    """In all languages at once: it knows none of its readers."""
+    page = people.window(size=NARROW)
+    page.goto("/kurss")
+    assert [page.get_by_role("link", name=name).count() for name in ("Finn kurs", "Find a course")] == [2, 1]
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "gateway.png")
+    assert (axe.faults(page), sideways(page)) == ([], "")
+
+
 def photograph(page: Page, name: str) -> None:
     """To be looked at by people: light, dark and on a phone."""
     SHOTS.mkdir(parents=True, exist_ok=True)
