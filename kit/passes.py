@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ALGORITHM = "ES256"
 AUDIENCE = "kursnett-pages"
 LASTS_S = 60  # from when it was signed
+IDLE_S = 30 * 60  # a session that nobody uses ends after so long
+NOTED_S = 60  # how exactly it is known when it was last used: not a write for each page
 SAME_S = 30  # who asks again within it is given the same: half of its time is left at least
 LEEWAY_S = 10  # clocks of two machines differ by less
 MOST_KEPT = 2_000  # passes signed, and passes read, of some 2 KB: people who look at pages within half a minute
@@ -25,10 +27,14 @@ MOST_KEPT = 2_000  # passes signed, and passes read, of some 2 KB: people who lo
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody who is logged in. `csrf` stands in every form of theirs, and nowhere else."""
+    """Somebody who is logged in. `csrf` stands in every form of theirs, and nowhere else.
+
+    `ends_at`: when they are logged out however much they do, in seconds since 1970; 0 where that is not known.
+    """
 
     caller: Caller
     csrf: str
+    ends_at: int = 0
 
 
 class NotValid(Exception):
@@ -62,6 +68,7 @@ def _signed(private_json: str, visitor: Visitor, expires_at: int) -> str:
     from joserfc import jwt
 
     claims = {"aud": AUDIENCE, "exp": expires_at, "caller": asdict(visitor.caller), "csrf": visitor.csrf}
+    claims["ends_at"] = visitor.ends_at
     return jwt.encode({"alg": ALGORITHM}, claims, _key(private_json), algorithms=[ALGORITHM])
 
 
@@ -88,7 +95,9 @@ def _opened(public_json: str, text: str) -> tuple[Visitor, float]:
             leeway=LEEWAY_S, aud={"essential": True, "value": AUDIENCE}, exp={"essential": True}
         )
         rules.validate(opened.claims)
-        return Visitor(Caller(**opened.claims["caller"]), opened.claims["csrf"]), float(opened.claims["exp"])
+        said = opened.claims
+        visitor = Visitor(Caller(**said["caller"]), said["csrf"], int(said.get("ends_at", 0)))  # 0: of an older process
+        return visitor, float(said["exp"])
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise NotValid(type(error).__name__) from None
 

@@ -28,6 +28,7 @@ def answer(request: Request, problem: Problem) -> Response:
     if problem.status == 401 and request.method in ("GET", "HEAD"):
         return RedirectResponse(login_address(here(request)), 303, {"cache-control": "no-store"})
     title, words = said(request, problem)
+    looked = request.method in ("GET", "HEAD")  # a form that is sent again is the browser's business: it has the words
     return site().page(
         request,
         "error.html",
@@ -37,6 +38,8 @@ def answer(request: Request, problem: Problem) -> Response:
         title=title,
         words=words,
         login=login_address(here(request)) if problem.status == 401 else "",
+        again=here(request) if looked and (problem.status == 429 or problem.status >= 500) else "",
+        anew=here(request) if problem.slug == "form-not-ours" else "",
     )
 
 

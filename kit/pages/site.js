@@ -86,10 +86,54 @@ document.addEventListener("submit", (event) => {
     told.textContent = document.body.dataset.offline;
     return;
   }
+  form.querySelector(".offline")?.remove();
   if (Date.now() - (form.dataset.sent || 0) < AGAIN_MS) { event.preventDefault(); return; }
   form.dataset.sent = Date.now();
 }, true);
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));
+
+// Who is logged in and does nothing is logged out, and after some hours in any case. Both are told before: data-idle and
+// data-left are seconds from when the page came. What a page fetches by itself is no use of a session, another tab's page
+// is: so tabs tell each other. Escape, too, is a sign of somebody who is there.
+const IDLE_TOLD_MS = 120000, END_TOLD_MS = 300000, LOOK_MS = 5000;
+
+function stayLoggedIn(told) {
+  const tabs = new BroadcastChannel("kursnett"), form = told.querySelector("form"), failed = form.querySelector("[data-failed]");
+  let used, end, shown = "";
+  const show = (kind) => {
+    if (kind === shown) return;
+    shown = kind;
+    for (const one of told.querySelectorAll("dialog")) {
+      if (one.id === kind) one.showModal(); else one.close();
+    }
+  };
+  const look = () => {
+    const idle = used + told.dataset.idle * 1000 - Date.now(), left = end - Date.now();
+    if (Math.min(idle, left) <= 0) show("stay-over");
+    else if (left <= END_TOLD_MS && left <= idle) show("stay-end");
+    else show(idle <= IDLE_TOLD_MS ? "stay-idle" : "");
+  };
+  const now = (until) => { used = Date.now(); end = until; failed.textContent = ""; look(); };
+  tabs.addEventListener("message", (event) => now(event.data));
+  now(Date.now() + (told.dataset.left ?? Infinity) * 1000);
+  tabs.postMessage(end);
+  form.addEventListener("submit", async (event) => {
+    if (event.defaultPrevented) return;
+    event.preventDefault();
+    const answer = await fetch(form.action, {
+      method: "post", body: new URLSearchParams(new FormData(form)), signal: AbortSignal.timeout(10000),
+    }).catch(() => null);
+    delete form.dataset.sent;
+    if (answer?.ok) { now(end); tabs.postMessage(end); }
+    else if (answer?.status === 401) show("stay-over");
+    else failed.textContent = failed.dataset.failed;
+  });
+  told.querySelector("#stay-idle").addEventListener("cancel", (event) => { event.preventDefault(); form.requestSubmit(); });
+  setInterval(look, LOOK_MS);
+  document.addEventListener("visibilitychange", look);
+}
+
+document.querySelectorAll("#stay").forEach(stayLoggedIn);
 
 document.querySelectorAll("[data-print]").forEach((button) => {
   button.hidden = false;

@@ -1,7 +1,9 @@
 """Renders a service's pages: its own templates inside the layout that all share, in the reader's language."""
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from gettext import NullTranslations
 from pathlib import Path
@@ -14,7 +16,7 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from kit.pages import languages, static
-from kit.passes import Visitor
+from kit.passes import IDLE_S, NOTED_S, Visitor
 
 HERE = Path(__file__).parent
 POLICY = (
@@ -130,6 +132,7 @@ class Site:
                     "path": request.url.path,
                     "here": here(request),
                     "in_language": _in_language(request),
+                    **_lasts(request, visitor),
                 }
             )
         )
@@ -152,6 +155,20 @@ def _csrf(visitor: Visitor | None) -> Markup:
     """The hidden field of every form of somebody who is logged in."""
     value = escape(visitor.csrf if visitor else "")
     return Markup(f'<input type="hidden" name="csrf" value="{value}">')  # noqa: S704 - escaped just now
+
+
+def _lasts(request: Request, visitor: Visitor | None) -> dict[str, Any]:
+    """How long this page's visitor stays logged in: without doing anything, and at most (`ends_at`, none: unknown).
+
+    `back_in`: where one logs in and comes back here.
+    """
+    at = visitor.ends_at if visitor else 0
+    return {
+        "back_in": login_address(_path(request)),
+        "idle_s": IDLE_S - NOTED_S,
+        "left_s": max(0, at - int(time.time())) if at else None,
+        "ends_at": datetime.fromtimestamp(at, UTC) if at else None,
+    }
 
 
 def _in_language(request: Request) -> Callable[[str], str]:

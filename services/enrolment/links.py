@@ -42,8 +42,8 @@ async def show(token: str, verb: str, request: Request, database: Db) -> Respons
     """What the link does, with a button that does it: programs that look at mails open links, and press nothing."""
     language = languages.written(request)
     link, problem = await _valid(database, token, verb)
-    if link is None:
-        return _told(request, language, problem)
+    if link is None or problem is not None:
+        return await _told(request, database, language, problem or refusals.bad_link(), link)
     said = words()[language]
     lines = [
         *await _course(database, link, language),
@@ -62,8 +62,8 @@ async def act(token: str, verb: str, request: Request, database: Db, desk: Desk)
     """Do it, once. Who says no leaves the line, unless the form says that they `stay` at its end."""
     language = languages.written(request)
     link, problem = await _valid(database, token, verb)
-    if link is None:
-        return _told(request, language, problem)
+    if link is None or problem is not None:
+        return await _told(request, database, language, problem or refusals.bad_link(), link)
     offer_id = link.offer_id
 
     def may(_: Owner) -> bool:
@@ -78,7 +78,7 @@ async def act(token: str, verb: str, request: Request, database: Db, desk: Desk)
     try:
         await desk.submit(desks.Request(command, None))
     except Problem as refused:
-        return _told(request, language, refused)
+        return await _told(request, database, language, refused, link)
     done = "accepted" if link.accepts else "declined"
     lines = [*await _course(database, link, language), words()[language]["stayed_words" if stay else f"{done}_words"]]
     return _page(request, 200, language, words()[language][done], lines)
@@ -95,8 +95,8 @@ async def _course(database: Database, link: Link, language: str) -> list[str]:
     return [named, words()[language]["starts"].format(starts=languages.moment(run.starts_at, language))]
 
 
-async def _valid(database: Database, token: str, verb: str) -> tuple[Link | None, Problem]:
-    """The link when it is for this act and its offer is open, else none, and why."""
+async def _valid(database: Database, token: str, verb: str) -> tuple[Link | None, Problem | None]:
+    """(the link when it is for this act, why it does nothing any more: none while its offer is open)."""
     if len(token) > LONGEST or verb not in VERBS:  # a full stop of the mail's sentence is taken along, say
         return None, refusals.bad_link()
     async with database.reading() as conn:
@@ -104,24 +104,26 @@ async def _valid(database: Database, token: str, verb: str) -> tuple[Link | None
         now = await seats.now(conn)
     if link is None or link.accepts is not (verb == "godta"):
         return None, refusals.bad_link()
-    if link.outcome is not None:
-        return None, refusals.used_link(link.outcome)
-    if link.expires_at <= now:
-        return None, refusals.lapsed_link()
-    return link, refusals.bad_link()
+    if link.outcome == "lapsed" or (link.outcome is None and link.expires_at <= now):  # the clock comes by at once
+        return link, refusals.lapsed_link()
+    return link, refusals.used_link(link.outcome) if link.outcome is not None else None
 
 
 _KINDS = {"link-used": "used", "offer-lapsed": "lapsed", "no-offer": "used", "link-not-valid": "unknown"}
 
 
-def _told(request: Request, language: str, problem: Problem) -> Response:
-    """A page for people, in their language; what a program asked for that takes no pages is the problem itself."""
+async def _told(request: Request, database: Database, language: str, problem: Problem, link: Link | None) -> Response:
+    """A page for people, in their language; what a program asked for that takes no pages is the problem itself.
+
+    Of which course is said where that is known: one may have had more offers.
+    """
     accepts = request.headers.get("accept", "")
     if "json" in accepts and "text/html" not in accepts:
         raise problem
     kind = _KINDS.get(problem.slug, "closed")
     said = words()[language]
-    return _page(request, problem.status, language, said[kind], [said[f"{kind}_words"]])
+    about = await _course(database, link, language) if link is not None else []
+    return _page(request, problem.status, language, said[kind], [*about, said[f"{kind}_words"]])
 
 
 def _page(request: Request, status: int, language: str, title: str, lines: list[str], **buttons: str) -> Response:

@@ -18,7 +18,7 @@ from kit.database import Connection
 from kit.groupcommit import GroupRead
 from kit.http import Db, ThisService
 from kit.pages.site import login_address
-from kit.pages.visitors import HEADER, PerhapsVisitor, form, not_ours, same
+from kit.pages.visitors import HEADER, Acting, PerhapsVisitor, form, not_ours, same
 from kit.passes import Visitor
 from kit.problems import Problem
 from kit.running import Running
@@ -108,6 +108,13 @@ async def come_back(request: Request, running: ThisService, database: Db, issuer
     _set(answer, COOKIE, key, int(sessions.LASTS.total_seconds()))
     _drop(answer, name)
     return answer
+
+
+@router.post("/logg-inn/forleng")
+async def stay(request: Request, running: ThisService, visitor: Acting) -> Response:
+    """Use the session: by the script of a page that has warned that it ends, whose requests else are no use of it."""
+    await sessions_of(running).submit((digest_of(request.cookies.get(COOKIE, "")), True))
+    return Response(status_code=204, headers=FRESH)
 
 
 @router.get("/logg-ut")

@@ -125,4 +125,6 @@ def _page(
     lines = [said.get(own, said[f"{kind}_words"]).format(about=about)]
     ways = [] if button else [(said["onward"], "/varsler/valg")]
     pressed = said[button] if button else ""
+    if action and languages.QUERY in request.query_params:  # chosen on this page: the next speaks it too
+        action += f"?{languages.QUERY}={language}"
     return page.page(request, status, language, said[kind], lines, button=pressed, action=action, ways=ways)

@@ -40,6 +40,7 @@ class People:
     def __init__(self, chrome: Browser, places: Places, sessions: dict[str, StorageState]) -> None:
         self.places = places
         self.troubles: list[str] = []
+        self.expected = 0  # the status that the page looked at shall have, where it is one that is a trouble elsewhere
         self._chrome = chrome
         self._sessions = sessions
         self._contexts: list[BrowserContext] = []
@@ -101,7 +102,11 @@ class People:
 
         def answered(response: Response) -> None:
             most = 499 if response.request.is_navigation_request() else 399
-            if response.status > most and origin(response.url) == origin(self.places.gateway):
+            if (
+                response.status > most
+                and response.status != self.expected
+                and origin(response.url) == origin(self.places.gateway)
+            ):
                 self.troubles.append(f"{response.status} for {response.url}")
 
         def opened(dialog: Dialog) -> None:

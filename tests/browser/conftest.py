@@ -86,6 +86,6 @@ def people(chrome: Browser, stack: Stack, sessions: dict[str, StorageState]) -> 
 
 
 @pytest.fixture(scope="session")
-def scene(web: Web, portal: BlockingPortal) -> Scene:
+def scene(web: Web, portal: BlockingPortal, stack: Stack) -> Scene:
     """Courses and people in every state that a page shows."""
-    return Scene(web, portal)
+    return Scene(web, portal, stack)

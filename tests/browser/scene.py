@@ -1,16 +1,23 @@
 """Courses and people in the states that pages show, brought about over HTTP as partners and learners do it."""
 
 import json
+import os
+import re
+import signal
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
 
+import asyncpg
 from aiokafka import AIOKafkaProducer
 from anyio.from_thread import BlockingPortal
 
 from contracts.topics import partner_courses
 from deploy.demo.data import bearer
+from deploy.local.stack import Stack
 from tests.delivery import until
 from tests.journeys.web import Web
 
@@ -25,9 +32,10 @@ def in_days(days: float) -> str:
 class Scene:
     """What tests of pages set up without looking at a page. Every name is new in each run."""
 
-    def __init__(self, web: Web, portal: BlockingPortal) -> None:
+    def __init__(self, web: Web, portal: BlockingPortal, stack: Stack) -> None:
         self.web = web
         self._portal = portal
+        self._stack = stack
         self._count = 0
 
     def somebody(self, called: str = "kari") -> str:
@@ -107,6 +115,50 @@ class Scene:
         self.withdraw(seat, first)
         return offering, waiting
 
+    def lapse(self, enrolment: str) -> None:
+        """Let the time to answer an offer be over, as if it had been made so long ago."""
+        self.sql("UPDATE offers SET expires_at = made_at WHERE enrolment_id = $1", uuid.UUID(enrolment))
+
+    def sql(self, statement: str, *values: Any) -> list[Any]:
+        """One statement in enrolment's database, for what only time brings about."""
+
+        async def work() -> list[Any]:
+            conn = await asyncpg.connect(self.web.places.database("enrolment"))
+            try:
+                return list(await conn.fetch(statement, *values))
+            finally:
+                await conn.close()
+
+        return self._portal.call(work)
+
+    @contextmanager
+    def overloaded(self) -> Iterator[None]:
+        """Whoever looks at enrolments waits for them, until the service gives up."""
+
+        async def begin() -> asyncpg.Connection:
+            conn = await asyncpg.connect(self.web.places.database("enrolment"))
+            await conn.execute("BEGIN; LOCK TABLE enrolments")
+            return conn
+
+        held = self._portal.call(begin)
+        try:
+            yield
+        finally:
+            self._portal.call(held.close)
+
+    @contextmanager
+    def issuer_away(self) -> Iterator[None]:
+        """The issuer is there and does not answer."""
+        pids = self._stack.pids("issuer")
+        assert pids
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     def mail(self, who: str, count: int) -> Any:
         """The newest of a person's mails, once there are so many."""
         return self._portal.call(partial(self.web.mails, who, count, within_s=20))[-1]
@@ -172,6 +224,22 @@ class Scene:
         """A run that one may ask for a seat of from next week on."""
         opens = [{"opens_at": in_days(7), "closes_at": in_days(20)}]
         return self.offering("Smoltproduksjon i resirkuleringsanlegg", 8, periods=opens)
+
+    @cached_property
+    def over(self) -> str:
+        """A run that one might ask for a seat of until yesterday."""
+        was = [{"opens_at": in_days(-7), "closes_at": in_days(-1)}]
+        return self.offering("Notbøting for lærlinger", 8, periods=was)
+
+    @cached_property
+    def stopping(self) -> str:
+        """Where the mails that tell of changed courses are stopped, from such a mail."""
+        who, code = self.somebody("anne"), self.course("Arbeid ved sjø")
+        self.enrol(self.run(code, {"bronnoysund": 4}), who, "Anne Prøve")
+        self.mail(who, 1)
+        self.run(code, {"bronnoysund": 4}, starts_at=in_days(31), ends_at=in_days(31.25))
+        [address] = re.findall(r"<(https?:[^>]+)>", str(self.mail(who, 2)["List-Unsubscribe"]))
+        return str(address)
 
     @cached_property
     def cancelled(self) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
@@ -10,6 +11,7 @@ from tests.browser.browsing import log_in
 from tests.browser.scene import Scene
 
 Address = str | Callable[[Scene], str]
+OTHER = "mosjoen"  # a partner that holds no course of the scene
 NOTHING = "00000000-0000-0000-0000-000000000000"
 FILE = "code;title_nb;subjects;offering;starts_at;ends_at;arena;capacity\n"
 GOOD = FILE + "FIL-1;Kurs fra en fil;industri;V30;01.02.2030 18:00;01.02.2030 20:30;bronnoysund;12\n"
@@ -68,6 +70,40 @@ def erased(page: Page, scene: Scene) -> None:
     page.goto("/personvern/slett")
     send(page)
     expect(page).to_have_url(re.compile("/personvern/slettet/"))
+
+
+def lapsed(page: Page, scene: Scene) -> None:
+    """The link of an offer whose time is over."""
+    who = scene.somebody("ola")
+    _, enrolment = scene.offered("Sveising MAG", who, "Ola Hansen")
+    accept, _ = scene.links(who, 2)
+    scene.lapse(enrolment)
+    page.goto(accept)
+
+
+def issuer_away(page: Page, scene: Scene) -> None:
+    """Between the log-in and the way back."""
+    page.goto("/logg-inn")
+    [state] = parse_qs(urlsplit(page.url).query)["state"]
+    with scene.issuer_away():
+        page.goto(f"/logg-inn/svar?state={state}&code=x")
+
+
+def overloaded(page: Page, scene: Scene) -> None:
+    with scene.overloaded():
+        page.goto("/min-side")
+
+
+def logged_out_meanwhile(page: Page, scene: Scene) -> None:
+    page.goto("/varsler/valg")
+    page.context.clear_cookies(name="__Host-kursnett")
+    send(page)
+
+
+def form_of_another(page: Page, scene: Scene) -> None:
+    page.goto("/varsler/valg")
+    page.locator("main input[name=csrf]").evaluate_all("all => all.forEach(one => { one.value = 'x'; })")
+    send(page)
 
 
 def accepted(page: Page, scene: Scene) -> None:
@@ -158,6 +194,40 @@ def letter_without_reason(page: Page, scene: Scene) -> None:
     send(page)
 
 
+def stopping(page: Page, scene: Scene) -> None:
+    """Its person reads Bokmål: in another language when that is chosen on the page."""
+    page.goto(f"{scene.stopping}?sprak={page.evaluate('navigator.language')[:2]}")
+
+
+def stopped(page: Page, scene: Scene) -> None:
+    stopping(page, scene)
+    send(page)
+
+
+def undone(page: Page, scene: Scene) -> None:
+    stopped(page, scene)
+    send(page)
+
+
+def partner_without_reason(page: Page, scene: Scene) -> None:
+    page.goto("/drift/catalogue/tilbydere")
+    page.locator("main details summary").first.click()
+    page.locator("main details form").first.evaluate("form => { form.noValidate = true; }")
+    with page.expect_navigation():
+        page.locator("main details form button").first.click()
+
+
+def partner_held_up(page: Page, scene: Scene) -> None:
+    """One of which the scene has no course; whoever comes later in the run finds it so."""
+    page.goto("/drift/catalogue/tilbydere")
+    reason = page.locator(f"#quarantine-{OTHER}")
+    if reason.count():
+        page.locator(f"#hold-{OTHER} summary").click()
+        reason.fill("Filene deres er gale.")
+        with page.expect_navigation():
+            page.locator(f"#hold-{OTHER} form[action$='/quarantine'] button").click()
+
+
 def all_states(address: str) -> Address:
     """An address that shows something of Siri's once she has an enrolment in each state."""
     return lambda scene: address if scene.enrolments else ""
@@ -169,11 +239,16 @@ def own(state: str, path: str = "") -> Address:
 
 SHARED = [
     State("logget-ut", logged_out),
+    State("innlogging-borte", issuer_away, status=503),
+    State("logget-ut-imens", logged_out_meanwhile, "tom", 401),
+    State("skjema-fra-for", form_of_another, "tom", 403),
+    State("travelt", overloaded, "tom", 503),
     at("ikke-logget-inn", "/logg-inn/svar?state=x", status=400),
     State("lenke-tilbud", offered),
     State("lenke-godtatt", accepted),
     State("lenke-avslatt", declined),
     State("lenke-brukt", used, status=410),
+    State("lenke-for-sent", lapsed, status=410),
     at("lenke-ukjent", "/tilbud/x/godta", status=404),
     at("finnes-ikke", f"/kurs/{NOTHING}/nei", status=404),
 ]
@@ -187,6 +262,7 @@ CATALOGUE = [
     at("kurset", lambda scene: scene.course_of(scene.rich)),
     at("kurset-fullt", lambda scene: scene.course_of(scene.busy)),
     at("kurset-stengt", lambda scene: scene.course_of(scene.shut)),
+    at("kurset-over", lambda scene: scene.course_of(scene.over)),
     at("kurset-avlyst", lambda scene: scene.course_of(scene.cancelled)),
     at("kurset-trukket", lambda scene: scene.withdrawn),
     at("kurset-finnes-ikke", f"/kurs/{NOTHING}", status=404),
@@ -209,6 +285,8 @@ ENROLMENT = [
     at("delta", lambda scene: f"/delta/{scene.rich}", "tom"),
     State("delta-feil", mistaken, "tom", 422),
     at("delta-fullt", lambda scene: f"/delta/{scene.busy}", "tom"),
+    at("delta-stengt", lambda scene: f"/delta/{scene.shut}", "tom"),
+    at("delta-over", lambda scene: f"/delta/{scene.over}", "tom"),
     at("delta-alt-pameldt", lambda scene: f"/delta/{scene.rich if scene.enrolments else ''}", "siri"),
     at("delta-avlyst", lambda scene: f"/delta/{scene.cancelled}", "tom"),
     at("delta-finnes-ikke", f"/delta/{NOTHING}", "tom", 404),
@@ -244,6 +322,9 @@ NOTIFIER = [
     at("varsler-valg", "/varsler/valg", "siri"),
     State("varsler-valg-feil", wrong_hours, "siri", 422),
     State("varsler-kalender", calendar, "siri"),
+    State("avmelding", stopping),
+    State("avmelding-gjort", stopped),
+    State("avmelding-angret", undone),
     at("avmelding-ukjent", "/api/notifier/v1/unsubscribe/x", status=404),
 ]
 CONSOLE = [
@@ -254,6 +335,9 @@ CONSOLE = [
     State("drift-brev-bedt-forkastet", letter_asked_about, "drift"),
     State("drift-brev-uten-grunn", letter_without_reason, "drift", 422),
     at("drift-parkert-tomt", "/drift/notifier/parkert", "drift"),
+    at("drift-tilbydere", "/drift/catalogue/tilbydere", "drift"),
+    State("drift-tilbydere-uten-grunn", partner_without_reason, "drift", 422),
+    State("drift-tilbydere-karantene", partner_held_up, "drift"),
     at("drift-logg", "/drift/enrolment/logg", "drift"),
     at("drift-tidslinje", lambda scene: f"/drift/tidslinje?id={scene.enrolments['queued']}", "drift"),
     at("drift-tidslinje-en", lambda scene: f"/drift/enrolment/tidslinje/{scene.enrolments['queued']}", "drift"),

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
 
+from tests.browser import axe
 from tests.browser.browsing import PHONE, People
 from tests.browser.scene import Scene
 from tests.browser.test_states import SHOTS
@@ -97,6 +98,83 @@ def test_a_form_whose_sending_was_stopped_may_be_sent_again_after_a_while(people
         page.clock.fast_forward(waited_ms)
         page.get_by_role("button", name="Meld meg på").click()
         expect(page.locator("main form")).to_have_attribute("data-count", sends)
+
+
+def idle_for(scene: Scene, who: str, minutes: int) -> None:
+    """As if this person had last opened a page so long ago."""
+    past = "UPDATE sessions SET seen_at = app_now() - $1::int * interval '1 minute' WHERE subject = $2"
+    scene.sql(past, minutes, who)
+
+
+def used_just_now(scene: Scene, who: str) -> bool:
+    found = scene.sql("SELECT seen_at > app_now() - interval '1 minute' AS used FROM sessions WHERE subject = $1", who)
+    return bool(found[0]["used"])
+
+
+def test_who_does_nothing_is_told_before_being_logged_out_and_goes_on_with_one_press(
+    people: People, scene: Scene
+) -> None:
+    """In this tab; and another that lies open, and hears of it."""
+    who, offering = scene.somebody("siri"), scene.offering("Lang tanke", 3)
+    page = people.window(who)
+    other = page.context.new_page()
+    page.clock.install()  # of both
+    for one in (other, page):
+        one.goto(f"/delta/{offering}")
+    page.get_by_label("E-postadresse").fill("siri@example.org")
+    idle_for(scene, who, 26)
+    page.clock.fast_forward(26 * 60_000)
+    for one in (page, other):
+        expect(one.get_by_role("dialog")).to_have_count(0)
+    page.clock.fast_forward(65_000)
+    told = page.get_by_role("dialog", name="Er du her ennå?")
+    expect(told).to_have_accessible_description(re.compile("Om to minutter blir du logget ut"))
+    expect(told.get_by_role("button", name="Fortsett")).to_be_focused()
+    expect(other.get_by_role("dialog", name="Er du her ennå?")).to_be_visible()
+    page.set_viewport_size(PHONE)
+    page.screenshot(path=SHOTS / "snart-logget-ut-mobil.png")
+    assert axe.faults(page) == []
+    page.emulate_media(color_scheme="dark")
+    assert axe.faults(page) == []
+    page.screenshot(path=SHOTS / "snart-logget-ut-mork.png")
+    assert not used_just_now(scene, who), "the control"
+    page.keyboard.press("Enter")
+    for one in (page, other):
+        expect(one.get_by_role("dialog")).to_have_count(0)
+    assert used_just_now(scene, who)
+    expect(page.get_by_label("E-postadresse")).to_have_value("siri@example.org")
+
+
+def test_who_is_logged_out_for_doing_nothing_is_told_so_with_a_way_back_in(people: People, scene: Scene) -> None:
+    who, offering = scene.somebody("siri"), scene.offering("For lang tanke", 3)
+    page = people.window(who)
+    page.clock.install()
+    page.goto(f"/delta/{offering}")
+    idle_for(scene, who, 31)
+    people.expected = 401
+    page.clock.fast_forward(28 * 60_000)
+    page.get_by_role("button", name="Fortsett").click()
+    told = page.get_by_role("dialog", name="Du er logget ut")
+    expect(told.get_by_role("link", name="Logg inn på nytt")).to_have_attribute(
+        "href", f"/logg-inn?neste=/delta/{offering}"
+    )
+    expect(page.get_by_role("dialog")).to_have_count(1)
+
+
+def test_who_has_been_logged_in_for_long_is_told_at_what_hour_that_ends(people: People, scene: Scene) -> None:
+    """However much is done."""
+    who = scene.somebody("siri")
+    page = people.window(who)
+    scene.sql("UPDATE sessions SET created_at = app_now() - interval '7 hours 50 minutes' WHERE subject = $1", who)
+    page.clock.install()
+    page.goto("/min-side")
+    page.clock.fast_forward(6 * 60_000)
+    told = page.get_by_role("dialog", name="Du blir snart logget ut")
+    expect(told).to_have_accessible_description(re.compile(r"^Kl\. \d\d\.\d\d har du vært innlogget i åtte timer"))
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.clock.fast_forward(5 * 60_000)
+    expect(page.get_by_role("dialog", name="Du er logget ut")).to_be_visible()
 
 
 def test_who_goes_back_after_withdrawing_is_told_so(people: People, scene: Scene) -> None:

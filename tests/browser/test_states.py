@@ -21,7 +21,7 @@ PICTURES: tuple[tuple[str, ViewportSize, Scheme], ...] = (
 def arrive(people: People, scene: Scene, state: State, language: str) -> Page:
     who, name = (scene.siri, "Siri Eksempel") if state.who == "siri" else (state.who, "")
     page = people.window(who, name=name, language=language)
-    page.context.add_cookies([{"name": "sprak", "value": language, "url": people.places.gateway}])
+    people.expected = state.status
     statuses: list[int] = []
 
     def answered(response: Response) -> None:
@@ -56,6 +56,16 @@ def test_nobody_is_shut_out(people: People, scene: Scene, name: str, language: s
     if (spoken := page.locator("html").get_attribute("lang")) != language:
         wrong.append(f"says that it is in {spoken}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_the_gateway_says_itself_shuts_nobody_out(people: People) -> None:
+    """In all languages at once: it knows none of its readers."""
+    page = people.window(size=NARROW)
+    page.goto("/kurss")
+    assert [page.get_by_role("link", name=name).count() for name in ("Finn kurs", "Find a course")] == [2, 1]
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "gateway.png")
+    assert (axe.faults(page), sideways(page)) == ([], "")
 
 
 def photograph(page: Page, name: str) -> None:

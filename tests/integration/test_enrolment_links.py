@@ -59,6 +59,19 @@ async def test_an_offer_is_accepted_or_declined_by_who_it_is_for(servers: Server
         assert (taken.status_code, taken.json()["state"], taken.json()["place"]) == (200, "associated", "online")
 
 
+@pytest.mark.parametrize("seen", [False, True], ids=["not-yet-seen-by-the-clock", "seen-by-the-clock"])
+async def test_who_opens_a_link_too_late_is_told_that_it_is_too_late(servers: Servers, seen: bool) -> None:
+    """And not that they have answered, whether the clock has come by or not: it mostly has."""
+    async with world(servers) as here:
+        await offered(here, "ola")
+        token = (await links(here))["accept"]
+        over = "expires_at = made_at" + (", ended_at = app_now(), outcome = 'lapsed'" if seen else "")
+        async with here.database.reading() as conn:
+            await conn.execute(f"UPDATE offers SET {over}")
+        page = await here.asking.get(f"/tilbud/{token}/godta", headers={"accept-language": "nb"})
+        assert (page.status_code, "Fristen er ute" in page.text) == (410, True)
+
+
 async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> None:
     async with world(servers) as here:
         offering_id, [ola] = await offered(here, "ola")
@@ -84,6 +97,7 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
         assert (done.status_code, "Plassen er din" in done.text) == (200, True)
         again = await here.asking.post(f"/tilbud/{token}/godta", data={"act": "godta"})
         assert (again.status_code, "<form" in again.text) == (410, False)
+        assert '<strong lang="nb">Sveising</strong>' in again.text, "one may have had more offers"
         for told in (done, again):
             assert ('href="/min-side"' in main(told.text), 'href="/kurs"' in main(told.text)) == (True, True), (
                 "a way on"

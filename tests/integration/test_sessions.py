@@ -87,6 +87,25 @@ async def test_a_page_that_is_left_open_does_not_keep_its_session_alive(servers:
             assert row["noted"] is noted, dest
 
 
+async def test_who_is_told_that_the_session_ends_can_keep_it_but_not_bring_it_back(servers: Servers) -> None:
+    """Though it is asked by the page itself, which is no use else; with the form's token, and not past its hours."""
+    async with logging_in(servers) as here:
+        person = await logged_in(here)
+        page = (await person.go("/min-side")).text
+        assert 'id="stay" data-idle="1740" data-left="2' in page, (
+            "29 minutes, as it is noted by the minute, and 8 hours"
+        )
+        fetched = {"sec_fetch_dest": "empty"}
+        rows = "SELECT seen_at > app_now() - interval '1 minute' AS used FROM sessions"
+        for token, status, used in (("forged", 403, False), (person.csrf, 204, True)):
+            await here.change("UPDATE sessions SET seen_at = app_now() - interval '29 minutes'")
+            answer = await person.ask("POST", "/logg-inn/forleng", {"csrf": token}, **fetched)
+            assert (answer.status_code, (await here.rows(rows))[0]["used"]) == (status, used)
+        await here.change("UPDATE sessions SET seen_at = app_now() - interval '31 minutes'")
+        late = await person.ask("POST", "/logg-inn/forleng", {"csrf": person.csrf}, **fetched)
+        assert (late.status_code, await works(person)) == (401, False)
+
+
 async def test_only_what_is_over_is_forgotten(servers: Servers) -> None:
     async with logging_in(servers) as here:
         fresh, idle = await logged_in(here), await logged_in(here, "ola")

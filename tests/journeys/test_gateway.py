@@ -103,11 +103,19 @@ async def test_a_person_is_told_in_words_what_the_gateway_says_itself(
     sent = {"csrf": person.csrf, "gjor": "lagre"}
     large = {"fil": ("kurs.csv", b"x" * (10 * 1024 * 1024 + 1), "text/csv")}
     for answer, status, words in (
-        (await gateway.get("/kurss", headers=headers), 404, "Siden finnes ikke"),
-        (await gateway.post("/partner/fil", data=sent, files=large, headers=headers), 413, "Filen er for stor"),
+        (
+            await gateway.get("/kurss", headers=headers),
+            404,
+            ("<h1>Siden finnes ikke", '<p lang="nn">Sida finst ikkje', '<p lang="en">There is no such page'),
+        ),
+        (
+            await gateway.post("/partner/fil", data=sent, files=large, headers=headers),
+            413,
+            ("<h1>Filen er for stor", '<p lang="nn">Fila er for stor', '<p lang="en">The file is too large'),
+        ),
     ):
         assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8"), answer.text
-        assert words in answer.text
+        assert [text for text in words if text not in answer.text] == []
         assert not unsafe(answer)
 
 

@@ -96,6 +96,14 @@ async def test_who_is_logged_in_is_named_on_it_and_can_log_out(asking: AsyncClie
 
 
 @pytest.mark.parametrize("kind", WRONG)
+async def test_who_only_looked_may_try_again_where_that_may_help(asking: AsyncClient, kind: str) -> None:
+    method, address, status = WRONG[kind]
+    page = await fails(asking, kind)
+    assert (f'href="{address}">Prøv igjen<' in page.text) == (method == "GET" and status >= 500)
+    assert page.text.count(">Prøv igjen<") == page.text.count(f'href="{address}">Prøv igjen<')
+
+
+@pytest.mark.parametrize("kind", WRONG)
 @pytest.mark.parametrize("forged", [False, True])
 async def test_nobody_else_is(asking: AsyncClient, kind: str, forged: bool) -> None:
     other = passes.sign(passes.generate()[0], KARI)

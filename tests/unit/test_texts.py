@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -9,6 +10,8 @@ from starlette.requests import Request
 from deploy import texts
 from kit.pages import languages
 from kit.pages.site import Site
+
+SAYS: dict[str, Any] = {"title": "T", "words": "W", "login": "", "again": "", "anew": ""}  # what an error's page says
 
 
 def asked(query: str = "", **headers: str) -> Request:
@@ -82,17 +85,17 @@ def test_what_the_reader_has_chosen_counts_before_what_the_browser_says(
 
 
 def test_a_page_in_southern_sami_is_shown_in_bokmal_and_says_so() -> None:
-    page = Site().page(asked("sprak=sma"), "error.html", title="T", words="W", login="")
+    page = Site().page(asked("sprak=sma"), "error.html", **SAYS)
     text = bytes(page.body).decode()
     assert '<html lang="nb">' in text
     assert "sørsamisk" in text
-    assert "sørsamisk" not in bytes(Site().page(asked(), "error.html", title="T", words="W", login="").body).decode()
+    assert "sørsamisk" not in bytes(Site().page(asked(), "error.html", **SAYS).body).decode()
 
 
 def test_a_choice_of_language_is_kept_and_nothing_else_is() -> None:
-    kept = Site().page(asked("sprak=en"), "error.html", title="T", words="W", login="")
+    kept = Site().page(asked("sprak=en"), "error.html", **SAYS)
     assert "sprak=en" in kept.headers["set-cookie"]
-    strange = Site().page(asked("sprak=xx"), "error.html", title="T", words="W", login="")
+    strange = Site().page(asked("sprak=xx"), "error.html", **SAYS)
     assert "set-cookie" not in strange.headers
 
 
@@ -110,11 +113,11 @@ def test_a_language_is_named_as_other_programs_name_it(language: str, said: str)
 
 
 def test_the_choice_of_language_says_which_each_is() -> None:
-    text = bytes(Site().page(asked("sprak=sma"), "error.html", title="T", words="W", login="").body).decode()
+    text = bytes(Site().page(asked("sprak=sma"), "error.html", **SAYS).body).decode()
     named = re.findall(r'lang="(\w+)" hreflang="(\w+)"', text)
     assert named == [(one, one) for one in ("nb", "nn", "en", "sma")]
 
 
 def test_a_page_says_the_same_of_its_language_in_its_head_and_its_header() -> None:
-    page = Site().page(asked("sprak=sma"), "error.html", title="T", words="W", login="")
+    page = Site().page(asked("sprak=sma"), "error.html", **SAYS)
     assert page.headers["content-language"] == "nb"

@@ -9,11 +9,11 @@ import asyncpg
 
 from kit.auth import Caller
 from kit.database import Connection
-from kit.passes import Visitor
+from kit.passes import IDLE_S, NOTED_S, Visitor
 
-IDLE = timedelta(minutes=30)
+IDLE = timedelta(seconds=IDLE_S)
 LASTS = timedelta(hours=8)
-NOTED = timedelta(minutes=1)  # how exactly it is known when a session was last used: not a write for each page
+NOTED = timedelta(seconds=NOTED_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ async def visitors(conn: Connection, asked: Sequence[tuple[bytes, bool]], trusts
     rows = await conn.fetch(
         """
         SELECT s.id, s.digest, s.issuer, s.subject, s.name, s.csrf, s.said,
-               s.seen_at < app_now() - $4::interval AS note, m.role, m.partner, m.employer
+               s.seen_at < app_now() - $4::interval AS note, m.role, m.partner, m.employer,
+               extract(epoch FROM s.created_at + $3::interval)::bigint AS ends_at
         FROM sessions AS s LEFT JOIN members AS m USING (issuer, subject)
         WHERE s.digest = ANY ($1::bytea[])
           AND s.seen_at > app_now() - $2::interval AND s.created_at > app_now() - $3::interval
@@ -77,7 +78,7 @@ def _visitor(row: asyncpg.Record, trusts: bool) -> Visitor:
     said = json.loads(row["said"]) if trusts else {}
     if row["role"]:
         said = {name: row[name] for name in ("role", "partner", "employer")}
-    return Visitor(Caller(row["issuer"], row["subject"], name=row["name"], **said), row["csrf"])
+    return Visitor(Caller(row["issuer"], row["subject"], name=row["name"], **said), row["csrf"], row["ends_at"])
 
 
 async def end(conn: Connection, digest: bytes) -> bool:
