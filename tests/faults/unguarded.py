@@ -185,7 +185,7 @@ CONTROLS: dict[str, Control] = {
     "idempotency": Control(
         "the table of Idempotency-Keys",
         "V11",
-        r"had \d+ effects|was answered, and refused when it was repeated|was answered in two ways",
+        r"had \d+ effects|under the key of \S+ was not refused|was answered, and refused|was answered in two ways",
         (
             Patch("kit.idempotency", "    if not places:\n", "    if places:\n"),
             Patch("kit.idempotency", "    if not answers:\n", "    if answers:\n"),
@@ -213,20 +213,20 @@ CONTROLS: dict[str, Control] = {
     "webhook-answer": Control(
         "what a webhook's answer means, instead of any answer for a yes",
         "V13",
-        r"was never taken at its partner's webhook",
+        r"is called delivered, and was never taken",
         (Patch("services.notifier.channels.webhook", "if 200 <= status < 300:", "if status:"),),
         first=("hook_500",),
     ),
     "quarantine": Control(
         "the quarantine of a partner whose records are refused",
         "V15",
-        r"\S+ is active",
+        r"is active, and \d{3,} of its records were refused",
         (Patch("services.catalogue.quarantine", "        if count < most or", "        if count >= 0 or"),),
     ),
     "quarantine-alone": Control(
         "that a quarantine is that partner's alone",
         "V15",
-        r"a record of \S+ is held",
+        r"a record of \S+ is held \(quarantined\)",
         (
             Patch(
                 "services.catalogue.quarantine",

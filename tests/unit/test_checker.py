@@ -730,6 +730,14 @@ def a_partner_is_not_told(run: Evidence) -> None:
     run.calls.pop()
 
 
+@breaks("V13", "this event is called delivered, and was never taken")
+def a_refusal_is_taken_for_a_yes(run: Evidence) -> None:
+    event_id = run.calls.pop()["event_id"]
+    run.tables["notifier.webhook_deliveries"] = [
+        {"partner": "nord", "event_id": event_id, "state": "delivered", "later": False}
+    ]
+
+
 @breaks("V13", "the signature of a call is not good")
 def a_call_is_not_signed(run: Evidence) -> None:
     run.calls[0]["signed"] = False
@@ -750,7 +758,7 @@ def the_outbox_is_never_emptied(run: Evidence) -> None:
     run.quiet["outbox"] = None
 
 
-@breaks("V15", "skrall is active")
+@breaks("V15", "skrall is active, and 1 of its records were refused")
 def who_sends_nonsense_is_not_kept_out(run: Evidence) -> None:
     pick(run.tables["catalogue.partners"], slug="skrall")["state"] = "active"
 
