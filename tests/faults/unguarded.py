@@ -226,7 +226,7 @@ CONTROLS: dict[str, Control] = {
     "quarantine-alone": Control(
         "that a quarantine is that partner's alone",
         "V15",
-        r"a record of \S+ is held \(quarantined\)",
+        r"a record of \S+ is \w+ \(quarantined\)",
         (
             Patch(
                 "services.catalogue.quarantine",
