@@ -63,15 +63,15 @@ FROM (
 ) AS open;
 
 -- V8: nobody in line was passed over for somebody further back who has the offer now
--- Passed over is who has had no step since that seat was offered, and so stood there then. Nothing here tells when a partner
--- changed the groups: ranks are compared where a run never changed, else only those whom no groups put in another order.
+-- Passed over is who has had no step since that seat was offered, and so stood there then. Ranks are compared where the
+-- groups are as they were then; where the partner has changed them since, only those whom no groups put in another order.
 -- An offer made anew, for a course that begins earlier, counts from its first making.
 SELECT count(*) AS looked, count(*) FILTER (WHERE passed) AS wrong, min(id::text) FILTER (WHERE passed) AS example
 FROM (
     SELECT o.id, EXISTS (
         SELECT FROM enrolments front
         WHERE front.offering_id = o.offering_id AND front.waiting_for <> '{}' AND o.place = ANY (front.waiting_for)
-            AND (run.version = 1 AND (front.rank, front.queue_number) < (e.rank, e.queue_number)
+            AND (given.id > run.ranked_after AND (front.rank, front.queue_number) < (e.rank, e.queue_number)
                  OR front.queue_number < e.queue_number AND (
                      e.put_back OR e.group_name IS NULL OR front.group_name = e.group_name AND NOT front.put_back))
             AND NOT EXISTS (SELECT FROM enrolment_changes c WHERE c.enrolment_id = front.id AND c.id > given.id)

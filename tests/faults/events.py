@@ -17,6 +17,9 @@ def no_lost_event(world: World) -> Looked:
     copies = {(one.topic, _origin(one.headers)) for one in world.ours if one.topic.endswith(".parked")}
     found = Looked({"said": 0, "aggregates": len(world.firsts)})
     found.also["repeats"] = len(world.events) - len(world.once)
+    newest: dict[str, int] = {}
+    for (service, *_), row in world.outbox.items():
+        newest[service] = max(newest.get(service, 0), row.get("id", 0) if row["published"] else 0)
     for (service, aggregate, epoch, seq), row in world.outbox.items():
         found.seen["said"] += 1
         if row["headers"]:
@@ -25,7 +28,9 @@ def no_lost_event(world: World) -> Looked:
         else:
             lost = (service, aggregate, epoch, seq) not in there
         if lost:
-            words = "marked as published" if row["published"] else "not published"
+            passed_over = row.get("id", 0) < newest[service]  # else it may only have come too late
+            not_sent = "passed over" if passed_over else "not published"
+            words = "marked as published" if row["published"] else not_sent
             around: list[Row] = []
             if not found.wrong:  # only the first is shown
                 around = [r for (s, a, _, _), r in world.outbox.items() if (s, a) == (service, aggregate)]

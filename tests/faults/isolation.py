@@ -1,6 +1,7 @@
 """Judges isolation (V15): what one partner's program does wrong keeps out that partner, and costs no other anything."""
 
 import json
+from collections import Counter
 
 from tests.faults.evidence import Row
 from tests.faults.model import World
@@ -20,10 +21,12 @@ def isolated(world: World) -> Looked:
     states = {row["slug"]: row["state"] for row in world.rows("catalogue.partners")}
     acked = sum(bool(outcomes(lines, "ok")) for lines in noise)
     found = Looked({"bad records": acked, "partners beside": len(states.keys() - noisy), "taken of them": 0, "kept": 0})
+    parked = world.rows("catalogue.parked")
+    refused = Counter(row["topic"].split(".")[1] for row in parked if row["state"] == "refused")
     for slug, state in states.items():
         if state != ("quarantined" if slug in noisy else "active"):
-            found.wrong.append((f"{slug} is {state}", [{"partner": slug, "state": state}]))
-    parked = world.rows("catalogue.parked")
+            words = f"{slug} is {state}, and {refused[slug]} of its records were refused"
+            found.wrong.append((words, [{"partner": slug, "state": state}]))
     # A process that is stopped in a transaction has some course locked, and nobody but its partner waits for that.
     locked = {row["topic"] for row in parked if row["reason"] == "in_hand"}
     for row in parked:

@@ -82,6 +82,12 @@ class Offering:
         one.state, one.place = step["to_state"], step["place"]
         self.waiting.update(one.waiting)
 
+    def why_first(self, who: str, firsts: set[str]) -> str:
+        """By which of the two rules these were in front of one who was given the seat."""
+        ranks = {group: rank for groups in self.groups[-1:] for rank, group in enumerate(groups)}
+        mine = self.people[who].rank(ranks) if who in self.people else LAST_OF_ALL
+        return "group" if any(self.people[one].rank(ranks) < mine for one in firsts) else "time of asking"
+
     def rows(self, *names: str) -> list[Row]:
         return [self.people[name].row for name in names if name in self.people]
 
@@ -139,9 +145,8 @@ def no_queue_jump(world: World) -> Looked:
                 first_asked = min(line, key=lambda one: one.number).row["id"] if line else None
                 found.seen["by group past earlier ones"] += who in firsts and who != first_asked
                 if who not in firsts:
-                    words = (
-                        f"{name} at {arena}: {who} was given the seat before {', '.join(sorted(firsts)) or 'nobody'}"
-                    )
+                    others = f"{', '.join(sorted(firsts)) or 'nobody'}, by {offering.why_first(who, firsts)}"
+                    words = f"{name} at {arena}: {who} was given the seat before {others} the first"
                     found.wrong.append((words, [step, *offering.rows(who, *firsts)]))
             else:
                 found.seen["given to who asked"] += 1

@@ -23,7 +23,14 @@ def _same(found: Looked, what: str, wanted: dict[Any, Any], is_so: dict[Any, Any
     for key in {**wanted, **is_so}:
         if _text(wanted.get(key)) != _text(is_so.get(key)):
             lines = [{"by the topics": wanted.get(key)}, {"in the database": is_so.get(key)}]
-            found.wrong.append((f"{what} {key} is not what the topics come to", lines))
+            found.wrong.append((f"{what} {key} is {_other(wanted.get(key), is_so.get(key))} the topics come to", lines))
+
+
+def _other(wanted: Any, is_so: Any) -> str:
+    """Of counts, in which way: what is less may still come, and what is more has been done twice."""
+    if isinstance(wanted or is_so, int):
+        return "more than" if (is_so or 0) > (wanted or 0) else "less than"
+    return "not what"
 
 
 def _text(value: Any) -> str:

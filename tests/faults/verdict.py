@@ -19,6 +19,7 @@ class Verdict:
     counts: str
     example: list[str] = field(default_factory=list)
     wrong: int = 0  # none in a verdict that is red for having seen too little
+    said: list[str] = field(default_factory=list)  # the sentence of each wrong thing
 
 
 @dataclass
@@ -37,7 +38,8 @@ def verdict(name: str, looked: Looked) -> Verdict:
     if looked.wrong:
         words, lines = looked.wrong[0]
         shown = [json.dumps(line, ensure_ascii=False, default=_text) for line in lines[:MOST_SHOWN]]
-        return Verdict(name, False, f"{counts}; {len(looked.wrong)} wrong", [words, *shown], len(looked.wrong))
+        said = [sentence for sentence, _ in looked.wrong]
+        return Verdict(name, False, f"{counts}; {len(looked.wrong)} wrong", [words, *shown], len(looked.wrong), said)
     if nothing:
         return Verdict(name, False, counts, [f"saw nothing of: {', '.join(nothing)}; the run did not do its part"])
     return Verdict(name, True, counts)

@@ -20,9 +20,15 @@ ENDS = '{"ends_at": "2090-01-01T00:00:00Z"}'  # long after any run of the tests
 ON_FEEDS = "SELECT event_id::text FROM outbox WHERE topic LIKE 'partners.%'"
 LATE = "now() - interval '5 minutes'"
 IN_FRONT = f"UPDATE enrolments SET queue_number = 0 WHERE id = {B}"
-OF_GROUPS = (
-    f"UPDATE offerings SET version = 2; UPDATE enrolments SET group_name = CASE id WHEN {A} THEN 'g' ELSE 'h' END"
+RULES = """'{"priority_groups": ["g"]}'"""
+REGROUPED = f"UPDATE offerings SET version = 2, rules = {RULES}"
+OF_GROUPS = f"{REGROUPED}; UPDATE enrolments SET group_name = CASE id WHEN {A} THEN 'g' ELSE 'h' END"
+MOVED = "UPDATE offerings SET version = 3, starts_at = starts_at + interval '1 hour'"
+OFFERED_AFTER = (
+    "INSERT INTO enrolment_changes (enrolment_id, from_state, to_state, place, by_whom, why) "
+    f"VALUES ({A}, 'queued', 'offered', 'online', 'line', '')"
 )
+FIRST_BY_GROUP = f"UPDATE enrolments SET rank = 0 WHERE id = {B}"
 
 
 def said(subject: str, kind: str, seq: int = 1, topic: str = "enrolment.enrolments", data: str = "{}") -> str:
@@ -133,13 +139,11 @@ BREACHES = [
     ("enrolment", "a minute after its hour", f"UPDATE offers SET expires_at = {LATE}"),
     ("enrolment", "who has an offer has a seat kept", "UPDATE offers SET ended_at = now(), outcome = 'lapsed'"),
     ("enrolment", "free that somebody stands in line for", f"UPDATE places SET capacity = 2 WHERE offering_id = {A}"),
-    ("enrolment", "passed over", f"UPDATE enrolments SET rank = 0 WHERE id = {B}"),
-    ("enrolment", "passed over", f"{IN_FRONT}; UPDATE offerings SET version = 2"),
-    (
-        "enrolment",
-        "passed over",
-        f"{IN_FRONT}; UPDATE offerings SET version = 2; UPDATE enrolments SET group_name = 'g'",
-    ),
+    ("enrolment", "passed over", FIRST_BY_GROUP),
+    ("enrolment", "passed over", f"{MOVED}; {FIRST_BY_GROUP}"),
+    ("enrolment", "passed over", f"{REGROUPED}; {OFFERED_AFTER}; {MOVED}; {FIRST_BY_GROUP}"),
+    ("enrolment", "passed over", f"{IN_FRONT}; {REGROUPED}"),
+    ("enrolment", "passed over", f"{IN_FRONT}; {REGROUPED}; UPDATE enrolments SET group_name = 'g'"),
     ("enrolment", "passed over", f"{IN_FRONT}; {OF_GROUPS}; UPDATE enrolments SET put_back = true WHERE id = {A}"),
     ("enrolment", "what its last change made of it", f"DELETE FROM enrolment_changes WHERE enrolment_id = {B}"),
     ("enrolment", "in an offering that was cancelled", f"UPDATE offerings SET cancelled = true WHERE id = {A}"),
@@ -217,8 +221,9 @@ async def test_what_breaks_a_rule_is_found_and_named(databases: Any, service: st
 @pytest.mark.parametrize(
     "since",
     [
-        pytest.param(f"UPDATE enrolments SET rank = 0 WHERE id = {B}; {OF_GROUPS}", id="the groups may have changed"),
-        pytest.param(f"{IN_FRONT}; {OF_GROUPS}", id="the groups may have changed back"),
+        pytest.param(f"{FIRST_BY_GROUP}; {OF_GROUPS}", id="the groups have changed"),
+        pytest.param(f"{FIRST_BY_GROUP}; {OF_GROUPS}; {MOVED}", id="the groups have changed, and the hours later"),
+        pytest.param(f"{IN_FRONT}; {OF_GROUPS}", id="the groups have changed, and it was the first's turn by others"),
         pytest.param(
             f"{IN_FRONT}; INSERT INTO enrolment_changes (enrolment_id, from_state, to_state, by_whom, why) "
             f"VALUES ({B}, 'pending', 'queued', 'partner', 'approved')",

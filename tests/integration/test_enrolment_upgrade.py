@@ -31,6 +31,7 @@ SELECT id, NULL, CASE WHEN state = 'cancelled' THEN 'associated' ELSE state END,
        CASE WHEN state = 'cancelled' THEN 'online' ELSE place END, 'learner', 'asked' FROM enrolments
 UNION ALL
 SELECT id, 'associated', 'cancelled', 'online', 'learner', 'withdrawn' FROM enrolments WHERE state = 'cancelled';
+INSERT INTO offerings SELECT gen_random_uuid(), course_id, partner, 2, starts_at, ends_at, false FROM offerings;
 """
 UNSAID = ("V3",)  # nothing was said in this made-up story
 
@@ -49,7 +50,9 @@ async def test_lines_seats_and_story_are_whole_after_the_upgrade(servers: Server
         assert [tuple(row) for row in places] == [("mosjoen", 1, 1), ("online", 1, 2)]
         changes = await conn.fetch("SELECT from_place, place FROM enrolment_changes WHERE to_state = 'cancelled'")
         assert [tuple(row) for row in changes] == [("online", None)]
-        assert await conn.fetchval("SELECT count(*) FROM timers") == 1
+        assert await conn.fetchval("SELECT count(*) FROM timers") == 2
+        ranked = await conn.fetch("SELECT ranked_after FROM offerings ORDER BY version")
+        assert [row[0] for row in ranked] == [0, 6]  # of what has changed before nobody knows whether its groups have
     finally:
         await conn.close()
     found = await audit.look(settings, [audit.KIT, MIGRATIONS.parent / "audit.sql"])

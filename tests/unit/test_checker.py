@@ -77,7 +77,7 @@ class Run:
         payload = json.dumps(envelope).encode()
         row = {"event_id": event_id, "aggregate": aggregate, "epoch": 1, "seq": seq, "topic": topic}
         row |= {"key": key.encode(), "headers": None, "payload": payload, "published": True}
-        row["subject"] = str(data.get("enrolment_id") or data.get("notice_id") or key)
+        row |= {"subject": str(data.get("enrolment_id") or data.get("notice_id") or key), "id": self.at}
         self.rows(f"{service}.outbox").append(row)
         self.put(topic, key, payload, event_id)
         return event_id
@@ -485,6 +485,20 @@ def an_event_that_is_marked_is_not_on_its_topic(run: Evidence) -> None:
     run.records[:] = [one for one in run.records if b"LearnerQueued" not in (one.value or b"")]
 
 
+@breaks("V3", "is passed over and not on enrolment.enrolments")
+def an_event_is_left_out_by_the_relay(run: Evidence) -> None:
+    run.records[:] = [one for one in run.records if b"LearnerQueued" not in (one.value or b"")]
+    for row in run.tables["enrolment.outbox"]:
+        row["published"] = b"LearnerQueued" not in row["payload"]
+
+
+@breaks("V3", "is not published and not on enrolment.enrolments")
+def the_last_event_is_not_published_yet(run: Evidence) -> None:
+    last = run.tables["enrolment.outbox"][-1]
+    last["published"] = False
+    run.records[:] = [one for one in run.records if one.value != last["payload"]]
+
+
 @breaks("V3", "is first seen out of order or with a gap")
 def two_events_of_one_learner_are_swapped(run: Evidence) -> None:
     mine = [n for n, one in enumerate(run.records) if one.topic == "enrolment.enrolments" and one.key == b"l-2"]
@@ -514,7 +528,7 @@ def an_event_is_never_heard(run: Evidence) -> None:
     run.tables["notifier.inbox"].pop()
 
 
-@breaks("V5", "what was taken in over Kafka")
+@breaks("V5", "is more than the topics come to")
 def a_partners_event_has_its_effect_twice(run: Evidence) -> None:
     rows = run.tables["catalogue.intake"]
     rows.append(dict(pick(rows, way="kafka")))
@@ -572,14 +586,14 @@ def nobody_is_asked_after_an_offer_has_lapsed(run: Evidence) -> None:
     rows[lapsed + 1]["committed_us"] += 1
 
 
-@breaks("V8", "e-2 was given the seat before e-4")
+@breaks("V8", "e-2 was given the seat before e-4, by group the first")
 def the_groups_do_not_come_first(run: Evidence) -> None:
     rows = run.tables["enrolment.changes"]
     at = next(n for n, row in enumerate(rows) if row["to_state"] == "offered")
     rows[at] = {**rows[at], "enrolment_id": "e-2"}
 
 
-@breaks("V8", "e-5 was given the seat before e-2")
+@breaks("V8", "e-5 was given the seat before e-2, by time of asking the first")
 def one_who_came_later_is_asked_before(run: Evidence) -> None:
     rows = run.tables["enrolment.changes"]
     at = next(n for n, row in enumerate(rows) if row["to_state"] == "offered" and row["enrolment_id"] == "e-2")
@@ -716,6 +730,14 @@ def a_partner_is_not_told(run: Evidence) -> None:
     run.calls.pop()
 
 
+@breaks("V13", "this event is called delivered, and was never taken")
+def a_refusal_is_taken_for_a_yes(run: Evidence) -> None:
+    event_id = run.calls.pop()["event_id"]
+    run.tables["notifier.webhook_deliveries"] = [
+        {"partner": "nord", "event_id": event_id, "state": "delivered", "later": False}
+    ]
+
+
 @breaks("V13", "the signature of a call is not good")
 def a_call_is_not_signed(run: Evidence) -> None:
     run.calls[0]["signed"] = False
@@ -736,7 +758,7 @@ def the_outbox_is_never_emptied(run: Evidence) -> None:
     run.quiet["outbox"] = None
 
 
-@breaks("V15", "skrall is active")
+@breaks("V15", "skrall is active, and 1 of its records were refused")
 def who_sends_nonsense_is_not_kept_out(run: Evidence) -> None:
     pick(run.tables["catalogue.partners"], slug="skrall")["state"] = "active"
 

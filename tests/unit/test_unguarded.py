@@ -8,7 +8,9 @@ import pytest
 
 from deploy.local.places import ROOT
 from tests.faults.checker import CHECKS
+from tests.faults.controls import shown
 from tests.faults.unguarded import CONTROLS, Control, Finder, Loader, Patch, missing
+from tests.faults.verdict import Looked, verdict
 
 LOOK = """
 import asyncio, sys
@@ -75,7 +77,7 @@ def test_the_guards_of_all_modules_are_gone_where_they_run() -> None:
 
 
 def test_a_text_that_has_changed_is_told_and_not_passed_over() -> None:
-    control = Control("a guard", "V1", (Patch("kit.trail", "no such text", ""),))
+    control = Control("a guard", "V1", "is lost", (Patch("kit.trail", "no such text", ""),))
     assert len(missing(control)) == 1
 
 
@@ -89,6 +91,14 @@ def test_no_service_is_compiled_without_its_guard_for_others() -> None:
 
 def test_each_control_names_an_invariant_that_is_judged() -> None:
     assert {control.invariant for control in CONTROLS.values()} <= set(CHECKS)
+
+
+def test_a_control_is_shown_by_the_finding_that_it_must_cause_and_by_no_other() -> None:
+    control = CONTROLS["mark-after-ack"]
+    late, lost = (f"course/1 7 is {what} and not on its topic" for what in ("not published", "marked as published"))
+    assert shown(control, verdict("V3", Looked({"said": 1}, [(late, [])]))) is None
+    assert shown(control, verdict("V3", Looked({"said": 1}, [(late, []), (lost, [])]))) == lost
+    assert shown(control, verdict("V3", Looked({"said": 0}))) is None
 
 
 def test_no_service_knows_of_controls() -> None:
