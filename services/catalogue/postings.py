@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pyroaring import AbstractBitMap, BitMap, FrozenBitMap
@@ -15,6 +15,9 @@ Bits = AbstractBitMap
 
 NONE: Bits = FrozenBitMap()
 WHERE = ("title", "brief", "all")
+MOST_KEPT = (
+    1_000  # words and beginnings that were looked for since a text changed: 25 KB each at most for 50,000 courses
+)
 SHORTEST_MISSPELT = 4  # letters
 SPARE_WORDS = 10_000  # that no course has any more, before they are forgotten
 LAST = "\U0010ffff"  # behind any other letter
@@ -42,43 +45,51 @@ NOWHERE = Places(NONE, NONE, NONE)
 
 
 class Postings:
-    """For each word and each of `WHERE` the courses that have it."""
+    """For each word and each of `WHERE` the courses that have it; most words have one, and that stands by itself."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}  # of words, as they came; a number is never given again
         self._last = -1
-        self._courses: list[dict[int, BitMap]] = [{} for _ in WHERE]
+        self._courses: list[dict[int, BitMap | int]] = [{} for _ in WHERE]
         self._of_slot: list[array[int]] = []  # the numbers of a course's words: those of the title, of the brief, all
-        self._alphabet: list[str] | None = None  # all words in order, once somebody has asked for a beginning
+        self._alphabet: list[str] = []  # all words in order, once somebody has asked for a beginning; or none
+        self._in_order = array("I")  # their numbers
         self._alike: dict[str, tuple[str, ...]] = {}  # the words that are easily written so, and are not
+        self._kept: dict[Word, Places] = {}  # a beginning may be that of a thousand words
 
     def put(self, new: Mapping[int, Sequence[Sequence[str]]]) -> None:
         """The words of these slots, by `WHERE`, are so now. A slot that is new is the next one."""
         for slot, words in new.items():
-            if slot < len(self._of_slot):
-                self._take_out(slot)
-            else:
-                self._of_slot.append(array("I"))
-            numbers = self._of_slot[slot] = array("I")
-            for courses, here in zip(self._courses, words, strict=True):
+            numbers = array("I")
+            for here in words:
                 numbers.append(len(here))
-                for word in here:
-                    number = self._numbers.get(word)
-                    if number is None:
-                        number = self._new(word)
-                    numbers.append(number)
-                    of_word = courses.get(number)
-                    if of_word is None:
-                        courses[number] = BitMap((slot,))
+                numbers.extend(self._numbers[word] if word in self._numbers else self._new(word) for word in here)
+            if slot == len(self._of_slot):
+                self._of_slot.append(numbers)
+            elif self._of_slot[slot] == numbers:
+                continue  # its seats have changed, or a date: words seldom do
+            else:
+                for courses, number in self._words_of(slot):
+                    there = courses[number]
+                    if isinstance(there, BitMap) and len(there) > 1:
+                        there.remove(slot)
                     else:
-                        of_word.add(slot)
+                        del courses[number]
+                self._of_slot[slot] = numbers
+            for courses, number in self._words_of(slot):
+                there = courses.setdefault(number, slot)
+                if isinstance(there, BitMap):
+                    there.add(slot)
+                elif there != slot:
+                    courses[number] = BitMap((there, slot))
+            self._kept.clear()
         if len(self._numbers) > 2 * len(self._courses[-1]) + SPARE_WORDS:
             self._forget_spare_words()
 
     def _new(self, word: str) -> int:
         self._last += 1
         self._numbers[word] = self._last
-        self._alphabet = None
+        self._alphabet = []
         plain = alike(word)
         if plain != word:
             self._alike[plain] = (*self._alike.get(plain, ()), word)
@@ -93,40 +104,55 @@ class Postings:
             if others:
                 self._alike[plain] = others
         self._numbers = kept
-        self._alphabet = None
+        self._alphabet = []
 
-    def _take_out(self, slot: int) -> None:
+    def _words_of(self, slot: int) -> Iterator[tuple[dict[int, BitMap | int], int]]:
+        """(the courses by word, a number of a word that this one has there), of each of `WHERE`."""
         numbers, at = self._of_slot[slot], 0
         for courses in self._courses:
             end = at + 1 + numbers[at]
-            for number in numbers[at + 1 : end]:
-                of_word = courses[number]
-                of_word.remove(slot)
-                if not of_word:
-                    del courses[number]
+            yield from ((courses, number) for number in numbers[at + 1 : end])
             at = end
 
     def find(self, word: Word) -> Places:
         """Where the word is, or any that begins so; where no course has it, the words that it may be misspelt for."""
-        found = self._places(self._meant(word))
-        return found if found.all else self._places(self._misspelt(word.word))
+        found = self._kept.pop(word, None)
+        if found is None:
+            found = self._places(self._meant(word))
+            if not found.all:
+                found = self._places(self._misspelt(word.word))
+            if len(self._kept) == MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+        self._kept[word] = found  # now the last to go
+        return found
 
-    def _places(self, words: Collection[str]) -> Places:
-        """Where any of these is."""
-        numbers = [self._numbers[word] for word in words if word in self._numbers]
-        found = ([courses[number] for number in numbers if number in courses] for courses in self._courses)
-        return Places(*(BitMap.union(*some) if some else NONE for some in found))
+    def _places(self, numbers: Sequence[int]) -> Places:
+        """Where any of these words is."""
+        return Places(
+            *(_together([one for one in map(courses.get, numbers) if one is not None]) for courses in self._courses)
+        )
 
-    def _meant(self, word: Word) -> Collection[str]:
+    def _meant(self, word: Word) -> Sequence[int]:
         """The words that it may be."""
         if not word.begins:
-            return (word.word,)
-        if self._alphabet is None:
+            return self._known((word.word,))
+        if not self._alphabet:
             self._alphabet = sorted(self._numbers)
+            self._in_order = array("I", map(self._numbers.__getitem__, self._alphabet))
         begin, end = (bisect_left(self._alphabet, one) for one in (word.word, word.word + LAST))
-        return self._alphabet[begin:end]
+        return self._in_order[begin:end]
 
-    def _misspelt(self, word: str) -> Collection[str]:
+    def _misspelt(self, word: str) -> Sequence[int]:
         """`okonomi` and `oekonomi` are økonomi, `programering` is programmering; too short, it may be anything."""
         plain = alike(word)
-        return (*self._alike.get(plain, ()), plain) if len(plain) >= SHORTEST_MISSPELT else ()
+        return self._known((*self._alike.get(plain, ()), plain)) if len(plain) >= SHORTEST_MISSPELT else ()
+
+    def _known(self, words: Sequence[str]) -> Sequence[int]:
+        return [self._numbers[word] for word in words if word in self._numbers]
+
+
+def _together(found: Sequence[BitMap | int]) -> Bits:
+    if not found:
+        return NONE
+    single = BitMap([one for one in found if isinstance(one, int)])
+    return BitMap.union(single, *(one for one in found if isinstance(one, BitMap)))
