@@ -55,12 +55,12 @@ def add(partners: cyclopts.App) -> None:
 
     @partners.command(name="go-ahead")
     def _go_ahead(slug: str, code: str, key: str) -> None:
-        """Say of a run in `partners on-hold` that it takes place: who has a seat is told.
+        """Say of a run in `partners on-hold` that it takes place: who has a seat or is in line is told.
 
         Example: partners go-ahead nesna HAV-1 V27
         """
         end(changed(lambda conn: deciding.go_ahead(conn, me(), slug, code, key)), "Nothing was said")
-        print("It takes place; who has a seat is told.")
+        print("It takes place; who has a seat or is in line is told.")
 
     @partners.command(name="call-off")
     def _call_off(slug: str, code: str, key: str) -> None:

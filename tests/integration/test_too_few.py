@@ -112,7 +112,7 @@ async def test_operators_answer_in_its_stead_at_the_command_line(servers: Server
         assert "1 of 8 on its day  decide before" in (await run_it("on-hold"))[1]
         assert (await run_it("on-hold", "nobody", "--json"))[1].strip() == "[]"
 
-        took_place = (0, "It takes place; who has a seat is told.\n", "")
+        took_place = (0, "It takes place; who has a seat or is in line is told.\n", "")
         assert await run_it("go-ahead", here.partner, "SV-1", "v27") == took_place
         assert (await judgement(here, run))[0] == "confirmed"
         again = await run_it("go-ahead", here.partner, "SV-1", "v27")
@@ -184,7 +184,7 @@ async def test_a_provider_is_asked_on_its_page_and_answers_there(servers: Server
         goes = (await decide(people, "gar")).headers["location"]
         assert goes == "/partner?avgjort=gar&antall=0"
         page = await look(here, goes, **mine)
-        assert "Kurset går. De som har plass, får beskjed." in words(page)
+        assert "Kurset går. De som har plass eller står i kø, får beskjed." in words(page)
         assert words(page).count("av minst 8 hadde plass") == 1
         assert (await judgement(here, run))[0] == "confirmed"
 
