@@ -22,7 +22,8 @@ log = logs.get(__name__)
 
 ATTEMPTS = 3
 BACKOFF_S = (0.1, 0.5)  # between attempts at one record, with jitter
-ONE_S = 10.0  # how long one record may take; far below the poll interval, so that it never costs a rebalance
+ONE_S = 10.0  # how long a transaction may take; far below the poll interval, so that it never costs a rebalance
+WHOLE = 1_000_000  # records: more than any batch has
 TRANSIENT_S = 60.0  # how long locks and time-outs are waited out before a record counts as failed
 WINDOW = 100  # of so many records of our own topics …
 MOST_PARKED = 50  # … so many may be parked before the consumer stops: a bad deploy must not park everything
@@ -42,30 +43,44 @@ class Effects:
         self._foreign = foreign
         self._outcomes: deque[bool] = deque(maxlen=WINDOW)  # True: parked
         self._may_repeat = True  # what comes: at the start, and while what came last had been heard before
+        self._most = WHOLE  # records in one transaction
         self.paused = ""  # why no record is to be begun; empty: none is held up
         self.waited = float("-inf")  # when it last waited for the database or ended a record: no reason to restart
         self.waiting_for_database = False
 
     async def take(self, records: Sequence[Record]) -> bool:
         """Give every record its effect or park it. False when the process is stopping or was paused meanwhile."""
-        try:
-            await self._together(records)
-            return True
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            if len(records) > 1:
-                log.info("batch_taken_apart", consumer=self._group, count=len(records), error=type(error).__name__)
-        self.waited = time.monotonic()  # slow is not stuck: a restart would begin the whole batch again
-        # In halves, so that a bad record costs the others some twenty transactions, and a slow database no thousand.
-        middle = len(records) // 2
-        for part in (records[:middle], records[middle:]):
-            if self.paused or self._running.stopping.is_set():
-                return False
-            if part and not await (self.take(part) if len(records) > 1 else self._one(records[0])):
-                return False
+        at = 0
+        while at < len(records):
+            part = records[at : at + self._most]
+            try:
+                await self._together(part)
+                at += len(part)
+                if len(part) == self._most:
+                    self._most = min(2 * self._most, WHOLE)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self.waited = time.monotonic()  # slow is not stuck: a restart would begin the whole batch again
+                if self._is_to_stop:
+                    return False
+                if len(part) > 1:
+                    log.info("batch_taken_apart", consumer=self._group, count=len(part), error=type(error).__name__)
+                    # Half as many, so that a bad record costs the others some twenty transactions. And a slow database
+                    # need not refuse as many again and again: it is remembered what it took last.
+                    self._most = len(part) // 2
+                elif await self._one(part[0]):
+                    at += 1
+                else:
+                    return False
             self.waited = time.monotonic()
+            if at < len(records) and self._is_to_stop:
+                return False
         return True
+
+    @property
+    def _is_to_stop(self) -> bool:
+        return bool(self.paused) or self._running.stopping.is_set()
 
     async def _one(self, record: Record) -> bool:
         """One record, tried at most 3 times, then parked. False when it is to wait: stopping, or paused."""

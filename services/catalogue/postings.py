@@ -15,9 +15,7 @@ Bits = AbstractBitMap
 
 NONE: Bits = FrozenBitMap()
 WHERE = ("title", "brief", "all")
-MOST_KEPT = (
-    1_000  # words and beginnings that were looked for since a text changed: 25 KB each at most for 50,000 courses
-)
+MOST_KEPT = 1_000  # words and beginnings, since a text changed: 25 KB each at most for 50,000 courses
 SHORTEST_MISSPELT = 4  # letters
 SPARE_WORDS = 10_000  # that no course has any more, before they are forgotten
 LAST = "\U0010ffff"  # behind any other letter

@@ -134,7 +134,7 @@ CONTROLS: dict[str, Control] = {
         "V5",
         r"is more than the topics come to",
         (
-            Patch("kit.inbox", "new: set[str] = set()", "new: set[str] = set(first)"),
+            Patch("kit.inbox", 'first.keys() if all_new else set(row["heard"])', "first.keys()"),
             Patch("kit.inbox", "            if aggregate not in last:\n                continue\n", ""),
             Patch("kit.inbox", "there = last[aggregate]", "there = None"),
         ),
