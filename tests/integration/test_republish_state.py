@@ -119,7 +119,7 @@ async def test_a_copy_that_is_lost_is_made_anew_of_what_no_outbox_has_any_more(
     await topics.declare(servers.kafka, owned_by("catalogue"))
     async with catalogue(servers) as here, running(settings) as there:
         starts_at = datetime.now(UTC) + timedelta(days=20)
-        decide_at = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)
+        decide_at = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
         dates: dict[str, Any] = {
             "starts_at": starts_at.isoformat(),
             "ends_at": (starts_at + timedelta(days=1)).isoformat(),
