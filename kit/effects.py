@@ -266,12 +266,12 @@ class Effects:
                 released = await parking.next_released(conn, self._group, failed, closed)
                 if released is None:
                     return
-                parked_id, said_by, record = released
+                parked_id, said_at_latest, record = released
                 found.append(parked_id)
                 await conn.execute(IMPATIENTLY)
                 try:
                     async with conn.transaction():
-                        one = replace(self._listeners.read(record), said_by=said_by)
+                        one = replace(self._listeners.read(record), said_at_latest=said_at_latest)
                         await self._hear(conn, [one], whatever_is_held=True)
                 except asyncpg.LockNotAvailableError:  # the next look tries it again
                     failed.append(parked_id)

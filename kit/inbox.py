@@ -9,7 +9,7 @@ from kit.listeners import Received
 ONCE = "inbox_has_each_event_once"
 
 
-def _hear(repeats: str) -> str:
+def _statement(repeats: str) -> str:
     """One statement, because each round trip is a large part of what a lone event waits.
 
     Nothing is written when a key of the batch is held back behind a parked record: the caller first puts that key's
@@ -42,8 +42,8 @@ def _hear(repeats: str) -> str:
     """  # noqa: S608 - constants alone
 
 
-_NEW = _hear("")  # a quarter of what noting an event costs is to be ready for one that was heard before
-_ANY = _hear("ON CONFLICT DO NOTHING RETURNING event_id")
+_NEW = _statement("")  # a quarter of what noting an event costs is to be ready for one that was heard before
+_ANY = _statement("ON CONFLICT DO NOTHING RETURNING event_id")
 
 _DIGESTS = (
     "SELECT event_id, digest FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[]) AND digest IS NOT NULL"

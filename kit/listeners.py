@@ -54,7 +54,7 @@ class Refused(Exception):
 class Received:
     """One event as a listener gets it. `event_id` is unique among all senders; `event` is none when nobody listens.
 
-    `said_by`: by when what was kept back or parked was said; of what has just come its record tells.
+    `said_at_latest`: by when what was kept back or parked was said; of what has just come its record tells.
     """
 
     record: Record
@@ -62,7 +62,7 @@ class Received:
     event_id: str
     digest: bytes | None
     event: Event | None
-    said_by: datetime | None = None
+    said_at_latest: datetime | None = None
 
     @property
     def topic(self) -> str:

@@ -17,9 +17,9 @@ WHERE consumer = $1 AND state IN ('parked', 'held', 'redrive') AND topic = ANY($
 """
 _PARK = """
 INSERT INTO parked (
-    consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, state, said_by
+    consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, state, said_at_latest
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, said_by($13))
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, said_at_latest($13))
 ON CONFLICT DO NOTHING
 """
 # The oldest that an operator has let go (redrive) or waits (held), before which nothing with its key is open: in the
@@ -42,9 +42,10 @@ WHERE EXISTS (SELECT FROM parked WHERE consumer = $1 AND topic = name AND state 
 """
 _HOLD = """
 INSERT INTO parked (
-    consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, said_by, state
+    consumer, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, said_at_latest, state
 )
-SELECT $1, topic, partition, "offset", key, headers, value, event_id, type, reason, detail, said_by(written_ms), 'held'
+SELECT $1, topic, partition, "offset", key, headers, value, event_id, type, reason, detail,
+       said_at_latest(written_ms), 'held'
 FROM unnest(
     $2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::json[], $7::bytea[], $8::text[], $9::text[], $10::text[],
     $11::text[], $12::bigint[]
@@ -55,7 +56,7 @@ _UNHEARD = "DELETE FROM inbox WHERE consumer = $1 AND event_id = ANY($2::text[])
 _CLOSE = "UPDATE parked SET state = 'redriven', closed_at = app_now() WHERE id = $1"
 # Whatever has become of it since, it was said when it was said.
 _AGAIN = """
-UPDATE parked SET state = $2, reason = $3, detail = $4, said_by = coalesce(said_by, parked_at),
+UPDATE parked SET state = $2, reason = $3, detail = $4, said_at_latest = coalesce(said_at_latest, parked_at),
     parked_at = CASE WHEN $2 = 'parked' THEN parked_at ELSE app_now() END
 WHERE id = $1
 """
@@ -225,7 +226,7 @@ async def next_released(
     `failed`: ids to leave for later. `closed`: topics whose records wait.
     """
     row = await conn.fetchrow(_HEAD, consumer, list(failed), list(closed))
-    return (row["id"], row["said_by"] or row["parked_at"], record_of(row)) if row else None
+    return (row["id"], row["said_at_latest"] or row["parked_at"], record_of(row)) if row else None
 
 
 async def close(conn: Connection, parked_id: int) -> None:

@@ -112,12 +112,12 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def runs_by_course(rows: Sequence[Row]) -> dict[object, list[Run]]:
-    """The runs that rows of `store.search` tell of, by the course's id."""
+def runs_by_course(rows: Sequence[Row], now: datetime) -> dict[object, list[Run]]:
+    """The runs that rows of `store.search` tell of, as they are then, by the course's id."""
     found: dict[object, list[Run]] = {}
     for row in rows:
         run = Run(row["starts_at"], tuple(row["arenas"]), tuple(row["seats"]), _periods(row["periods"]))
-        found.setdefault(row["course_id"], []).append(run)
+        found.setdefault(row["course_id"], []).append(run.at(now))
     return found
 
 

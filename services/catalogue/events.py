@@ -102,11 +102,11 @@ async def _is_overtaken(conn: Connection, partner: str, code: str, key: str | No
     same topic does not: that is older.
     """
     written_ms = one.record.written_ms
-    if one.said_by is None and written_ms is None:
+    if one.said_at_latest is None and written_ms is None:
         return False
     await lock_course(conn, partner, code)  # whoever is saying something of it now has said it then
     whole = isinstance(one.event, CourseRetracted)
-    return await said_since(conn, partner, code, key, one.said_by, written_ms, whole)
+    return await said_since(conn, partner, code, key, one.said_at_latest, written_ms, whole)
 
 
 async def _take(conn: Connection, partner: str, one: Received) -> None:

@@ -68,14 +68,14 @@ class Index:
 
     def put(self, rows: Sequence[Row], runs: Sequence[Row]) -> None:
         """These courses are so now, be they new or changed; `runs` are all runs of each."""
-        theirs = runs_by_course(runs)
+        theirs = runs_by_course(runs, self.now)
         titles: list[Entry] = []
         ids: list[Entry] = []
         starts: list[Entry] = []
         turns: list[Entry] = []
         words: dict[int, Sequence[Sequence[str]]] = {}
         for row in rows:
-            course = read(row, theirs.get(row["id"], ())).at(self.now)
+            course = read(row, theirs.get(row["id"], ()))
             slot = self._slot_of.get(course.id, len(self._courses))
             title: Entry = (course.title_order, course.id, slot)
             if slot == len(self._courses):

@@ -27,8 +27,8 @@ NAMES = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datnam
 LAST = 6
 OLDER = f"""
     DELETE FROM migrations WHERE folder = 'kit' AND number = {LAST};
-    ALTER TABLE parked DROP COLUMN said_by;
-    DROP FUNCTION said_by;
+    ALTER TABLE parked DROP COLUMN said_at_latest;
+    DROP FUNCTION said_at_latest;
 """
 
 

@@ -45,7 +45,7 @@ async def said_since(
     partner: str,
     code: str,
     key: str | None,
-    said_by: datetime | None,
+    said_at_latest: datetime | None,
     written_ms: int | None,
     whole: bool,
 ) -> bool:
@@ -55,14 +55,14 @@ async def said_since(
         """
         SELECT EXISTS (
             SELECT FROM intake
-            WHERE partner = $1 AND way <> 'kafka' AND code = $2 AND at > coalesce($4, said_by($5))
+            WHERE partner = $1 AND way <> 'kafka' AND code = $2 AND at > coalesce($4, said_at_latest($5))
               AND ($6 OR key = $3 OR $3 IS NULL AND what LIKE 'Course%')
         )
         """,
         partner,
         code,
         key,
-        said_by,
+        said_at_latest,
         written_ms,
         whole,
     )
