@@ -267,6 +267,8 @@ class Effects:
                 if released is None:
                     return
                 parked_id, said_at_latest, record = released
+                if gate and record.topic in await gate.closed(conn):
+                    return  # it was kept after the first look, for just that
                 found.append(parked_id)
                 await conn.execute(IMPATIENTLY)
                 try:

@@ -1,5 +1,6 @@
 """What one partner's program does wrong is that partner's alone: the others' courses are taken as if it did not."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -7,11 +8,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from kit import fetching, parking
-from kit.database import connect
+from kit.database import Connection, connect
 from kit.effects import Effects
 from services.catalogue import deciding, events, joining
 from services.catalogue import operating as catalogue
-from services.catalogue.quarantine import Watch
+from services.catalogue.quarantine import Quarantine, Watch
 from services.catalogue.store import courses
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS
@@ -263,6 +264,27 @@ async def test_were_it_not_the_partners_alone_the_others_would_wait_too(
         await here.send(course(1))
         await until(lambda: counted(here, "parked", "quarantined", 1), within_s=40)
         assert await state(here) == "active"
+
+
+async def test_who_is_shut_out_between_two_looks_waits_as_well(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was kept may run on, says the first look; a second statement sees what was kept for being shut out since."""
+    real, looks = Quarantine.closed, 0
+
+    async def of_before(self: Quarantine, conn: Connection) -> list[str]:
+        nonlocal looks
+        looks += 1
+        return [] if looks % 2 else await real(self, conn)
+
+    monkeypatch.setattr(Quarantine, "closed", of_before)
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await change(here, lambda conn: joining.suspend(conn, here.partner, "avtalen er ute"))
+        await here.send(course(1))
+        await until(lambda: counted(here, "parked", "suspended", 1), within_s=40)
+        so_far = looks
+        await until(lambda: asyncio.sleep(0, looks > so_far + 4), within_s=40)
+        assert await outcomes(here) == [("parked", "suspended")]
 
 
 async def test_a_key_too_long_to_be_kept_is_refused_also_while_its_partner_waits(servers: Servers) -> None:
