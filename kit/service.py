@@ -24,6 +24,7 @@ from kit.consumer import Consumer
 from kit.database import DESK, POOLS, Connection, Database, connect
 from kit.groupcommit import Commit, GroupCommit
 from kit.metrics import Metrics
+from kit.onewrite import OneWrite
 from kit.plots import Plot
 from kit.relay import Relay
 from kit.restoring import Restate, nothing_to_restate
@@ -130,6 +131,7 @@ async def serve(service: Service) -> None:
     server = _Server(
         uvicorn.Config(
             application,
+            http=OneWrite,
             log_config=None,
             access_log=False,
             server_header=False,

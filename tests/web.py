@@ -23,6 +23,7 @@ from kit.auth import Keys, usable
 from kit.database import Database
 from kit.health import Health
 from kit.metrics import Metrics
+from kit.onewrite import OneWrite
 from kit.running import Running
 from kit.settings import Settings
 
@@ -55,7 +56,8 @@ async def client(app: http.Application) -> AsyncIterator[AsyncClient]:
 @asynccontextmanager
 async def served(app: ASGIApp) -> AsyncIterator[str]:
     """The application behind a real socket; where it is."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    config = uvicorn.Config(app, http=OneWrite, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening:
         serving = asyncio.create_task(server.serve([listening]))
         try:

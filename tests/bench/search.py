@@ -25,6 +25,7 @@ import uvloop
 from deploy.local.stack import Stack
 from kit import http, logs, migrations
 from kit.database import Connection, connect
+from kit.onewrite import OneWrite
 from kit.service import spare_collector
 from services.catalogue.app import LOG_FIELDS, MIGRATIONS, ROUTERS
 from services.catalogue.search import BASE
@@ -161,7 +162,7 @@ def serve(settings: CatalogueSettings, listening: socket.socket) -> None:
         logs.configure("catalogue", "warning", LOG_FIELDS)
         spare_collector()  # as every service does at its start
         async with running(settings, "catalogue") as here:
-            config = uvicorn.Config(http.build(here, ROUTERS), log_config=None, access_log=False)
+            config = uvicorn.Config(http.build(here, ROUTERS), http=OneWrite, log_config=None, access_log=False)
             await uvicorn.Server(config).serve([listening])
 
     uvloop.run(serving())

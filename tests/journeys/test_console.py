@@ -53,8 +53,8 @@ async def test_nobody_else_gets_in(stack: Stack, web: httpx2.AsyncClient, userna
 
 
 async def test_an_enrolment_is_followed_from_the_request_to_the_mail(stack: Stack, operator: Person) -> None:
-    rows = await _sql(stack, "SELECT about::text AS id FROM notices WHERE state = 'sent' AND template = 'enrolled' ORDER BY id")
-    id = rows[0]
+    seated = "SELECT about::text AS id FROM notices WHERE state = 'sent' AND template = 'enrolled' ORDER BY id"
+    id = (await _sql(stack, seated))[0]
     view = await operator.go(f"/drift/tidslinje?id={id}")
     parts = re.findall(r'data-part="([^"]+)"', view.text)
     assert parts == [f"/drift/{name}/del/tidslinje/{id}" for name in SERVICES]
