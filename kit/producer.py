@@ -71,7 +71,7 @@ class Producer:
         self._producer: AIOKafkaProducer | None = None
         self._resting: dict[str, float] = {}  # aggregate -> when to try it again
         self._stuck: dict[str, Stuck] = {}
-        self._missing: dict[str, float] = {}  # topic -> when to look for it again
+        self._missing: dict[str, asyncio.Future[set[int]]] = {}  # topic -> the look for it, beside everything else
         self._firsts: dict[
             tuple[AIOKafkaProducer, str, int], asyncio.Future[Any]
         ] = {}  # acks of partitions' first batches
@@ -144,16 +144,25 @@ class Producer:
             yield topic, partition, batch, batched
 
     async def _partitions(self, producer: AIOKafkaProducer, topic: str) -> list[int]:
-        """The topic's partitions; none when it is missing, which must not stop the other topics."""
-        if self._missing.get(topic, 0) > time.monotonic():
+        """The topic's partitions; none when it is missing, which must not stop the other topics.
+
+        It is waited for once. From then on it is looked for beside them: aiokafka asks for ten seconds each time.
+        """
+        look = self._missing.get(topic)
+        if look is None:
+            try:
+                async with asyncio.timeout(TOPIC_S):
+                    return sorted(await producer.partitions_for(topic))
+            except (KafkaError, TimeoutError) as error:
+                log.warning("relay_topic_not_found", topic=topic, error=type(error).__name__)
+        elif not look.done():
             return []
-        try:
-            async with asyncio.timeout(TOPIC_S):
-                return sorted(await producer.partitions_for(topic))
-        except (KafkaError, TimeoutError) as error:
-            self._missing[topic] = time.monotonic() + REST_S
-            log.warning("relay_topic_not_found", topic=topic, error=type(error).__name__)
-            return []
+        elif _wrong(look) is None:
+            del self._missing[topic]
+            return sorted(look.result())
+        self._missing[topic] = look = asyncio.ensure_future(producer.partitions_for(topic))
+        look.add_done_callback(_seen)
+        return []
 
     async def settle(self, flights: Sequence[Flight]) -> list[int]:
         """Wait for the broker; returns the ids of the rows that it has for certain, and lets rest what it refused.
@@ -218,7 +227,8 @@ class Producer:
     async def drop(self) -> None:
         """Close the producer, whatever state it is in. The next `send` makes a new one."""
         producer, self._producer = self._producer, None
-        self._missing.clear()
+        for look in self._missing.values():
+            look.cancel()
         self._firsts.clear()
         if producer is None:
             return
@@ -252,10 +262,10 @@ def _wrong(ack: asyncio.Future[Any]) -> BaseException | None:
     return asyncio.CancelledError() if ack.cancelled() else ack.exception()
 
 
-def _seen(ack: asyncio.Future[Any]) -> None:
+def _seen(future: asyncio.Future[Any]) -> None:
     """Take note of an error that nobody may ask for any more, so that no warning of it is logged at exit."""
-    if not ack.cancelled():
-        ack.exception()
+    if not future.cancelled():
+        future.exception()
 
 
 def _headers(stored: str) -> list[tuple[str, bytes]]:

@@ -127,6 +127,26 @@ async def test_a_missing_topic_stops_its_own_events_only_and_they_go_when_it_is_
         assert len(await records(place.kafka, missing.name, 3)) == 3
 
 
+async def test_who_publishes_beside_a_missing_topic_does_not_wait_for_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for again in every turn here, and the broker takes ten seconds to say that it is not there."""
+    monkeypatch.setattr(producer, "TOPIC_S", 0.5)
+    monkeypatch.setattr(producer, "REST_S", 0.0)
+    await place.say("thing/a", 1, topic=f"{place.topic}-never")
+    await place.say("thing/b", 1)
+
+    async def one_left() -> bool:
+        return [aggregate for aggregate, _ in await place.unpublished()] == ["thing/a"]
+
+    async with relaying(place.here):
+        await until(one_left)
+        monkeypatch.setattr(producer, "TOPIC_S", 60.0)
+        for seq in range(2, 12):
+            await place.say("thing/b", seq)
+            await until(one_left, 4)
+
+
 async def test_many_turns_under_way_keep_every_aggregate_in_its_order(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
