@@ -42,9 +42,12 @@ def meets_within(starts_at: datetime, ends_at: datetime, meetings: Sequence[tupl
             raise Rule("meeting_outside", field, "must lie between starts_at and ends_at of the run")
 
 
-def decided_ahead(decide_at: datetime | None, starts_at: datetime, now: datetime) -> None:
-    """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming."""
-    if decide_at is not None and decide_at <= now < starts_at:
+def decided_ahead(decide_at: datetime | None, starts_at: datetime, said_at: datetime) -> None:
+    """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming.
+
+    What was ahead when it was said is taken, and judged on the spot: that it was read late is not its partner's fault.
+    """
+    if decide_at is not None and decide_at <= said_at < starts_at:
         text = "has passed: give a day to come, or leave out minimum and decide_at"
         raise Rule("decide_at_passed", "decide_at", text)
 

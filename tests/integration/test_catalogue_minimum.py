@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -21,11 +22,14 @@ from contracts.enrolment import (
     SeatCount,
 )
 from contracts.envelope import Envelope, Event, aggregate_of, encode, wrap
+from contracts.partner import OfferingDates
 from contracts.topics import owned_by
 from deploy.local.stack import Stack
 from kit import switch, topics
 from kit.database import Connection, connect
 from services.catalogue import commands, domain, events, retracting
+from services.catalogue.commands import Published
+from services.catalogue.store import views
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world
@@ -242,6 +246,35 @@ async def test_a_run_that_has_begun_is_not_cancelled_by_a_judgement_that_comes_l
         await begins(here, soon, "10 minutes")
         await enrolment.found(MinimumMissed, soon)
         assert (await shown(here, soon["offering_id"]))["state"] == "cancelled", "the control"
+
+
+async def published_long_ago(here: World, key: str, run: OfferingDates) -> UUID:
+    """As a record that has been read only now."""
+    said_at = datetime.now(UTC) - timedelta(days=2)
+
+    async def publish(conn: Connection) -> Published:
+        return await commands.publish_offering(conn, here.partner, "SV-1", key, run, said_at=said_at)
+
+    return (await here.here.database.run(publish)).id
+
+
+async def test_a_run_that_came_after_its_day_is_not_cancelled_for_what_nobody_could_do(servers: Servers) -> None:
+    """Its record lay unread until then: no learner had seen it, and its partner decides."""
+    async with judging(servers) as here:
+        await here.put("SV-1", COURSE)
+        dates = DATES | days_from_now(30)
+        ids = {}
+        for key, day in (("late", -1), ("soon", 20)):
+            rules = {"minimum": 8, "on_too_few": "cancel", "decide_at": days_from_now(day)["starts_at"]}
+            ids[key] = await shown(here, str(await published_long_ago(here, key, OfferingDates(**(dates | rules)))))
+        enrolment = Enrolment(here)
+        for one in ids.values():
+            await enrolment.found(MinimumMissed, one, enrolled=0)
+            assert await judgement(here, one) == ("too_few", 0, 8)
+        states = {key: (await shown(here, one["offering_id"]))["state"] for key, one in ids.items()}
+        assert states == {"late": "scheduled", "soon": "cancelled"}
+        async with here.here.database.reading() as conn:
+            assert [one["key"] for one in await views.on_hold(conn, here.partner, 9)] == ["late"]
 
 
 async def test_a_run_on_hold_is_marked_and_its_partner_decides(servers: Servers) -> None:
