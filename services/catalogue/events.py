@@ -77,12 +77,14 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
         with tracing.hearing(one.trail, one.envelope.type):
             code, key = _about(one)
             at = await said_at(conn, one.said_at_latest, one.record.written_ms)
-            if at is not None and await _is_overtaken(conn, partner, code, key, one, at):
-                raise Refused("overtaken", f"{'key' if key else 'code'}: {OVERTAKEN}")
+            was_there = await lock_course(conn, partner, code)  # whoever is saying something of it now has said it then
+            await _not_overtaken(conn, partner, code, key, one, at)
             try:
                 await _take(conn, partner, one, at)
             except Rule as rule:
                 raise Refused(rule.code, f"{rule.field}: {rule.text}") from None
+            if was_there is None:  # who made it in the same moment could not be waited for, and is seen only now
+                await _not_overtaken(conn, partner, code, key, one, at)
         await note_intake(conn, partner, "kafka", type(one.event).__name__, code, key, one.envelope.id)
 
 
@@ -97,17 +99,18 @@ def _about(one: Received) -> tuple[str, str | None]:
             raise TypeError(type(one.event))
 
 
-async def _is_overtaken(
-    conn: Connection, partner: str, code: str, key: str | None, one: Received, at: datetime
-) -> bool:
-    """Whether it lay unread or was kept back while its partner said otherwise: HTTP and files are open meanwhile.
+async def _not_overtaken(
+    conn: Connection, partner: str, code: str, key: str | None, one: Received, at: datetime | None
+) -> None:
+    """Raises Refused when it lay unread or was kept back while its partner said otherwise: HTTP and files are open
+    meanwhile.
 
     A course is retracted with its runs, so a newer word of one of them counts too. What ran just before it from the
     same topic does not: that is older.
     """
-    await lock_course(conn, partner, code)  # whoever is saying something of it now has said it then
     whole = isinstance(one.event, CourseRetracted)
-    return await said_since(conn, partner, code, key, at, whole)
+    if at is not None and await said_since(conn, partner, code, key, at, whole):
+        raise Refused("overtaken", f"{'key' if key else 'code'}: {OVERTAKEN}")
 
 
 async def _take(conn: Connection, partner: str, one: Received, at: datetime | None) -> None:
