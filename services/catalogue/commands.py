@@ -125,7 +125,8 @@ async def publish_offering(
     if before["decide_at"] != content["decide_at"]:  # one that has passed since it was said is said again with the rest
         domain.decided_ahead(dates.decide_at, dates.starts_at, said_at or await views.now(conn))
     version = await courses.change_offering(conn, found["id"], content, "scheduled")
-    if any(before[rule] != content[rule] for rule in ("minimum", "decide_at")):
+    another_day, another_minimum = (before[rule] != content[rule] for rule in ("decide_at", "minimum"))
+    if another_day or (another_minimum and found["decision"] == "at_risk"):  # what was judged stays, as `judge` says
         await courses.forget_judgement(conn, found["id"])
     await outbox.add(conn, OfferingChanged(**_about(course, found["id"], key, version), **content))
     return Published(found["id"], version, changed=True)
@@ -135,9 +136,9 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
     """Keep what enrolment found of a run's minimum; confirm the run, or cancel it when its rule says so.
 
     `course` is the run's, locked. What was found by a minimum or a day that the partner has changed since is passed
-    over, as is what says no more than what is known, and all of it when the run was cancelled meanwhile. A run that
-    has begun is not cancelled, however late it is judged: its learners sit there. Nor is one that came here only after
-    its day, as what lay unread: nobody could enrol in time, so its partner decides.
+    over, as is what says no more than what is known of that day, and all of it when the run was cancelled meanwhile. A
+    run that has begun is not cancelled, however late it is judged: its learners sit there. Nor is one that came here
+    only after its day, as what lay unread: nobody could enrol in time, so its partner decides.
     """
     run = await courses.offering(conn, said.offering_id)
     if run is None or run["state"] == "cancelled":
@@ -145,7 +146,8 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
     rules = OfferingRules.model_validate_json(run["content"])
     decision = DECISIONS[type(said)]
     by_these_rules = (said.minimum, said.decide_at) == (rules.minimum, rules.decide_at)
-    if not by_these_rules or not domain.says_more(decision, run["decision"] or "none"):
+    still_too_few = decision == run["decision"] == TOO_FEW and said.minimum != run["minimum"]
+    if not by_these_rules or not (still_too_few or domain.says_more(decision, run["decision"] or "none")):
         return
     if isinstance(said, MinimumReached):
         await confirm_run(conn, course, run, said.enrolled, said.minimum)

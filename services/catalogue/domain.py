@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-# What is judged by the same minimum on the same day goes one way: who was told that a run takes place, can rely on it.
+# What is judged for the same day goes one way: who was told that a run takes place, can rely on it.
 _DECISIONS = ("none", "at_risk", "too_few", "confirmed")
 
 
@@ -53,7 +53,7 @@ def decided_ahead(decide_at: datetime | None, starts_at: datetime, said_at: date
 
 
 def says_more(decision: str, known: str) -> bool:
-    """Whether a judgement goes beyond the one that is known of the same rules; a repeat or an older one does not."""
+    """Whether a judgement goes beyond the one that is known for the same day; a repeat or an older one does not."""
     return _DECISIONS.index(decision) > _DECISIONS.index(known)
 
 

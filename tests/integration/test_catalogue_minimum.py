@@ -298,28 +298,53 @@ async def test_a_run_on_hold_is_marked_and_its_partner_decides(servers: Servers)
         assert len(await told(here, "OfferingConfirmed")) == 1
 
 
-async def test_a_changed_minimum_or_day_makes_the_old_judgement_go(servers: Servers) -> None:
+async def test_another_day_makes_the_old_judgement_go_and_so_does_another_minimum_before_it(servers: Servers) -> None:
     async with judging(servers) as here:
         enrolment = Enrolment(here)
         run = await publish(here)
         await enrolment.found(MinimumReached, run, enrolled=8)
         await publish(here, offer_hours=12)
         assert await judgement(here, run) == ("confirmed", 8, 8)  # the control: another rule leaves it
-        for changed in ({"minimum": 10}, {"decide_at": (DECIDE_AT + timedelta(days=1)).isoformat()}, {"minimum": 6}):
+        later = {"decide_at": (DECIDE_AT + timedelta(days=1)).isoformat()}
+        for changed in (later, later | {"minimum": 6}):
             await publish(here, **changed)
             assert await judgement(here, run) == ("none", None, None)
             known = await shown(here, run["offering_id"])
-            await enrolment.found(MinimumMissed, known, enrolled=4)
-            assert await judgement(here, run) == ("too_few", 4, known["minimum"])
+            await enrolment.found(MinimumAtRisk, known, enrolled=4)
+            assert await judgement(here, run) == ("at_risk", 4, known["minimum"])
 
         # What was found by rules that are no longer so says nothing of the run.
-        later = await publish(here, minimum=5, on_too_few="cancel")
-        await enrolment.found(MinimumMissed, later, minimum=6)
-        await enrolment.found(MinimumMissed, later, decide_at=DECIDE_AT + timedelta(days=1))
+        last = await publish(here, **later, minimum=5, on_too_few="cancel")
+        await enrolment.found(MinimumMissed, last, minimum=6)
+        await enrolment.found(MinimumMissed, last, decide_at=DECIDE_AT)
         assert await judgement(here, run) == ("none", None, None)
         assert (await shown(here, run["offering_id"]))["state"] == "scheduled"
-        await enrolment.found(MinimumMissed, later, on_too_few="hold")  # the run's own rule counts, as it is now
+        await enrolment.found(MinimumMissed, last, on_too_few="hold")  # the run's own rule counts, as it is now
         assert (await shown(here, run["offering_id"]))["state"] == "cancelled"
+
+
+async def test_another_minimum_after_the_day_can_only_better_what_was_found(servers: Servers) -> None:
+    """A run on hold stays so until it is judged by the new one; who was told that it takes place relies on it."""
+    async with judging(servers) as here:
+        enrolment = Enrolment(here)
+        run = await publish(here)
+        await enrolment.found(MinimumMissed, run, enrolled=5)
+        fewer = await publish(here, minimum=6)
+        assert await judgement(here, run) == ("too_few", 5, 8)
+        async with here.here.database.reading() as conn:
+            assert [one["key"] for one in await views.on_hold(conn, here.partner, 9)] == ["v27"], "it can be answered"
+        await enrolment.found(MinimumMissed, fewer, enrolled=4)
+        assert await judgement(here, run) == ("too_few", 4, 6)
+        await enrolment.found(MinimumReached, await publish(here, minimum=4), enrolled=4)
+        assert await judgement(here, run) == ("confirmed", 4, 4)
+
+        more = await publish(here, minimum=12, on_too_few="cancel")
+        assert await judgement(here, run) == ("confirmed", 4, 4)
+        await enrolment.found(MinimumMissed, more, enrolled=4)
+        assert await judgement(here, run) == ("confirmed", 4, 4)
+        assert (await shown(here, run["offering_id"]))["state"] == "scheduled"
+        assert len(await told(here, "OfferingConfirmed")) == 1
+        assert await parked(here) == 0
 
 
 async def test_a_run_that_was_cancelled_meanwhile_is_not_judged(servers: Servers) -> None:
