@@ -38,7 +38,7 @@ from tests.integration.test_catalogue_rules import days_from_now, told
 pytestmark = pytest.mark.anyio
 
 GROUP = "catalogue.enrolments"
-STARTS_AT = datetime(2027, 3, 1, 8, tzinfo=UTC)
+STARTS_AT = datetime(2049, 3, 1, 8, tzinfo=UTC)
 DECIDE_AT = STARTS_AT - timedelta(days=14)
 RULES = {"minimum": 8, "decide_at": DECIDE_AT.isoformat()}
 

@@ -21,14 +21,14 @@ pytestmark = pytest.mark.anyio
 
 RULES = {
     "minimum": 8,
-    "decide_at": "2027-02-15T12:00:00+01:00",
+    "decide_at": "2049-02-15T12:00:00+01:00",
     "on_too_few": "cancel",
     "requires_approval": True,
     "periods": [
         {"group": "ansatte", "opens_at": "2026-12-01T08:00:00+01:00", "closes_at": "2026-12-15T08:00:00+01:00"},
-        {"opens_at": "2026-12-15T08:00:00+01:00", "closes_at": "2027-02-20T08:00:00+01:00"},
+        {"opens_at": "2026-12-15T08:00:00+01:00", "closes_at": "2049-02-20T08:00:00+01:00"},
     ],
-    "late_enrolment_until": "2027-03-02T09:00:00+01:00",
+    "late_enrolment_until": "2049-03-02T09:00:00+01:00",
     "priority_groups": ["ansatte", "helgeland"],
     "offer_hours": 24,
     "on_lapse": "back_of_queue",
@@ -213,8 +213,8 @@ async def test_what_was_published_before_there_were_rules_and_comes_again_as_it_
 async def test_a_meeting_from_before_it_had_to_lie_within_its_run_may_stay_until_the_dates_change(
     servers: Servers,
 ) -> None:
-    june = {"starts_at": "2027-06-01T08:00:00Z", "ends_at": "2027-06-01T10:00:00Z"}
-    march = {"starts_at": "2027-03-02T08:00:00Z", "ends_at": "2027-03-02T10:00:00Z"}
+    june = {"starts_at": "2049-06-01T08:00:00Z", "ends_at": "2049-06-01T10:00:00Z"}
+    march = {"starts_at": "2049-03-02T08:00:00Z", "ends_at": "2049-03-02T10:00:00Z"}
     async with world(servers) as here:
         await here.put("SV-1", COURSE)
         await here.put("SV-1/offerings/v27", DATES | {"sessions": [march]})
@@ -227,7 +227,7 @@ async def test_a_meeting_from_before_it_had_to_lie_within_its_run_may_stay_until
         assert (await here.put("SV-1/offerings/v27", dates)).headers["etag"] == '"1"'
         more = {"places": [{"arena": "online", "capacity": 20}]}
         assert (await here.put("SV-1/offerings/v27", dates | more)).headers["etag"] == '"2"'
-        moved = await here.put("SV-1/offerings/v27", dates | {"ends_at": "2027-03-06T14:00:00Z"})
+        moved = await here.put("SV-1/offerings/v27", dates | {"ends_at": "2049-03-06T14:00:00Z"})
         assert (moved.status_code, moved.json()["errors"][0]["field"]) == (422, "sessions[0].ends_at")
         assert (await here.put("SV-1/offerings/v27", DATES | {"sessions": []})).status_code == 200
         moved = await here.put("SV-1/offerings/v27", DATES | {"sessions": [march], "starts_at": march["ends_at"]})
