@@ -28,7 +28,7 @@ from services.notifier.settings import NotifierSettings
 from tests.delivery import Servers, running, until
 
 PRIVATE, PUBLIC = sealing.generate()
-START = datetime(2027, 1, 14, 17, tzinfo=UTC)
+START = datetime(2049, 1, 14, 17, tzinfo=UTC)
 
 
 class Sink:

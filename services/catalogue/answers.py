@@ -44,7 +44,7 @@ class Seats(BaseModel):
 
 
 class Judgement(BaseModel):
-    """Whether enough have enrolled: warned of a week before `decide_at`, judged then. Goes when the rule changes."""
+    """Whether enough have enrolled: warned of a week before `decide_at`, judged then. Goes when that day changes."""
 
     decision: Literal["none", "at_risk", "confirmed", "too_few"] = "none"
     enrolled: int | None = None

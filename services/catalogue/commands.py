@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -81,11 +82,17 @@ async def publish_course(
 
 
 async def publish_offering(
-    conn: Connection, partner: str, code: str, key: str, dates: OfferingDates, if_version: Wanted = None
+    conn: Connection,
+    partner: str,
+    code: str,
+    key: str,
+    dates: OfferingDates,
+    if_version: Wanted = None,
+    said_at: datetime | None = None,
 ) -> Published:
     """Schedule or change a run of a course. Saying the same again changes nothing but that a retraction is taken back.
 
-    Raises Rule.
+    `said_at`: when it was, where that is not now. Raises Rule.
     """
     course = await locked(conn, partner, code)
     if course["withdrawn"]:
@@ -100,7 +107,7 @@ async def publish_offering(
     if found is None:
         _expect(if_version, 0)
         domain.meets_within(dates.starts_at, dates.ends_at, meetings)
-        domain.decided_ahead(dates.decide_at, dates.starts_at, await views.now(conn))
+        domain.decided_ahead(dates.decide_at, dates.starts_at, said_at or await views.now(conn))
         offering_id = await courses.create_offering(conn, course["id"], key, content)
         await outbox.add(conn, OfferingScheduled(**_about(course, offering_id, key, 1), **content))
         return Published(offering_id, 1, created=True)
@@ -116,9 +123,10 @@ async def publish_offering(
     if any(before[name] != content[name] for name in ("starts_at", "ends_at", "sessions")):
         domain.meets_within(dates.starts_at, dates.ends_at, meetings)
     if before["decide_at"] != content["decide_at"]:  # one that has passed since it was said is said again with the rest
-        domain.decided_ahead(dates.decide_at, dates.starts_at, await views.now(conn))
+        domain.decided_ahead(dates.decide_at, dates.starts_at, said_at or await views.now(conn))
     version = await courses.change_offering(conn, found["id"], content, "scheduled")
-    if any(before[rule] != content[rule] for rule in ("minimum", "decide_at")):
+    another_day, another_minimum = (before[rule] != content[rule] for rule in ("decide_at", "minimum"))
+    if another_day or (another_minimum and found["decision"] == "at_risk"):  # what was judged stays, as `judge` says
         await courses.forget_judgement(conn, found["id"])
     await outbox.add(conn, OfferingChanged(**_about(course, found["id"], key, version), **content))
     return Published(found["id"], version, changed=True)
@@ -128,8 +136,9 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
     """Keep what enrolment found of a run's minimum; confirm the run, or cancel it when its rule says so.
 
     `course` is the run's, locked. What was found by a minimum or a day that the partner has changed since is passed
-    over, as is what says no more than what is known, and all of it when the run was cancelled meanwhile. A run that
-    has begun is not cancelled, however late it is judged: its learners sit there.
+    over, as is what says no more than what is known of that day, and all of it when the run was cancelled meanwhile. A
+    run that has begun is not cancelled, however late it is judged: its learners sit there. Nor is one that came here
+    only after its day, as what lay unread: nobody could enrol in time, so its partner decides.
     """
     run = await courses.offering(conn, said.offering_id)
     if run is None or run["state"] == "cancelled":
@@ -137,13 +146,15 @@ async def judge(conn: Connection, course: Row, said: MinimumEvent) -> None:
     rules = OfferingRules.model_validate_json(run["content"])
     decision = DECISIONS[type(said)]
     by_these_rules = (said.minimum, said.decide_at) == (rules.minimum, rules.decide_at)
-    if not by_these_rules or not domain.says_more(decision, run["decision"] or "none"):
+    still_too_few = decision == run["decision"] == TOO_FEW and said.minimum != run["minimum"]
+    if not by_these_rules or not (still_too_few or domain.says_more(decision, run["decision"] or "none")):
         return
     if isinstance(said, MinimumReached):
         await confirm_run(conn, course, run, said.enrolled, said.minimum)
         return
     await courses.judge(conn, run["id"], decision, said.enrolled, said.minimum)
-    if isinstance(said, MinimumMissed) and rules.on_too_few == "cancel" and not run["has_begun"]:
+    stays = run["has_begun"] or run["came_late"]
+    if isinstance(said, MinimumMissed) and rules.on_too_few == "cancel" and not stays:
         await cancel_runs(conn, course, [run], TOO_FEW)
 
 

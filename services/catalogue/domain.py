@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-# What is judged by the same minimum on the same day goes one way: who was told that a run takes place, can rely on it.
+# What is judged for the same day goes one way: who was told that a run takes place, can rely on it.
 _DECISIONS = ("none", "at_risk", "too_few", "confirmed")
 
 
@@ -42,15 +42,18 @@ def meets_within(starts_at: datetime, ends_at: datetime, meetings: Sequence[tupl
             raise Rule("meeting_outside", field, "must lie between starts_at and ends_at of the run")
 
 
-def decided_ahead(decide_at: datetime | None, starts_at: datetime, now: datetime) -> None:
-    """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming."""
-    if decide_at is not None and decide_at <= now < starts_at:
+def decided_ahead(decide_at: datetime | None, starts_at: datetime, said_at: datetime) -> None:
+    """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming.
+
+    What was ahead when it was said is taken, and judged on the spot: that it was read late is not its partner's fault.
+    """
+    if decide_at is not None and decide_at <= said_at < starts_at:
         text = "has passed: give a day to come, or leave out minimum and decide_at"
         raise Rule("decide_at_passed", "decide_at", text)
 
 
 def says_more(decision: str, known: str) -> bool:
-    """Whether a judgement goes beyond the one that is known of the same rules; a repeat or an older one does not."""
+    """Whether a judgement goes beyond the one that is known for the same day; a repeat or an older one does not."""
     return _DECISIONS.index(decision) > _DECISIONS.index(known)
 
 

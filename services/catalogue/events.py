@@ -1,6 +1,7 @@
 """What the catalogue hears: partners on their topics, as over HTTP; from enrolment, how many take part in a run."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from contracts.enrolment import (
@@ -35,7 +36,7 @@ from services.catalogue.domain import Rule
 from services.catalogue.quarantine import Quarantine
 from services.catalogue.store import retractions
 from services.catalogue.store.courses import lock_course, lock_courses_of
-from services.catalogue.store.intake import keep_seats, note_intake, said_since
+from services.catalogue.store.intake import keep_seats, note_intake, said_at, said_since
 from services.catalogue.store.partners import known
 
 log = logs.get(__name__)
@@ -75,12 +76,15 @@ async def take(conn: Connection, received: Sequence[Received]) -> None:
             raise Refused("unknown_partner", "source: no partner has this topic; see: partners list")
         with tracing.hearing(one.trail, one.envelope.type):
             code, key = _about(one)
-            if await _is_overtaken(conn, partner, code, key, one):
-                raise Refused("overtaken", f"{'key' if key else 'code'}: {OVERTAKEN}")
+            at = await said_at(conn, one.said_at_latest, one.record.written_ms)
+            was_there = await lock_course(conn, partner, code)  # whoever is saying something of it now has said it then
+            await _not_overtaken(conn, partner, code, key, one, at)
             try:
-                await _take(conn, partner, one)
+                await _take(conn, partner, one, at)
             except Rule as rule:
                 raise Refused(rule.code, f"{rule.field}: {rule.text}") from None
+            if was_there is None:  # who made it in the same moment could not be waited for, and is seen only now
+                await _not_overtaken(conn, partner, code, key, one, at)
         await note_intake(conn, partner, "kafka", type(one.event).__name__, code, key, one.envelope.id)
 
 
@@ -95,28 +99,28 @@ def _about(one: Received) -> tuple[str, str | None]:
             raise TypeError(type(one.event))
 
 
-async def _is_overtaken(conn: Connection, partner: str, code: str, key: str | None, one: Received) -> bool:
-    """Whether it lay unread or was kept back while its partner said otherwise: HTTP and files are open meanwhile.
+async def _not_overtaken(
+    conn: Connection, partner: str, code: str, key: str | None, one: Received, at: datetime | None
+) -> None:
+    """Raises Refused when it lay unread or was kept back while its partner said otherwise: HTTP and files are open
+    meanwhile.
 
     A course is retracted with its runs, so a newer word of one of them counts too. What ran just before it from the
     same topic does not: that is older.
     """
-    written_ms = one.record.written_ms
-    if one.said_at_latest is None and written_ms is None:
-        return False
-    await lock_course(conn, partner, code)  # whoever is saying something of it now has said it then
     whole = isinstance(one.event, CourseRetracted)
-    return await said_since(conn, partner, code, key, one.said_at_latest, written_ms, whole)
+    if at is not None and await said_since(conn, partner, code, key, at, whole):
+        raise Refused("overtaken", f"{'key' if key else 'code'}: {OVERTAKEN}")
 
 
-async def _take(conn: Connection, partner: str, one: Received) -> None:
+async def _take(conn: Connection, partner: str, one: Received, at: datetime | None) -> None:
     match one.event:
         case CoursePublished() as event:
             await commands.publish_course(conn, partner, event.code, event)
         case CourseRetracted() as event:
             await retracting.ask(conn, partner, event.code, None, "", event.confirmed, one.envelope.id)
         case OfferingPublished() as event:
-            await commands.publish_offering(conn, partner, event.course_code, event.key, event)
+            await commands.publish_offering(conn, partner, event.course_code, event.key, event, said_at=at)
         case OfferingRetracted() as event:
             code, key, event_id = event.course_code, event.key, one.envelope.id
             await retracting.ask(conn, partner, code, key, event.reason, event.confirmed, event_id)

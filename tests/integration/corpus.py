@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from contracts.topics import MAX_EVENT_BYTES
 
 COURSE = {"title": {"nb": "Sveising for båtbyggere"}, "subjects": ["bygg"], "studiepoeng": "7.50"}
-START, END = "2027-03-01T09:00:00+01:00", "2027-03-05T15:00:00+01:00"
+START, END = "2049-03-01T09:00:00+01:00", "2049-03-05T15:00:00+01:00"
 DATES = {"starts_at": START, "ends_at": END, "places": [{"arena": "online", "capacity": 12}]}
 # The same in a file: the course, and the run.
 COURSE_CELLS = {"code": "SV-1", "title_nb": "Sveising for båtbyggere", "subjects": "bygg", "studiepoeng": "7,5"}
@@ -128,10 +128,10 @@ COURSES: dict[str, Bad] = {
     "a field that there is not": Bad({"titel": {"nb": "Sveis"}}, "titel", "", reason=None),
 }
 OFFERINGS: dict[str, Bad] = {
-    "a day": Bad({"starts_at": "2027-03-01"}, "starts_at", TIME),  # in a file it is the day's beginning
-    "no zone": Bad({"starts_at": "2027-03-01T09:00:00"}, "starts_at", "timezone"),  # in a file it is Oslo's
+    "a day": Bad({"starts_at": "2049-03-01"}, "starts_at", TIME),  # in a file it is the day's beginning
+    "no zone": Bad({"starts_at": "2049-03-01T09:00:00"}, "starts_at", "timezone"),  # in a file it is Oslo's
     "a zone of 25 hours": Bad(
-        {"starts_at": "2027-03-01T09:00:00+25:00"}, "starts_at", "", {"starts_at": "2027-03-01T09:00:00+25:00"}
+        {"starts_at": "2049-03-01T09:00:00+25:00"}, "starts_at", "", {"starts_at": "2049-03-01T09:00:00+25:00"}
     ),
     "seconds since 1970": Bad({"starts_at": 1800000000}, "starts_at", TIME),
     "milliseconds in quotes": Bad({"starts_at": "1800000000000"}, "starts_at", TIME, {"starts_at": "1800000000000"}),
@@ -143,17 +143,17 @@ OFFERINGS: dict[str, Bad] = {
         {"ends_at": "9999-12-31T23:59:59-23:59"}, "ends_at", YEARS, {"ends_at": "9999-12-31T23:59:59-23:59"}
     ),
     "somebody's number as a room": Bad(
-        {"sessions": [{"starts_at": START, "ends_at": "2027-03-01T10:00:00Z", "room": "Rom 2, 15108695088"}]},
+        {"sessions": [{"starts_at": START, "ends_at": "2049-03-01T10:00:00Z", "room": "Rom 2, 15108695088"}]},
         "sessions[0].room",
         NUMBER,
     ),
-    "30 February": Bad({"starts_at": "2027-02-30T09:00:00Z"}, "starts_at", "", {"starts_at": "30.02.2027 09:00"}),
+    "30 February": Bad({"starts_at": "2049-02-30T09:00:00Z"}, "starts_at", "", {"starts_at": "30.02.2049 09:00"}),
     "29 February of a common year": Bad(
-        {"starts_at": "2027-02-29T09:00:00Z"}, "starts_at", "", {"starts_at": "2027-02-29T09:00:00Z"}
+        {"starts_at": "2049-02-29T09:00:00Z"}, "starts_at", "", {"starts_at": "2049-02-29T09:00:00Z"}
     ),
     "an end at the start": Bad({"ends_at": START}, "ends_at", "must be after starts_at", {"ends_at": START}),
     "an end before the start": Bad(
-        {"ends_at": "2027-02-01T09:00:00Z"}, "ends_at", "must be after starts_at", {"ends_at": "01.02.2027 10:00"}
+        {"ends_at": "2049-02-01T09:00:00Z"}, "ends_at", "must be after starts_at", {"ends_at": "01.02.2049 10:00"}
     ),
     "a meeting that ends as it starts": Bad(
         {"sessions": [{"starts_at": START, "ends_at": START}]}, "sessions[0].ends_at", "must be after its starts_at"
@@ -167,8 +167,8 @@ OFFERINGS: dict[str, Bad] = {
     "a meeting that ends after the run": Bad(
         {
             "sessions": [
-                {"starts_at": START, "ends_at": "2027-03-01T10:00:00Z"},
-                {"starts_at": "2027-03-05T13:00:00Z", "ends_at": "2027-03-05T14:00:01Z"},
+                {"starts_at": START, "ends_at": "2049-03-01T10:00:00Z"},
+                {"starts_at": "2049-03-05T13:00:00Z", "ends_at": "2049-03-05T14:00:01Z"},
             ]
         },
         "sessions[1].ends_at",
@@ -217,8 +217,8 @@ OFFERINGS: dict[str, Bad] = {
     ),
 }
 # How seats are given out; a file says nothing of it.
-JANUARY = "2027-01-01T00:00:00Z"
-DECIDED: dict[str, Any] = {"minimum": 8, "decide_at": "2027-02-15T11:00:00Z"}
+JANUARY = "2049-01-01T00:00:00Z"
+DECIDED: dict[str, Any] = {"minimum": 8, "decide_at": "2049-02-15T11:00:00Z"}
 RULES: dict[str, Bad] = {
     "decided when it begins": Bad(DECIDED | {"decide_at": START}, "decide_at", "must be before starts_at"),
     "a minimum above all seats": Bad(DECIDED | {"minimum": 13}, "minimum", "must not be more than all places"),
@@ -306,7 +306,7 @@ ENVELOPES: dict[str, Envelope] = {
     "a code of 61": Envelope({"data": {"code": "x" * 61, **COURSE}}, "invalid", "code"),
     "a numbering below nothing": Envelope({"data": {"code": "SV-1", "seq": -1, **COURSE}}, "invalid", "seq"),
     "a numbering that goes back": Envelope({"seq": 7, "aggregate": "course/1", "epoch": 1}, None),
-    "a time without a zone": Envelope({"time": "2027-01-04T12:00:00"}, "invalid", "time"),
+    "a time without a zone": Envelope({"time": "2049-01-04T12:00:00"}, "invalid", "time"),
     "headers that lie": Envelope(
         {}, None, headers=(("content-type", b"text/\xff"), ("reply_to", b"catalogue.courses"), ("correlation_id", b"1"))
     ),

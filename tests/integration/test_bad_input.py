@@ -92,7 +92,7 @@ async def test_the_catalogue_names_what_is_wrong_with_an_offering(servers: Serve
         session = {"starts_at": DATES["starts_at"], "ends": DATES["ends_at"]}
         answer = await here.put("SV-1/offerings/v27", DATES | {"sessions": [session]})
         assert named(answer, 422) == ["sessions[0].ends_at", "sessions[0].ends"]
-        assert named(await here.put("SV-1/offerings/v%2027", DATES), 422) == ["path key"]
+        assert named(await here.put("SV-1/offerings/v%2049", DATES), 422) == ["path key"]
         cancel = f"{address}/cancel"
         assert named(await sent(here.asking, "POST", cancel, b'{"raeson": "x"}', authorization=signed), 422) == [
             "raeson"
@@ -139,7 +139,7 @@ async def test_a_wrong_query_is_named_and_never_shows_everything(servers: Server
             assert fields == [f"query {field}" if field else "address"], query
         answer = await here.asking.get(f"{test_catalogue.BASE}/courses?q={'x' * 201}&partner=Torgar")
         assert named(answer, 422) == ["query q", "query partner"]
-        for before in ("yesterday", "2027-01-01T00:00:00", "2027-01-01T00:00:00+01:00", "1"):  # a bare + is a space
+        for before in ("yesterday", "2049-01-01T00:00:00", "2049-01-01T00:00:00+01:00", "1"):  # a bare + is a space
             address = f"{test_catalogue.BASE}/partners/{here.partner}/intake?before={before}"
             answer = await here.asking.get(address, headers={"authorization": f"Bearer {here.key}"})
             assert named(answer, 422) == ["query before"], before

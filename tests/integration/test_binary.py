@@ -40,7 +40,7 @@ async def test_what_a_partner_says_in_binary_mode_is_taken_as_in_structured_mode
     async with world(servers) as here, listening(here.here, events.partners()):
         said = [
             event(here.partner, "CoursePublished", {"code": "SV-1", **COURSE}, id="1", subject="SV-1"),
-            event(here.partner, "OfferingPublished", {**RUN, **DATES}, id="2", time="2027-01-04T12:00:00+01:00"),
+            event(here.partner, "OfferingPublished", {**RUN, **DATES}, id="2", time="2049-01-04T12:00:00+01:00"),
             event(here.partner, "OfferingRetracted", {**RUN, "reason": "ærlig talt"}, id="3"),
             event(here.partner, "CourseRetracted", {"code": "SV-1", "confirmed": True}, id="4"),
         ]

@@ -78,7 +78,7 @@ class World:
                     "source": source or f"/partners/{self.partner}",
                     "type": f"no.kursnett.partner.{kind}.v1",
                     "subject": code,
-                    "time": "2027-01-04T12:00:00Z",
+                    "time": "2049-01-04T12:00:00Z",
                     "datacontenttype": "application/json",
                     "data": data,
                 }
@@ -130,7 +130,7 @@ async def test_a_course_and_its_offering_are_published_and_read(servers: Servers
         assert [one["offering_id"] for one in read.json()["offerings"]] == [offering.json()["offering_id"]]
         one = (await here.asking.get(offering.headers["location"])).json()
         assert (one["key"], one["state"], one["course_id"]) == ("v27", "scheduled", course.json()["course_id"])
-        assert one["starts_at"] == "2027-03-01T08:00:00Z"
+        assert one["starts_at"] == "2049-03-01T08:00:00Z"
         assert [(one["outcome"], one["way"]) for one in await here.intake()] == [("taken", "http")] * 2
 
 
@@ -188,7 +188,7 @@ async def test_a_stale_if_match_changes_nothing(servers: Servers) -> None:
         assert (await here.put("SV-1", later, if_match='"1"')).status_code == 200
         stale = await here.put("SV-1", later | {"price_ore": 6000}, if_match='"1"')
         assert (stale.status_code, stale.headers["content-type"]) == (412, "application/problem+json")
-        moved = DATES | {"ends_at": "2027-03-06T15:00:00+01:00"}
+        moved = DATES | {"ends_at": "2049-03-06T15:00:00+01:00"}
         assert (await here.put("SV-1/offerings/v27", moved, if_match='"7"')).status_code == 412
         assert len(await here.said()) == 4
 

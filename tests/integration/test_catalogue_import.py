@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 HEADER = "code;title_nb;summary_nb;subjects;studiepoeng;language;offering;starts_at;ends_at;arena;capacity"
 GOOD = f"""{HEADER}
-SV-1;Sveising for båtbyggere;;bygg;7,5;nb;V27;01.03.2027 09:00;05.03.2027 15:00;online;12
+SV-1;Sveising for båtbyggere;;bygg;7,5;nb;V27;01.03.2049 09:00;05.03.2049 15:00;online;12
 SV-1;;;;;;V27;;;mosjoen;8
 SV-2;Lodding;;bygg;;;;;;;
 """
@@ -65,7 +65,7 @@ async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers:
             (GOOD.replace("online;12", "online;tolv"), 2, "capacity", "integer"),
             (GOOD.replace("SV-2;Lodding", "SV-2;"), 4, "title_nb", ""),
             (  # two runs of a course that is refused: one mistake
-                GOOD.replace("bygg;7,5", "bygging;7,5") + "SV-1;;;;;;H27;01.09.2027;02.09.2027;online;12\n",
+                GOOD.replace("bygg;7,5", "bygging;7,5") + "SV-1;;;;;;H27;01.09.2049;02.09.2049;online;12\n",
                 *(2, "subjects", "is not a subject"),
             ),
         ):
@@ -85,7 +85,7 @@ async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers:
 async def test_mistakes_are_told_in_the_order_of_the_rows(servers: Servers) -> None:
     """A file is read course by course; who mends it goes down the rows."""
     async with world(servers) as here:
-        rows = ["SV-2;To;;magi;;;;;;;", "SV-1;En;;magi;;;;;;;", "SV-2;;;;;;V;01.03.2027;02.03.2027;oslo;1"]
+        rows = ["SV-2;To;;magi;;;;;;;", "SV-1;En;;magi;;;;;;;", "SV-2;;;;;;V;01.03.2049;02.03.2049;oslo;1"]
         answer = (await send(here, "\n".join([HEADER, *rows]))).json()
         assert [(one["row"], one["column"]) for one in answer["errors"]] == [(2, "subjects"), (3, "subjects")]
         answer = (await send(here, "\n".join([HEADER, rows[2].replace("SV-2;", "SV-9;T"), *rows[:2]]))).json()
@@ -143,8 +143,8 @@ async def test_so_many_files_are_taken_in_at_once(servers: Servers) -> None:
 
 async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -> None:
     """A provider's program has said more than a file can; the office then changes the number of seats by a file."""
-    meeting = {"starts_at": "2027-03-02T08:00:00Z", "ends_at": "2027-03-02T14:00:00Z", "room": "Verkstedet"}
-    rules = {"minimum": 5, "decide_at": "2027-02-15T11:00:00Z", "reminder_days": [3], "priority_groups": ["ansatte"]}
+    meeting = {"starts_at": "2049-03-02T08:00:00Z", "ends_at": "2049-03-02T14:00:00Z", "room": "Verkstedet"}
+    rules = {"minimum": 5, "decide_at": "2049-02-15T11:00:00Z", "reminder_days": [3], "priority_groups": ["ansatte"]}
     more = {
         "title": {"nb": "Sveising", "en": "Welding", "sma": "Sveisedh"},
         "description": {"nb": "Vi sveiser i fem dager."},
@@ -157,7 +157,7 @@ async def test_what_a_file_has_no_column_for_stays_as_it_was(servers: Servers) -
     async with world(servers) as here:
         course = (await here.put("SV-1", COURSE | more)).headers["location"]
         run = (await here.put("SV-1/offerings/V27", dates)).headers["location"]
-        row = "SV-1;Sveising for alle;;bygg;7,5;nb;V27;01.03.2027 09:00;05.03.2027 15:00;online;{}\n"
+        row = "SV-1;Sveising for alle;;bygg;7,5;nb;V27;01.03.2049 09:00;05.03.2049 15:00;online;{}\n"
         answer = await send(here, f"{HEADER}\n{row.format(20)}")
         assert (answer.status_code, answer.json()["changed"]) == (200, 2), answer.text
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -21,11 +22,14 @@ from contracts.enrolment import (
     SeatCount,
 )
 from contracts.envelope import Envelope, Event, aggregate_of, encode, wrap
+from contracts.partner import OfferingDates
 from contracts.topics import owned_by
 from deploy.local.stack import Stack
 from kit import switch, topics
 from kit.database import Connection, connect
 from services.catalogue import commands, domain, events, retracting
+from services.catalogue.commands import Published
+from services.catalogue.store import views
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world
@@ -34,7 +38,7 @@ from tests.integration.test_catalogue_rules import days_from_now, told
 pytestmark = pytest.mark.anyio
 
 GROUP = "catalogue.enrolments"
-STARTS_AT = datetime(2027, 3, 1, 8, tzinfo=UTC)
+STARTS_AT = datetime(2049, 3, 1, 8, tzinfo=UTC)
 DECIDE_AT = STARTS_AT - timedelta(days=14)
 RULES = {"minimum": 8, "decide_at": DECIDE_AT.isoformat()}
 
@@ -244,6 +248,35 @@ async def test_a_run_that_has_begun_is_not_cancelled_by_a_judgement_that_comes_l
         assert (await shown(here, soon["offering_id"]))["state"] == "cancelled", "the control"
 
 
+async def published_long_ago(here: World, key: str, run: OfferingDates) -> UUID:
+    """As a record that has been read only now."""
+    said_at = datetime.now(UTC) - timedelta(days=2)
+
+    async def publish(conn: Connection) -> Published:
+        return await commands.publish_offering(conn, here.partner, "SV-1", key, run, said_at=said_at)
+
+    return (await here.here.database.run(publish)).id
+
+
+async def test_a_run_that_came_after_its_day_is_not_cancelled_for_what_nobody_could_do(servers: Servers) -> None:
+    """Its record lay unread until then: no learner had seen it, and its partner decides."""
+    async with judging(servers) as here:
+        await here.put("SV-1", COURSE)
+        dates = DATES | days_from_now(30)
+        ids = {}
+        for key, day in (("late", -1), ("soon", 20)):
+            rules = {"minimum": 8, "on_too_few": "cancel", "decide_at": days_from_now(day)["starts_at"]}
+            ids[key] = await shown(here, str(await published_long_ago(here, key, OfferingDates(**(dates | rules)))))
+        enrolment = Enrolment(here)
+        for one in ids.values():
+            await enrolment.found(MinimumMissed, one, enrolled=0)
+            assert await judgement(here, one) == ("too_few", 0, 8)
+        states = {key: (await shown(here, one["offering_id"]))["state"] for key, one in ids.items()}
+        assert states == {"late": "scheduled", "soon": "cancelled"}
+        async with here.here.database.reading() as conn:
+            assert [one["key"] for one in await views.on_hold(conn, here.partner, 9)] == ["late"]
+
+
 async def test_a_run_on_hold_is_marked_and_its_partner_decides(servers: Servers) -> None:
     async with judging(servers) as here:
         enrolment = Enrolment(here)
@@ -265,28 +298,53 @@ async def test_a_run_on_hold_is_marked_and_its_partner_decides(servers: Servers)
         assert len(await told(here, "OfferingConfirmed")) == 1
 
 
-async def test_a_changed_minimum_or_day_makes_the_old_judgement_go(servers: Servers) -> None:
+async def test_another_day_makes_the_old_judgement_go_and_so_does_another_minimum_before_it(servers: Servers) -> None:
     async with judging(servers) as here:
         enrolment = Enrolment(here)
         run = await publish(here)
         await enrolment.found(MinimumReached, run, enrolled=8)
         await publish(here, offer_hours=12)
         assert await judgement(here, run) == ("confirmed", 8, 8)  # the control: another rule leaves it
-        for changed in ({"minimum": 10}, {"decide_at": (DECIDE_AT + timedelta(days=1)).isoformat()}, {"minimum": 6}):
+        later = {"decide_at": (DECIDE_AT + timedelta(days=1)).isoformat()}
+        for changed in (later, later | {"minimum": 6}):
             await publish(here, **changed)
             assert await judgement(here, run) == ("none", None, None)
             known = await shown(here, run["offering_id"])
-            await enrolment.found(MinimumMissed, known, enrolled=4)
-            assert await judgement(here, run) == ("too_few", 4, known["minimum"])
+            await enrolment.found(MinimumAtRisk, known, enrolled=4)
+            assert await judgement(here, run) == ("at_risk", 4, known["minimum"])
 
         # What was found by rules that are no longer so says nothing of the run.
-        later = await publish(here, minimum=5, on_too_few="cancel")
-        await enrolment.found(MinimumMissed, later, minimum=6)
-        await enrolment.found(MinimumMissed, later, decide_at=DECIDE_AT + timedelta(days=1))
+        last = await publish(here, **later, minimum=5, on_too_few="cancel")
+        await enrolment.found(MinimumMissed, last, minimum=6)
+        await enrolment.found(MinimumMissed, last, decide_at=DECIDE_AT)
         assert await judgement(here, run) == ("none", None, None)
         assert (await shown(here, run["offering_id"]))["state"] == "scheduled"
-        await enrolment.found(MinimumMissed, later, on_too_few="hold")  # the run's own rule counts, as it is now
+        await enrolment.found(MinimumMissed, last, on_too_few="hold")  # the run's own rule counts, as it is now
         assert (await shown(here, run["offering_id"]))["state"] == "cancelled"
+
+
+async def test_another_minimum_after_the_day_can_only_better_what_was_found(servers: Servers) -> None:
+    """A run on hold stays so until it is judged by the new one; who was told that it takes place relies on it."""
+    async with judging(servers) as here:
+        enrolment = Enrolment(here)
+        run = await publish(here)
+        await enrolment.found(MinimumMissed, run, enrolled=5)
+        fewer = await publish(here, minimum=6)
+        assert await judgement(here, run) == ("too_few", 5, 8)
+        async with here.here.database.reading() as conn:
+            assert [one["key"] for one in await views.on_hold(conn, here.partner, 9)] == ["v27"], "it can be answered"
+        await enrolment.found(MinimumMissed, fewer, enrolled=4)
+        assert await judgement(here, run) == ("too_few", 4, 6)
+        await enrolment.found(MinimumReached, await publish(here, minimum=4), enrolled=4)
+        assert await judgement(here, run) == ("confirmed", 4, 4)
+
+        more = await publish(here, minimum=12, on_too_few="cancel")
+        assert await judgement(here, run) == ("confirmed", 4, 4)
+        await enrolment.found(MinimumMissed, more, enrolled=4)
+        assert await judgement(here, run) == ("confirmed", 4, 4)
+        assert (await shown(here, run["offering_id"]))["state"] == "scheduled"
+        assert len(await told(here, "OfferingConfirmed")) == 1
+        assert await parked(here) == 0
 
 
 async def test_a_run_that_was_cancelled_meanwhile_is_not_judged(servers: Servers) -> None:

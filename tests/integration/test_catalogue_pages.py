@@ -694,8 +694,8 @@ async def test_a_mistake_in_a_file_is_told_by_row_and_column_and_how_to_mend_it(
             (GOOD.replace("bygg;7,5", "bygging;7,5"), 2, "subjects", "bygging er ikke et fagområde"),
             (GOOD.replace("mosjoen", "sandnessjoen"), 3, "arena", "sandnessjoen er ikke et av stedene deres"),
             (GOOD.replace("online;12", "online;tolv"), 2, "capacity", "Skriv et helt tall"),
-            (GOOD.replace("05.03.2027", "31.02.2027"), 2, "ends_at", "finnes ikke"),
-            (GOOD.replace("05.03.2027", "01.02.2027"), 2, "ends_at", "Slutten må være etter starten"),
+            (GOOD.replace("05.03.2049", "31.02.2049"), 2, "ends_at", "finnes ikke"),
+            (GOOD.replace("05.03.2049", "01.02.2049"), 2, "ends_at", "Slutten må være etter starten"),
             (GOOD.replace("Lodding", "=1+1"), 4, "title_nb", "kan ikke begynne med"),
             (GOOD.replace("studiepoeng", "studiepoen"), 1, "studiepoen", "Mener du studiepoeng"),
         ):

@@ -9,25 +9,26 @@ from typing import Any
 import pytest
 
 from contracts.fields import OfferingRules
-from services.catalogue import events, retracting
+from services.catalogue import events, joining, retracting
 from services.catalogue import operating as catalogue
-from tests.delivery import Servers, listening, until
+from tests.delivery import Servers, listening, running, until
 from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS
 from tests.integration.test_catalogue import BASE, World, world
+from tests.integration.test_catalogue_partners import change
 from tests.integration.test_corpus import upload
 
 pytestmark = pytest.mark.anyio
 
 RULES = {
     "minimum": 8,
-    "decide_at": "2027-02-15T12:00:00+01:00",
+    "decide_at": "2049-02-15T12:00:00+01:00",
     "on_too_few": "cancel",
     "requires_approval": True,
     "periods": [
         {"group": "ansatte", "opens_at": "2026-12-01T08:00:00+01:00", "closes_at": "2026-12-15T08:00:00+01:00"},
-        {"opens_at": "2026-12-15T08:00:00+01:00", "closes_at": "2027-02-20T08:00:00+01:00"},
+        {"opens_at": "2026-12-15T08:00:00+01:00", "closes_at": "2049-02-20T08:00:00+01:00"},
     ],
-    "late_enrolment_until": "2027-03-02T09:00:00+01:00",
+    "late_enrolment_until": "2049-03-02T09:00:00+01:00",
     "priority_groups": ["ansatte", "helgeland"],
     "offer_hours": 24,
     "on_lapse": "back_of_queue",
@@ -124,6 +125,57 @@ async def test_a_day_of_decision_that_passes_afterwards_is_refused_at_no_door(se
         assert without.status_code == 200
 
 
+def late(days: float) -> dict[str, Any]:
+    """A new run that starts in a month and is decided in so many days."""
+    rules = {"minimum": 8, "decide_at": days_from_now(days)["starts_at"], "on_too_few": "cancel"}
+    return {"course_code": "SV-1", "key": "v27", **DATES, **days_from_now(30), **rules}
+
+
+async def test_a_day_that_had_not_passed_when_it_was_said_is_taken_however_late_it_is_read(servers: Servers) -> None:
+    """As when the catalogue was down: its partner has said it in time, and would say it again in vain."""
+    async with world(servers) as here:
+        await here.put("SV-1", COURSE)
+        said = late(8 / 86_400)
+        await here.send(("OfferingPublished", said))
+        decide_at = datetime.fromisoformat(said["decide_at"])
+
+        async def passed() -> bool:
+            async with here.here.database.reading() as conn:
+                return bool(await conn.fetchval("SELECT app_now() > $1", decide_at))
+
+        await until(passed, within_s=40)
+        over_http = {name: it for name, it in said.items() if name not in ("course_code", "key")}
+        assert (await here.put("SV-1/offerings/h27", over_http)).status_code == 422, "the control: this is said now"
+        async with listening(here.here, events.partners()):
+            await until(lambda: heard(here, 2), within_s=40)
+        assert [one["outcome"] for one in await here.intake()] == ["taken", "taken"]
+        assert len(await told(here, "OfferingScheduled")) == 1
+
+
+async def test_a_day_that_passed_while_its_partner_was_kept_out_is_taken_too(servers: Servers) -> None:
+    async with world(servers) as here:
+        await here.put("SV-1", COURSE)
+        await change(here, lambda conn: joining.quarantine(conn, here.partner, "test"))
+        async with listening(here.here, events.partners()):
+            await here.send(("OfferingPublished", late(1)), ("OfferingPublished", late(-1) | {"key": "h27"}))
+            await until(lambda: heard(here, 3), within_s=40)
+        assert {one["reason"] for one in await here.intake()} == {None, "quarantined"}
+        await change(here, lambda conn: joining.release(conn, here.partner))
+        moved = here.settings.model_copy(update={"test_clock_offset": timedelta(days=2)})
+        async with running(moved, "catalogue") as then, listening(then, events.partners()):
+
+            async def all_ran() -> bool:
+                return "quarantined" not in {one["reason"] for one in await here.intake()}
+
+            await until(all_ran, within_s=40)
+        assert [one["key"] for one in await told(here, "OfferingScheduled")] == ["v27"]
+        assert [one["reason"] for one in await here.intake()].count("decide_at_passed") == 1, "it had when it was said"
+
+
+async def heard(here: World, number: int) -> bool:
+    return len(await here.intake()) == number
+
+
 async def test_the_rules_come_over_kafka(servers: Servers) -> None:
     async with world(servers) as here, listening(here.here, events.partners()):
         offering = {"course_code": "SV-1", "key": "v27", **DATES}
@@ -161,8 +213,8 @@ async def test_what_was_published_before_there_were_rules_and_comes_again_as_it_
 async def test_a_meeting_from_before_it_had_to_lie_within_its_run_may_stay_until_the_dates_change(
     servers: Servers,
 ) -> None:
-    june = {"starts_at": "2027-06-01T08:00:00Z", "ends_at": "2027-06-01T10:00:00Z"}
-    march = {"starts_at": "2027-03-02T08:00:00Z", "ends_at": "2027-03-02T10:00:00Z"}
+    june = {"starts_at": "2049-06-01T08:00:00Z", "ends_at": "2049-06-01T10:00:00Z"}
+    march = {"starts_at": "2049-03-02T08:00:00Z", "ends_at": "2049-03-02T10:00:00Z"}
     async with world(servers) as here:
         await here.put("SV-1", COURSE)
         await here.put("SV-1/offerings/v27", DATES | {"sessions": [march]})
@@ -175,14 +227,14 @@ async def test_a_meeting_from_before_it_had_to_lie_within_its_run_may_stay_until
         assert (await here.put("SV-1/offerings/v27", dates)).headers["etag"] == '"1"'
         more = {"places": [{"arena": "online", "capacity": 20}]}
         assert (await here.put("SV-1/offerings/v27", dates | more)).headers["etag"] == '"2"'
-        moved = await here.put("SV-1/offerings/v27", dates | {"ends_at": "2027-03-06T14:00:00Z"})
+        moved = await here.put("SV-1/offerings/v27", dates | {"ends_at": "2049-03-06T14:00:00Z"})
         assert (moved.status_code, moved.json()["errors"][0]["field"]) == (422, "sessions[0].ends_at")
         assert (await here.put("SV-1/offerings/v27", DATES | {"sessions": []})).status_code == 200
         moved = await here.put("SV-1/offerings/v27", DATES | {"sessions": [march], "starts_at": march["ends_at"]})
         assert (moved.status_code, moved.json()["errors"][0]["field"]) == (422, "sessions[0].starts_at")
 
 
-def days_from_now(days: int) -> dict[str, Any]:
+def days_from_now(days: float) -> dict[str, Any]:
     starts_at = datetime.now(UTC) + timedelta(days=days)
     return {"starts_at": starts_at.isoformat(), "ends_at": (starts_at + timedelta(hours=6)).isoformat()}
 

@@ -142,16 +142,16 @@ async def test_the_file_is_in_words_and_opens_in_a_norwegian_spreadsheet(
         await person(here, "aase").enrol(offering_id, name="Åse Ødegård", place2="mosjoen")
         await person(here, "x").enrol(offering_id, name='A;"B"')
         async with here.database.reading() as conn:
-            await conn.execute("UPDATE enrolments SET asked_at = '2027-07-01 22:30Z'")
-            await conn.execute("UPDATE offerings SET starts_at = '2027-08-01 22:30Z'")
+            await conn.execute("UPDATE enrolments SET asked_at = '2049-07-01 22:30Z'")
+            await conn.execute("UPDATE offerings SET starts_at = '2049-08-01 22:30Z'")
         tor = person(here, "tor", partner="torgar")
         tor.language = language
         file = await tor.ask("GET", f"/deltakere/{offering_id}.csv")
         assert file.content.startswith(b"\xef\xbb\xbf"), "else a spreadsheet takes it for another alphabet"
         lines = file.content.decode("utf-8-sig").split("\r\n")
-        assert (lines[0], lines[1]) == (head, f"{first};2027-07-02 00:30"), "on Oslo's clock"
+        assert (lines[0], lines[1]) == (head, f"{first};2049-07-02 00:30"), "on Oslo's clock"
         assert next(csv.reader(io.StringIO(lines[2]), delimiter=";"))[0] == 'A;"B"'
-        assert file.headers["content-disposition"] == 'attachment; filename="deltakere-2027-08-02.csv"'
+        assert file.headers["content-disposition"] == 'attachment; filename="deltakere-2049-08-02.csv"'
 
 
 @pytest.mark.parametrize("between", [";", ",", "\t"])

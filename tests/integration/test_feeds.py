@@ -185,11 +185,11 @@ async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Serv
     async with world(servers) as here:
         course_id = await publish(here, "A", {"nb": "Sveising, del 1; øving", "en": "Welding"})
         days = {
-            "starts_at": "2027-03-27T10:00:00+01:00",
-            "ends_at": "2027-03-29T12:00:00+02:00",
+            "starts_at": "2049-03-27T10:00:00+01:00",
+            "ends_at": "2049-03-29T12:00:00+02:00",
             "sessions": [  # the night between them is when summer time begins
-                {"starts_at": "2027-03-27T10:00:00+01:00", "ends_at": "2027-03-27T12:00:00+01:00", "room": "Rom 2"},
-                {"starts_at": "2027-03-29T10:00:00+02:00", "ends_at": "2027-03-29T12:00:00+02:00"},
+                {"starts_at": "2049-03-27T10:00:00+01:00", "ends_at": "2049-03-27T12:00:00+01:00", "room": "Rom 2"},
+                {"starts_at": "2049-03-29T10:00:00+02:00", "ends_at": "2049-03-29T12:00:00+02:00"},
             ],
             "places": [{"arena": "mosjoen", "capacity": 5}, {"arena": "online", "capacity": 5}],
         }
@@ -205,7 +205,7 @@ async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Serv
         assert str(first["url"]) == f"http://localhost:8080/kurs/{course_id}", "where a person reads of it"
         assert (str(first["location"]), str(second["location"])) == ("Mosjøen / På nett, Rom 2", "Mosjøen / På nett")
         for one, day in ((first, 27), (second, 29)):
-            assert one["dtstart"].dt == datetime(2027, 3, day, 10, tzinfo=ZoneInfo("Europe/Oslo"))
+            assert one["dtstart"].dt == datetime(2049, 3, day, 10, tzinfo=ZoneInfo("Europe/Oslo"))
         assert (int(first["sequence"]), str(first["status"])) == (0, "CONFIRMED")
         known = {"if-none-match": answer.headers["etag"]}
         assert (await here.asking.get(address, headers=known)).status_code == 304
@@ -219,8 +219,8 @@ async def test_a_run_is_a_calendar_with_one_event_for_each_session(servers: Serv
 
 
 WHOLE = {
-    "starts_at": "2027-06-01T09:00:00+02:00",
-    "ends_at": "2027-06-02T15:00:00+02:00",
+    "starts_at": "2049-06-01T09:00:00+02:00",
+    "ends_at": "2049-06-02T15:00:00+02:00",
     "places": [{"arena": "online", "capacity": 5}],
 }
 
@@ -230,7 +230,7 @@ async def test_a_run_without_sessions_is_one_event(servers: Servers) -> None:
         await publish(here, "A", {"nb": "Sveising"})
         offering_id = (await here.put("A/offerings/v", WHOLE)).json()["offering_id"]
         (event,) = parts((await here.asking.get(f"{BASE}/offerings/{offering_id}.ics")).content, "VEVENT")
-        assert event["dtend"].dt == datetime(2027, 6, 2, 15, tzinfo=ZoneInfo("Europe/Oslo"))
+        assert event["dtend"].dt == datetime(2049, 6, 2, 15, tzinfo=ZoneInfo("Europe/Oslo"))
 
 
 async def test_a_run_whose_course_is_called_something_else_is_a_newer_version_of_its_event(servers: Servers) -> None:
@@ -245,7 +245,7 @@ async def test_a_run_whose_course_is_called_something_else_is_a_newer_version_of
         assert (str(after["summary"]), str(after["uid"])) == ("Lodding", str(before["uid"]))
         assert (int(before["sequence"]), int(after["sequence"])) == (0, 1)
         assert after["last-modified"].dt >= before["last-modified"].dt
-        moved = WHOLE | {"ends_at": "2027-06-03T15:00:00+02:00"}
+        moved = WHOLE | {"ends_at": "2049-06-03T15:00:00+02:00"}
         await here.put("A/offerings/v", moved)
         (last,) = parts((await here.asking.get(address)).content, "VEVENT")
         assert int(last["sequence"]) == 2
@@ -255,14 +255,14 @@ async def test_a_meeting_over_the_hour_that_autumn_has_twice_ends_after_it_begin
     async with world(servers) as here:
         await publish(here, "A", {"nb": "Nattevakt"})
         night = {
-            "starts_at": "2027-10-31T02:30:00+02:00",
-            "ends_at": "2027-10-31T02:30:00+01:00",
+            "starts_at": "2049-10-31T02:30:00+02:00",
+            "ends_at": "2049-10-31T02:30:00+01:00",
             "places": [{"arena": "online", "capacity": 5}],
         }
         offering_id = (await here.put("A/offerings/v", night)).json()["offering_id"]
         answer = await here.asking.get(f"{BASE}/offerings/{offering_id}.ics")
-        assert "DTSTART;TZID=Europe/Oslo:20271031T023000" in answer.text
-        assert "DTEND:20271031T013000Z" in answer.text, "by its local time it would be over when it begins"
+        assert "DTSTART;TZID=Europe/Oslo:20491031T023000" in answer.text
+        assert "DTEND:20491031T013000Z" in answer.text, "by its local time it would be over when it begins"
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ async def test_a_meeting_over_the_hour_that_autumn_has_twice_ends_after_it_begin
 def test_search_engines_are_told_the_hours_of_meetings_alone(
     hours: int, sessions: list[int], workload: str | None
 ) -> None:
-    begin = datetime(2027, 1, 4, 17, tzinfo=UTC)
+    begin = datetime(2049, 1, 4, 17, tzinfo=UTC)
 
     def span(minutes: int) -> dict[str, str]:
         return {"starts_at": begin.isoformat(), "ends_at": (begin + timedelta(minutes=minutes)).isoformat()}

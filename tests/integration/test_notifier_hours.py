@@ -29,8 +29,8 @@ from tests.web import ISSUER
 
 pytestmark = pytest.mark.anyio
 
-NIGHT = datetime(2027, 1, 6, 22, 30, tzinfo=OSLO).astimezone(UTC)
-MORNING = datetime(2027, 1, 7, 7, tzinfo=OSLO).astimezone(UTC)
+NIGHT = datetime(2049, 1, 6, 22, 30, tzinfo=OSLO).astimezone(UTC)
+MORNING = datetime(2049, 1, 7, 7, tzinfo=OSLO).astimezone(UTC)
 EIGHT = MORNING + timedelta(hours=1)
 DAY = timedelta(days=1)
 HOURS = {"quiet_hours": "21:00-07:00"}
@@ -233,8 +233,8 @@ async def test_several_changes_are_one_letter_that_says_before_and_after(servers
         }
         for who, before in (("kari", "18.00–20.00"), ("ola", "19.00–21.00")):
             lines = texts[who]
-            assert lines[lines.index("Før:") + 1] == f"- torsdag 14. januar 2027 kl. {before}"
-            assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 20.00–22.00"
+            assert lines[lines.index("Før:") + 1] == f"- torsdag 14. januar 2049 kl. {before}"
+            assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2049 kl. 20.00–22.00"
 
 
 async def test_a_change_that_is_taken_back_in_time_is_told_to_nobody(servers: Servers) -> None:
@@ -450,7 +450,7 @@ async def test_all_that_waited_for_a_week_is_gathered_together(servers: Servers)
             await reach(world, sent=2, held=2)
             await here.course_changes(3)  # of the same run once more: both together
             await reach(world, sent=2, held=2, suppressed=1)
-        monday = datetime(2027, 1, 11, 8, tzinfo=OSLO).astimezone(UTC)
+        monday = datetime(2049, 1, 11, 8, tzinfo=OSLO).astimezone(UTC)
         async with at(world, monday):
             await gather(world)
             async with world.sending():
@@ -551,8 +551,8 @@ async def test_a_change_in_a_digest_that_was_put_off_goes_from_what_was_told_to_
                 await reach(world, sent=2, suppressed=1, held=1)
         digest = here.sink.mails[-1]
         lines = digest.get_body(("plain",)).get_content().splitlines()
-        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2027 kl. 18.00–20.00"
-        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 20.00–22.00"
+        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2049 kl. 18.00–20.00"
+        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2049 kl. 20.00–22.00"
         _, [entered] = appointment(digest)
         assert (entered["DTSTART"].dt, int(entered["SEQUENCE"])) == (START + timedelta(hours=2), 2)
 
@@ -574,5 +574,5 @@ async def test_a_change_that_somebody_has_read_of_is_taken_back_aloud(servers: S
             await reach(world, sent=3, suppressed=3)
         lines = here.sink.mails[-1].get_body(("plain",)).get_content().splitlines()
         assert here.sink.recipients()[-1] == "kari@example.no"
-        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2027 kl. 19.00–21.00"
-        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2027 kl. 18.00–20.00"
+        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2049 kl. 19.00–21.00"
+        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2049 kl. 18.00–20.00"

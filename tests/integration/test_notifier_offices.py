@@ -38,7 +38,7 @@ from tests.web import held_to_its_word
 pytestmark = pytest.mark.anyio
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-SEVEN = datetime(2027, 1, 5, 6, tzinfo=UTC)  # 07.00 in Oslo
+SEVEN = datetime(2049, 1, 5, 6, tzinfo=UTC)  # 07.00 in Oslo
 ADDRESS = "kari.kanari@torgar.example"
 LISTENERS = events.partner_listeners(PRIVATE)
 
@@ -116,10 +116,10 @@ async def test_a_mail_says_who_holds_the_course_and_whom_to_ask_as_it_was_told_l
 
 # 07.00 in Oslo on both sides of each change of the clocks, and the next: 23 and 25 hours later.
 MORNINGS = [
-    (datetime(2027, 3, 27, 6, tzinfo=UTC), datetime(2027, 3, 28, 5, tzinfo=UTC)),
-    (datetime(2027, 3, 28, 5, tzinfo=UTC), datetime(2027, 3, 29, 5, tzinfo=UTC)),
-    (datetime(2027, 10, 30, 5, tzinfo=UTC), datetime(2027, 10, 31, 6, tzinfo=UTC)),
-    (datetime(2027, 10, 31, 6, tzinfo=UTC), datetime(2027, 11, 1, 6, tzinfo=UTC)),
+    (datetime(2049, 3, 27, 6, tzinfo=UTC), datetime(2049, 3, 28, 5, tzinfo=UTC)),
+    (datetime(2049, 3, 28, 5, tzinfo=UTC), datetime(2049, 3, 29, 5, tzinfo=UTC)),
+    (datetime(2049, 10, 30, 5, tzinfo=UTC), datetime(2049, 10, 31, 6, tzinfo=UTC)),
+    (datetime(2049, 10, 31, 6, tzinfo=UTC), datetime(2049, 11, 1, 6, tzinfo=UTC)),
 ]
 
 
@@ -242,7 +242,7 @@ async def test_a_suspended_partner_is_told_too(world: World) -> None:
 
 async def test_no_quiet_hours_hold_it_until_the_next_is_there_too(world: World) -> None:
     settings = world.settings.model_copy(update={"quiet_hours": "21:00-07:00"})
-    night = datetime(2027, 1, 5, 23, tzinfo=UTC)
+    night = datetime(2049, 1, 5, 23, tzinfo=UTC)
     mine, others = (replace(preview.notice(one, "nb"), now=night) for one in ("partner_digest", "confirmed"))
     assert isinstance(sender.decision(others, settings), Hold)
     assert sender.decision(mine, settings) == Send()

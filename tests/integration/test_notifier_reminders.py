@@ -79,16 +79,16 @@ async def owed(world: World) -> list[int]:
 
 # (when it begins, how many days before, when that is): the clock shows the same hour in Oslo, summer time or not.
 DAYS_OF_OSLO = [
-    (datetime(2027, 3, 31, 16, tzinfo=UTC), 7, datetime(2027, 3, 24, 17, tzinfo=UTC)),  # 18.00 before and after
-    (datetime(2027, 3, 28, 16, tzinfo=UTC), 1, datetime(2027, 3, 27, 17, tzinfo=UTC)),  # a day of 23 hours between
+    (datetime(2049, 3, 31, 16, tzinfo=UTC), 7, datetime(2049, 3, 24, 17, tzinfo=UTC)),  # 18.00 before and after
+    (datetime(2049, 3, 28, 16, tzinfo=UTC), 1, datetime(2049, 3, 27, 17, tzinfo=UTC)),  # a day of 23 hours between
     (datetime(2026, 10, 31, 17, tzinfo=UTC), 7, datetime(2026, 10, 24, 16, tzinfo=UTC)),
-    (datetime(2027, 10, 31, 17, tzinfo=UTC), 1, datetime(2027, 10, 30, 16, tzinfo=UTC)),  # one of 25
+    (datetime(2049, 10, 31, 17, tzinfo=UTC), 1, datetime(2049, 10, 30, 16, tzinfo=UTC)),  # one of 25
     (
-        datetime(2027, 3, 29, 0, 30, tzinfo=UTC),
+        datetime(2049, 3, 29, 0, 30, tzinfo=UTC),
         1,
-        datetime(2027, 3, 28, 1, 30, tzinfo=UTC),
+        datetime(2049, 3, 28, 1, 30, tzinfo=UTC),
     ),  # 02.30 is not there: 03.30
-    (datetime(2027, 11, 1, 1, 30, tzinfo=UTC), 1, datetime(2027, 10, 31, 1, 30, tzinfo=UTC)),  # 02.30 twice: the second
+    (datetime(2049, 11, 1, 1, 30, tzinfo=UTC), 1, datetime(2049, 10, 31, 1, 30, tzinfo=UTC)),  # 02.30 twice: the second
 ]
 
 

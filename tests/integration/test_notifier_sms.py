@@ -30,8 +30,8 @@ pytestmark = pytest.mark.anyio
 PHONE = "+4791234567"
 ALL = ("seat", "offer", "changes", "reminders")
 DAY_BEFORE = START - timedelta(hours=30)
-NIGHT = datetime(2027, 1, 6, 23, tzinfo=UTC)
-MORNING = datetime(2027, 1, 7, 6, tzinfo=UTC)
+NIGHT = datetime(2049, 1, 6, 23, tzinfo=UTC)
+MORNING = datetime(2049, 1, 7, 6, tzinfo=UTC)
 WRONG_NUMBER = b'{"code": "invalid_number"}'
 
 

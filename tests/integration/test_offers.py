@@ -358,6 +358,21 @@ async def test_enough_or_too_few_is_said_once_at_its_hour(servers: Servers) -> N
         assert sorted(said[1:]) == [("MinimumMissed", str(few), 1), ("MinimumReached", str(enough), 2)]
 
 
+async def test_what_is_heard_of_after_its_hour_is_judged_at_once_and_once(servers: Servers) -> None:
+    """As when its record lay unread in the catalogue: the hour does not come again."""
+    async with world(servers) as here:
+        rules = {"minimum": 1, "decide_at": datetime.now(UTC) - timedelta(days=1)}
+        new = await here.scheduled(online=5, in_days=30, rules=rules)
+        known = await here.scheduled(online=5, in_days=30)
+        await here.enrol(known, "kari")
+        await here.scheduled(offering_id=known, online=5, in_days=30, rules=rules)
+        await here.tick()
+        async with here.later(days=25) as then:
+            await then.tick()
+        said = [(kind, data["offering_id"]) for kind, data in await here.said() if "Minimum" in kind]
+        assert sorted(said) == [("MinimumMissed", str(new)), ("MinimumReached", str(known))]
+
+
 async def test_another_minimum_is_judged_anew(servers: Servers) -> None:
     async with world(servers) as here:
         decide_at = datetime.now(UTC) + timedelta(days=1)

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from contracts.partner import CourseText
 from kit import fetching, parking
 from kit.database import Connection, connect
 from kit.effects import Effects
-from services.catalogue import deciding, events, joining
+from services.catalogue import commands, deciding, events, joining
 from services.catalogue import operating as catalogue
 from services.catalogue.quarantine import Quarantine, Watch
-from services.catalogue.store import courses
+from services.catalogue.store import courses, intake
 from tests.delivery import Servers, listening, until
 from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS
 from tests.integration.test_catalogue import BASE, World, world
@@ -161,6 +162,12 @@ async def unread(here: World, **written: Any) -> None:
     await here.put("SV-1", COURSE)
     assert (await here.put("SV-1/offerings/v27", dates(15))).status_code == 201
     await here.send(run("v27", 20), **written)
+    await a_second_later(here)
+    assert (await here.put("SV-1/offerings/v27", dates(10))).headers["etag"] == '"2"'
+
+
+async def a_second_later(here: World) -> None:
+    """The broker's clock is another, and gets a second."""
     async with here.here.database.reading() as conn:
         sent_at = await conn.fetchval("SELECT clock_timestamp()")
 
@@ -168,8 +175,34 @@ async def unread(here: World, **written: Any) -> None:
         async with here.here.database.reading() as conn:
             return bool(await conn.fetchval("SELECT now() > $1::timestamptz + interval '1 second'", sent_at))
 
-    await until(later, within_s=10)  # the broker's clock is another, and gets a second
-    assert (await here.put("SV-1/offerings/v27", dates(10))).headers["etag"] == '"2"'
+    await until(later, within_s=10)
+
+
+async def test_a_new_course_is_as_it_was_said_last_also_when_both_make_it_in_the_same_moment(servers: Servers) -> None:
+    """There is no row yet by which the one could wait for the other."""
+    text: dict[str, Any] = COURSE
+    async with world(servers) as here:
+        await here.send(course(1, price_ore=100), run("v27", 20))
+        await a_second_later(here)
+        office = await connect(here.settings, "test")
+        await office.execute("BEGIN")
+        await commands.publish_course(office, here.partner, "SV-1", CourseText(**text, price_ore=900))
+        await intake.note_intake(office, here.partner, "http", "CoursePublished", "SV-1", None)
+        async with listening(here.here, events.partners()):
+            await until(lambda: somebody_waits(here), within_s=40)
+            await office.execute("COMMIT")
+            await until(lambda: counted(here, "taken", None, 2), within_s=40)
+        await office.close()
+        assert await counted(here, "refused", "overtaken", 1)
+        read = await here.asking.get(f"{BASE}/courses?partner={here.partner}&q=SV")
+        assert [one["price_ore"] for one in read.json()["items"]] == [900]
+        assert await shown(here) == {"v27": ("scheduled", 20, 1)}, "nothing was said of it since"
+
+
+async def somebody_waits(here: World) -> bool:
+    async with here.here.database.reading() as conn:
+        query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(await conn.fetch(query))
 
 
 @pytest.mark.parametrize("written", [{}, {"timestamp_ms": 4_000_000_000_000}], ids=["now", "in 2096"])

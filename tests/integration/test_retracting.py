@@ -51,7 +51,7 @@ THERE: list[tuple[type[EnrolmentEvent], dict[str, Any]]] = [
     (LearnerEnrolled, {"place": "online"}),
     (LearnerQueued, {"places": ["online"], "place_in_line": 1}),
     (LearnerMoved, {"from_place": "mosjoen", "place": "online"}),
-    (SeatOffered, {**OFFER, "expires_at": datetime(2027, 1, 1, tzinfo=UTC), "on_lapse": "leave", "sealed": "x"}),
+    (SeatOffered, {**OFFER, "expires_at": datetime(2049, 1, 1, tzinfo=UTC), "on_lapse": "leave", "sealed": "x"}),
     (SeatOfferDeclined, {**OFFER, "in_line": True}),
     (SeatOfferLapsed, {**OFFER, "in_line": True}),
     (EnrolmentRestated, {"state": "queued"}),
@@ -213,7 +213,7 @@ async def test_a_file_retracts_a_course_with_all_its_runs_and_only_what_there_is
             [error] = (await send(people.here, f"{header}\n{rows}\n")).json()["errors"]
             assert (error["row"], error["column"]) == (2, column)
         assert await people.cancelled() == []
-        rows = "SV-1;Sveising;;;;;;slutt;\nSV-1;;v27;01.03.2027;05.03.2027;online;12;flom;\n"
+        rows = "SV-1;Sveising;;;;;;slutt;\nSV-1;;v27;01.03.2049;05.03.2049;online;12;flom;\n"
         for outcomes in (["retracted", "retracted"], ["unchanged", "unchanged"]):
             done = (await send(people.here, f"{header}\n{rows}")).json()
             assert [one["outcome"] for one in done["items"]] == outcomes
@@ -405,7 +405,7 @@ async def test_the_rule_of_a_run_cancels_it_though_people_are_enrolled_and_nothi
     async with enrolled(servers) as people:
         here = people.here
         await here.put("SV-1", COURSE)
-        decided = {"minimum": 8, "decide_at": "2027-02-01T12:00:00Z", "on_too_few": "cancel"}
+        decided = {"minimum": 8, "decide_at": "2049-02-01T12:00:00Z", "on_too_few": "cancel"}
         made = await here.put(RUN, DATES | decided)
         run = (await here.asking.get(made.headers["location"])).json()
         await people.are(run, ENROLLED)

@@ -179,11 +179,14 @@ async def not_over(conn: Connection, course_id: UUID) -> list[Row]:
 
 
 async def offering(conn: Connection, offering_id: UUID) -> Row | None:
-    """As `offerings`, with whose course it is and whether it has begun."""
+    """As `offerings`, with whose course it is, whether it has begun, and whether it was made after its day of decision:
+    when it was made tells its id."""
     return await conn.fetchrow(
         """
         SELECT offerings.id, course_id, key, offerings.version, offerings.content, state, partner, code,
-               decision, enrolled, minimum, decided_at, starts_at <= app_now() AS has_begun
+               decision, enrolled, minimum, decided_at, starts_at <= app_now() AS has_begun,
+               coalesce((offerings.content->>'decide_at')::timestamptz
+                        <= uuid_extract_timestamp(offerings.id) + (app_now() - now()), false) AS came_late
         FROM offerings JOIN courses ON courses.id = course_id LEFT JOIN judgements ON offering_id = offerings.id
         WHERE offerings.id = $1
         """,

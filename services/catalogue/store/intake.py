@@ -40,30 +40,29 @@ async def note_file(
     )
 
 
+async def said_at(conn: Connection, said_at_latest: datetime | None, written_ms: int | None) -> datetime | None:
+    """By when a record was said, by when written where nothing nearer is known; none where that is not either."""
+    at: datetime | None = await conn.fetchval("SELECT coalesce($1, said_at_latest($2))", said_at_latest, written_ms)
+    return at
+
+
 async def said_since(
-    conn: Connection,
-    partner: str,
-    code: str,
-    key: str | None,
-    said_at_latest: datetime | None,
-    written_ms: int | None,
-    whole: bool,
+    conn: Connection, partner: str, code: str, key: str | None, said_at: datetime, whole: bool
 ) -> bool:
-    """Whether its partner has said anything of a run, or of a course, over HTTP or in a file since a record was said,
-    or written when it is not known by when that was; `whole`: of a course or any of its runs."""
+    """Whether its partner has said anything of a run, or of a course, over HTTP or in a file since then; `whole`: of a
+    course or any of its runs."""
     found: bool = await conn.fetchval(
         """
         SELECT EXISTS (
             SELECT FROM intake
-            WHERE partner = $1 AND way <> 'kafka' AND code = $2 AND at > coalesce($4, said_at_latest($5))
-              AND ($6 OR key = $3 OR $3 IS NULL AND what LIKE 'Course%')
+            WHERE partner = $1 AND way <> 'kafka' AND code = $2 AND at > $4
+              AND ($5 OR key = $3 OR $3 IS NULL AND what LIKE 'Course%')
         )
         """,
         partner,
         code,
         key,
-        said_at_latest,
-        written_ms,
+        said_at,
         whole,
     )
     return found
