@@ -127,7 +127,7 @@ async def test_a_seat_that_is_asked_for_while_one_is_forgotten_is_somebody_elses
 
 
 async def test_who_gives_up_a_seat_while_being_forgotten_leaves_no_answer_behind(servers: Servers) -> None:
-    """They wait behind the forgetting for the run's lock, and then it is nobody's seat: no answer may be kept for them."""
+    """They wait behind it for the run's lock, and then it is nobody's seat: no answer may be kept for them."""
     async with world(servers) as here:
         seat = (await here.enrol(await here.offering(online=1), "kari")).headers["location"]
         asked = {**here.signed("kari"), "idempotency-key": "canary-key"}

@@ -42,13 +42,14 @@ class NewNotice:
 class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
-    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: its offer is over or
-    was answered, or what it reminds of has begun or is nothing for its learner now. `alternatives` are those of a
-    cancelled offering. `sequence` is the version of the appointment that goes with it, none where none does;
-    `sessions_before` are the most that the run had before a change. `person` and what follows is what `decisions`
-    decides by: whose choices they are, the database's time, the choice for this category and channel, quiet hours where
-    the person has said something of them, and whether the enrolment is still a live one; `bounced`, that its address is
-    refused for good, is the sender's to find out. `phone` and `provider_contact` are none when none was given.
+    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: its offer is over,
+    was answered or gave way to another, or what it reminds of has begun or is nothing for its learner now.
+    `alternatives` are those of a cancelled offering. `sequence` is the version of the appointment that goes with it,
+    none where none does; `sessions_before` are the most that the run had before a change. `person` and what follows is
+    what `decisions` decides by: whose choices they are, the database's time, the choice for this category and channel,
+    quiet hours where the person has said something of them, and whether the enrolment is still a live one; `bounced`,
+    that its address is refused for good, is the sender's to find out. `phone` and `provider_contact` are none when none
+    was given.
     """
 
     id: UUID
@@ -197,7 +198,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                        ) <= app_now()
                    ) OR notice.template = 'offered' AND (coalesce(seat.state <> 'offered', false) OR EXISTS (
                        SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
-                         AND later.channel = notice.channel AND later.template = 'offered')) AS unwanted,  -- its links act
+                         AND later.channel = notice.channel AND later.template = 'offered')) AS unwanted,
                    contact.email, contact.phone, contact.name, contact.language, course.title, offering.starts_at,
                    offering.ends_at, offering.alternatives, offering.cancelled_because, provider.name AS provider,
                    provider.contact AS provider_contact, coalesce(offering.sessions, '[]') AS sessions,
