@@ -42,14 +42,13 @@ class NewNotice:
 class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
-    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: its offer is over,
-    was answered or gave way to another, or what it reminds of has begun or is nothing for its learner now.
-    `alternatives` are those of a cancelled offering. `sequence` is the version of the appointment that goes with it,
-    none where none does; `sessions_before` are the most that the run had before a change. `person` and what follows is
-    what `decisions` decides by: whose choices they are, the database's time, the choice for this category and channel,
-    quiet hours where the person has said something of them, and whether the enrolment is still a live one; `bounced`,
-    that its address is refused for good, is the sender's to find out. `phone` and `provider_contact` are none when none
-    was given.
+    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: its offer is
+    answered, over or replaced, or what it reminds of has begun or is nothing for its learner now. `alternatives` are
+    those of a cancelled offering. `sequence` is the version of the appointment that goes with it, none where none does;
+    `sessions_before` are the most that the run had before a change. `person` and what follows is what `decisions`
+    decides by: whose choices they are, the database's time, the choice for this category and channel, quiet hours where
+    the person has said something of them, and whether the enrolment is still a live one; `bounced`, that its address is
+    refused for good, is the sender's to find out. `phone` and `provider_contact` are none when none was given.
     """
 
     id: UUID
