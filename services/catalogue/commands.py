@@ -122,6 +122,8 @@ async def publish_offering(
     # Meetings of before they had to lie within may stay until these change.
     if any(before[name] != content[name] for name in ("starts_at", "ends_at", "sessions")):
         domain.meets_within(dates.starts_at, dates.ends_at, meetings)
+    if not found["has_begun"]:
+        domain.ends_ahead(dates.ends_at, said_at or await views.now(conn))
     if before["decide_at"] != content["decide_at"]:  # one that has passed since it was said is said again with the rest
         domain.decided_ahead(dates.decide_at, dates.starts_at, said_at or await views.now(conn))
     version = await courses.change_offering(conn, found["id"], content, "scheduled")

@@ -42,6 +42,13 @@ def meets_within(starts_at: datetime, ends_at: datetime, meetings: Sequence[tupl
             raise Rule("meeting_outside", field, "must lie between starts_at and ends_at of the run")
 
 
+def ends_ahead(ends_at: datetime, said_at: datetime) -> None:
+    """Raises Rule when a run that has not begun would be over: its seats and its line would be gone at once."""
+    if ends_at <= said_at:
+        text = "has passed, and this run has not begun: give a day to come, or cancel it"
+        raise Rule("ends_at_passed", "ends_at", text)
+
+
 def decided_ahead(decide_at: datetime | None, starts_at: datetime, said_at: datetime) -> None:
     """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming.
 

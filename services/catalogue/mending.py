@@ -76,6 +76,9 @@ def _rules(language: str) -> list[Rule]:
         ),
         r"must be between (\d+) and (\d+)": _("Året må være fra {0} til {1}."),
         r"must be after starts_at": _("Slutten må være etter starten."),
+        r"has passed, and this run has not begun: .+": _(
+            "Datoene er passert, og kurset har ikke begynt. Gi datoer som kommer, eller avlys."
+        ),
         r"must be after its starts_at": _("Samlingen må slutte etter at den har begynt."),
         r"must be at most (\d+) characters": _("Teksten er for lang. Bruk høyst {0} tegn."),
         r"must be one line without tabs": _("Teksten må stå på én linje."),
@@ -137,6 +140,7 @@ def _reasons(language: str) -> dict[str, str]:
         "decide_at_passed": _(
             "Dagen da det skal avgjøres om kurset går, er passert. Sett en som kommer, og send datoene på nytt."
         ),
+        "ends_at_passed": _("Datoene er passert, og kurset har ikke begynt. Gi datoer som kommer, eller avlys."),
         "unknown_course": _("Kurset finnes ikke. Send kurset først."),
         "unknown_offering": _("Datoene finnes ikke. Send dem først."),
         "course_withdrawn": _("Kurset er trukket. Send kurset på nytt før datoene."),

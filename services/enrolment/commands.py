@@ -117,7 +117,9 @@ async def _act(
         if one.enrolment_id in steps:
             await take()
         owner, enrolment = owners.get(one.enrolment_id), here.get(one.enrolment_id)
-        if owner is None or enrolment is None or not one.may(owner):
+        # Whose it was before the lock: who was forgotten meanwhile has none.
+        forgotten = owner is not None and enrolment is not None and owner.learner_id != enrolment.learner_id
+        if owner is None or enrolment is None or forgotten or not one.may(owner):
             outcomes[number] = refusals.unknown_enrolment()
             continue
         try:
@@ -128,7 +130,8 @@ async def _act(
         step = _step(one, enrolment, work)
         if isinstance(step, Change):
             if one.operator is not None:
-                await operators.add(work.conn, one.operator, f"enrolments {one.kind}", [str(enrolment.id)], one.reason)
+                # Without the reason of a denial, which is about a person: it stands with them, and goes with them.
+                await operators.add(work.conn, one.operator, f"enrolments {one.kind}", [str(enrolment.id)])
             if one.kind == "approve":  # each sees the seats that the one before it has left
                 step = await work.placed(step)
                 [after] = await work.change([step], [one.trail])

@@ -16,7 +16,7 @@ from contracts.envelope import Event
 from kit import outbox, sealing, trail
 from kit.database import Connection
 from kit.trail import Trail
-from services.enrolment import domain, telling
+from services.enrolment import acts, domain, telling
 from services.enrolment.domain import UNRANKED, Book, Change, Enrolment
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments, lines, seats, times
@@ -116,8 +116,10 @@ class Work:
         while arenas := book.wanted():
             free = {arena: book.places[arena].free for arena in arenas}
             line = await enrolments.first_in_line(self.conn, offering_id, arenas, sum(free.values()))
+            # Whoever let an offer lapse stands here no more, be the clock late: their own seat is free then, too.
+            lapsed = [acts.lapse(one, book.offering) for one in line if one.expires_at and one.expires_at <= self.now]
             # The first of these always gets a seat, so each round leaves fewer in line or moves one to a better place.
-            changes = domain.fill(line, free, book.offering, self.now, uuid.uuid7)
+            changes = lapsed or domain.fill(line, free, book.offering, self.now, uuid.uuid7)
             if not changes:
                 raise RuntimeError(f"{offering_id}: places say that somebody stands in line, and nobody does")
             await self.change(changes, [path] * len(changes))

@@ -176,6 +176,37 @@ async def heard(here: World, number: int) -> bool:
     return len(await here.intake()) == number
 
 
+OVER = "has passed, and this run has not begun: give a day to come, or cancel it"
+
+
+async def test_a_run_that_has_not_begun_is_not_moved_to_where_it_is_over(servers: Servers) -> None:
+    """A wrong year: enrolment would end it at once, and neither its seats nor its line would come back with the right
+    one. One that has begun may end earlier than it was to, and a new one may be over: it is told as it was.
+    """
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await here.put("SV-1", COURSE)
+        ahead, over = DATES | days_from_now(30), DATES | days_from_now(-335)
+        assert (await here.put("SV-1/offerings/v27", ahead)).status_code == 201
+        answer = await here.put("SV-1/offerings/v27", over)
+        assert (answer.status_code, answer.json()["errors"]) == (422, [{"field": "ends_at", "detail": OVER}])
+        await here.send(("OfferingPublished", {"course_code": "SV-1", "key": "v27", **over}))
+
+        async def refused() -> bool:
+            return "ends_at_passed" in [one["reason"] for one in await here.intake()]
+
+        await until(refused, within_s=40)
+        assert (await here.intake())[0]["field"] == "ends_at"
+        cells = COURSE_CELLS | RUN_CELLS | {"offering": "v27", "capacity": "20"}
+        cells |= {name: str(over[name]) for name in ("starts_at", "ends_at")}
+        assert (await upload(here, cells)).status_code == 422
+        assert await told(here, "OfferingChanged") == []
+
+        begun = ahead | {"starts_at": days_from_now(-2)["starts_at"]}
+        assert (await here.put("SV-1/offerings/v27", begun)).status_code == 200
+        assert (await here.put("SV-1/offerings/v27", begun | {"ends_at": days_from_now(-1)["ends_at"]})).is_success
+        assert (await here.put("SV-1/offerings/v26", over)).status_code == 201
+
+
 async def test_the_rules_come_over_kafka(servers: Servers) -> None:
     async with world(servers) as here, listening(here.here, events.partners()):
         offering = {"course_code": "SV-1", "key": "v27", **DATES}

@@ -230,6 +230,27 @@ async def test_an_offer_that_was_answered_on_the_page_is_not_told_when_its_mail_
     assert len(sink.mails) == 1
 
 
+async def test_an_offer_that_gave_way_to_another_is_not_told_when_its_mail_was_put_off(
+    world: World, sink: Sink
+) -> None:
+    """Its links act no more: the learner hears of the one that is open, and of no other."""
+    sink.data = ["451 later"]
+    learner, (accept, decline) = uuid.uuid4(), tokens()
+    await world.contact_is_known(learner, "kari@example.no")
+    first = offer(world, learner, *tokens())
+    await world.hear(events.enrolments, [first])
+    async with world.sending():
+        await world.all_are("deferred", 1)
+        second = offer(world, learner, accept, decline, enrolment_id=first.enrolment_id)
+        await world.hear(events.enrolments, [second])
+        await world.hurry()
+        await world.no_more_open()
+    assert await world.states() == {"failed": 1, "sent": 1}
+    [mail] = sink.mails
+    assert [accept in link or decline in link for link in links(mail)] == [True, True]
+    assert await world.rows("SELECT FROM notices WHERE state = 'failed' AND reason = 'too_late' AND sealed IS NULL")
+
+
 async def test_an_offer_that_the_server_put_off_goes_again_with_its_links(world: World, sink: Sink) -> None:
     sink.data = ["451 later"]
     learner, (accept, decline) = uuid.uuid4(), tokens()

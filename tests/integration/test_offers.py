@@ -120,6 +120,25 @@ async def test_what_lapsed_while_everything_was_down_lapses_once_whoever_comes_f
         assert (await here.kinds()).count("SeatOfferLapsed") == 3
 
 
+async def test_who_has_let_an_offer_lapse_is_offered_no_better_seat_before_the_clock_comes_by(servers: Servers) -> None:
+    """The clock may have stood still for hours: a seat that is freed meanwhile is for who still stands in line."""
+    async with world(servers) as here:
+        offering_id = await here.scheduled(online=1, mosjoen=1)
+        seat = await here.enrol(offering_id, "per", "mosjoen")
+        left = await here.enrol(offering_id, "eli", "online")
+        kari = await here.enrol(offering_id, "kari", "mosjoen", "online")
+        ola = await here.enrol(offering_id, "ola", "mosjoen")
+        await here.withdraw(left, "eli")
+        assert await here.stands(kari, ola) == [("offered", "online"), ("queued", None)]
+        async with here.later(hours=57) as there:
+            await there.withdraw(seat, "per")
+            assert await there.stands(kari, ola) == [("cancelled", None), ("offered", "mosjoen")]
+            assert (await there.places(offering_id))["online"].free == 1
+            assert (await there.kinds()).count("SeatOfferLapsed") == 1
+            assert await there.tick() > 0
+            assert (await there.kinds()).count("SeatOfferLapsed") == 1
+
+
 async def test_a_clock_that_runs_fast_in_one_process_does_not_take_an_offer_away(servers: Servers) -> None:
     """The hour is the database's: what a process believes of the time has no say."""
     async with world(servers) as here:

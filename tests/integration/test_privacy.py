@@ -126,7 +126,22 @@ async def test_a_seat_that_is_asked_for_while_one_is_forgotten_is_somebody_elses
         assert seat.learner_id not in (before.learner_id, erasures.NOBODY)
 
 
-async def until_blocked(here: Seats) -> None:
+async def test_who_gives_up_a_seat_while_being_forgotten_leaves_no_answer_behind(servers: Servers) -> None:
+    """They wait behind it for the run's lock, and then it is nobody's seat: no answer may be kept for them."""
+    async with world(servers) as here:
+        seat = (await here.enrol(await here.offering(online=1), "kari")).headers["location"]
+        asked = {**here.signed("kari"), "idempotency-key": "canary-key"}
+        async with here.database.reading() as conn:
+            async with conn.transaction():
+                await erasing.forget_login(conn, (ISSUER, "kari"), here.settings)
+                leaving = asyncio.create_task(here.asking.post(f"{seat}/withdraw", headers=asked))
+                await until_blocked(here)
+            answer = await leaving
+        assert await rows(here, "SELECT key FROM idempotency") == []
+        assert answer.status_code == 404
+
+
+async def until_blocked(here: Seats | World) -> None:
     """Wait until somebody waits for a lock in this database."""
     waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
@@ -180,6 +195,20 @@ async def test_an_operator_has_one_forgotten_by_the_id_of_an_enrolment(servers: 
         async with here.database.reading() as conn:
             [_, line] = await acts.listing(conn)
         assert (line["act"], line["about"], line["reason"]) == ("people erase", did["learner_id"], "letter of 12 May")
+
+
+async def test_why_an_operator_turned_somebody_away_is_not_kept_for_ever(servers: Servers) -> None:
+    """It is about that person, and goes with them; the list of what operators do says that it was done."""
+    async with world(servers) as here:
+        seat = (await here.enrol(await here.offering({"requires_approval": True}, online=1), "kari")).json()
+        drift = {"authorization": f"Bearer {here.issuer.token(sub='drift', kursnett_role='operator')}"}
+        address = f"{BASE}/enrolments/{seat['enrolment_id']}/deny"
+        assert (await here.asking.post(address, json={"reason": "Canary reason"}, headers=drift)).status_code == 200
+        assert (await here.asking.delete(f"{BASE}/me", headers=here.signed("kari"))).status_code == 202
+        async with here.database.reading() as conn:
+            [line] = await acts.listing(conn)
+        assert (line["act"], line["about"]) == ("enrolments deny", seat["enrolment_id"])
+        assert "Canary" not in str(line)
 
 
 # A backup from before

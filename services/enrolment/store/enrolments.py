@@ -63,6 +63,7 @@ class Owner:
     """Whose an enrolment is: the learner's log-in, and the partner of its offering."""
 
     offering_id: UUID
+    learner_id: UUID
     partner: str
     login: tuple[str, str]
 
@@ -312,13 +313,16 @@ async def owners(conn: Connection, enrolment_ids: Sequence[UUID]) -> dict[UUID, 
     """Whose these are; those that are not there are not in the answer."""
     rows = await conn.fetch(
         """
-        SELECT e.id, e.offering_id, f.partner, l.issuer, l.subject FROM enrolments e
+        SELECT e.id, e.offering_id, e.learner_id, f.partner, l.issuer, l.subject FROM enrolments e
         JOIN learners l ON l.id = e.learner_id JOIN offerings f ON f.id = e.offering_id
         WHERE e.id = ANY ($1::uuid[])
         """,
         enrolment_ids,
     )
-    return {row["id"]: Owner(row["offering_id"], row["partner"], (row["issuer"], row["subject"])) for row in rows}
+    return {
+        row["id"]: Owner(row["offering_id"], row["learner_id"], row["partner"], (row["issuer"], row["subject"]))
+        for row in rows
+    }
 
 
 async def enrolments(conn: Connection, enrolment_ids: Sequence[UUID]) -> dict[UUID, Enrolment]:

@@ -42,8 +42,8 @@ class NewNotice:
 class Claimed:
     """A notice in this sender's hands, with all that its letter needs. `attempt` counts from 1.
 
-    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: what it offers has
-    expired or been answered, or what it reminds of has begun or is nothing for its learner now. `alternatives` are
+    `may_have_gone`: nobody knows whether the attempt before this one reached the learner. `late`: its offer is
+    answered, over or replaced, or what it reminds of has begun or is nothing for its learner now. `alternatives` are
     those of a cancelled offering. `sequence` is the version of the appointment that goes with it, none where none does;
     `sessions_before` are the most that the run had before a change. `person` and what follows is what `decisions`
     decides by: whose choices they are, the database's time, the choice for this category and channel, quiet hours where
@@ -195,7 +195,9 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                            SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), offering.starts_at)
                            FROM jsonb_array_elements(offering.sessions) AS meeting
                        ) <= app_now()
-                   ) OR notice.template = 'offered' AND coalesce(seat.state <> 'offered', false) AS unwanted,
+                   ) OR notice.template = 'offered' AND (coalesce(seat.state <> 'offered', false) OR EXISTS (
+                       SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
+                         AND later.channel = notice.channel AND later.template = 'offered')) AS unwanted,
                    contact.email, contact.phone, contact.name, contact.language, course.title, offering.starts_at,
                    offering.ends_at, offering.alternatives, offering.cancelled_because, provider.name AS provider,
                    provider.contact AS provider_contact, coalesce(offering.sessions, '[]') AS sessions,
@@ -293,10 +295,8 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
 
 
 def _claimed(row: Any) -> Claimed:
-    return Claimed(**{**row, **{name: _read(row[name]) for name in _SPELLED}})
-
-
-_SPELLED = ("title", "facts", "alternatives", "sessions", "sessions_before")
+    spelled = ("title", "facts", "alternatives", "sessions", "sessions_before")
+    return Claimed(**{**row, **{name: _read(row[name]) for name in spelled}})
 
 
 @lru_cache(maxsize=256)  # a rush is for few courses; whoever reads of them changes nothing in it
