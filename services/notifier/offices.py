@@ -15,6 +15,7 @@ from contracts.catalogue import OfferingCancelled, OfferingConfirmed, PartnerSta
 from contracts.enrolment import (
     EnrolmentPending,
     LearnerEnrolled,
+    LearnerMoved,
     LearnerQueued,
     LearnerWithdrew,
     MinimumAtRisk,
@@ -120,6 +121,7 @@ def _run(one: Mapping[str, Any], language: str, public_url: str) -> dict[str, An
         "when": letters.spelled(starts_at, ends_at, language),
         "seated": news.get("seated", 0),
         "withdrew": news.get("withdrew", 0),
+        "moved": news.get("moved", 0),
         "in_line": one["in_line"],
         "pending": one["pending"],
         "happened": [kind for kind in HAPPENED if kind in news and not (kind == "at_risk" and JUDGED & news.keys())],
@@ -151,6 +153,8 @@ def kind_of(event: Event | None) -> str | None:
             return "asked"
         case LearnerWithdrew():
             return None if event.reason in (notices.CANCELLED, "over") else "withdrew"
+        case LearnerMoved():  # to a place wanted more: other lists at both
+            return "moved"
         case MinimumAtRisk():
             return "at_risk"
         case MinimumMissed():

@@ -66,7 +66,7 @@ RUN = {
     "ends_at": (START + TWO_HOURS).isoformat(),
     "in_line": 2,
     "pending": 4,
-    "news": {"seated": 12, "queued": 2, "asked": 4, "withdrew": 1, "at_risk": 1},
+    "news": {"seated": 12, "queued": 2, "asked": 4, "withdrew": 1, "moved": 2, "at_risk": 1},
 }
 PARTNER_FACTS: Mapping[str, Any] = {
     "told": [RUN, {**RUN, "in_line": 0, "pending": 0, "news": {"confirmed": 1}}],

@@ -178,6 +178,35 @@ async def test_a_language_that_was_chosen_survives_new_enrolments_and_before_tha
     assert await language() == "nb"
 
 
+async def test_a_language_that_was_only_sent_along_with_another_change_was_not_chosen(here: People) -> None:
+    """The form always has one. Red control: who gave a phone in passing is written to in the old language for ever."""
+    learner, now = uuid.uuid4(), datetime.now(UTC)
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=9))
+    body = {"email": "kari@example.no", "language": "nb", "phone": "+4791234567"}
+    assert (await write(here, body)).status_code == 200
+    await given(here, learner, "kari@example.no", now - timedelta(minutes=8), language="sma")  # heard late
+    assert (await read(here)).json() == body, "it is older than their own word"
+    await given(here, learner, "kari@example.no", now + timedelta(minutes=1), language="en")
+    assert (await read(here)).json() == body | {"language": "en"}
+    for chosen in ({"language": "nn"}, {"language": "nn", "phone": "+4792345678"}):  # and then it stays chosen
+        assert (await write(here, body | chosen)).status_code == 200
+    await given(here, learner, "kari@example.no", now + timedelta(minutes=2), language="en")
+    assert (await read(here)).json()["language"] == "nn"
+
+
+async def test_of_one_who_is_known_as_several_the_language_that_is_shown_is_the_one_that_was_changed(
+    here: People,
+) -> None:
+    """Red control: the learner whose language was another all along counts as having chosen the one shown."""
+    first, second, now = uuid.uuid4(), uuid.uuid4(), datetime.now(UTC)
+    await given(here, first, "kari@example.no", now - timedelta(minutes=9))
+    await given(here, second, "kari@example.no", now - timedelta(minutes=8), language="en")
+    assert (await write(here, {"email": "kari@example.com", "language": "en"})).status_code == 200
+    assert await kept(here) == [("kari@example.com", "en")] * 2
+    await given(here, first, "kari@example.com", now + timedelta(minutes=1), language="nn")
+    assert await kept(here) == [("kari@example.com", "en"), ("kari@example.com", "nn")]
+
+
 async def test_a_phone_stays_until_another_is_given_or_it_is_taken_out_by_its_person(here: People) -> None:
     learner, now = uuid.uuid4(), datetime.now(UTC)
 
@@ -219,7 +248,7 @@ async def test_a_phone_that_its_person_took_out_does_not_come_back_by_letters_th
         records += here.world.records([said], at=now + timedelta(minutes=minutes))
     received = [here.world.contacts.read(one) for one in records]
     await here.world.here.database.run(lambda conn: here.world.contacts.tell(conn, received), "consumer")
-    assert (await read(here)).json() == {"email": "kari@example.no", "language": "nb", "phone": None}
+    assert (await read(here)).json() == {"email": "kari@example.no", "language": "nn", "phone": None}
 
 
 async def test_of_two_who_change_what_they_have_read_one_is_told_that_it_is_old(here: People) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Timeout
 
+from contracts.catalogue import PartnerJoined
 from contracts.enrolment import ContactGiven, LearnerEnrolled, LearnerQueued, SeatOffered
 from kit import sealing
 from kit.auth import Caller
@@ -19,7 +20,7 @@ from services.notifier.live import Hub
 from services.notifier.store import outgoing
 from tests.calling import Calling, calling_notifier, listening_hooks
 from tests.delivery import Servers, until
-from tests.notifying import PUBLIC
+from tests.notifying import PRIVATE, PUBLIC
 from tests.web import ISSUER, served
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +74,37 @@ async def test_each_sees_their_own_in_their_own_language_newest_first(world: Cal
     assert "e-post" not in body["items"][0]["text"]
     assert await subjects(world, "ola") == ["You have a place on Leadership"]
     assert await subjects(world, "stranger") == []
+
+
+@pytest.mark.parametrize(
+    ("language", "asked_of", "named"),
+    [
+        ("nb", "Spørsmål om kurset? Spør Torgar: post@torgar.example", "Arrangør: Torgar"),
+        ("nn", "Spørsmål om kurset? Spør Torgar: post@torgar.example", "Arrangør: Torgar"),
+        ("en", "Questions about the course? Ask Torgar: post@torgar.example", "Organiser: Torgar"),
+    ],
+)
+async def test_a_notice_ends_with_whom_to_ask_as_its_mail_does(
+    world: Calling, language: str, asked_of: str, named: str
+) -> None:
+    """Red control: it stands at the end of the mail alone, and who reads here asks nobody."""
+    await world.hear(
+        events.enrolments, [LearnerEnrolled(**world.about(await person(world, "kari", language)), place="online")]
+    )
+
+    partners = events.partner_listeners(PRIVATE)
+
+    async def last() -> str:
+        [notice] = (await asked(world, "kari")).json()["items"]
+        return str(notice["text"].splitlines()[-1])
+
+    assert await last() == "Kursnett", "nobody has said who holds the course"
+    for version, contact, line in ((1, "post@torgar.example", asked_of), (2, None, named)):
+        partner = PartnerJoined(partner="torgar", name="Torgar", contact=contact, arenas=["online"], version=version)
+        await world.hear(partners, [partner])
+        assert await last() == line
+    [notice] = (await asked(world, "kari")).json()["items"]
+    assert "\n\n\n" not in notice["text"]
 
 
 async def test_pages_follow_each_other_and_each_notice_is_on_one(world: Calling) -> None:

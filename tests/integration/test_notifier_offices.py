@@ -17,6 +17,7 @@ from contracts.catalogue import OfferingCancelled, OfferingConfirmed, PartnerCha
 from contracts.enrolment import (
     EnrolmentPending,
     LearnerEnrolled,
+    LearnerMoved,
     LearnerQueued,
     LearnerWithdrew,
     MinimumAtRisk,
@@ -302,6 +303,17 @@ async def test_the_mail_counts_and_names_nobody(world: World, sink: Sink) -> Non
     everything = sink.raw[0].decode() + text + mail.get_body(("html",)).get_content()
     for somebody in ("ola.ukjent", "Kari", *(str(one["learner_id"]) for one in learners)):
         assert somebody not in everything.replace(ADDRESS, "")
+
+
+async def test_who_sits_elsewhere_now_is_told_of_too(world: World, sink: Sink) -> None:
+    """The lists of both places are others then. Red control: the office reads yesterday's, and nothing says why not."""
+    await joined(world)
+    moves = [LearnerMoved(**world.about(uuid.uuid4()), from_place="online", place="mosjoen") for _ in range(2)]
+    await happens(world, *moves)
+    assert await look(world, SEVEN) == 1
+    assert await facts(world) == [{"moved": 2}]
+    await sent(world)
+    assert "Byttet sted: 2" in sink.mails[0].get_body(("plain",)).get_content().splitlines()
 
 
 @pytest.mark.parametrize("decided", [None, "cancelled", "confirmed"])

@@ -697,7 +697,7 @@ RUN: dict[str, Any] = {
     "ends_at": "2026-12-03T19:30:00+00:00",
     "in_line": 21,
     "pending": 34,
-    "news": {"seated": 55, "queued": 1, "asked": 1, "withdrew": 89, "at_risk": 1, "on_hold": 1},
+    "news": {"seated": 55, "queued": 1, "asked": 1, "withdrew": 89, "moved": 144, "at_risk": 1, "on_hold": 1},
 }
 RISK: dict[str, Any] = {**RUN, "in_line": 0, "pending": 0, "news": {"at_risk": 1}}
 OVER: dict[str, Any] = {**RUN, "in_line": 0, "pending": 0, "news": {"confirmed": 1, "cancelled": 1}}
@@ -714,19 +714,22 @@ def to_office(language: str, told: list[dict[str, Any]], waiting: list[dict[str,
         (
             "nb",
             "Nytt på kursene deres",
-            "Fikk plass: 55|Meldte seg av: 89|Står i kø nå: 21|Venter på godkjenning nå: 34|Innen en uke avgjøres det.|"
+            "Fikk plass: 55|Meldte seg av: 89|Byttet sted: 144|"
+            "Står i kø nå: 21|Venter på godkjenning nå: 34|Innen en uke avgjøres det.|"
             "da det skulle avgjøres|Kurset går.|Kurset er avlyst.|Avgjør om kurset skal gå.",
         ),
         (
             "nn",
             "Nytt på kursa dykkar",
-            "Fekk plass: 55|Melde seg av: 89|Står i kø no: 21|Ventar på godkjenning no: 34|Innan ei veke blir det|"
+            "Fekk plass: 55|Melde seg av: 89|Bytte stad: 144|"
+            "Står i kø no: 21|Ventar på godkjenning no: 34|Innan ei veke blir det|"
             "da det skulle avgjerast|Kurset går.|Kurset er avlyst.|Avgjer om kurset skal gå.",
         ),
         (
             "en",
             "News of your courses at Kursnett",
-            "Got a seat: 55|Withdrew: 89|In line now: 21|Waiting for approval now: 34|It is decided within a week.|"
+            "Got a seat: 55|Withdrew: 89|Moved to another place: 144|"
+            "In line now: 21|Waiting for approval now: 34|It is decided within a week.|"
             "when it was to be decided|The course takes place.|The course is cancelled.|Decide whether",
         ),
     ],

@@ -28,11 +28,17 @@ async def change(conn: Connection, login: str, wanted: Reached) -> tuple[Sequenc
     """Write to this person there and so from now on, about everything, until they say otherwise: as whom we know them,
     and the addresses and numbers that are no more.
 
-    What they said before, and is heard late or again, does not undo it (`known.keep_contacts`).
+    What they said before, and is heard late or again, does not undo it (`known.keep_contacts`). The language counts as
+    chosen when it is another than they were shown: it is sent along with whatever else is changed.
     """
     rows = await conn.fetch(
         """
-        UPDATE contacts SET email = $2, phone = $3, language = $4, own_at = app_now() WHERE login = $1
+        UPDATE contacts SET email = $2, phone = $3, language = $4, own_at = app_now(),
+               language_chosen = language_chosen OR $4 <> (
+                   SELECT shown.language FROM contacts AS shown WHERE shown.login = $1  -- as `reached` has it
+                   ORDER BY shown.updated_at DESC LIMIT 1
+               )
+        WHERE login = $1
         RETURNING learner_id, nullif(old.email, new.email) AS email, nullif(old.phone, new.phone) AS phone
         """,
         login,

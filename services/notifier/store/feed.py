@@ -33,9 +33,8 @@ class Shown:
     alternatives: list[dict[str, Any]]
     cancelled_because: str
     sessions: list[dict[str, Any]]
-    # Whom to ask stands where a mail ends, which is not shown here.
-    provider: str | None = None
-    provider_contact: str | None = None
+    provider: str | None
+    provider_contact: str | None
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,14 @@ async def page(conn: Connection, login: str, before: UUID | None, limit: int) ->
     """A person's notices, newest first; `before` is the last id of the page before."""
     rows = await conn.fetch(
         f"""
-        SELECT id, template, about, offering_id, created_at, read_at, place, place_in_line, facts, expires_at, name,
-               language, title, starts_at, ends_at, alternatives, cancelled_because,
-               (SELECT coalesce(run.sessions, '[]') FROM offerings AS run WHERE run.offering_id = seen.offering_id)
-                   AS sessions
-        FROM seen WHERE login = $1 AND {_WANTED} AND ($4::uuid IS NULL OR id < $4)
-        ORDER BY id DESC LIMIT $5
+        SELECT seen.id, seen.template, seen.about, offering_id, seen.created_at, seen.read_at, seen.place,
+               seen.place_in_line, seen.facts, seen.expires_at, seen.name, seen.language, seen.title, seen.starts_at,
+               seen.ends_at, seen.alternatives, seen.cancelled_because, coalesce(run.sessions, '[]') AS sessions,
+               provider.name AS provider, provider.contact AS provider_contact
+        FROM seen JOIN offerings AS run USING (offering_id) JOIN courses AS course USING (course_id)
+        LEFT JOIN providers AS provider USING (partner)  -- may be heard of later
+        WHERE seen.login = $1 AND {_WANTED} AND ($4::uuid IS NULL OR seen.id < $4)
+        ORDER BY seen.id DESC LIMIT $5
         """,  # noqa: S608 - constants alone
         login,
         *_kinds(),

@@ -59,8 +59,8 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> list[s
     """Keep each learner's newest contact; one row per learner at most. Returns addresses and numbers that are no more.
 
     What a person has changed here since it was said stays: it is heard late, or again. A language that was ever chosen
-    here stays in any case: the form of an enrolment always has one, its page's. Who gives no phone this time has the
-    one they gave before. Who was forgotten has none, however late one comes (`erased.stop_contacts`).
+    here (`contacts.change`) stays in any case: the form of an enrolment always has one, its page's. Who gives no phone
+    this time has the one they gave before. Who was forgotten has none, however late one comes (`erased.stop_contacts`).
     """
     rows = await conn.fetch(
         """
@@ -72,7 +72,8 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> list[s
         ON CONFLICT (learner_id) DO UPDATE SET
             email = CASE WHEN old.own_at > excluded.said_at THEN old.email ELSE excluded.email END,
             phone = CASE WHEN old.own_at > excluded.said_at THEN old.phone ELSE coalesce(excluded.phone, old.phone) END,
-            language = CASE WHEN old.own_at IS NOT NULL THEN old.language ELSE excluded.language END,
+            language = CASE WHEN old.language_chosen OR old.own_at > excluded.said_at THEN old.language
+                            ELSE excluded.language END,
             name = excluded.name, login = coalesce(excluded.login, old.login),
             epoch = excluded.epoch, seq = excluded.seq, said_at = excluded.said_at, updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)

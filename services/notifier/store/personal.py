@@ -17,8 +17,8 @@ async def contacts(conn: Connection, login: str) -> list[dict[str, Any]]:
     return await _rows(
         conn,
         """
-        SELECT c.learner_id, c.email, c.phone, c.name, c.language, c.said_at, c.own_at, c.updated_at,
-               bounced.status AS refused_because, bounced.since AS refused_since
+        SELECT c.learner_id, c.email, c.phone, c.name, c.language, c.language_chosen, c.said_at, c.own_at,
+               c.updated_at, bounced.status AS refused_because, bounced.since AS refused_since
         FROM contacts c LEFT JOIN LATERAL (
             SELECT status, since FROM bounced_addresses b WHERE b.learner_id = c.learner_id ORDER BY since DESC LIMIT 1
         ) AS bounced ON true
