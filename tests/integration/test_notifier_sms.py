@@ -485,6 +485,7 @@ async def test_changes_are_texted_each_to_whom_no_mail_tells_of_them(servers: Se
         async with at(here.world, DAY_BEFORE), here.world.sending():
             await here.world.hear(events.courses, [moved(here.world, 2, timedelta(hours=1))])
             await here.reach("sms", "held")
+            await here.reach("email", "sent", "suppressed")  # while it is due, the next change is told with it
             await here.world.hear(events.courses, [moved(here.world, 3, timedelta(0))])
             await here.reach("sms", "held", "held")
         async with at(here.world, DAY_BEFORE + timedelta(minutes=5)), here.world.sending():
