@@ -14,12 +14,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from httpx2 import AsyncClient, Response
 
-from contracts.topics import partner_courses
+from contracts.topics import SERVICES, partner_courses
+from deploy.local.places import ROOT
 from kit import acts, http, parking, passes, plots, switch, topics
 from kit.acts import Operator
 from kit.auth import Caller
 from kit.database import Connection, connect
 from kit.operating import me
+from kit.pages.site import HERE
 from kit.parking import Record
 from kit.passes import Visitor
 from kit.running import Running, Shown
@@ -452,3 +454,38 @@ async def test_a_plot_counts_what_was_sent_in_each_minute(desk: Desk) -> None:
     assert "3 i alt" in page
     assert page.count("<rect") >= 2
     assert " style=" not in page
+
+
+CALLED = {
+    "nb": ("Kurskatalogen", "Påmeldingen", "Varslingen", "satte en lytter på pause"),
+    "nn": ("Kurskatalogen", "Påmeldinga", "Varslinga", "sette ein lyttar på pause"),
+    "en": ("The course catalogue", "Enrolment", "Notification", "paused a consumer"),
+}
+
+
+@pytest.mark.parametrize("language", CALLED)
+async def test_services_and_acts_have_plain_names_beside_those_of_the_command_line(
+    servers: Servers, language: str
+) -> None:
+    *services, paused = CALLED[language]
+    async with opened(servers) as desk:
+        await desk.post(f"{BASE}/lyttere/partners/pause", WHY)
+        home, mine, log = [
+            (await desk.get(f"{address}?sprak={language}")).text for address in ("/drift", BASE, f"{BASE}/logg")
+        ]
+    for name, code in zip(services, SERVICES, strict=True):
+        assert re.search(
+            rf'<a class="ds-link target" href="/drift/{code}">{name}</a> <span class="quiet">{code}<', home
+        )
+    first = re.search("<h1.*</h1>", mine)
+    assert first and services[0][:1].lower() + services[0][1:] in first[0] and ">catalogue<" in first[0]
+    assert re.search(rf"{paused}<br><code>consumer pause</code>", log)
+
+
+def test_every_act_that_is_written_down_has_words() -> None:
+    """The control: acts are found in the code."""
+    pages = (HERE / "console_acts.html").read_text("utf-8")
+    code = [path.read_text("utf-8") for part in ("kit", "services") for path in (ROOT / part).rglob("*.py")]
+    found = {act for text in code for act in re.findall(r'\badd\(.*?, "([a-z][a-z -]+)", \[', text)}
+    assert {"parked show", "partners suspend", "mail release", "people erase"} <= found
+    assert {act for act in found if f'"{act}": _(' not in pages} == set()
