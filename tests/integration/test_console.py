@@ -478,7 +478,9 @@ async def test_services_and_acts_have_plain_names_beside_those_of_the_command_li
             rf'<a class="ds-link target" href="/drift/{code}">{name}</a> <span class="quiet">{code}<', home
         )
     first = re.search("<h1.*</h1>", mine)
-    assert first and services[0][:1].lower() + services[0][1:] in first[0] and ">catalogue<" in first[0]
+    assert first is not None
+    assert services[0][:1].lower() + services[0][1:] in first[0]
+    assert ">catalogue<" in first[0]
     assert re.search(rf"{paused}<br><code>consumer pause</code>", log)
 
 
