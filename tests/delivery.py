@@ -148,6 +148,13 @@ async def until(condition: Callable[[], Awaitable[Any]], within_s: float = 20.0)
         await asyncio.sleep(0.02)
 
 
+async def somebody_waits(database: Database) -> bool:
+    """Whether a lock is waited for in this database."""
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with database.reading() as conn:
+        return bool(await conn.fetch(query))
+
+
 async def records(kafka: str, topic: str, count: int, within_s: float = 20.0) -> list[Any]:
     """The first `count` records of a topic, from its beginning, in the order of each partition."""
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest")

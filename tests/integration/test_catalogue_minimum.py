@@ -30,7 +30,7 @@ from kit.database import Connection, connect
 from services.catalogue import commands, domain, events, retracting
 from services.catalogue.commands import Published
 from services.catalogue.store import views
-from tests.delivery import Servers, listening, until
+from tests.delivery import Servers, listening, somebody_waits, until
 from tests.integration.corpus import COURSE, DATES
 from tests.integration.test_catalogue import BASE, World, world
 from tests.integration.test_catalogue_rules import days_from_now, told
@@ -388,21 +388,11 @@ async def cancelled_while_it_is_judged(here: World, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(commands, "judge", noted)
     conn = await connect(here.settings, "test")
 
-    async def waits() -> bool:
-        async with here.here.database.reading() as asking:
-            row = await asking.fetchval(
-                """
-                SELECT count(*) FROM pg_stat_activity
-                WHERE datname = current_database() AND wait_event_type = 'Lock'
-                """
-            )
-        return bool(row)
-
     try:
         async with conn.transaction():
             await retracting.cancel(conn, here.partner, "SV-1", "v27")
             reached = await enrolment.found(MinimumReached, run, heard=False)
-            await until(waits, within_s=40)
+            await until(lambda: somebody_waits(here.here.database), within_s=40)
     finally:
         await conn.close()
     await enrolment.heard([reached])

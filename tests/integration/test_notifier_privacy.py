@@ -21,7 +21,7 @@ from services.notifier.store import calendars, erased, outgoing, preferences
 from services.notifier.store.preferences import Choice, Quiet
 from services.notifier.tokens import Link, Signer
 from tests import personal
-from tests.delivery import Servers, running, until
+from tests.delivery import Servers, running, somebody_waits, until
 from tests.integration.test_notifier_preferences import People, here
 from tests.integration.test_restoring import backup, finished, publish, restored, rows
 from tests.notifying import PRIVATE, PUBLIC, World, mail_server, notifier
@@ -213,14 +213,7 @@ async def test_a_contact_that_is_being_kept_at_that_moment_goes_too(servers: Ser
             async with conn.transaction():
                 await world.contacts.tell(conn, received)
                 forgetting = asyncio.create_task(world.hear(ASKED, [asked(learner)]))
-
-                async def waits() -> bool:
-                    lock = (
-                        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                    )
-                    return bool(await world.rows(lock))
-
-                await until(waits)
+                await until(lambda: somebody_waits(world.here.database))
             await forgetting
         assert await left(world) == []
 

@@ -18,7 +18,7 @@ from services.notifier import partner_feed as routes
 from services.notifier import partners
 from services.notifier.store import partner_feeds as store
 from tests.calling import BASE, Calling, calling_notifier, listening_hooks
-from tests.delivery import Servers, listening, records, relaying, until
+from tests.delivery import Servers, listening, records, relaying, somebody_waits, until
 
 pytestmark = pytest.mark.anyio
 
@@ -147,17 +147,10 @@ async def test_two_who_say_the_same_at_once_say_it_once(world: Calling) -> None:
     event = world.created(partner=partner)
     received = [partners.listeners.read(record) for record in world.records([event], event_id)]
 
-    async def waits() -> bool:
-        return bool(
-            await world.rows(
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-        )
-
     async with world.here.database.reading() as conn, conn.transaction():
         await partners.listeners.tell(conn, received)
         second = asyncio.create_task(world.happens(event, event_id=event_id))
-        await until(waits)
+        await until(lambda: somebody_waits(world.here.database))
     await second
     assert [row["event_id"] for row in await rows(world, partner)] == [event_id]
 

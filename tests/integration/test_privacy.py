@@ -19,7 +19,7 @@ from services.enrolment.erasing import Forgotten
 from services.enrolment.restating import restating
 from services.enrolment.store import erasures, sessions
 from tests import personal, seats
-from tests.delivery import Servers, until
+from tests.delivery import Servers, somebody_waits, until
 from tests.integration.test_enrolment_http import BASE, World, world
 from tests.integration.test_enrolment_pages import FORM, Known, open_pages, person
 from tests.integration.test_restoring import backup, finished, restored, said
@@ -106,7 +106,7 @@ async def test_who_asks_for_a_seat_at_the_same_moment_is_forgotten_with_it(serve
             async with conn.transaction():
                 seat = await here.one(conn, Enrol(offering_id, KARI, ("online",), "Kari"))
                 forgetting = asyncio.create_task(forget(here))
-                await until_blocked(here)
+                await until(lambda: somebody_waits(here.database))
             done = await forgetting
         assert (done.withdrawn, await here.stands(seat)) == (2, [("cancelled", None)])
         assert await rows(here, "SELECT name FROM enrolments WHERE name <> ''") == []
@@ -120,7 +120,7 @@ async def test_a_seat_that_is_asked_for_while_one_is_forgotten_is_somebody_elses
             async with conn.transaction():
                 await erasing.forget_login(conn, KARI, here.settings)
                 asking = asyncio.create_task(here.enrol(offering_id, "kari"))
-                await until_blocked(here)
+                await until(lambda: somebody_waits(here.database))
             seat = await asking
         assert seat.state == "associated"
         assert seat.learner_id not in (before.learner_id, erasures.NOBODY)
@@ -135,20 +135,10 @@ async def test_who_gives_up_a_seat_while_being_forgotten_leaves_no_answer_behind
             async with conn.transaction():
                 await erasing.forget_login(conn, (ISSUER, "kari"), here.settings)
                 leaving = asyncio.create_task(here.asking.post(f"{seat}/withdraw", headers=asked))
-                await until_blocked(here)
+                await until(lambda: somebody_waits(here.database))
             answer = await leaving
         assert await rows(here, "SELECT key FROM idempotency") == []
         assert answer.status_code == 404
-
-
-async def until_blocked(here: Seats | World) -> None:
-    """Wait until somebody waits for a lock in this database."""
-    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-    async def blocked() -> bool:
-        return bool(await rows(here, waiting))
-
-    await until(blocked)
 
 
 # Answers, and who looks after them

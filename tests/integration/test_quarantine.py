@@ -15,7 +15,7 @@ from services.catalogue import commands, deciding, events, joining
 from services.catalogue import operating as catalogue
 from services.catalogue.quarantine import Quarantine, Watch
 from services.catalogue.store import courses, intake
-from tests.delivery import Servers, listening, until
+from tests.delivery import Servers, listening, somebody_waits, until
 from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS
 from tests.integration.test_catalogue import BASE, World, world
 from tests.integration.test_catalogue_partners import change
@@ -189,7 +189,7 @@ async def test_a_new_course_is_as_it_was_said_last_also_when_both_make_it_in_the
         await commands.publish_course(office, here.partner, "SV-1", CourseText(**text, price_ore=900))
         await intake.note_intake(office, here.partner, "http", "CoursePublished", "SV-1", None)
         async with listening(here.here, events.partners()):
-            await until(lambda: somebody_waits(here), within_s=40)
+            await until(lambda: somebody_waits(here.here.database), within_s=40)
             await office.execute("COMMIT")
             await until(lambda: counted(here, "taken", None, 2), within_s=40)
         await office.close()
@@ -197,12 +197,6 @@ async def test_a_new_course_is_as_it_was_said_last_also_when_both_make_it_in_the
         read = await here.asking.get(f"{BASE}/courses?partner={here.partner}&q=SV")
         assert [one["price_ore"] for one in read.json()["items"]] == [900]
         assert await shown(here) == {"v27": ("scheduled", 20, 1)}, "nothing was said of it since"
-
-
-async def somebody_waits(here: World) -> bool:
-    async with here.here.database.reading() as conn:
-        query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        return bool(await conn.fetch(query))
 
 
 @pytest.mark.parametrize("written", [{}, {"timestamp_ms": 4_000_000_000_000}], ids=["now", "in 2096"])
