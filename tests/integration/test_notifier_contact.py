@@ -207,6 +207,21 @@ async def test_of_one_who_is_known_as_several_the_language_that_is_shown_is_the_
     assert await kept(here) == [("kari@example.com", "en"), ("kari@example.com", "nn")]
 
 
+async def test_a_language_that_was_chosen_is_that_of_the_same_log_in_as_another_learner(here: People) -> None:
+    """As after a restore of enrolment that lost the first. Red control: they are written to in the form's language."""
+    first, second, other, now = uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), datetime.now(UTC)
+    await given(here, first, "kari@example.no", now - timedelta(minutes=9))
+    assert (await write(here, {"email": "kari@example.no", "language": "sma"})).status_code == 200
+    for minutes in (1, 2):
+        await given(here, second, "kari@example.com", now + timedelta(minutes=minutes), language="en")
+        assert await kept(here) == [("kari@example.com", "sma"), ("kari@example.no", "sma")]
+    await here.world.rows("DELETE FROM contacts WHERE learner_id = $1", first)
+    await given(here, second, "kari@example.com", now + timedelta(minutes=3), language="en")
+    assert await kept(here) == [("kari@example.com", "sma")], "it was chosen by this learner as well"
+    await given(here, other, "ola@example.no", now, language="en", login=Caller(ISSUER, "ola").key)
+    assert ("ola@example.no", "en") in await kept(here), "another person has chosen nothing"
+
+
 async def test_a_phone_stays_until_another_is_given_or_it_is_taken_out_by_its_person(here: People) -> None:
     learner, now = uuid.uuid4(), datetime.now(UTC)
 

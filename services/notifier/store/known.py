@@ -59,21 +59,30 @@ async def keep_contacts(conn: Connection, contacts: Sequence[Contact]) -> list[s
     """Keep each learner's newest contact; one row per learner at most. Returns addresses and numbers that are no more.
 
     What a person has changed here since it was said stays: it is heard late, or again. A language that was ever chosen
-    here (`contacts.change`) stays in any case: the form of an enrolment always has one, its page's. Who gives no phone
-    this time has the one they gave before. Who was forgotten has none, however late one comes (`erased.stop_contacts`).
+    here (`contacts.change`) stays in any case: the form of an enrolment always has one, its page's. So it is when the
+    same log-in comes as another learner, as after a restore that lost the first. Who gives no phone this time has the
+    one they gave before. Who was forgotten has none, however late one comes (`erased.stop_contacts`).
     """
     rows = await conn.fetch(
         """
-        INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq, said_at, phone)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[],
-                             $8::timestamptz[], $9::text[])
+        INSERT INTO contacts AS old (learner_id, email, name, language, login, epoch, seq, said_at, phone,
+                                     language_chosen)
+        SELECT learner_id, email, name, coalesce(chosen.language, new.language), login, epoch, seq, said_at, phone,
+               chosen.language IS NOT NULL
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[],
+                    $8::timestamptz[], $9::text[])
             AS new (learner_id, email, name, language, login, epoch, seq, said_at, phone)
+        LEFT JOIN LATERAL (
+            SELECT same.language FROM contacts AS same WHERE same.login = new.login AND same.language_chosen
+            ORDER BY same.own_at DESC NULLS LAST LIMIT 1
+        ) AS chosen ON true
         WHERE NOT EXISTS (SELECT FROM erased WHERE erased.learner_id = new.learner_id)
         ON CONFLICT (learner_id) DO UPDATE SET
             email = CASE WHEN old.own_at > excluded.said_at THEN old.email ELSE excluded.email END,
             phone = CASE WHEN old.own_at > excluded.said_at THEN old.phone ELSE coalesce(excluded.phone, old.phone) END,
             language = CASE WHEN old.language_chosen OR old.own_at > excluded.said_at THEN old.language
                             ELSE excluded.language END,
+            language_chosen = old.language_chosen OR excluded.language_chosen,
             name = excluded.name, login = coalesce(excluded.login, old.login),
             epoch = excluded.epoch, seq = excluded.seq, said_at = excluded.said_at, updated_at = app_now()
         WHERE (excluded.epoch, excluded.seq) >= (old.epoch, old.seq)
