@@ -44,7 +44,7 @@ def accept(here: Enrolment, offering: Offering, now: datetime) -> Step:
 
 
 def decline(here: Enrolment, offering: Offering, now: datetime, stay: bool) -> Step:
-    """Say no to the seat; `stay`: and stand at the back of the line, else the same seat would be offered again."""
+    """Say no to the seat; `stay`: and stand at the back of the line, so that all others there are asked first."""
     if here.state != "offered" or here.expires_at is None:
         return Cannot("no_offer", here.state)
     if offering.cancelled:
