@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from contracts.catalogue import OfferingCancelled, OfferingConfirmed, PartnerChanged, PartnerJoined, PartnerSuspended
+from contracts.catalogue import (
+    Judged,
+    OfferingCancelled,
+    OfferingChanged,
+    OfferingConfirmed,
+    OfferingRestated,
+    PartnerChanged,
+    PartnerJoined,
+    PartnerSuspended,
+)
 from contracts.enrolment import (
     EnrolmentPending,
     LearnerEnrolled,
@@ -335,26 +344,53 @@ async def test_what_was_decided_before_the_hour_waits_for_nobody(world: World, s
     assert ("Dette venter på svar fra dere" in text) == (decided is None)
 
 
-@pytest.mark.parametrize("again", [False, True])
-async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided(world: World, sink: Sink, again: bool) -> None:
-    """The partner asks for more than there were enough of. Red control: nobody is asked, as it takes place by then."""
+def dated(world: World, version: int, decide_at: datetime, minimum: int) -> dict[str, Any]:
+    """What the catalogue says of the run."""
+    run = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar", "key": "v27"}
+    when = {"starts_at": START, "ends_at": START + 2 * HOUR, "decide_at": decide_at, "minimum": minimum}
+    return run | when | {"version": version, "places": [{"arena": "mosjoen", "capacity": 20}]}
+
+
+FIRST, OTHER = SEVEN - 3 * HOUR, SEVEN - 2 * HOUR
+
+
+@pytest.mark.parametrize("heard", ["told", "restated"])
+@pytest.mark.parametrize(
+    ("days", "again", "asked"),
+    [([FIRST], False, False), ([OTHER], False, True), ([OTHER, FIRST], False, True), ([OTHER], True, False)],
+)
+async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided_when_its_day_is_another(
+    world: World, sink: Sink, heard: str, days: list[datetime], again: bool, asked: bool
+) -> None:
+    """The partner asks for more than there were enough of. On the same day the catalogue keeps to its word, on another
+    it has none. Red controls: an office is asked for what it cannot answer; none is asked, as it takes place."""
     await joined(world)
     run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
-    seats: dict[str, Any] = {"seats": [], "enrolled": 5, "decide_at": SEVEN}
 
     async def confirmed(version: int, at: datetime) -> None:
         for listeners in (partners.listeners, events.courses):
             word = OfferingConfirmed(**run, version=version, enrolled=5, minimum=5)
             await world.hear(listeners, [word], at=at)
 
-    await confirmed(2, SEVEN - 3 * HOUR)
-    await happens(world, MinimumMissed(**run, **seats, minimum=8, on_too_few="hold"), at=SEVEN - 2 * HOUR)
+    await world.hear(events.courses, [OfferingChanged(**dated(world, 2, FIRST, 5))])
+    if heard == "told":
+        await confirmed(3, FIRST)
+    else:
+        judged = Judged(decision="confirmed", decided_at=FIRST)
+        await world.hear(events.courses, [OfferingRestated(**dated(world, 3, FIRST, 5), judged=judged)])
+    for version, day in enumerate(days, 4):
+        await world.hear(events.courses, [OfferingChanged(**dated(world, version, day, 8))])
+    too_few = MinimumMissed(**run, seats=[], enrolled=5, decide_at=days[-1], minimum=8, on_too_few="hold")
+    await happens(world, too_few, at=OTHER)
     if again:  # with the old minimum
-        await confirmed(4, SEVEN - HOUR)
+        await world.hear(events.courses, [OfferingChanged(**dated(world, 6, days[-1], 5))])
+        await confirmed(7, SEVEN - HOUR)
+        [row] = await world.rows("SELECT takes_place, version FROM offerings")
+        assert (row["takes_place"], row["version"]) == (True, 7)
     assert await look(world, SEVEN) == 1
     await sent(world)
     text = sink.mails[0].get_body(("plain",)).get_content()
-    assert ("Dette venter på svar fra dere" in text) == (not again)
+    assert ("Dette venter på svar fra dere" in text) == asked
 
 
 async def test_of_a_run_that_has_begun_an_office_hears_that_it_had_too_few_and_is_asked_for_nothing(

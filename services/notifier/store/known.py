@@ -128,24 +128,28 @@ async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> list
 
 
 async def keep_offerings(conn: Connection, offerings: Sequence[OfferingState]) -> None:
-    """Keep each offering's newest version; one row per offering at most."""
+    """Keep each offering's newest version; one row per offering at most.
+
+    With another day of decision it is not known any more whether it takes place: so the catalogue has it, too.
+    """
     await conn.execute(
         """
         INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version, sessions, arenas,
-                                      reminder_days)
+                                      reminder_days, decide_at)
         SELECT offering_id, course_id, starts_at, ends_at, version, sessions,
                ARRAY(SELECT jsonb_array_elements_text(arenas)),
-               ARRAY(SELECT jsonb_array_elements_text(reminder_days)::int)
-        FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::jsonb[],
-                    $7::jsonb[], $8::jsonb[])
-            AS new (offering_id, course_id, starts_at, ends_at, version, sessions, arenas, reminder_days)
+               ARRAY(SELECT jsonb_array_elements_text(reminder_days)::int), decide_at
+        FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::timestamptz[],
+                    $7::jsonb[], $8::jsonb[], $9::jsonb[])
+            AS new (offering_id, course_id, starts_at, ends_at, version, decide_at, sessions, arenas, reminder_days)
         ON CONFLICT (offering_id) DO UPDATE SET
             course_id = excluded.course_id, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
             version = excluded.version, sessions = excluded.sessions, arenas = excluded.arenas,
-            reminder_days = excluded.reminder_days
+            reminder_days = excluded.reminder_days, decide_at = excluded.decide_at,
+            takes_place = old.takes_place AND old.decide_at IS NOT DISTINCT FROM excluded.decide_at
         WHERE excluded.version >= old.version
         """,
-        *columns(offerings, "offering_id course_id starts_at ends_at version"),
+        *columns(offerings, "offering_id course_id starts_at ends_at version decide_at"),
         [json.dumps([meeting.model_dump(mode="json") for meeting in one.sessions]) for one in offerings],
         [json.dumps(open_arenas(one)) for one in offerings],
         [json.dumps(one.reminder_days) for one in offerings],
@@ -175,13 +179,16 @@ async def cancel_offerings(conn: Connection, cancelled: Sequence[OfferingCancell
 
 
 async def confirm_offerings(conn: Connection, confirmed: Sequence[Confirmation]) -> None:
-    """Note which runs will take place, by which event; the first word counts."""
+    """Note which runs will take place, by which event; the first word is the one that is told."""
     await conn.execute(
         """
         UPDATE offerings AS old SET
-            confirmed_by = new.event_id, confirmed_at = coalesce(new.at, app_now()), version = new.version
+            confirmed_by = coalesce(old.confirmed_by, new.event_id),
+            confirmed_at = CASE WHEN old.confirmed_by IS NULL THEN coalesce(new.at, app_now())
+                                ELSE old.confirmed_at END,
+            takes_place = true, version = new.version
         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS new (offering_id, version, event_id, at)
-        WHERE old.offering_id = new.offering_id AND new.version >= old.version AND old.confirmed_by IS NULL
+        WHERE old.offering_id = new.offering_id AND new.version >= old.version
         """,
         *columns(confirmed, "offering_id version event_id at"),
     )
@@ -195,15 +202,20 @@ async def keep_outcomes(conn: Connection, again: Sequence[OfferingRestated]) -> 
         [one.offering_id for one in again if one.cancelled],
     )
     confirmed = {
-        one.offering_id: one.judged.decided_at for one in again if one.judged and one.judged.decision == "confirmed"
+        one.offering_id: (one.judged.decided_at, one.version)
+        for one in again
+        if one.judged and one.judged.decision == "confirmed"
     }
     await conn.execute(
         """
-        UPDATE offerings AS old SET confirmed_at = new.at FROM unnest($1::uuid[], $2::timestamptz[]) AS new (id, at)
-        WHERE old.offering_id = new.id AND old.confirmed_at IS NULL
+        UPDATE offerings AS old SET confirmed_at = coalesce(old.confirmed_at, new.at),
+            takes_place = old.takes_place OR old.version = new.version  -- an old one may have been of another day
+        FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS new (id, at, version)
+        WHERE old.offering_id = new.id
         """,
         list(confirmed),
-        list(confirmed.values()),
+        [at for at, _ in confirmed.values()],
+        [version for _, version in confirmed.values()],
     )
 
 

@@ -45,7 +45,7 @@ class Due:
 class Run:
     """A run, how many stand in line and wait for its partner's answer now, and what has happened: kind -> how many.
 
-    `decided`: it is known whether it takes place, and by no word of before it was on hold; or it has begun.
+    `decided`: it is known whether it takes place, by no word that another day of decision has undone; or it has begun.
     """
 
     offering_id: UUID
@@ -210,7 +210,8 @@ async def runs(conn: Connection, partner: str, news: Mapping[UUID, Mapping[str, 
     rows = await conn.fetch(
         """
         SELECT run.offering_id, course.title, run.starts_at, run.ends_at, line.count::int AS in_line,
-               asked.count::int AS pending, run.cancelled OR run.starts_at <= app_now() AS over, run.confirmed_at
+               asked.count::int AS pending, run.cancelled OR run.starts_at <= app_now() AS over, run.confirmed_at,
+               run.takes_place
         FROM offerings AS run JOIN courses AS course USING (course_id)
         CROSS JOIN LATERAL (
             SELECT count(*) FROM enrolments WHERE offering_id = run.offering_id AND state = 'queued'
@@ -229,12 +230,13 @@ async def runs(conn: Connection, partner: str, news: Mapping[UUID, Mapping[str, 
 
 
 def _run(row: Any, heard: Mapping[str, Heard]) -> Run:
-    """The first word that it takes place is kept with a run (`known.confirm_offerings`), a later one among the news."""
+    """That it takes place is kept with a run while its day is the same (`known.keep_offerings`): the catalogue passes
+    over what is found by another minimum. On another day, what was said last counts; a later word is among the news."""
     known = {"title": json.loads(row["title"]), "news": {kind: one.count for kind, one in heard.items()}}
     confirmed_at = [row["confirmed_at"]] if row["confirmed_at"] else []
     confirmed_at += [heard["confirmed"].minute] if "confirmed" in heard else []
     held_at = heard["on_hold"].minute if "on_hold" in heard else datetime.min.replace(tzinfo=UTC)
-    decided = row["over"] or any(at >= held_at for at in confirmed_at)
+    decided = row["over"] or row["takes_place"] or any(at >= held_at for at in confirmed_at)
     said = {name: row[name] for name in ("offering_id", "starts_at", "ends_at", "in_line", "pending")}
     return Run(**said, **known, decided=decided)
 
