@@ -19,6 +19,7 @@ from contracts.catalogue import (
     OfferingChanged,
     OfferingConfirmed,
     OfferingRestated,
+    OfferingScheduled,
     PartnerChanged,
     PartnerJoined,
     PartnerSuspended,
@@ -391,6 +392,35 @@ async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided_when_it
     await sent(world)
     text = sink.mails[0].get_body(("plain",)).get_content()
     assert ("Dette venter på svar fra dere" in text) == asked
+
+
+@pytest.mark.parametrize("then", ["late", "in time", "no minimum", "called off", "goes ahead"])
+async def test_of_a_run_that_is_new_after_its_day_its_office_is_asked_whatever_its_rule(
+    world: World, sink: Sink, then: str
+) -> None:
+    """As a record that lay unread: nobody could enrol, and the catalogue holds it. Red control: it is on `/partner`,
+    and no mail says so."""
+    await joined(world)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    day, now = SEVEN - DAY, SEVEN - 2 * HOUR
+    new = dated(world, 1, SEVEN + DAY if then == "in time" else day, 8) | {"on_too_few": "cancel"}
+    if then == "no minimum":
+        new |= {"minimum": None}
+    await happens(world, OfferingScheduled(**new), seated(world), at=now)
+    if then != "no minimum":
+        too_few = MinimumMissed(**run, seats=[], enrolled=0, decide_at=day, minimum=8, on_too_few="cancel")
+        await happens(world, too_few, at=now)
+    answers: dict[str, Event] = {
+        "called off": OfferingCancelled(**run, version=2, reason="too_few"),
+        "goes ahead": OfferingConfirmed(**run, version=2, enrolled=0, minimum=8),
+    }
+    if then in answers:
+        await happens(world, answers[then], at=SEVEN - HOUR)
+        await world.hear(events.courses, [answers[then]], at=SEVEN - HOUR)
+    assert await look(world, SEVEN) == 1
+    await sent(world)
+    text = sink.mails[0].get_body(("plain",)).get_content()
+    assert ("Dette venter på svar fra dere" in text) == (then == "late")
 
 
 async def test_of_a_run_that_has_begun_an_office_hears_that_it_had_too_few_and_is_asked_for_nothing(
