@@ -105,8 +105,9 @@ async def _not_overtaken(
     """Raises Refused when it lay unread or was kept back while its partner said otherwise: HTTP and files are open
     meanwhile.
 
-    A course is retracted with its runs, so a newer word of one of them counts too. What ran just before it from the
-    same topic does not: that is older.
+    A course is retracted with its runs, so a newer word of one of them counts too, and to retract it is one about each:
+    what waits of a run must not come back with a course that is offered anew. What ran just before it from the same
+    topic does not count: that is older.
     """
     whole = isinstance(one.event, CourseRetracted)
     if at is not None and await said_since(conn, partner, code, key, at, whole):

@@ -129,10 +129,9 @@ async def bring_in(conn: Connection, partner: str, whole: Sheet, dry_run: bool) 
             if rule.code in WITHOUT_COURSE and run.code in refused:
                 continue  # its course was refused: that is one mistake, not two
             column = COLUMNS.get(rule.field, rule.field)
-            strange = [
-                row for arena, row in run.rows.items() if column == "arena" and arena in rule.text.split(" is ")[0]
-            ]
-            mistakes.append(Mistake(strange[0] if strange else run.row, column, rule.text))
+            named = rule.text.split(" is ")[0].split(", ")  # whole: one arena's name may be a part of another's
+            strange = [row for arena, row in run.rows.items() if column == "arena" and arena in named]
+            mistakes += [Mistake(row, column, rule.text) for row in strange or [run.row]]
             continue
         items.append(("OfferingPublished", Item(row=run.row, code=run.code, key=run.key, outcome=_outcome(done))))
     for one in sorted(whole.retractions, key=lambda one: one.key is None):  # runs first: each has a reason of its own

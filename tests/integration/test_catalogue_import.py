@@ -82,6 +82,16 @@ async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers:
         assert page.status_code == 200
 
 
+async def test_each_arena_that_is_not_the_partners_is_a_mistake_of_its_own_row(servers: Servers) -> None:
+    async with world(servers) as here:
+        for content, rows in (
+            (GOOD.replace("mosjoen", "online-nord"), [3]),  # the name of row 2 is a part of it
+            (GOOD.replace("online;", "nesna;").replace("mosjoen", "nesna-sor"), [2, 3]),
+        ):
+            errors = (await send(here, content)).json()["errors"]
+            assert [(one["row"], one["column"]) for one in errors] == [(row, "arena") for row in rows]
+
+
 async def test_mistakes_are_told_in_the_order_of_the_rows(servers: Servers) -> None:
     """A file is read course by course; who mends it goes down the rows."""
     async with world(servers) as here:

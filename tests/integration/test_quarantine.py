@@ -157,6 +157,27 @@ async def test_a_course_that_waits_to_be_retracted_stays_when_one_of_its_runs_wa
         await until(withdrawn, within_s=40)
 
 
+async def test_a_run_that_waits_does_not_come_back_with_a_course_that_was_withdrawn_since(servers: Servers) -> None:
+    """To withdraw a course is a word about each of its runs, also when the course is offered anew without them."""
+    async with world(servers) as here, listening(here.here, events.partners()):
+        for code in ("SV-1", "SV-2"):
+            await here.put(code, COURSE)
+        await change(here, lambda conn: joining.quarantine(conn, here.partner, "test"))
+        other = "OfferingPublished", {"course_code": "SV-2", "key": "h27", **dates(20)}
+        await here.send(run("v27", 20), other)
+        await until(lambda: counted(here, "parked", "quarantined", 2), within_s=40)
+        withdrawn = await here.asking.post(
+            f"{BASE}/partners/{here.partner}/courses/SV-1/withdraw", headers={"authorization": f"Bearer {here.key}"}
+        )
+        assert withdrawn.status_code == 200
+        for code in ("SV-1", "SV-2"):
+            assert (await here.put(code, COURSE)).status_code == 200
+        await change(here, lambda conn: joining.release(conn, here.partner))
+        await until(lambda: counted(here, "parked", "quarantined", 0), within_s=40)
+        assert await shown(here) == {"h27": ("scheduled", 20, 1)}
+        assert await counted(here, "refused", "overtaken", 1)
+
+
 async def unread(here: World, **written: Any) -> None:
     """A record that nobody reads lies there while its office says something newer over HTTP."""
     await here.put("SV-1", COURSE)

@@ -50,13 +50,13 @@ async def said_since(
     conn: Connection, partner: str, code: str, key: str | None, said_at: datetime, whole: bool
 ) -> bool:
     """Whether its partner has said anything of a run, or of a course, over HTTP or in a file since then; `whole`: of a
-    course or any of its runs."""
+    course or any of its runs. That a course was withdrawn was said of each of its runs."""
     found: bool = await conn.fetchval(
         """
         SELECT EXISTS (
             SELECT FROM intake
             WHERE partner = $1 AND way <> 'kafka' AND code = $2 AND at > $4
-              AND ($5 OR key = $3 OR $3 IS NULL AND what LIKE 'Course%')
+              AND ($5 OR key = $3 OR what = 'CourseRetracted' OR $3 IS NULL AND what LIKE 'Course%')
         )
         """,
         partner,
