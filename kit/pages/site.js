@@ -94,15 +94,18 @@ addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").
 
 // Who is logged in and does nothing is logged out, and after some hours in any case. Both are told before: data-idle and
 // data-left are seconds from when the page came. What a page fetches by itself is no use of a session, another tab's page
-// is: so tabs tell each other. Escape, too, is a sign of somebody who is there.
+// is: so tabs tell each other, and by the token of its forms which session they are of. Escape, too, is a sign of somebody
+// who is there. When the time is over, or the browser has another session by now, nothing of the page is to be seen.
 const IDLE_TOLD_MS = 120000, END_TOLD_MS = 300000, LOOK_MS = 5000;
 
 function stayLoggedIn(told) {
   const tabs = new BroadcastChannel("kursnett"), form = told.querySelector("form"), failed = form.querySelector("[data-failed]");
+  const session = form.elements.csrf.value, over = told.querySelector("#stay-over"), back = over.querySelector("a");
   let used, end, shown = "";
   const show = (kind) => {
     if (kind === shown) return;
     shown = kind;
+    document.body.classList.toggle("over", kind === over.id);
     for (const one of told.querySelectorAll("dialog")) {
       if (one.id === kind) one.showModal(); else one.close();
     }
@@ -113,10 +116,15 @@ function stayLoggedIn(told) {
     else if (left <= END_TOLD_MS && left <= idle) show("stay-end");
     else show(idle <= IDLE_TOLD_MS ? "stay-idle" : "");
   };
+  const end_it = () => { used = -Infinity; look(); };
   const now = (until) => { used = Date.now(); end = until; failed.textContent = ""; look(); };
-  tabs.addEventListener("message", (event) => now(event.data));
+  const tell = () => tabs.postMessage({ session, end });
+  tabs.addEventListener("message", ({ data }) => { if (data.session === session) now(data.end); else end_it(); });
   now(Date.now() + (told.dataset.left ?? Infinity) * 1000);
-  tabs.postMessage(end);
+  tell();
+  giveBack(told.dataset.who, back.href);
+  back.addEventListener("click", () => keep(told.dataset.who, back.href));
+  over.addEventListener("close", () => { if (shown === over.id) over.showModal(); }); // by Escape
   form.addEventListener("submit", async (event) => {
     if (event.defaultPrevented) return;
     event.preventDefault();
@@ -124,13 +132,40 @@ function stayLoggedIn(told) {
       method: "post", body: new URLSearchParams(new FormData(form)), signal: AbortSignal.timeout(10000),
     }).catch(() => null);
     delete form.dataset.sent;
-    if (answer?.ok) { now(end); tabs.postMessage(end); }
-    else if (answer?.status === 401) show("stay-over");
+    if (answer?.ok) { now(end); tell(); }
+    else if (answer?.status === 401) end_it();
     else failed.textContent = failed.dataset.failed;
   });
   told.querySelector("#stay-idle").addEventListener("cancel", (event) => { event.preventDefault(); form.requestSubmit(); });
   setInterval(look, LOOK_MS);
   document.addEventListener("visibilitychange", look);
+  addEventListener("pageshow", look);
+}
+
+// What somebody had typed when the time was over goes with them through the log-in, in this tab alone: the next page here
+// of anybody who is logged in takes it away, and has it only if it is the same page of the same person.
+const KEPT = "typed", KEPT_MS = 1800000;
+
+function typed() {
+  return [...document.querySelectorAll("main form[method=post] :is(input, select, textarea)[name]")]
+    .filter((field) => !["hidden", "file", "password", "submit"].includes(field.type))
+    .map((field) => ({ field, choice: ["radio", "checkbox"].includes(field.type) }))
+    .map(({ field, choice }) => ({ field, choice, is: [field.form.getAttribute("action"), field.name, choice && field.value].join() }));
+}
+
+function keep(who, page) {
+  const fields = typed().map(({ field, choice, is }) => [is, choice ? field.checked : field.value]);
+  sessionStorage.setItem(KEPT, JSON.stringify({ who, page, at: Date.now(), fields }));
+}
+
+function giveBack(who, page) {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+  sessionStorage.removeItem(KEPT);
+  if (kept?.who !== who || kept.page !== page || Date.now() - kept.at > KEPT_MS) return;
+  for (const { field, choice, is } of typed()) {
+    const at = kept.fields.findIndex((one) => one[0] === is);
+    if (at >= 0) field[choice ? "checked" : "value"] = kept.fields.splice(at, 1)[0][1];
+  }
 }
 
 document.querySelectorAll("#stay").forEach(stayLoggedIn);

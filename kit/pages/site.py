@@ -160,10 +160,11 @@ def _csrf(visitor: Visitor | None) -> Markup:
 def _lasts(request: Request, visitor: Visitor | None) -> dict[str, Any]:
     """How long this page's visitor stays logged in: without doing anything, and at most (`ends_at`, none: unknown).
 
-    `back_in`: where one logs in and comes back here.
+    `back_in`: where one logs in and comes back here. `who`: the same at each of their log-ins, and nobody else's.
     """
     at = visitor.ends_at if visitor else 0
     return {
+        "who": visitor.caller.key if visitor else "",
         "back_in": login_address(_path(request)),
         "idle_s": IDLE_S - NOTED_S,
         "left_s": max(0, at - int(time.time())) if at else None,

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.browser import axe
-from tests.browser.browsing import PHONE, People
+from tests.browser.browsing import PHONE, People, log_in
 from tests.browser.scene import Scene
 from tests.browser.test_states import SHOTS
 
@@ -159,6 +159,84 @@ def test_who_is_logged_out_for_doing_nothing_is_told_so_with_a_way_back_in(peopl
         "href", f"/logg-inn?neste=/delta/{offering}"
     )
     expect(page.get_by_role("dialog")).to_have_count(1)
+
+
+def timed_out(people: People, scene: Scene, who: str, title: str) -> Page:
+    """A form of this person's that lies open, half filled in, after the session's time is over."""
+    page = people.window(who)
+    page.clock.install()
+    page.goto(f"/delta/{scene.offering(title, 3)}")
+    fill(page, scene, who)
+    idle_for(scene, who, 31)
+    page.clock.fast_forward(31 * 60_000)
+    expect(page.get_by_role("dialog", name="Du er logget ut")).to_be_visible()
+    return page
+
+
+def hidden(page: Page) -> None:
+    """Nothing of the page is seen or read aloud, whatever is typed in it."""
+    for part in ("body > header", "main", "body > footer"):
+        expect(page.locator(part)).to_be_hidden()
+    expect(page.get_by_role("textbox")).to_have_count(0)
+
+
+def test_nothing_of_a_persons_page_is_left_on_the_screen_when_the_time_is_over(people: People, scene: Scene) -> None:
+    """Machines are shared. Escape does not bring it back, nor does the printer."""
+    page = timed_out(people, scene, scene.somebody("siri"), "Delt maskin")
+    told = page.get_by_role("dialog", name="Du er logget ut")
+    hidden(page)
+    for _ in range(3):  # a browser lets the second one through
+        page.keyboard.press("Escape")
+        hidden(page)
+        expect(told).to_be_visible()
+    page.emulate_media(media="print")
+    hidden(page)
+    page.emulate_media(media="screen")
+    page.clock.fast_forward(60_000)
+    hidden(page)
+    page.set_viewport_size(PHONE)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert axe.faults(page) == []
+        page.screenshot(path=SHOTS / f"logget-ut-{scheme}.png")
+
+
+def test_what_was_typed_is_there_again_when_the_same_person_logs_in_again(people: People, scene: Scene) -> None:
+    who = scene.somebody("siri")
+    page = timed_out(people, scene, who, "Samme person")
+    page.get_by_role("link", name="Logg inn på nytt").click()
+    log_in(page, who)
+    expect(page.get_by_label("E-postadresse")).to_have_value(f"{who}@example.org")
+    expect(page.get_by_label("Navnet ditt")).to_have_value("Siri Eksempel")
+    assert page.evaluate("sessionStorage.length") == 0
+    page.get_by_role("button", name="Meld meg på").click()
+    expect(page.locator("main")).to_contain_text("Du har plass.")
+
+
+def test_another_person_who_logs_in_sees_nothing_of_the_first_ones(people: People, scene: Scene) -> None:
+    who, other = scene.somebody("siri"), scene.somebody("per")
+    page = timed_out(people, scene, who, "Annen person")
+    page.get_by_role("link", name="Logg inn på nytt").click()
+    log_in(page, other)
+    expect(page.get_by_label("E-postadresse")).not_to_have_value(f"{who}@example.org")
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_tab_that_was_left_open_is_hidden_when_another_person_logs_in(people: People, scene: Scene) -> None:
+    """However much time its own session had: the browser has another one now. Its own use does not give it back."""
+    who, other = scene.somebody("siri"), scene.somebody("per")
+    page = people.window(who)
+    page.goto(f"/delta/{scene.offering('To personer', 3)}")
+    fill(page, scene, who)
+    theirs = page.context.new_page()
+    theirs.goto("/logg-inn")
+    log_in(theirs, other)
+    theirs.wait_for_url("**/min-side")
+    expect(page.get_by_role("dialog", name="Du er logget ut")).to_be_visible()
+    hidden(page)
+    theirs.reload()
+    expect(theirs.get_by_role("heading", level=1)).to_be_visible()
+    hidden(page)
 
 
 def test_who_has_been_logged_in_for_long_is_told_at_what_hour_that_ends(people: People, scene: Scene) -> None:
