@@ -14,7 +14,7 @@ import cyclopts
 
 from kit import acts, audit, lag, parking, restoring, standing, topics
 from kit.acts import Operator
-from kit.database import Connection, connect
+from kit.database import Connection, connect, is_away
 from kit.settings import Settings
 from kit.timeline import timeline
 
@@ -216,7 +216,15 @@ def ended(work: Coroutine[Any, Any, T]) -> T:
         sys.exit(f"{error}.")
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
         sys.exit("The database lacks what this version needs. Run its migrate first.")
-    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+    except (
+        OSError,
+        asyncpg.InterfaceError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.AdminShutdownError,
+    ) as error:
+        if not is_away(error):
+            raise
         sys.exit("The database does not answer: start it, then run this again.")
     except asyncpg.PostgresError as error:
         sys.exit(f"The database says {type(error).__name__}; nothing was changed.")

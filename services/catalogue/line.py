@@ -10,7 +10,7 @@ import cyclopts
 
 from kit import topics
 from kit.access import AccessError
-from kit.database import Connection, connect
+from kit.database import Connection, connect, is_away
 from kit.settings import read
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
@@ -26,7 +26,9 @@ def end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
         return asyncio.run(work)
     except (Rule, topics.TopicsError, AccessError) as error:
         sys.exit(f"{otherwise}: {error}.")
-    except OSError:
+    except (OSError, asyncpg.InterfaceError, asyncpg.AdminShutdownError) as error:
+        if not is_away(error):
+            raise
         sys.exit(f"{otherwise}: the database does not answer. Start it, then run this again.")
     except asyncpg.UndefinedTableError:
         sys.exit(f"{otherwise}: the database has no tables yet. Run: python -m services.catalogue migrate")

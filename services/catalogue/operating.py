@@ -11,8 +11,9 @@ import cyclopts
 from contracts.fields import clean
 from contracts.topics import partner_courses
 from kit import acts, parking, topics
-from kit.database import connect
+from kit.database import BUSY, connect, is_away
 from kit.operating import me
+from kit.partners import digest_of
 from kit.settings import read
 from services.catalogue import holding, joining, logins, members, offices, settling, sheet
 from services.catalogue.domain import Rule
@@ -25,7 +26,10 @@ from services.catalogue.sheet import Unreadable
 from services.catalogue.store import partners
 
 LABELS = {"slug": "SLUG", "arenas": "--arena", "mail_language": "--mail-language"}  # else as the field is called
-LOST = "the database went away at the end, and the password at Kafka is another by now: run this again"
+LOST = (
+    "the database went away at the end, so the key and the password at Kafka that it has may not work any more:"
+    " run this again, and give it what is shown then"
+)
 
 
 def operators(app: cyclopts.App) -> None:
@@ -291,21 +295,40 @@ async def synced(settings: CatalogueSettings, wanted: list[Member], dry_run: boo
 
 
 async def rotate(settings: CatalogueSettings, slug: str, at_once: bool) -> dict[str, Any]:
-    """A new key and a new log-in at Kafka: {slug, key, kafka}. Raises Rule or AccessError, with all as it was."""
+    """A new key and a new log-in at Kafka: {slug, key, kafka}. Raises Rule or AccessError, with all as it was but for
+    what `LOST` says."""
     conn = await connect(settings, "operator")
-    kafka = None
+    made: dict[str, Any] | None = None
     try:
         async with conn.transaction():
             key = await joining.rotate_key(conn, slug, at_once)
             await acts.add(conn, me(), "partners rotate-key", [slug], "at once" if at_once else "")
-            kafka = await logins.give(settings, slug)
-        return {"slug": slug, "key": key, "kafka": kafka}
+            made = {"slug": slug, "key": key, "kafka": await logins.give(settings, slug)}
     except Exception as error:  # whatever it is
-        if kafka is None:
+        if made is None:
             raise
-        raise Rule("lost", "slug", LOST) from error
+        if not await _opens(settings, slug, made["key"]):
+            raise Rule("lost", "slug", LOST) from error
     finally:
         await conn.close()
+    return made
+
+
+async def _opens(settings: CatalogueSettings, slug: str, key: str) -> bool:
+    """Whether the database has this key after all, with the answer to COMMIT lost. Unseen, it would be the newest: the
+    next rotation would keep it, and end the one that the partner has."""
+    try:
+        conn = await connect(settings, "operator")
+        try:
+            async with conn.transaction():
+                await partners.lock(conn, slug)  # waits for a COMMIT that is under way
+                return digest_of(key) in await partners.keys(conn, slug)
+        finally:
+            await conn.close()
+    except Exception as error:
+        if is_away(error) or isinstance(error, BUSY):
+            return False
+        raise
 
 
 async def brought_in(settings: CatalogueSettings, partner: str, content: bytes, dry_run: bool) -> Imported:

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Collection
 from typing import cast
 
+import asyncpg
+
 from contracts.topics import partner_courses
 from kit import logs
 from kit.database import Connection
@@ -38,6 +40,7 @@ class Watch:
         self._closed = closed
         self._settings = cast(CatalogueSettings, settings)
         self._last: dict[str, deque[bool]] = {}  # True: refused
+        self._put_off: set[str] = set()  # to what comes next of it
 
     def closed(self, topic: str) -> str:
         return self._closed.get(topic, "")
@@ -54,9 +57,16 @@ class Watch:
         else:  # this one is among them
             self._last[topic] = deque(await partners.last_refused(self._conn, partner, topic, of), maxlen=of)
         count = sum(self._last[topic])
-        if count < most or topic in self._closed or await partners.known(self._conn, partner) is None:
+        if count < most or topic in self._closed or topic in self._put_off:
+            return
+        if await partners.known(self._conn, partner) is None:
             return
         because = f"{count} of its last {len(self._last[topic])} records were refused"
-        await joining.quarantine(self._conn, partner, because)
+        try:
+            async with self._conn.transaction():
+                await joining.quarantine(self._conn, partner, because)
+        except asyncpg.LockNotAvailableError:  # a command has it until Kafka answers, and the others must not wait
+            self._put_off.add(topic)
+            return
         self._closed[topic] = "quarantined"
         log.warning("partner_quarantined", partner=partner, count=count)

@@ -1,12 +1,16 @@
 """A partner is held up and let go on without losing a word, and its keys are changed in pairs."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import pytest
 
+from kit import operating
 from kit.database import Connection, connect
-from services.catalogue import events, joining, logins
+from services.catalogue import events, joining, line, logins
 from services.catalogue import operating as catalogue
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
@@ -107,6 +111,57 @@ async def test_who_changes_a_key_and_loses_the_database_at_the_end_hears_that_it
         made = await catalogue.rotate(here.settings, here.partner, False)
         here.key = made["key"]
         assert (await here.put("SV-1", COURSE)).status_code == 201
+
+
+class Unanswered:
+    """A connection that is lost after COMMIT: it was done, and nobody hears so."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._conn, name)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        async with self._conn.transaction():
+            yield
+        raise ConnectionResetError("gone")
+
+
+async def test_a_key_is_shown_also_when_the_answer_to_its_commit_was_lost(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unseen, it would be the newest: to run the command again would end the key that the partner uses."""
+    async with world(servers) as here:
+        connections = [Unanswered]
+
+        async def lost(settings: CatalogueSettings, purpose: str) -> Any:
+            conn = await connect(settings, purpose)
+            return connections.pop()(conn) if connections else conn
+
+        monkeypatch.setattr(catalogue, "connect", lost)
+        before, here.key = here.key, (await catalogue.rotate(here.settings, here.partner, False))["key"]
+        assert here.key != before
+        assert (await here.put("SV-1", COURSE)).status_code == 201
+        here.key = before
+        assert (await here.put("SV-1", COURSE)).status_code == 200, "as after any rotation"
+
+
+@pytest.mark.parametrize("ended", [line.end, lambda work, _: operating.ended(work)])
+def test_a_connection_that_breaks_under_a_command_is_one_sentence(ended: Any) -> None:
+    """asyncpg's own ROLLBACK says so, on the connection that is gone."""
+
+    async def broken() -> None:
+        raise asyncpg.InterfaceError("connection is closed")
+
+    async def wrong() -> None:
+        raise asyncpg.InterfaceError("the server expects 1 argument for this query, 2 were passed")
+
+    with pytest.raises(SystemExit, match="database does not answer"):
+        ended(broken(), "nesna was not added")
+    with pytest.raises(asyncpg.InterfaceError, match="expects 1"):
+        ended(wrong(), "nesna was not added")
 
 
 async def test_an_arena_that_was_taken_away_keeps_the_runs_that_it_has_and_gets_no_other(servers: Servers) -> None:

@@ -14,7 +14,7 @@ from kit.effects import Effects
 from services.catalogue import commands, deciding, events, joining
 from services.catalogue import operating as catalogue
 from services.catalogue.quarantine import Quarantine, Watch
-from services.catalogue.store import courses, intake
+from services.catalogue.store import courses, intake, partners
 from tests.delivery import Servers, listening, somebody_waits, until
 from tests.integration.corpus import COURSE, COURSE_CELLS, DATES, RUN_CELLS
 from tests.integration.test_catalogue import BASE, World, world
@@ -385,6 +385,26 @@ async def test_who_has_long_work_of_its_own_in_hand_waits_alone(servers: Servers
         ]
         read = await here.asking.get(f"{BASE}/courses?partner={here.partner}&q=SV-1")
         assert [one["price_ore"] for one in read.json()["items"]] == [200]
+
+
+async def test_who_is_to_be_kept_out_while_a_command_has_it_holds_up_nobody(servers: Servers) -> None:
+    """`partners rotate-key` has it locked until Kafka has answered. What it sends after that keeps it out."""
+    async with world(servers) as here, listening(here.here, events.partners()):
+        other = f"{here.partner}-b"
+        key = (await catalogue.add(here.settings, other, "En annen", None, ["online"]))["key"]
+        theirs = World(here.here, here.settings, here.asking, here.issuer, other, key)
+        command = await connect(here.settings, "test")
+        async with command.transaction():
+            await partners.lock(command, here.partner)
+            await here.send(*[("CoursePublished", WRONG)] * LIMIT)
+            await theirs.send(course(1))
+            await until(lambda: counted(theirs, "taken", None, 1), within_s=40)
+            await until(lambda: counted(here, "refused", "unknown_subject", LIMIT), within_s=40)
+        await command.close()
+        assert await state(here) == "active"
+        await here.send(("CoursePublished", WRONG))
+        await until(lambda: counted(here, "refused", "unknown_subject", LIMIT + 1), within_s=40)
+        assert await state(here) == "quarantined"
 
 
 async def test_what_is_refused_costs_the_others_of_its_batch_nothing(
