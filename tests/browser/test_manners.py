@@ -409,6 +409,20 @@ def test_the_answer_to_an_older_question_does_not_undo_a_newer_one(people: Peopl
     expect(part).to_contain_text("fullt")
 
 
+def test_to_open_what_a_card_folds_leaves_the_cards_beside_it_as_they_are(people: People, scene: Scene) -> None:
+    page = people.window("drift")
+    page.goto("/drift/catalogue/tilbydere")
+    cards = page.locator(".cards > li")
+    # The control: there are two in a row.
+    rows = cards.evaluate_all("all => all.map(one => one.getBoundingClientRect().top)")
+    assert rows[0] == rows[1]
+    heights = "all => all.map(one => one.getBoundingClientRect().height)"
+    before = cards.evaluate_all(heights)
+    cards.first.locator("summary").click()
+    page.wait_for_function("before => document.querySelector('.cards > li').offsetHeight > before + 100", arg=before[0])
+    assert cards.evaluate_all(heights)[1:] == before[1:]
+
+
 def test_the_sheet_to_sign_is_printed_without_the_menus(people: People, scene: Scene) -> None:
     page = people.window("torgar")
     page.goto(f"/deltakere/{scene.busy}/ark")

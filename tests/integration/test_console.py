@@ -485,9 +485,57 @@ async def test_services_and_acts_have_plain_names_beside_those_of_the_command_li
 
 
 def test_every_act_that_is_written_down_has_words() -> None:
-    """The control: acts are found in the code."""
+    """The control: acts are found in the code; one that is put together there, by what it can begin with."""
     pages = (HERE / "console_acts.html").read_text("utf-8")
     code = [path.read_text("utf-8") for part in ("kit", "services") for path in (ROOT / part).rglob("*.py")]
     found = {act for text in code for act in re.findall(r'\badd\(.*?, "([a-z][a-z -]+)", \[', text)}
     assert {"parked show", "partners suspend", "mail release", "people erase"} <= found
     assert {act for act in found if f'"{act}": _(' not in pages} == set()
+    assert {act for text in code for act in re.findall(r'\badd\(.*?, f"([^"]+)", \[', text)} == {
+        "partners {act}",
+        "enrolments {one.kind}",  # approve or deny, as its two commands
+    }
+    put = {f"partners {act}" for text in code for act in re.findall(r'_note\(conn, who, "([a-z-]+)", ', text)}
+    assert {"partners go-ahead", "partners call-off"} <= put
+    assert {act for act in put if f'"{act}": _(' not in pages} == set()
+
+
+def test_every_consumer_and_check_has_words() -> None:
+    """The control: they are found in the code."""
+    pages = (HERE / "console_words.html").read_text("utf-8")
+    code = {path: path.read_text("utf-8") for part in ("kit", "services") for path in (ROOT / part).rglob("*.py")}
+    found = {
+        f"{path.relative_to(ROOT).parts[1]}.{name}"
+        for path, text in code.items()
+        for name in re.findall(r'\bConsumer\((?:name=)?"([a-z]+)"', text)
+    }
+    checks = {one for text in code.values() for one in re.findall(r'health\.(?:register|mention)\("(\w+)"', text)}
+    assert {"catalogue.partners", "enrolment.titles", "notifier.webhooks"} <= found
+    assert {"database", "broker", "relay", "search"} <= checks
+    assert {one for one in found | checks if f'"{one}": _(' not in pages} == set()
+
+
+async def test_consumers_and_reasons_have_plain_names_beside_the_technical_ones(desk: Desk) -> None:
+    await desk.post(f"{BASE}/lyttere/partners/pause", WHY)
+    mine, kept = [(await desk.get(f"{BASE}{more}")).text for more in ("", "/parkert")]
+    assert re.search(r"<h3>Tilbydernes kurs<br><code>partners</code></h3>", mine)
+    assert re.search(r"<dt>Tilbydernes kurs<br><code>partners</code></dt>", mine)
+    assert re.search(r"<td>Tilbydernes kurs<br><code>catalogue.partners</code></td>", kept)
+    assert re.search(r'<td>Uventet feil<br><span lang="en"><code>failed</code>: name &lt;i&gt;</span></td>', kept)
+    letter = re.search(rf"{BASE}/parkert/\d+", kept)
+    assert letter is not None
+    shown = (await desk.get(letter[0])).text
+    assert "<dd>Tilbydernes kurs (<code>catalogue.partners</code>)</dd>" in shown
+    assert '<dd>Uventet feil. <span lang="en"><code>failed</code>: name &lt;i&gt;</span></dd>' in shown
+
+
+async def test_what_is_wrong_with_a_service_is_said_in_plain_words_too(desk: Desk) -> None:
+    async def away() -> str:
+        return "is <gone>"
+
+    for name in ("database", "consumer partners", "something new"):
+        desk.here.health.register(name, away)
+    page = (await desk.get(f"{BASE}/del")).text
+    assert '<li>Databasen<br><span lang="en"><code>database</code>: is &lt;gone&gt;</span></li>' in page
+    assert "<li>Tilbydernes kurs<br>" in page
+    assert '<li><span lang="en"><code>something new</code>: is &lt;gone&gt;</span></li>' in page
