@@ -116,10 +116,10 @@ function stayLoggedIn(told) {
     else if (left <= END_TOLD_MS && left <= idle) show("stay-end");
     else show(idle <= IDLE_TOLD_MS ? "stay-idle" : "");
   };
-  const end_it = () => { used = -Infinity; look(); };
+  const endIt = () => { used = -Infinity; look(); };
   const now = (until) => { used = Date.now(); end = until; failed.textContent = ""; look(); };
   const tell = () => tabs.postMessage({ session, end });
-  tabs.addEventListener("message", ({ data }) => { if (data.session === session) now(data.end); else end_it(); });
+  tabs.addEventListener("message", ({ data }) => { if (data.session === session) now(data.end); else endIt(); });
   now(Date.now() + (told.dataset.left ?? Infinity) * 1000);
   tell();
   giveBack(told.dataset.who, back.href);
@@ -133,7 +133,7 @@ function stayLoggedIn(told) {
     }).catch(() => null);
     delete form.dataset.sent;
     if (answer?.ok) { now(end); tell(); }
-    else if (answer?.status === 401) end_it();
+    else if (answer?.status === 401) endIt();
     else failed.textContent = failed.dataset.failed;
   });
   told.querySelector("#stay-idle").addEventListener("cancel", (event) => { event.preventDefault(); form.requestSubmit(); });
