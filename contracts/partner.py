@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from contracts.envelope import Event
@@ -62,6 +62,8 @@ def wrong(words: str, *field: str | int) -> ValidationError:
 
 class PartnerEvent(Event, topic="partners.{partner}.courses", aggregate="partner-course"):
     """Lies on `partners.<slug>.courses`: the topic, not the body, says who speaks."""
+
+    model_config = ConfigDict(defer_build=False)  # they are HTTP bodies too, whose routes build theirs at once
 
 
 class CourseText(PartnerEvent, key="code"):

@@ -40,6 +40,7 @@ ROOTS = {  # who asks for a package, in the lock's words
 SERVICES = ("catalogue", "enrolment", "notifier")
 AT_ONCE = 3  # pip fetches one package at a time, and thinks before each
 STARTED = ("deploy.cli", "deploy.local.__main__", "deploy.local.mail", *(f"services.{name}.app" for name in SERVICES))
+ONCE_ON = ("joserfc.jwt", "uvicorn.lifespan.on", "uvicorn.protocols.websockets.auto")  # loaded when a service runs
 FEW = 5  # some of the lock's entries are for other systems, and never there
 LARGE_MB = 10.0  # such a package is told of, so that nobody thinks that it hangs
 
@@ -255,8 +256,11 @@ class Running:
         self._run([str(python()), "-m", "deploy.local.jars", "fetch"], self._tell_archives)
 
     def compile(self) -> None:
-        """Compile what every start imports, once and here: else six programs do it at the same time, each anew."""
-        self._run([str(python()), "-c", f"import {', '.join(STARTED)}"], lambda line: None)
+        """Compile what every start imports, once and here: else six programs do it at the same time, each anew.
+
+        And each keeps the 3 MB that compiling took it.
+        """
+        self._run([str(python()), "-c", f"import {', '.join(STARTED + ONCE_ON)}"], lambda line: None)
 
     def listed(self, name: str, blocks: "Iterable[str]") -> "list[str]":
         """The arguments that name these packages and their hashes, by a file."""

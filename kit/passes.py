@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from joserfc.jwk import ECKey
 
 ALGORITHM = "ES256"
+CURVE = "P-256"
+WRONG = "must be a private JWK with a P-256 key, as `kit.passes.generate` makes"
 AUDIENCE = "kursnett-pages"
 LASTS_S = 60  # from when it was signed
 IDLE_S = 30 * 60  # a session that nobody uses ends after so long
@@ -45,13 +47,15 @@ def generate() -> tuple[str, str]:
     """A new key pair as (private JWK, public JWK), in JSON."""
     from joserfc.jwk import ECKey
 
-    key = ECKey.generate_key("P-256", {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
+    key = ECKey.generate_key(CURVE, {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
     return json.dumps(key.as_dict(private=True)), json.dumps(key.as_dict(private=False))
 
 
 def check(private_json: str) -> None:
     """Raises ValueError, with words, when the key will not do."""
-    _key(private_json)
+    key = _key(private_json)
+    if not key.is_private or key.curve_name != CURVE:
+        raise ValueError(WRONG)
 
 
 def sign(private_json: str, visitor: Visitor) -> str:
@@ -111,4 +115,4 @@ def _key(text: str) -> "ECKey":
         entry: dict[str, Any] = json.loads(text)
         return ECKey.import_key(entry)
     except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise ValueError("must be a JWK with an EC key, as `kit.passes.generate` makes") from error
+        raise ValueError(WRONG) from error

@@ -15,15 +15,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from joserfc.jwk import ECKey
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
-# The libraries are imported where they are used: they take 10 MB, which a service at rest does not need.
+# The libraries are imported where they are used: `cryptography` takes 12 MB of a service at rest, `joserfc` 2 more.
 
 KEY_WRAPPING = "ECDH-ES+A256KW"
 CONTENT = "A256GCM"
 CURVE = "P-256"
 SENDER_S = 60.0  # how long one half of ours serves: a minute's letters, should it ever be known
 MOST_SENDERS = 1_000  # of others that are remembered: an hour of sixteen processes
+# P-256 (SP 800-186, 3.2.1.3): the points (x, y) with y² = x³ - 3x + b, modulo p.
+P = 2**256 - 2**224 + 2**192 + 2**96 - 1
+B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 HEADER = (
     "alg",
     "enc",
@@ -34,6 +37,13 @@ HEADER = (
 
 class Unsealable(Exception):
     """This letter cannot be opened: it is not for any of our keys, or it was changed. Its words are a code."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    kid: str
+    public: "EllipticCurvePublicKey"
+    private: "EllipticCurvePrivateKey | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,28 @@ def generate() -> tuple[str, str]:
 
 def _set(key: Any) -> str:
     return json.dumps({"keys": [key]})
+
+
+def check_public(text: str) -> None:
+    """Raise Unsealable unless each key of this JWK set is public and can seal.
+
+    By arithmetic alone: a service that has nothing to seal yet starts without the libraries.
+    """
+    try:
+        keys = json.loads(text)["keys"]
+        points = [(_integer(key["x"]), _integer(key["y"])) for key in keys]
+        if not all(key["kty"] == "EC" and key["crv"] == CURVE and "d" not in key for key in keys):
+            raise Unsealable("bad_key_set")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Unsealable("bad_key_set") from error
+    if not points or any((y * y - x**3 + 3 * x - B) % P for x, y in points):
+        raise Unsealable("bad_key_set")
+
+
+def check_private(text: str) -> None:
+    """Raise Unsealable unless each key of this JWK set can open letters."""
+    if not all(key.private for key in _keys(text)):
+        raise Unsealable("bad_key_set")
 
 
 def seal(public_json: str, letter: dict[str, Any]) -> str:
@@ -89,7 +121,7 @@ def unseal(private_json: str, sealed: str) -> dict[str, Any]:
             raise Unsealable("not_opened")
         content_key = aes_key_unwrap(_wrapping(private_json, header), wrapped)
         letter = json.loads(AESGCM(content_key).decrypt(nonce, box + tag, header))
-    except (InvalidTag, InvalidUnwrap, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (InvalidTag, InvalidUnwrap, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Unsealable("not_opened") from error
     if not isinstance(letter, dict):
         raise Unsealable("not_a_letter")
@@ -99,11 +131,11 @@ def unseal(private_json: str, sealed: str) -> dict[str, Any]:
 _senders: dict[str, _Sender] = {}  # by the public set: one in a process
 
 
-def _sender(theirs: "ECKey") -> _Sender:
+def _sender(theirs: _Key) -> _Sender:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     ours = ec.generate_private_key(ec.SECP256R1())
-    shared = ours.exchange(ec.ECDH(), theirs.public_key)
+    shared = ours.exchange(ec.ECDH(), theirs.public)
     point = ours.public_key().public_numbers()
     half = {"kty": "EC", "crv": CURVE, "x": _number(point.x), "y": _number(point.y)}
     header = {"alg": KEY_WRAPPING, "enc": CONTENT, "kid": theirs.kid, "epk": half}
@@ -114,8 +146,6 @@ def _sender(theirs: "ECKey") -> _Sender:
 def _wrapping(private_json: str, header: bytes) -> bytes:
     """The key that wraps the content keys of letters with this header. Raises Unsealable, ValueError."""
     from cryptography.hazmat.primitives.asymmetric import ec
-    from joserfc.errors import JoseError
-    from joserfc.jwk import ECKey
 
     said = json.loads(_bytes(header))
     if not isinstance(said, dict) or sorted(said) != sorted(HEADER):
@@ -125,13 +155,9 @@ def _wrapping(private_json: str, header: bytes) -> bytes:
     ours = next((key for key in _keys(private_json) if key.kid == said["kid"]), None)
     if ours is None:
         raise Unsealable("unknown_key")
-    if ours.private_key is None:
+    if ours.private is None:
         raise Unsealable("not_opened")
-    try:
-        theirs = ECKey.import_key(said["epk"])  # refuses a point that is not on its curve
-    except JoseError as error:
-        raise Unsealable("not_opened") from error
-    return _derived(ours.private_key.exchange(ec.ECDH(), theirs.public_key))
+    return _derived(ours.private.exchange(ec.ECDH(), _key({"kid": "", **said["epk"]}).public))
 
 
 def _derived(shared: bytes) -> bytes:
@@ -148,6 +174,10 @@ def _number(value: int) -> str:
     return _base64(value.to_bytes(32, "big")).decode()
 
 
+def _integer(text: str) -> int:
+    return int.from_bytes(_bytes(text.encode()), "big")  # some libraries leave out what is 0 before it
+
+
 def _base64(raw: bytes) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
@@ -158,14 +188,22 @@ def _bytes(text: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=4)  # reading the set costs half of what sealing one letter does
-def _keys(text: str) -> "list[ECKey]":
-    from joserfc.errors import JoseError
-    from joserfc.jwk import ECKey, KeySet
-
+def _keys(text: str) -> list[_Key]:
     try:
-        keys = [key for key in KeySet.import_key_set(json.loads(text)).keys if isinstance(key, ECKey)]
-    except (JoseError, ValueError, TypeError, KeyError) as error:
+        keys = [_key(entry) for entry in json.loads(text)["keys"]]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Unsealable("bad_key_set") from error
     if not keys:
         raise Unsealable("bad_key_set")
     return keys
+
+
+def _key(entry: dict[str, Any]) -> _Key:
+    """One key of a set. Raises ValueError, also for a point that is not on the curve, TypeError, KeyError."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    if (entry["kty"], entry["crv"]) != ("EC", CURVE):
+        raise ValueError("not a key for letters")
+    point = ec.EllipticCurvePublicNumbers(_integer(entry["x"]), _integer(entry["y"]), ec.SECP256R1())
+    private = ec.EllipticCurvePrivateNumbers(_integer(entry["d"]), point).private_key() if "d" in entry else None
+    return _Key(entry["kid"], point.public_key(), private)

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,  # a mistyped secret must not reach the log
+        defer_build=True,  # this class is never read itself: its checks would take 1 MB beside those of its heirs
     )
 
     environment: Literal["development", "production"] = Field(

@@ -42,7 +42,7 @@ class CatalogueSettings(Settings):
         """A key that will not do is found at start, not at the first address."""
         try:
             if value:
-                sealing.seal(value, {})
+                sealing.check_public(value)
         except sealing.Unsealable:
             raise ValueError("must be a JWK set with a public EC key, as `kit.sealing.generate` makes") from None
         return value

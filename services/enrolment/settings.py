@@ -68,7 +68,7 @@ class EnrolmentSettings(Settings):
     def can_seal(cls, value: str) -> str:
         """A key that will not do is found at start, not at the first learner."""
         try:
-            sealing.seal(value, {})
+            sealing.check_public(value)
         except sealing.Unsealable:
             raise ValueError("must be a JWK set with a public EC key, as `kit.sealing.generate` makes") from None
         return value

@@ -140,10 +140,9 @@ class NotifierSettings(Settings):
     def can_open(cls, value: SecretStr) -> SecretStr:
         """A key that will not do is found at start, not at the first learner."""
         try:
-            sealing.unseal(value.get_secret_value(), "")
-        except sealing.Unsealable as error:
-            if str(error) == "bad_key_set":
-                raise ValueError("must be a JWK set with a private EC key, as `kit.sealing.generate` makes") from None
+            sealing.check_private(value.get_secret_value())
+        except sealing.Unsealable:
+            raise ValueError("must be a JWK set with a private EC key, as `kit.sealing.generate` makes") from None
         return value
 
     @field_validator("mail_from")

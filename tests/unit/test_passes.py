@@ -1,9 +1,11 @@
 """What is kept of passes is worth no more than a pass that is made, or read, at that moment."""
 
+import json
 import time
 from dataclasses import replace
 
 import pytest
+from joserfc.jwk import ECKey
 
 from kit import passes
 from kit.auth import Caller
@@ -94,3 +96,12 @@ def test_what_strangers_send_is_not_kept(clock: Clock) -> None:
 def test_so_many_are_kept_and_no_more() -> None:
     for kept in (passes._signed, passes._opened):
         assert kept.cache_info().maxsize == passes.MOST_KEPT
+
+
+def test_a_key_that_cannot_sign_is_told_at_start() -> None:
+    """The two halves lie beside each other in two files: the wrong one is the likeliest mistake."""
+    passes.check(SIGNS)
+    other = ECKey.generate_key("P-384").as_dict(private=True)
+    for text in (BELIEVES, json.dumps(other), "{}", ""):
+        with pytest.raises(ValueError, match="must be a private JWK with a P-256 key"):
+            passes.check(text)

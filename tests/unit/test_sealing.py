@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -139,3 +141,51 @@ def test_a_header_that_says_anything_else_is_refused(changed: dict[str, Any]) ->
     said = base64.urlsafe_b64encode(json.dumps(header_of(head + ".") | changed).encode()).rstrip(b"=").decode()
     with pytest.raises(Unsealable):
         unseal(private, ".".join([said, *rest]))
+
+
+def changed(text: str, **fields: Any) -> str:
+    """The key set with its first key's fields as these; one that is None is left out."""
+    first, *others = json.loads(text)["keys"]
+    kept = {name: value for name, value in (first | fields).items() if value is not None}
+    return json.dumps({"keys": [kept, *others]})
+
+
+_, PUBLIC = generate()
+OTHER = json.loads(generate()[1])["keys"][0]
+NO_KEY_SETS = ("", "{}", "[]", "null", '{"keys": []}', '{"keys": [null]}', '{"keys": ["EC"]}')
+WRONG_FIELDS: tuple[dict[str, Any], ...] = (
+    {"x": OTHER["x"]},  # a point that is not on the curve
+    {"x": "", "y": ""},
+    {"x": "not base64!"},
+    {"x": 5},
+    {"y": None},
+    {"crv": "P-384"},
+    {"crv": None},
+    {"kty": "oct"},
+)
+
+
+@pytest.mark.parametrize(
+    "text", [*NO_KEY_SETS, *(changed(PUBLIC, **fields) for fields in WRONG_FIELDS), PRIVATE, both(PUBLIC, PRIVATE)]
+)
+def test_what_cannot_seal_is_no_public_key_set(text: str) -> None:
+    sealing.check_public(PUBLIC)
+    with pytest.raises(Unsealable, match="bad_key_set"):
+        sealing.check_public(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*NO_KEY_SETS, *(changed(PRIVATE, **fields) for fields in WRONG_FIELDS), changed(PRIVATE, d=OTHER["x"]), PUBLIC],
+)
+def test_what_cannot_open_is_no_private_key_set(text: str) -> None:
+    sealing.check_private(PRIVATE)
+    with pytest.raises(Unsealable, match="bad_key_set"):
+        sealing.check_private(text)
+
+
+def test_a_public_key_is_checked_without_the_libraries() -> None:
+    """They take 14 MB, which a service that has sealed nothing yet does not need."""
+    looked = "import sys; from kit import sealing; sealing.check_public(sys.argv[1]); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", looked, PUBLIC], capture_output=True, text=True, check=True)
+    assert not {"cryptography", "joserfc"} & set(loaded.stdout.split())
