@@ -305,6 +305,7 @@ def test_the_secrets_are_those_that_were_there_when_a_restore_fails(
     monkeypatch.setattr(restoring, "_there", none)
     monkeypatch.setattr(restoring, "_is_there", none)
     monkeypatch.setattr(restoring, "_draft", fails)
+    monkeypatch.setattr(restoring, "_drop_draft", none)
     with pytest.raises(Trouble, match="it does not load"):
         backup.restore(whole, yes=True)
     assert seen == ["this is secrets/notifier/contact_private_key"]
@@ -339,7 +340,7 @@ async def forever(*_, **more):
 async def is_there(*_):
     return True
 
-restoring._draft = restoring._there = nothing
+restoring._draft = restoring._there = restoring._drop_draft = nothing
 restoring._is_there = is_there
 restoring._rename, restoring.command = rename, forever
 cli.main()
@@ -384,6 +385,9 @@ def test_after_a_restore_that_was_killed_what_was_there_is_put_back_first(
     async def rename(_: Places, names: Any) -> None:
         done.append(names)
 
+    async def drop(_: Places, service: str) -> None:
+        assert service == "enrolment"
+
     def start(here: Stack, **_: Any) -> None:
         done.append(here.programs)
         if len(done) == 3:
@@ -394,6 +398,7 @@ def test_after_a_restore_that_was_killed_what_was_there_is_put_back_first(
     monkeypatch.setattr(Stack, "stop", lambda *args: [])
     monkeypatch.setattr(restoring, "_is_there", is_there)
     monkeypatch.setattr(restoring, "_rename", rename)
+    monkeypatch.setattr(restoring, "_drop_draft", drop)
     with pytest.raises(Trouble, match="That was enough"):
         stack.up(no_demo=True) if command == "up" else backup.restore(whole, yes=True)
     assert done[:2] == [("postgres",), [("enrolment", "enrolment_restoring"), ("was", "enrolment")]]
