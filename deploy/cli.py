@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from types import FrameType
 
 from cyclopts import App, CycloptsError, Parameter
@@ -40,6 +41,8 @@ app.command(operate.bring_in, name="import", help_flags=[])
 def main() -> None:
     """Run one command. Exits with 1 when it is refused and with 130 when it is interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, partial(_hang_up, [one for one in (1, 2) if os.isatty(one)]))
     errors = Console(stderr=True, highlight=False)
     if os.environ.get("KURSNETT_LOG_LEVEL") != "debug":
         logging.disable()  # the libraries would tell in their own words what is said here
@@ -73,6 +76,13 @@ def _refuse(errors: Console, trouble: Trouble) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _hang_up(terminals: list[int], number: int, frame: FrameType | None) -> None:
+    """The terminal is gone: what cannot be told there any more must not end what is still to be done."""
+    for one in terminals:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), one)
     raise KeyboardInterrupt
 
 

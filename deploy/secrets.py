@@ -12,17 +12,31 @@ from kit.sealing import generate
 SERVICES = ("catalogue", "enrolment", "notifier")
 
 
+class Damaged(Exception):
+    """A secret is there, and is not what was once written. It stays as it is: `path`, and what to do, `mend`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"The secret {path} is damaged.")
+        self.mend = (
+            "Put it back as it was, as from a backup: what it opens is lost without it. "
+            "To start anew with nothing: kursnett reset"
+        )
+
+
 def make(directory: Path) -> list[str]:
     """Write what is missing, as DIR/<service>/<field name> and DIR/postgres/<role>_password; returns their names.
 
-    A file may be read by whoever may read its directory: 0400, or 0440 where the directory says so.
+    A file may be read by whoever may read its directory: 0400, or 0440 where the directory says so. Raises Damaged for
+    one that is there and can be no secret.
     """
     roles = [f"postgres/{role}_password" for role in ("admin", *SERVICES)]
     made = [name for name in roles if _write(directory / name, secrets.token_hex(24))]
     for service in SERVICES:  # the server and the service each have their own copy, so that neither reads the other's
-        password = (directory / "postgres" / f"{service}_password").read_text()
+        password = _text(directory / "postgres" / f"{service}_password")
         if _write(directory / service / "database_password", password):
             made.append(f"{service}/database_password")
+        _text(directory / service / "database_password")
+    _text(directory / "postgres" / "admin_password")
     private_key = directory / "notifier" / "contact_private_key"
     public_keys = [directory / service / "contact_public_key" for service in ("catalogue", "enrolment")]
     if not private_key.exists():
@@ -31,7 +45,10 @@ def make(directory: Path) -> list[str]:
         private, _ = generate()
         _write(private_key, private)
         made.append("notifier/contact_private_key")
-    public = public_half(private_key.read_text())
+    try:
+        public = public_half(_text(private_key))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise Damaged(private_key) from None
     made += [f"{path.parent.name}/{path.name}" for path in public_keys if _write(path, public)]
     return made + _passes(directory)
 
@@ -47,7 +64,10 @@ def _passes(directory: Path) -> list[str]:
         private, _ = passes.generate()
         _write(private_key, private)
         made.append("enrolment/pass_private_key")
-    public = {name: value for name, value in json.loads(private_key.read_text()).items() if name != "d"}
+    try:
+        public = {name: value for name, value in json.loads(_text(private_key)).items() if name != "d"}
+    except (ValueError, AttributeError):
+        raise Damaged(private_key) from None
     return made + [f"{path.parent.name}/{path.name}" for path in public_keys if _write(path, json.dumps(public))]
 
 
@@ -55,6 +75,17 @@ def public_half(private_json: str) -> str:
     """The public JWK set of a private one: the same keys without their secret number."""
     keys = json.loads(private_json)["keys"]
     return json.dumps({"keys": [{name: value for name, value in key.items() if name != "d"} for key in keys]})
+
+
+def _text(path: Path) -> str:
+    """A secret that is there. Raises Damaged when that is nothing."""
+    try:
+        text = path.read_text()
+    except UnicodeDecodeError:
+        text = ""
+    if not text.strip():
+        raise Damaged(path)
+    return text
 
 
 def _write(path: Path, text: str) -> bool:
@@ -67,6 +98,8 @@ def _write(path: Path, text: str) -> bool:
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w") as file:
         file.write(text)
         os.fchmod(file.fileno(), path.parent.stat().st_mode & 0o440 | 0o400)
+        file.flush()
+        os.fsync(file.fileno())  # a power cut could leave the name without the text
     draft.replace(path)
     return True
 
@@ -77,6 +110,9 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         made = make(Path(arguments[0]))
+    except Damaged as error:
+        print(error, error.mend, file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"A secret could not be written ({error}): check the directory's owner and mode.", file=sys.stderr)
         return 1

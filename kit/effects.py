@@ -5,7 +5,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import asyncpg
@@ -31,6 +31,17 @@ MOST_PARKED = 50  # … so many may be parked before the consumer stops: a bad d
 IMPATIENTLY = "SET LOCAL lock_timeout = '100ms'"
 
 TRANSIENT = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, Unknown, *COLLIDED)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one transaction has come to, in records. It is counted and told once, when it is committed."""
+
+    done: int = 0
+    repeat: int = 0
+    held: int = 0
+    gaps: int = 0
+    parked: list[tuple[Record, str]] = field(default_factory=list)  # each with its reason
 
 
 class Effects:
@@ -113,25 +124,40 @@ class Effects:
     async def _together(self, records: Sequence[Record]) -> None:
         """Their effects in one transaction: twice at most, as a repeat among what was thought to be new undoes all."""
 
-        async def work(conn: Connection) -> None:
-            await self._effects(conn, records)
+        async def work(conn: Connection) -> Tally:
+            tally = Tally()
+            await self._effects(conn, records, tally)
+            return tally
 
         async with asyncio.timeout(ONE_S):
             try:
-                await self._running.database.run(work, "consumer")
+                tally = await self._running.database.run(work, "consumer")
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name != inbox.ONCE:
                     raise
                 self._may_repeat = True
-                await self._running.database.run(work, "consumer")
+                tally = await self._running.database.run(work, "consumer")
+        self._count(tally)
 
-    async def _effects(self, conn: Connection, records: Sequence[Record]) -> None:
+    def _count(self, tally: Tally) -> None:
+        self._outcomes.extend([False] * tally.done)
+        count = self._running.metrics.consumer_events
+        for name in ("done", "repeat", "held"):
+            count.labels(self._group, name).inc(getattr(tally, name))
+        count.labels(self._group, "parked").inc(len(tally.parked))
+        for record, reason in tally.parked:
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            log.warning("record_parked", consumer=self._group, reason=reason, **place)
+        if tally.gaps:
+            log.warning("numbers_missing", consumer=self._group, count=tally.gaps)
+
+    async def _effects(self, conn: Connection, records: Sequence[Record], tally: Tally) -> None:
         """The whole batch in the caller's transaction: held keys, inbox, listeners. Raises Refused for a bad record.
 
         What a stranger sends wrong is refused here at once, so that it does not cost the others their batch.
         """
         if self._foreign:
-            await self._of_strangers(conn, records)
+            await self._of_strangers(conn, records, tally)
             return
         received: list[Received] = []
         refused: list[tuple[Record, Refused]] = []
@@ -140,30 +166,31 @@ class Effects:
                 received.append(self._listeners.read(record))
             except Refused as reason:
                 refused.append((record, reason))
-        if not refused and await self._hear(conn, received):
+        if not refused and await self._hear(conn, received, tally):
             return
         held = await parking.held_keys(conn, self._group, records)
         for record in records:
             if record.held_by(held):
                 await self._hold(conn, record)
+                tally.held += 1
         for record, error in refused:
             if not record.held_by(held):
                 raise error
-        await self._hear(conn, [one for one in received if not one.record.held_by(held)], whatever_is_held=True)
+        waits_for_none = [one for one in received if not one.record.held_by(held)]
+        await self._hear(conn, waits_for_none, tally, whatever_is_held=True)
 
-    async def _of_strangers(self, conn: Connection, records: Sequence[Record]) -> None:
+    async def _of_strangers(self, conn: Connection, records: Sequence[Record], tally: Tally) -> None:
         async def refuse(conn: Connection, record: Record, error: Refused) -> bool:
+            tally.parked.append((record, error.reason))
             return await self._keep(conn, record, "refused", error.reason, error.detail)
 
         listeners, settings = self._listeners, self._running.settings
         found = await strangers.effects(conn, self._group, listeners, listeners.gate, settings, records, refuse)
-        count = self._running.metrics.consumer_events
-        count.labels(self._group, "done").inc(found.done)
-        count.labels(self._group, "repeat").inc(found.repeat)
-        count.labels(self._group, "held").inc(len(found.waiting))
-        self._outcomes.extend([False] * found.done)
+        tally.done, tally.repeat, tally.held = found.done, found.repeat, len(found.waiting)
 
-    async def _hear(self, conn: Connection, received: Sequence[Received], whatever_is_held: bool = False) -> bool:
+    async def _hear(
+        self, conn: Connection, received: Sequence[Received], tally: Tally, whatever_is_held: bool = False
+    ) -> bool:
         """Note the events as heard and tell the listeners. False, and nothing is done, when a key is held back."""
         if not received:
             return True
@@ -176,12 +203,7 @@ class Effects:
             raise Refused(*strangers.REUSED)
         fresh = [received[place] for place in heard.fresh]
         await self._listeners.tell(conn, fresh)
-        count = self._running.metrics.consumer_events
-        count.labels(self._group, "done").inc(len(fresh))
-        count.labels(self._group, "repeat").inc(len(received) - len(fresh))
-        self._outcomes.extend([False] * len(fresh))
-        if heard.gaps:
-            log.warning("numbers_missing", consumer=self._group, count=heard.gaps)
+        tally.done, tally.repeat, tally.gaps = len(fresh), len(received) - len(fresh), heard.gaps
         return True
 
     async def _hold(self, conn: Connection, record: Record) -> None:
@@ -189,7 +211,6 @@ class Effects:
         detail = "waits behind a parked record with the same key"
         waiting = parking.Waiting(record, event_id, kind, parking.HELD, detail)
         await parking.hold(conn, self._group, [waiting])
-        self._running.metrics.consumer_events.labels(self._group, "held").inc()
 
     async def _park(self, record: Record, reason: str, detail: str) -> bool:
         """Park one record; waits for the database as long as it takes. False when the process is stopping."""
@@ -201,6 +222,7 @@ class Effects:
         new = await self._patiently(keep)
         if new is None:
             return False
+        self._count(Tally(parked=[(record, reason)]))
         if state == "parked" and new:  # what was parked before and is read again says nothing of this deploy
             self._outcomes.append(True)
             if sum(self._outcomes) >= MOST_PARKED:
@@ -225,7 +247,7 @@ class Effects:
 
     async def _keep(self, conn: Connection, record: Record, state: str, reason: str, detail: str) -> bool:
         event_id, kind = self._named(record)
-        new = await parking.park(
+        return await parking.park(
             conn,
             self._running.name,
             self._group,
@@ -236,10 +258,6 @@ class Effects:
             event_id=event_id,
             type=kind,
         )
-        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        log.warning("record_parked", consumer=self._group, reason=reason, **place)
-        self._running.metrics.consumer_events.labels(self._group, "parked").inc()
-        return new
 
     def _named(self, record: Record) -> tuple[str | None, str | None]:
         try:
@@ -260,21 +278,22 @@ class Effects:
                 return True
             found: list[int] = []
 
-            async def again(conn: Connection, found: list[int] = found) -> None:
+            async def again(conn: Connection, found: list[int] = found) -> Tally:
+                tally = Tally()
                 gate = self._listeners.gate
                 closed = await gate.closed(conn) if gate else []
                 released = await parking.next_released(conn, self._group, failed, closed)
                 if released is None:
-                    return
+                    return tally
                 parked_id, said_at_latest, record = released
                 if gate and record.topic in await gate.closed(conn):
-                    return  # it was kept after the first look, for just that
+                    return tally  # it was kept after the first look, for just that
                 found.append(parked_id)
                 await conn.execute(IMPATIENTLY)
                 try:
                     async with conn.transaction():
                         one = replace(self._listeners.read(record), said_at_latest=said_at_latest)
-                        await self._hear(conn, [one], whatever_is_held=True)
+                        await self._hear(conn, [one], tally, whatever_is_held=True)
                 except asyncpg.LockNotAvailableError:  # the next look tries it again
                     failed.append(parked_id)
                 except Exception as error:
@@ -287,9 +306,10 @@ class Effects:
                     await parking.park_again(conn, parked_id, state, reason, detail)
                 else:
                     await parking.close(conn, parked_id)
+                return tally
 
             try:
-                await self._running.database.run(again, "consumer")
+                self._count(await self._running.database.run(again, "consumer"))
             except Exception as error:
                 if not found:
                     raise

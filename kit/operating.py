@@ -206,8 +206,11 @@ async def asked(settings: Settings, work: Callable[[Connection], Awaitable[T]]) 
         await conn.close()
 
 
-def ended(work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives; ends the process with one sentence when a server is not there to give it."""
+def ended(work: Coroutine[Any, Any, T], undone: str = "nothing was changed.") -> T:
+    """What the work gives; ends the process with one sentence when a server is not there to give it.
+
+    `undone`: what has come of it when the database refuses, of work that is more than one transaction.
+    """
     try:
         return asyncio.run(work)
     except lag.NoAnswer:
@@ -227,7 +230,7 @@ def ended(work: Coroutine[Any, Any, T]) -> T:
             raise
         sys.exit("The database does not answer: start it, then run this again.")
     except asyncpg.PostgresError as error:
-        sys.exit(f"The database says {type(error).__name__}; nothing was changed.")
+        sys.exit(f"The database says {type(error).__name__}; {undone}")
 
 
 def whole(work: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:

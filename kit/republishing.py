@@ -57,7 +57,8 @@ def add(app: cyclopts.App, build: "Callable[[], Service]") -> None:
             sys.exit(f"{service.name} keeps no state that others copy: only the catalogue does. Use --since.")
         else:
             work = service.state.count if dry_run else partial(whole_state, state=service.state)
-        counts = ended(asked(service.settings, work))
+        in_parts = "a part may be done. Run this again: nobody is told twice by it."
+        counts = ended(asked(service.settings, work), "nothing was changed." if dry_run else in_parts)
         if as_json:
             print(json.dumps({"dry_run": dry_run, **counts}))
             return

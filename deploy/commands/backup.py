@@ -181,14 +181,19 @@ def take_back(stack: Stack, console: Console) -> None:
 @contextmanager
 def _interrupted_once() -> Iterator[None]:
     """The first Ctrl-C takes back what was begun; an impatient second would leave half of it."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for one in numbers:
+        for one in before:
             signal.signal(one, signal.SIG_IGN)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
         raise KeyboardInterrupt
 
-    before = {one: signal.signal(one, interrupt) for one in numbers}
+    for one, handler in before.items():
+        if handler != signal.SIG_IGN:  # as nohup has it
+            signal.signal(one, interrupt)
     try:
         yield
     finally:

@@ -124,10 +124,16 @@ def _demo(places: Places) -> None:
 
 
 def _stop(stack: Stack, words: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C would leave half of it running
+    _be_deaf()  # an impatient second Ctrl-C would leave half of it running
     console.print("Stopping …")
     stack.stop()
     console.print(words)
+
+
+def _be_deaf() -> None:
+    """From now on nobody interrupts this command: what it has begun is done in seconds."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def status(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
@@ -249,6 +255,6 @@ def reset(*, yes: Flag = False) -> None:
             raise Trouble("reset deletes all data and there is nobody to ask.", "Say so: kursnett reset --yes")
         if not Confirm.ask(f"Delete all data of the stack in {stack.places.home}?", default=False):
             raise Trouble("Nothing was deleted.")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # half of the data would be a stack that fits nothing it has kept
+    _be_deaf()  # half of the data would be a stack that fits nothing it has kept
     stack.reset()
     console.print(f"The data in {stack.places.home} is gone. What was fetched stays in the cache.")

@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from dataclasses import asdict
-from pathlib import Path
 from typing import IO, Any
 
 from deploy import secrets
@@ -58,8 +57,11 @@ async def supervise(places: Places, names: list[str], lifeline: int | None) -> i
         loop.add_reader(lifeline, lifeline_closed)
     write()
     try:
+        secrets.make(places.secrets)
         await supervisor.run()
         phase["phase"] = "stopped"
+    except secrets.Damaged as error:
+        phase.update(phase="failed", what=str(error), mend=error.mend)
     except Trouble as trouble:
         phase.update(phase="failed", what=trouble.what, mend=trouble.mend)
     except OSError as error:
@@ -96,7 +98,6 @@ def main(arguments: list[str]) -> int:
         lock.write(str(os.getpid()))
         lock.flush()
         os.umask(0o022)  # another user, PostgreSQL's, must get through our folders
-        secrets.make(Path(places.secrets))
         return asyncio.run(supervise(places, arguments[1].split(","), lifeline))
 
 

@@ -1,14 +1,17 @@
 """What a backup is: one dump for each database, the secrets that they cannot be read without, and a list of it all."""
 
 import asyncio
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -26,6 +29,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 LEFT_OUT = "database_password"  # the server that a backup is restored to has its own
 CHUNK = 1024 * 1024
+DRAFT = re.compile(r"\..+\.[0-9]+\.new")  # what a backup is called while it is written
 
 Say = Callable[[str], None]
 
@@ -56,16 +60,40 @@ def write(places: Places, folder: Path, say: Say) -> Backup:
     draft = folder.parent / f".{folder.name}.{os.getpid()}.new"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear(folder.parent, say)
         draft.mkdir(mode=0o700)
-        _fill(places, draft, say)
-        if folder.exists():
-            folder.rmdir()
-        draft.rename(folder)
+        with _locked(draft):
+            _fill(places, draft, say)
+            if folder.exists():
+                folder.rmdir()
+            draft.rename(folder)
     except OSError as error:
         raise refused(error) or Trouble(f"{folder} could not be written: {error.strerror}.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return read(folder)
+
+
+def _clear(parent: Path, say: Say) -> None:
+    """Remove what backups that were killed have left beside the new one: the services' secrets may lie in it."""
+    for draft in parent.glob(".*.new"):
+        if not DRAFT.fullmatch(draft.name) or draft.is_symlink() or not draft.is_dir():
+            continue
+        with contextlib.suppress(OSError), _locked(draft):  # else it is being written, or another's
+            if all(path.name in ("secrets", MANIFEST) or path.suffix == ".dump" for path in draft.iterdir()):
+                shutil.rmtree(draft)
+                say(f"Removed {draft}, which a backup that was cut off had left.")
+
+
+@contextlib.contextmanager
+def _locked(draft: Path) -> Iterator[None]:
+    """A mark of whoever is at work in this folder, which goes with him. Raises BlockingIOError when one is."""
+    folder = os.open(draft, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _fill(places: Places, draft: Path, say: Say) -> None:
@@ -232,8 +260,14 @@ def bring_secrets(places: Places, backup: Backup, names: Sequence[str], aside: P
             (aside / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             target.rename(aside / name)
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _private(target, (backup.folder / "secrets" / name).read_bytes())
-        target.chmod(0o400)
+        draft = target.with_name(f".{target.name}.{os.getpid()}")  # it appears whole: half of one would be read as all
+        draft.unlink(missing_ok=True)
+        try:
+            _private(draft, (backup.folder / "secrets" / name).read_bytes())
+            draft.chmod(0o400)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def take_back_secrets(places: Places, names: Sequence[str], aside: Path) -> None:

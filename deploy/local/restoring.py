@@ -1,10 +1,10 @@
 """Puts databases back from a backup: beside what is there first, and in its place only when all of them are whole."""
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,9 @@ async def take_back(places: Places, folder: Path) -> None:
     if await _is_there(places, next(iter(before.values()), services[0])):  # all change their names at once
         back = [(one, _name(one)) for one in services] + [(name, one) for one, name in before.items()]
         await _rename(places, back)
+    with contextlib.suppress(asyncpg.PostgresError, OSError):  # else they go with the next restore
+        for service in services:  # who is forgotten from now on would be in there still
+            await _drop_draft(places, service)
     (folder / UNFINISHED).unlink()
 
 
@@ -138,11 +141,16 @@ async def _heard(places: Places, service: str) -> str:
 
 
 async def _draft(places: Places, service: str) -> None:
-    """An empty database to load into; one that a killed restore left behind goes."""
+    """An empty database to load into."""
+    await _drop_draft(places, service)
     async with _admin(places) as conn:
-        await conn.execute(f'DROP DATABASE IF EXISTS "{_name(service)}" WITH (FORCE)')
         await conn.execute(f'CREATE DATABASE "{_name(service)}" OWNER "{service}" TEMPLATE template0')
         await conn.execute(f'REVOKE ALL ON DATABASE "{_name(service)}" FROM PUBLIC')
+
+
+async def _drop_draft(places: Places, service: str) -> None:
+    async with _admin(places) as conn:
+        await conn.execute(f'DROP DATABASE IF EXISTS "{_name(service)}" WITH (FORCE)')
 
 
 async def _is_there(places: Places, database: str) -> bool:
@@ -173,7 +181,7 @@ async def _there(places: Places, service: str) -> str:
         await conn.close()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _admin(places: Places) -> AsyncIterator[Any]:
     try:
         conn = await asyncpg.connect(places.database("admin"), ssl=False, timeout=10)

@@ -31,13 +31,14 @@ async def take_back(conn: Connection, restored: Restored) -> Restated:
     Partners and the other services have heard it and hold to it: it comes back under the same ids and versions.
     """
     await retaken.renumber(conn)
-    taken, without_mail = set(), set()
+    taken: set[str] = set()
+    offices: dict[str, bool] = {}  # whether each partner was told to have one, last
     for one, event in _in_order(restored.lost):
         if isinstance(event, PartnerState):
             state = "suspended" if isinstance(event, PartnerSuspended) else "active"
             known = event.model_dump(include={"partner", "name", "orgnr", "arenas", "contact", "version"})
-            if not await retaken.partner(conn, **known, state=state, sealed=event.sealed):
-                without_mail.add(event.partner)
+            await retaken.partner(conn, **known, state=state, sealed=event.sealed)
+            offices[event.partner] = event.sealed is not None
             await retaken.keys(conn, event.partner, [bytes.fromhex(digest) for digest in event.keys])
             done = True
         else:
@@ -47,8 +48,25 @@ async def take_back(conn: Connection, restored: Restored) -> Restated:
     # Beside a new broker partners' topics are gone; where they are, nothing is done.
     await topics.declare(restored.settings.kafka_bootstrap, [partner_courses(one) for one in await retaken.slugs(conn)])
     told = [f"{len(taken)} events were taken back: partners, courses and runs are as they were told last."]
-    told += [f"Give the mail address of {slug} again: partners mail {slug} ADDRESS" for slug in sorted(without_mail)]
+    told += await _as_before(conn, restored)
+    without = await retaken.without_office(conn, [slug for slug, is_told in offices.items() if is_told])
+    told += [f"Give the mail address of {slug} again: partners mail {slug} ADDRESS" for slug in without]
     return Restated(told, frozenset(taken))
+
+
+async def _as_before(conn: Connection, restored: Restored) -> list[str]:
+    """What of partners was told to nobody stands in the database that was there before, and nowhere else; in words."""
+    if restored.kept is not None:
+        await retaken.take_offices(conn, restored.kept)
+        changed = await retaken.take_states(conn, restored.kept)
+        return [f"{changed} partners are held up, or go on, as in the database before."] if changed else []
+    return [
+        "Which partners were quarantined, or released from it, since the backup is not known. Look: partners list",
+        *(
+            f"Why {slug} was suspended is not known any more. Say it again: partners suspend {slug} --reason WHY"
+            for slug in await retaken.unexplained(conn)
+        ),
+    ]
 
 
 def _in_order(lost: Sequence[Envelope]) -> list[tuple[Envelope, Event]]:

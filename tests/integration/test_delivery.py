@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from contracts.envelope import Event, decode
 from contracts.registry import BY_TYPE
 from contracts.topics import Topic
-from kit import inbox, outbox, parking, switch, topics
+from kit import effects, inbox, outbox, parking, switch, topics
 from kit.consumer import Consumer
 from kit.database import Connection, connect
 from kit.listeners import Listeners, Received, Refused
@@ -415,6 +415,56 @@ async def test_when_most_is_parked_the_consumer_stops(world: Any) -> None:
         reason = await until(lambda: world.conn.fetchval("SELECT reason FROM consumer_switch WHERE paused"))
         assert "parked" in reason
         assert await world.conn.fetchval("SELECT count(*) FROM parked") == 50
+
+
+# What refuses at COMMIT, when all that the consumer does is done: the first so many rows.
+AT_COMMIT = """
+CREATE SEQUENCE tried;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('tried') <= {times} THEN RAISE EXCEPTION USING ERRCODE = '{code}'; END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON done DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+def counted(world: Any) -> dict[str, float]:
+    [metric] = world.here.metrics.consumer_events.collect()
+    return {one.labels["outcome"]: one.value for one in metric.samples if one.name.endswith("_total") and one.value}
+
+
+async def test_what_fails_at_commit_counts_as_parked_alone_and_the_consumer_stops(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red control: each try counts as done, so that half of the last hundred is never parked."""
+    monkeypatch.setattr(effects, "BACKOFF_S", (0.0, 0.0))
+    await world.conn.execute(AT_COMMIT.format(times=1000, code="P0001"))
+    await world.send(*((f"k{n}", world.raw(f"k{n}", n)) for n in range(60)))
+    async with listening(world.here, world.consumer()):
+        reason = await until(lambda: world.conn.fetchval("SELECT reason FROM consumer_switch WHERE paused"), 60)
+        assert "parked" in reason
+        assert await world.conn.fetchval("SELECT count(*) FROM parked") == 50
+    assert counted(world) == {"parked": 50}
+
+
+async def test_what_is_tried_again_is_counted_once(world: Any) -> None:
+    await world.conn.execute(AT_COMMIT.format(times=2, code="40001"))
+    await world.send(("k", world.raw("k", 1)))
+    async with listening(world.here, world.consumer()):
+        await has(world, 1)
+    assert counted(world) == {"done": 1}
+
+
+async def test_what_waits_in_a_batch_that_is_taken_apart_is_counted_once(world: Any) -> None:
+    await world.send(("k", b"{"))
+    async with listening(world.here, world.consumer()):
+        await until(lambda: world.conn.fetchval("SELECT count(*) FROM parked"))
+    await world.send(("k", world.raw("k", 1)), ("other", b"{"))
+    async with listening(world.here, world.consumer()):
+        await until(lambda: world.conn.fetchval("SELECT count(*) = 3 FROM parked"))
+    assert counted(world) == {"parked": 2, "held": 1}
 
 
 async def _fails_at_once(conn: Connection, received: Sequence[Received]) -> None:

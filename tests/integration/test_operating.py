@@ -163,6 +163,30 @@ def test_a_database_without_tables_says_what_is_missing(desk: Desk, servers: Ser
     )
 
 
+def test_what_is_sent_again_in_parts_is_not_said_to_be_undone(
+    desk: Desk, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = asyncio.run(servers.database())
+
+    async def said(statement: str) -> list[int]:
+        conn = await connect(settings, "test")
+        rows = await conn.fetch(statement)
+        await conn.close()
+        return [row[0] for row in rows]
+
+    again = "SELECT id FROM outbox WHERE published_at IS NULL ORDER BY id"
+    asyncio.run(records(settings))
+    asyncio.run(said("UPDATE outbox SET published_at = app_now()"))
+    asyncio.run(said("ALTER TABLE outbox ADD CHECK (id <> 2 OR published_at IS NOT NULL)"))
+    monkeypatch.setattr(republishing, "_REPUBLISH", republishing._REPUBLISH.replace("LIMIT 5000", "LIMIT 1"))
+    code, told = desk.ask("republish --since 2026-11-24T08:00:00Z", settings=settings)
+    assert asyncio.run(said(again)) == [1], "the control: a part of it is done"
+    words = "The database says CheckViolationError; a part may be done. Run this again: nobody is told twice by it."
+    assert (code, told) == (1, words)
+    code, told = desk.ask("republish --since 2026-11-24T08:00:00Z --dry-run", settings=settings)
+    assert (code, told) == (0, "5 events would be published again.\n")
+
+
 def test_what_was_done_is_written_down_and_what_was_refused_is_not(desk: Desk, servers: Servers) -> None:
     settings = asyncio.run(servers.database())
     asyncio.run(records(settings))

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ from kit.operating import me
 from kit.restoring import Outcome, Restate, Restored, nothing_to_restate
 from kit.settings import Settings
 from services.catalogue import events as catalogue_events
+from services.catalogue import joining, retaking, retracting
 from services.catalogue import restating as saying
-from services.catalogue import retaking, retracting
+from services.catalogue.offices import Sealed
 from services.enrolment import restating
 from services.enrolment.store import sessions
 from services.enrolment.store.sessions import Member
@@ -420,6 +422,69 @@ async def test_what_was_decided_of_a_retraction_after_the_backup_waits_no_more(
         lost = sorted((await said(here.settings))[known:], key=lambda one: (one.aggregate or "", one.seq or 0))
         assert (await finished(settings, since, lost, retaking.take_back)).lost == []
         assert await rows(settings, waits) == await rows(here.settings, waits) == [("SV-3", False), ("SV-3", True)]
+
+
+HELD_UP = "SELECT slug, state, state_because, state_since, counted_after FROM partners ORDER BY name"
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["with the database before", "alone"])
+async def test_a_partner_is_held_up_as_it_was_before_the_restore(
+    servers: Servers, tmp_path: Path, is_kept: bool
+) -> None:
+    """That one was quarantined, and why one was suspended, is told to nobody; and neither is it that one goes on."""
+    async with catalogue(servers) as here:
+        names = ("gone-wrong", "mended", "let-in", "ended")
+        slugs = [f"p-{uuid.uuid4().hex[:12]}" for _ in names]
+        for slug, name in zip(slugs, names, strict=True):
+            joined = partial(joining.add_partner, slug=slug, name=name, orgnr=None, arenas=["online"])
+            await here.here.database.run(joined)
+        gone_wrong, mended, let_in, ended = slugs
+        await here.here.database.run(lambda conn: joining.quarantine(conn, mended, "it sent nonsense"))
+        await here.here.database.run(lambda conn: joining.suspend(conn, let_in, "no contract yet"))
+        since = await backup(here.settings, tmp_path / "dump")
+        known = len(await said(here.settings))
+        await here.here.database.run(lambda conn: joining.quarantine(conn, gone_wrong, "20 of its last 50"))
+        for slug in (mended, let_in):
+            await here.here.database.run(partial(joining.release, slug=slug))
+        await here.here.database.run(lambda conn: joining.suspend(conn, ended, "the contract has ended"))
+        lost = sorted((await said(here.settings))[known:], key=lambda one: (one.aggregate or "", one.seq or 0))
+        settings = await restored(here.settings, tmp_path / "dump")
+        conn = await connect(here.settings, "operator")
+        await conn.execute("UPDATE partners SET counted_after = 17 WHERE slug = $1", mended)
+        outcome = await finished(settings, since, lost, retaking.take_back, kept=conn if is_kept else None)
+        await conn.close()
+        assert outcome.lost == []
+        if is_kept:
+            assert await rows(settings, HELD_UP) == await rows(here.settings, HELD_UP)
+            assert outcome.told[1:] == ["4 partners are held up, or go on, as in the database before."]
+            return
+        was = {slug: (state, because) for slug, state, because, _, _ in await rows(settings, HELD_UP)}
+        assert [was[slug] for slug in slugs] == [
+            ("active", ""),
+            ("quarantined", "it sent nonsense"),
+            ("active", ""),
+            ("suspended", ""),
+        ]
+        assert outcome.told[1:] == [
+            "Which partners were quarantined, or released from it, since the backup is not known. Look: partners list",
+            f"Why {ended} was suspended is not known any more. Say it again: partners suspend {ended} --reason WHY",
+        ]
+
+
+async def test_the_address_of_an_office_is_taken_from_the_database_before(servers: Servers, tmp_path: Path) -> None:
+    mail = "SELECT mail_sealed, mail_digest, mail_language FROM partners"
+    async with catalogue(servers) as here:
+        since = await backup(here.settings, tmp_path / "dump")
+        known = len(await said(here.settings))
+        office = Sealed("sealed", bytes(48), "nn")
+        await here.here.database.run(lambda conn: joining.set_mail(conn, here.partner, office))
+        settings = await restored(here.settings, tmp_path / "dump")
+        conn = await connect(here.settings, "operator")
+        lost = (await said(here.settings))[known:]
+        outcome = await finished(settings, since, lost, retaking.take_back, kept=conn)
+        await conn.close()
+        assert await rows(settings, mail) == await rows(here.settings, mail) == [("sealed", bytes(48), "nn")]
+        assert outcome.told[1:] == []
 
 
 async def test_beside_a_new_broker_partners_have_their_topics_again(servers: Servers) -> None:

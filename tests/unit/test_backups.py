@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,87 @@ def test_a_backup_that_cannot_be_finished_leaves_nothing(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+WRITING = """
+import sys, time
+from pathlib import Path
+from deploy import cli
+from deploy.local import backups
+from deploy.local.stack import Stack
+
+def fill(places, draft, say):
+    (draft / "secrets").mkdir()
+    (draft / "secrets" / "key").write_text("secret")
+    print("writing", flush=True)
+    go_on = Path(sys.argv[2]).with_name("go on")
+    while not go_on.exists():
+        time.sleep(0.05)
+
+def read(folder):
+    print("whole", flush=True)
+    sys.exit(0)
+
+Stack.supervisor = 1
+backups._fill, backups.read = fill, read
+cli.main()
+"""
+
+
+@contextmanager
+def writing(tmp_path: Path, name: str, ignored: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A backup that is being written, of a terminal's or, as with nohup, of nobody's."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITING, "backup", str(tmp_path / "backups" / name)],
+        env={**os.environ, "KURSNETT_HOME": str(tmp_path / "home")},
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL),
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "writing\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def there(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "backups").iterdir())
+
+
+def test_a_backup_whose_terminal_is_lost_leaves_nothing(tmp_path: Path) -> None:
+    with writing(tmp_path, "one") as backup:
+        backup.send_signal(signal.SIGHUP)
+        assert backup.wait(20) == 130
+    assert there(tmp_path) == []
+
+
+def test_a_backup_that_needs_no_terminal_goes_on(tmp_path: Path) -> None:
+    with writing(tmp_path, "one", ignored=True) as backup:
+        backup.send_signal(signal.SIGHUP)
+        (tmp_path / "backups" / "go on").touch()
+        assert backup.wait(20) == 0
+    assert there(tmp_path) == ["go on", "one"]
+
+
+def test_what_a_killed_backup_has_left_goes_with_the_next_and_what_is_being_written_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(backups, "_fill", lambda *_: None)
+    monkeypatch.setattr(backups, "read", lambda folder: folder)
+    for name in (".mine.17.new", ".mine.new"):
+        (tmp_path / "backups" / name).mkdir(parents=True)
+        (tmp_path / "backups" / name / "work").touch()
+    with writing(tmp_path, "killed") as killed, writing(tmp_path, "alive") as alive:
+        killed.kill()
+        killed.wait(20)
+        backups.write(Places(tmp_path / "home"), tmp_path / "backups" / "next", told.append)
+        assert there(tmp_path) == [f".alive.{alive.pid}.new", ".mine.17.new", ".mine.new", "next"]
+    draft = tmp_path / "backups" / f".killed.{killed.pid}.new"
+    assert told == [f"Removed {draft}, which a backup that was cut off had left."]
+
+
 def test_secrets_are_put_back_and_those_that_were_there_go_aside(whole: Path, tmp_path: Path) -> None:
     places = Places(tmp_path / "home")
     read = backups.read(whole)
@@ -163,6 +245,25 @@ def test_secrets_are_put_back_and_those_that_were_there_go_aside(whole: Path, tm
     )
     assert (tmp_path / "aside/notifier/contact_private_key").read_text() == "mine"
     assert backups.differing(places, read) == []
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_of_a_secret_that_cannot_be_put_back_nothing_is_there(whole: Path, tmp_path: Path, was_there: bool) -> None:
+    """Half of one, as a full disk or a kill leaves it, would be read as all of it."""
+    places, aside = Places(tmp_path / "home"), tmp_path / "aside"
+    key = places.secrets / "notifier" / "contact_private_key"
+    key.parent.mkdir(parents=True)
+    if was_there:
+        key.write_text("mine")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            backups.bring_secrets(places, backups.read(whole), ["notifier/contact_private_key"], aside)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    backups.take_back_secrets(places, ["notifier/contact_private_key"], aside)
+    assert [path.read_text() for path in key.parent.iterdir()] == ["mine"] * was_there
 
 
 @pytest.mark.anyio
@@ -204,6 +305,7 @@ def test_the_secrets_are_those_that_were_there_when_a_restore_fails(
     monkeypatch.setattr(restoring, "_there", none)
     monkeypatch.setattr(restoring, "_is_there", none)
     monkeypatch.setattr(restoring, "_draft", fails)
+    monkeypatch.setattr(restoring, "_drop_draft", none)
     with pytest.raises(Trouble, match="it does not load"):
         backup.restore(whole, yes=True)
     assert seen == ["this is secrets/notifier/contact_private_key"]
@@ -238,7 +340,7 @@ async def forever(*_, **more):
 async def is_there(*_):
     return True
 
-restoring._draft = restoring._there = nothing
+restoring._draft = restoring._there = restoring._drop_draft = nothing
 restoring._is_there = is_there
 restoring._rename, restoring.command = rename, forever
 cli.main()
@@ -283,6 +385,9 @@ def test_after_a_restore_that_was_killed_what_was_there_is_put_back_first(
     async def rename(_: Places, names: Any) -> None:
         done.append(names)
 
+    async def drop(_: Places, service: str) -> None:
+        assert service == "enrolment"
+
     def start(here: Stack, **_: Any) -> None:
         done.append(here.programs)
         if len(done) == 3:
@@ -293,6 +398,7 @@ def test_after_a_restore_that_was_killed_what_was_there_is_put_back_first(
     monkeypatch.setattr(Stack, "stop", lambda *args: [])
     monkeypatch.setattr(restoring, "_is_there", is_there)
     monkeypatch.setattr(restoring, "_rename", rename)
+    monkeypatch.setattr(restoring, "_drop_draft", drop)
     with pytest.raises(Trouble, match="That was enough"):
         stack.up(no_demo=True) if command == "up" else backup.restore(whole, yes=True)
     assert done[:2] == [("postgres",), [("enrolment", "enrolment_restoring"), ("was", "enrolment")]]

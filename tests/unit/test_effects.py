@@ -7,8 +7,9 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from kit.effects import Effects
+from kit.effects import Effects, Tally
 from kit.listeners import Listeners
+from kit.metrics import Metrics
 from kit.parking import Record
 
 pytestmark = pytest.mark.anyio
@@ -17,13 +18,15 @@ pytestmark = pytest.mark.anyio
 async def test_each_part_of_a_slow_batch_counts_as_progress() -> None:
     seen: list[float] = []
 
-    async def run(work: Any, purpose: str) -> None:
+    async def run(work: Any, purpose: str) -> Tally:
         seen.append(effects.waited)
         effects.waited = 0.0
         if len(seen) in (1, 3):  # all three, and the last two together
             raise TimeoutError
+        return Tally()
 
-    running: Any = SimpleNamespace(database=SimpleNamespace(run=run), name="test", stopping=asyncio.Event())
+    database = SimpleNamespace(run=run)
+    running: Any = SimpleNamespace(database=database, name="test", stopping=asyncio.Event(), metrics=Metrics())
     effects = Effects("test.things", running, Listeners(), foreign=False)
     effects.waited = 0.0
     records = [Record("test.things", 0, offset, None, (), b"{}") for offset in range(3)]

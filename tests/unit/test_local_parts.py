@@ -261,6 +261,41 @@ def test_a_lost_public_key_comes_back_and_a_lost_private_one_takes_it_along(tmp_
         assert secrets.public_half(private.read_text()) == written
 
 
+DAMAGED = {
+    "a key without a byte": ("notifier/contact_private_key", ""),
+    "half a key": ("notifier/contact_private_key", '{"keys": [{"kty": "O'),
+    "half a pass key": ("enrolment/pass_private_key", '{"kty'),
+    "no key": ("notifier/contact_private_key", "[]"),
+    "a pass key of another form": ("enrolment/pass_private_key", '"x"'),
+    "a password without a letter": ("postgres/admin_password", " \n"),
+    "a service's own copy of it": ("catalogue/database_password", ""),
+    "no text": ("notifier/contact_private_key", "\udcff"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_secret_is_named_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """As after a power cut. Red control: a traceback in a log, or two minutes of a server that lets nobody in."""
+    stack = Stack.somewhere(tmp_path / "home", programs=("mail",))
+    secrets.make(stack.places.secrets)
+    name, text = DAMAGED[what]
+    path = stack.places.secrets / name
+    path.chmod(0o600)
+    path.write_text(text, errors="surrogateescape")
+    try:
+        with pytest.raises(Trouble) as told:
+            stack.start()
+    finally:
+        stack.stop()
+    assert told.value.what == f"The secret {path} is damaged."
+    assert "kursnett reset" in told.value.mend
+    assert secrets.main([str(stack.places.secrets)]) == 1
+    assert capsys.readouterr().err.startswith(f"The secret {path} is damaged. Put it back")
+    assert path.read_text(errors="surrogateescape") == text, "it is left as it was: maybe it can be mended"
+
+
 def letter(subject: str) -> bytes:
     message = EmailMessage()
     message["From"] = "Kursnett <kursnett@example.org>"

@@ -17,10 +17,11 @@ from deploy.local.stack import Stack
 from deploy.trouble import Trouble
 
 
-def test_an_interrupt_while_the_data_is_deleted_leaves_no_half_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_while_the_data_is_deleted_leaves_no_half_of_it(tmp_path: Path, number: signal.Signals) -> None:
     home = tmp_path / "home"
-    for number in range(6_000):
-        path = home / ("postgres", "kafka")[number % 2] / str(number % 50) / str(number)
+    for one in range(6_000):
+        path = home / ("postgres", "kafka")[one % 2] / str(one % 50) / str(one)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (home / "demo").touch()
@@ -33,7 +34,7 @@ def test_an_interrupt_while_the_data_is_deleted_leaves_no_half_of_it(tmp_path: P
     deadline = time.monotonic() + 30
     while (home / "postgres" / "0").exists():
         assert time.monotonic() < deadline
-    resetting.send_signal(signal.SIGINT)
+    resetting.send_signal(number)
     resetting.wait(30)
     assert not home.exists()
 

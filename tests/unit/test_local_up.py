@@ -71,11 +71,12 @@ def test_a_start_that_is_interrupted_is_no_success(tmp_path: Path, monkeypatch: 
     stack = Stack.somewhere(tmp_path / "home", programs=("mail",))
     monkeypatch.setattr(Stack, "here", lambda: stack)
     monkeypatch.setattr(commands, "_demo", interrupted)
-    before = signal.getsignal(signal.SIGINT)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         assert commands.up(detach=True) == 130
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
     assert stack.supervisor is None
 
 

@@ -32,9 +32,9 @@ async def partner(
     version: int,
     state: str,
     sealed: str | None,
-) -> bool:
-    """False when its mail address was changed since: how it is told from others was not said."""
-    kept: bool = await conn.fetchval(
+) -> None:
+    """How a mail address that was changed since is told from others was not said, and neither why one is suspended."""
+    await conn.execute(
         """
         INSERT INTO partners AS old (slug, name, orgnr, arenas, version, state, keys_told, contact)
         VALUES ($1, $2, $3, $4, $5, $6, true, $8)
@@ -43,10 +43,12 @@ async def partner(
             contact = excluded.contact,
             state = CASE WHEN old.state = 'quarantined' AND excluded.state = 'active' THEN old.state
                          ELSE excluded.state END,
+            state_because = CASE WHEN old.state = excluded.state
+                                   OR old.state = 'quarantined' AND excluded.state = 'active' THEN old.state_because
+                                 ELSE '' END,
             mail_sealed = CASE WHEN old.mail_sealed = $7 THEN old.mail_sealed END,
             mail_digest = CASE WHEN old.mail_sealed = $7 THEN old.mail_digest END,
             mail_language = CASE WHEN old.mail_sealed = $7 THEN old.mail_language END
-        RETURNING mail_sealed IS NOT DISTINCT FROM $7
         """,
         partner,
         name,
@@ -57,7 +59,54 @@ async def partner(
         sealed,
         contact,
     )
-    return kept
+
+
+async def take_states(conn: Connection, before: Connection) -> int:
+    """Let each partner be held up or go on, for the reason and since when it was in the database that was there before;
+    how many were otherwise."""
+    names = ("slug", "state", "state_because", "state_since", "counted_after")
+    rows = await before.fetch("SELECT slug, state, state_because, state_since, counted_after FROM partners")
+    done = await conn.execute(
+        """
+        UPDATE partners AS mine SET
+            state = told.state, state_because = told.because, state_since = told.since, counted_after = told.counted
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[])
+            AS told (slug, state, because, since, counted)
+        WHERE mine.slug = told.slug AND (mine.state, mine.state_because, mine.state_since, mine.counted_after)
+            IS DISTINCT FROM (told.state, told.because, told.since, told.counted)
+        """,
+        *([row[name] for row in rows] for name in names),
+    )
+    return int(done.rsplit(" ", 1)[1])
+
+
+async def take_offices(conn: Connection, before: Connection) -> None:
+    """Let each partner's office have its mail as in the database that was there before."""
+    names = ("slug", "mail_sealed", "mail_digest", "mail_language")
+    rows = await before.fetch("SELECT slug, mail_sealed, mail_digest, mail_language FROM partners")
+    await conn.execute(
+        """
+        UPDATE partners AS mine SET
+            mail_sealed = told.sealed, mail_digest = told.digest, mail_language = told.language
+        FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[]) AS told (slug, sealed, digest, language)
+        WHERE mine.slug = told.slug
+        """,
+        *([row[name] for row in rows] for name in names),
+    )
+
+
+async def unexplained(conn: Connection) -> list[str]:
+    """Which partners are suspended for a reason that is not known here."""
+    rows = await conn.fetch("SELECT slug FROM partners WHERE state = 'suspended' AND state_because = '' ORDER BY slug")
+    return [row["slug"] for row in rows]
+
+
+async def without_office(conn: Connection, partners: Sequence[str]) -> list[str]:
+    """Which of these partners have no mail address."""
+    rows = await conn.fetch(
+        "SELECT slug FROM partners WHERE slug = ANY($1) AND mail_sealed IS NULL ORDER BY slug", partners
+    )
+    return [row["slug"] for row in rows]
 
 
 async def slugs(conn: Connection) -> list[str]:
