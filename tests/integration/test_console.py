@@ -484,6 +484,23 @@ async def test_services_and_acts_have_plain_names_beside_those_of_the_command_li
     assert re.search(rf"{paused}<br><code>consumer pause</code>", log)
 
 
+PRESSED = {
+    "nb": ("Sett «Tilbydernes kurs» på pause", "La «Ledige plasser» gå videre"),
+    "nn": ("Set «Kursa til tilbydarane» på pause", "La «Ledige plassar» gå vidare"),
+    "en": ("Pause “Courses sent in”", "Resume “Free seats”"),
+}
+
+
+@pytest.mark.parametrize("language", PRESSED)
+async def test_the_buttons_of_a_consumer_call_it_by_its_plain_name(servers: Servers, language: str) -> None:
+    pause, resume = PRESSED[language]
+    async with opened(servers) as desk:
+        await desk.post(f"{BASE}/lyttere/enrolments/pause", WHY)
+        page = (await desk.get(f"{BASE}?sprak={language}")).text
+    pressed = re.findall(r"<button[^>]*>([^<]*)</button>", page)
+    assert {pause, resume} <= set(pressed)
+
+
 def test_every_act_that_is_written_down_has_words() -> None:
     """The control: acts are found in the code; one that is put together there, by what it can begin with."""
     pages = (HERE / "console_acts.html").read_text("utf-8")
