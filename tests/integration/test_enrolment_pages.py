@@ -851,7 +851,7 @@ async def test_a_roster_comes_in_pages_whole_as_a_file_and_by_place_and_name_as_
         assert "Har plass 4" in tor.words
         assert "Står i kø 1" in tor.words
         while True:
-            seen += re.findall(r'<th scope="row">([^<]+)</th>\s*<td><span', tor.text)
+            seen += re.findall(r'<th scope="row" class="called">([^<]+)</th>\s*<td><span', tor.text)
             following = re.search(r'href="([^"]+)">Vis de neste', tor.text)
             if not following:
                 break
