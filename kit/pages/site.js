@@ -94,18 +94,21 @@ addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").
 
 // Who is logged in and does nothing is logged out, and after some hours in any case. Both are told before: data-idle and
 // data-left are seconds from when the page came. What a page fetches by itself is no use of a session, another tab's page
-// is: so tabs tell each other, and by the token of its forms which session they are of. Escape, too, is a sign of somebody
-// who is there. When the time is over, or the browser has another session by now, nothing of the page is to be seen.
+// is: so tabs tell each other, and by the token of its forms which session they are of; the page after a log-out tells of
+// none. Escape, too, is a sign of somebody who is there. When the time is over, or the browser has another session by now
+// or none, nothing of the page is to be seen, and its tab is not called by it.
 const IDLE_TOLD_MS = 120000, END_TOLD_MS = 300000, LOOK_MS = 5000;
 
 function stayLoggedIn(told) {
   const tabs = new BroadcastChannel("kursnett"), form = told.querySelector("form"), failed = form.querySelector("[data-failed]");
   const session = form.elements.csrf.value, over = told.querySelector("#stay-over"), back = over.querySelector("a");
+  const { title } = document, base = back.href, page = () => base + encodeURIComponent(location.search);
   let used, end, shown = "";
   const show = (kind) => {
     if (kind === shown) return;
     shown = kind;
     document.body.classList.toggle("over", kind === over.id);
+    document.title = kind === over.id ? told.dataset.over : title;
     for (const one of told.querySelectorAll("dialog")) {
       if (one.id === kind) one.showModal(); else one.close();
     }
@@ -122,8 +125,8 @@ function stayLoggedIn(told) {
   tabs.addEventListener("message", ({ data }) => { if (data.session === session) now(data.end); else endIt(); });
   now(Date.now() + (told.dataset.left ?? Infinity) * 1000);
   tell();
-  giveBack(told.dataset.who, back.href);
-  back.addEventListener("click", () => keep(told.dataset.who, back.href));
+  giveBack(told.dataset.who, page());
+  back.addEventListener("click", () => { back.href = page(); keep(told.dataset.who, back.href); });
   over.addEventListener("close", () => { if (shown === over.id) over.showModal(); }); // by Escape
   form.addEventListener("submit", async (event) => {
     if (event.defaultPrevented) return;
@@ -147,7 +150,7 @@ function stayLoggedIn(told) {
 const KEPT = "typed", KEPT_MS = 1800000;
 
 function typed() {
-  return [...document.querySelectorAll("main form[method=post] :is(input, select, textarea)[name]")]
+  return [...document.querySelectorAll("main form :is(input, select, textarea)[name]")]
     .filter((field) => !["hidden", "file", "password", "submit"].includes(field.type))
     .map((field) => ({ field, choice: ["radio", "checkbox"].includes(field.type) }))
     .map(({ field, choice }) => ({ field, choice, is: [field.form.getAttribute("action"), field.name, choice && field.value].join() }));
@@ -169,6 +172,7 @@ function giveBack(who, page) {
 }
 
 document.querySelectorAll("#stay").forEach(stayLoggedIn);
+document.querySelectorAll("[data-ended]").forEach(() => new BroadcastChannel("kursnett").postMessage({}));
 
 document.querySelectorAll("[data-print]").forEach((button) => {
   button.hidden = false;

@@ -19,7 +19,9 @@ from services.catalogue.site import site
 from services.catalogue.store import partners
 
 ADDRESS = "/drift/catalogue/tilbydere"
-LINKS: Mapping[str, Mapping[str, str]] = {ADDRESS: {"nb": "Se tilbydere", "nn": "Sjå tilbydarar", "en": "See partners"}}
+LINKS: Mapping[str, Mapping[str, str]] = {
+    ADDRESS: {"nb": "Se tilbydere", "nn": "Sjå tilbydarar", "en": "See providers"}
+}
 
 router = APIRouter(prefix=ADDRESS, include_in_schema=False)  # pages for people, not an interface for programs
 

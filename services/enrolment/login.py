@@ -136,8 +136,9 @@ async def log_out(request: Request, database: Db, issuer: TheIssuer, visitor: Pe
 
         if await database.run(work):
             log.info("logged_out")
-    answer = site().page(request, "logged_out.html", issuer=await issuer.logout_address())
-    if key:  # another site's form comes without the cookie: its answer must not take the cookie away
+    # Another site's form comes without the cookie: its answer must not take the cookie away, nor tell tabs that it has.
+    answer = site().page(request, "logged_out.html", issuer=await issuer.logout_address(), ended=bool(key))
+    if key:
         _drop(answer, COOKIE)
     return answer
 

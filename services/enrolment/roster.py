@@ -79,9 +79,14 @@ async def show(
     visitor: Visiting,
     database: Db,
     etter: Annotated[UUID | None, Query()] = None,
+    avgjort: str = "",
+    antall: int = 0,
 ) -> Response:
-    """Who has a seat, waits for approval or stands in line, in the order of asking."""
-    return await _page(request, visitor, database, offering_id, etter)
+    """Who has a seat, waits for approval or stands in line, in the order of asking.
+
+    After a decision `avgjort` is its kind, and `antall` how many it is about.
+    """
+    return await _page(request, visitor, database, offering_id, etter, decided=(avgjort, antall))
 
 
 @router.get("/{offering_id:uuid}/ark")
@@ -178,7 +183,7 @@ async def decide_several(
         said = sentences.refusal(request, cast(Problem, refused[0]))
         head = _("Noen ble ikke endret") if len(refused) < len(answers) else ""
         return await _page(request, visitor, database, offering_id, said=said, head=head, status=409)
-    return RedirectResponse(f"/deltakere/{offering_id}", 303)
+    return _decided(offering_id, kind, len(chosen))
 
 
 async def _in_line(database: Database, offering_id: UUID, chosen: Collection[UUID]) -> list[UUID]:
@@ -224,7 +229,11 @@ async def _decide(
             raise
         said = sentences.refusal(request, refused)
         return await _page(request, visitor, database, offering_id, said=said, status=409)
-    return RedirectResponse(f"/deltakere/{offering_id}", 303)
+    return _decided(offering_id, kind, 1)
+
+
+def _decided(offering_id: UUID, kind: Kind, count: int) -> Response:
+    return RedirectResponse(f"/deltakere/{offering_id}?avgjort={kind}&antall={count}", 303)
 
 
 async def _must_decide(database: Database, offering_id: UUID, visitor: Visitor) -> None:
@@ -256,6 +265,7 @@ async def _page(
     head: str = "",
     denial: Denial | None = None,
     several: Several = NONE,
+    decided: tuple[str, int] = ("", 0),
 ) -> Response:
     async with database.reading() as conn:
         whole = await pages.whole(conn, offering_id)
@@ -282,4 +292,5 @@ async def _page(
         head=head,
         denial=denial,
         several=several,
+        decided=decided,
     )

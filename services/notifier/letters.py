@@ -32,7 +32,7 @@ HOME = "/min-side"  # a person's own page, behind the log-in
 TITLES: Mapping[str, tuple[str, ...]] = {"nb": ("nb", "nn", "en"), "nn": ("nn", "nb", "en"), "en": ("en", "nb", "nn")}
 LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB"}
 CLOCK = {"nb": "HH.mm", "nn": "HH.mm", "en": "HH:mm"}
-DAY = {"nb": "EEEE d. MMMM y 'kl.'", "nn": "EEEE d. MMMM y 'kl.'", "en": "EEEE d MMMM y',' 'at'"}
+DAY = {"nb": "EEEE d. MMMM y 'kl.'", "nn": "EEEE d. MMMM y 'kl.'", "en": "EEEE d MMMM y 'at'"}
 
 
 class Told(Protocol):

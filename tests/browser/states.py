@@ -309,6 +309,7 @@ ENROLMENT = [
     at("personvern-slett", "/personvern/slett", "siri"),
     State("personvern-slettet", erased),
     at("deltakere", lambda scene: f"/deltakere/{scene.busy}", "torgar"),
+    at("deltakere-avgjort", lambda scene: f"/deltakere/{scene.busy}?avgjort=approve&antall=2", "torgar"),
     at("deltakere-ingen", lambda scene: f"/deltakere/{scene.offering('Nytt kurs', 4)}", "torgar"),
     at("deltakere-venter", lambda scene: f"/deltakere/{scene.approving[0]}", "torgar"),
     State("deltakere-feil", denied_without_reason, "torgar", 422),

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.browser import axe
-from tests.browser.browsing import PHONE, People, log_in
+from tests.browser.browsing import NARROW, PHONE, People, log_in, sideways
 from tests.browser.scene import Scene
 from tests.browser.test_states import SHOTS
 
@@ -421,6 +421,28 @@ def test_to_open_what_a_card_folds_leaves_the_cards_beside_it_as_they_are(people
     cards.first.locator("summary").click()
     page.wait_for_function("before => document.querySelector('.cards > li').offsetHeight > before + 100", arg=before[0])
     assert cards.evaluate_all(heights)[1:] == before[1:]
+
+
+def test_a_name_of_one_long_word_stays_within_a_narrow_screen(people: People, scene: Scene) -> None:
+    """As Norwegian makes them: of a course, and of somebody."""
+    who, title, name = scene.somebody("siri"), "Arbeidsmiljøopplæringskoordinatorkurs", "Kari " + "Nordmannshaugen" * 4
+    offering = scene.offering(title, 3, requires_approval=True)
+    enrolment = scene.enrol(offering, who, name)
+    scene.mail(who, 1)
+    hers, theirs = people.window(who, size=NARROW), people.window("torgar", size=NARROW)
+    wide = {}
+    for page, address in [
+        (hers, scene.course_of(offering)),
+        (hers, f"/delta/{offering}"),
+        (hers, "/min-side"),
+        (hers, f"/min-side/{enrolment}"),
+        (hers, "/varsler"),
+        (theirs, f"/deltakere/{offering}"),
+    ]:
+        page.goto(address)
+        expect(page.locator("main")).to_contain_text(title)
+        wide[address] = sideways(page)
+    assert {address: why for address, why in wide.items() if why} == {}
 
 
 def test_the_sheet_to_sign_is_printed_without_the_menus(people: People, scene: Scene) -> None:

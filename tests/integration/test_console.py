@@ -283,7 +283,7 @@ async def test_what_is_over_is_refused_in_a_sentence(desk: Desk) -> None:
         assert (again.status_code, "Brevet er avsluttet" in again.text) == (409, True)
     await desk.post(address(desk, "suspend"), WHY)
     again = await desk.post(address(desk, "quarantine"), WHY)
-    assert (again.status_code, "holdt tilbake fra før" in again.text) == (409, True)
+    assert (again.status_code, "Sveiseskolen er holdt tilbake fra før" in again.text) == (409, True)
     done = ["parked redrive", "parked discard ask", "parked discard", "partners suspend"]
     assert [act for act, _, _ in await desk.acts()] == done
 
@@ -459,7 +459,7 @@ async def test_a_plot_counts_what_was_sent_in_each_minute(desk: Desk) -> None:
 CALLED = {
     "nb": ("Kurskatalogen", "Påmeldingen", "Varslingen", "satte en lytter på pause"),
     "nn": ("Kurskatalogen", "Påmeldinga", "Varslinga", "sette ein lyttar på pause"),
-    "en": ("The course catalogue", "Enrolment", "Notification", "paused a consumer"),
+    "en": ("The course catalogue", "Enrolment", "Notification", "paused a listener"),
 }
 
 
@@ -482,6 +482,49 @@ async def test_services_and_acts_have_plain_names_beside_those_of_the_command_li
     assert services[0][:1].lower() + services[0][1:] in first[0]
     assert ">catalogue<" in first[0]
     assert re.search(rf"{paused}<br><code>consumer pause</code>", log)
+
+
+PRESSED = {
+    "nb": ("Sett «Tilbydernes kurs» på pause", "La «Ledige plasser» gå videre"),
+    "nn": ("Set «Kursa til tilbydarane» på pause", "Lat «Ledige plassar» gå vidare"),
+    "en": ("Pause “Courses sent in”", "Resume “Free seats”"),
+}
+
+
+@pytest.mark.parametrize("language", PRESSED)
+async def test_the_buttons_of_a_consumer_call_it_by_its_plain_name(servers: Servers, language: str) -> None:
+    pause, resume = PRESSED[language]
+    async with opened(servers) as desk:
+        await desk.post(f"{BASE}/lyttere/enrolments/pause", WHY)
+        page = (await desk.get(f"{BASE}?sprak={language}")).text
+    pressed = re.findall(r"<button[^>]*>([^<]*)</button>", page)
+    assert {pause, resume} <= set(pressed)
+
+
+async def test_who_holds_back_a_provider_presses_a_button_with_its_name(desk: Desk) -> None:
+    """And reads it when something is wrong: the short one stands beside it, once."""
+    page = (await desk.get(f"{BASE}/tilbydere")).text
+    pressed = re.findall(r"<button[^>]*>([^<]*)</button>", page)
+    assert {"Sett Sveiseskolen i karantene", "Steng for Sveiseskolen"} <= set(pressed)
+    wrong = await desk.post(address(desk, "quarantine"))
+    assert "Sveiseskolen: skriv hvorfor." in wrong.text
+    await desk.post(address(desk, "suspend"), WHY)
+    assert ">Åpne for Sveiseskolen</button>" in (await desk.get(f"{BASE}/tilbydere")).text
+
+
+def test_all_that_becomes_of_notices_and_deliveries_has_words_in_a_timeline() -> None:
+    """The states are those that the newest rule of the database lets in."""
+    told = (HERE / "console_story_part.html").read_text("utf-8")
+    rules = sorted((ROOT / "services" / "notifier" / "migrations").glob("*.sql"))
+    for table, called in (("notices", "notice"), ("webhook_deliveries", "webhook")):
+        found = [
+            rule
+            for path in rules
+            for rule in re.findall(rf"CONSTRAINT {table}_state\s+CHECK \(state IN \((.*?)\)\)", path.read_text("utf-8"))
+        ]
+        states = re.findall(r"'([a-z]+)'", found[-1])
+        assert len(states) >= 5
+        assert [state for state in states if f'"{called} {state}": _(' not in told] == []
 
 
 def test_every_act_that_is_written_down_has_words() -> None:

@@ -48,11 +48,30 @@ async def test_several_are_let_in_at_once_in_the_order_in_which_they_asked(serve
         kari, _, per = await asking(here, offering_id, "kari", "ola", "per")
         tor = person(here, "tor", partner="torgar")
         await decided(tor, offering_id, "godkjenn", per, kari)
-        assert (tor.status, tor.address) == (200, f"/deltakere/{offering_id}")
+        assert (tor.status, tor.address) == (200, f"/deltakere/{offering_id}?avgjort=approve&antall=2")
         assert await states(here, offering_id) == ["associated", "pending", "queued"]
         await decided(tor, offering_id, "godkjenn", kari, per)
         assert tor.status == 200, "a second click"
         assert await states(here, offering_id) == ["associated", "pending", "queued"]
+
+
+async def test_a_partner_is_told_what_was_decided(servers: Servers) -> None:
+    """One, several, and with a reason; not again when the list is opened anew."""
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=5, rules=APPROVED)
+        kari, ola, per, siri = await asking(here, offering_id, "kari", "ola", "per", "siri")
+        tor = person(here, "tor", partner="torgar")
+        at = f"/deltakere/{offering_id}"
+        await tor.go(at)
+        assert "godkjent, og" not in tor.words
+        await tor.send(f"{at}/{kari}/godkjenn")
+        assert "Én påmelding er godkjent, og den det gjelder, får beskjed." in tor.words
+        await tor.send(f"{at}/{ola}/avslaa", reason="Kurset krever fagbrev.")
+        assert "Én påmelding er ikke godkjent, og den det gjelder, får begrunnelsen." in tor.words
+        await decided(tor, offering_id, "godkjenn", per, siri)
+        assert "2 påmeldinger er godkjent, og de det gjelder, får beskjed." in tor.words
+        await tor.go(at)
+        assert "godkjent, og" not in tor.words
 
 
 async def test_who_asked_first_is_let_in_first_whichever_process_has_named_them(servers: Servers) -> None:

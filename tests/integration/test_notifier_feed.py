@@ -72,7 +72,7 @@ async def test_each_sees_their_own_in_their_own_language_newest_first(world: Cal
     assert body["items"][0]["about"] == str(about["enrolment_id"])
     assert "torsdag 14. januar 2049 kl. 18.00" in body["items"][0]["text"]
     assert "e-post" not in body["items"][0]["text"]
-    assert await subjects(world, "ola") == ["You have a place on Leadership"]
+    assert await subjects(world, "ola") == ["You have a seat on Leadership"]
     assert await subjects(world, "stranger") == []
 
 

@@ -519,7 +519,7 @@ async def test_one_click_stops_the_mails_and_the_page_speaks_to_an_office(world:
 
 async def stopped(asking: AsyncClient, path: str) -> None:
     shown = await asking.get(path)
-    assert "Alt står fortsatt på sidene for arrangører" in shown.text
+    assert "Alt står fortsatt på sidene for tilbydere" in shown.text
     assert "plassen din" not in shown.text
     done = await asking.post(path, data={"List-Unsubscribe": "One-Click"})
     assert done.status_code == 200

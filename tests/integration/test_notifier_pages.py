@@ -416,7 +416,7 @@ async def test_the_address_and_the_language_of_letters_are_chosen_here(world: Ca
     assert (done.status_code, done.headers["location"]) == (303, "/varsler/valg?gjort=sprak")
     await kari.get("/varsler/valg?gjort=sprak")
     assert "Fra nå av skriver vi til kari@example.com" in kari.text
-    assert "You have a place on Leadership" in (await kari.get()).text
+    assert "You have a seat on Leadership" in (await kari.get()).text
     assert 'class="words" lang="en"' in kari.text
     kept = [tuple(row) for row in await world.rows("SELECT email, language FROM contacts ORDER BY email")]
     assert kept == [("kari@example.com", "en"), ("ola@example.no", "nb")]

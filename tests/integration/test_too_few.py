@@ -173,7 +173,7 @@ async def test_a_provider_is_asked_on_its_page_and_answers_there(servers: Server
         assert "Det går Avlys, og gi 1 person beskjed" in words(page)
         assert "Det går Avlys, og gi 2 personer beskjed" in words(page)
         course = f"/kurs/{run['course_id']}"
-        assert words(await look(here, course)).count("Tilbyderen avgjør om kurset blir holdt.") == 2
+        assert words(await look(here, course)).count("Arrangøren avgjør om kurset blir holdt.") == 2
 
         assert (await decide(people, "gar", fields={"csrf": "of another"})).status_code == 403
         assert (await decide(people, "gar", headers=of(partner="torgar"))).status_code == 404
@@ -197,7 +197,7 @@ async def test_a_provider_is_asked_on_its_page_and_answers_there(servers: Server
         assert (cancelled["offering_id"], cancelled["reason"]) == (second["offering_id"], "too_few")
         page = await look(here, course)
         assert "Det er avgjort: kurset blir holdt." in words(page)
-        assert "Tilbyderen avgjør" not in words(page)
+        assert "Arrangøren avgjør" not in words(page)
 
 
 async def test_an_answer_that_comes_too_late_says_so_and_does_nothing(servers: Servers) -> None:
@@ -222,7 +222,7 @@ async def test_an_answer_that_comes_too_late_says_so_and_does_nothing(servers: S
         assert late == ["/partner?avgjort=begynt"] * 2
         begun = "Kurset har startet, så dette kan ikke avgjøres lenger. Ingenting ble gjort nå."
         assert begun in words(await look(here, late[0], **mine))
-        assert "Tilbyderen avgjør" not in words(await look(here, f"/kurs/{third['course_id']}"))
+        assert "Arrangøren avgjør" not in words(await look(here, f"/kurs/{third['course_id']}"))
         assert await said(here) == before
 
 

@@ -59,7 +59,8 @@ async def test_an_enrolment_is_followed_from_the_request_to_the_mail(stack: Stac
     parts = re.findall(r'data-part="([^"]+)"', view.text)
     assert parts == [f"/drift/{name}/del/tidslinje/{id}" for name in SERVICES]
     assert "Enrolled" in (await operator.go(f"/drift/enrolment/tidslinje/{id}")).text
-    assert "notice sent" in (await operator.go(f"/drift/notifier/tidslinje/{id}")).text
+    told = (await operator.go(f"/drift/notifier/tidslinje/{id}")).text
+    assert 'sendte varselet<br><code lang="en">notice sent</code>' in told
 
 
 async def test_a_pause_takes_effect_and_is_written_down(stack: Stack, operator: Person) -> None:

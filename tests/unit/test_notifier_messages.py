@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import html
+import re
 import uuid
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.headerregistry import Address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,7 +212,7 @@ def test_each_template_says_something_of_its_own() -> None:
     [
         ("nb", "går til den som spør først", ("tilbyr vi deg", "skriver vi")),
         ("nn", "går til den som spør først", ("tilbyr vi deg", "skriv vi")),
-        ("en", "goes to whoever asks first", ("we offer you", "we write")),
+        ("en", "goes to whoever asks first", ("we will offer you", "we will write")),
     ],
 )
 def test_in_line_too_late_for_offers_nobody_is_promised_one(
@@ -281,7 +283,7 @@ def test_an_offer_has_its_two_links_alone_on_a_line_and_as_links(language: str) 
     [
         ("nb", "Svar innen tirsdag 1. desember 2026 kl. 08.00.", "du står ikke lenger i kø", "du havner bakerst"),
         ("nn", "Svar innan tysdag 1. desember 2026 kl. 08.00.", "du står ikkje lenger i kø", "du hamnar bakarst"),
-        ("en", "Answer by Tuesday 1 December 2026, at 08:00.", "you leave the line", "you go to the back of the line"),
+        ("en", "Answer by Tuesday 1 December 2026 at 08:00.", "you leave the line", "you go to the back of the line"),
     ],
 )
 def test_an_offer_says_until_when_and_what_silence_does(language: str, deadline: str, leave: str, back: str) -> None:
@@ -368,7 +370,7 @@ def test_a_change_says_how_it_was_and_how_it_is() -> None:
     [
         ("nb", "- Ledelse på nett, søndag 28. mars 2027 kl. 18.00, På nett, Mosjøen"),
         ("nn", "- Leiing på nett, søndag 28. mars 2027 kl. 18.00, På nett, Mosjøen"),
-        ("en", "- Leadership online, Sunday 28 March 2027, at 18:00, Online, Mosjøen"),
+        ("en", "- Leadership online, Sunday 28 March 2027 at 18:00, Online, Mosjøen"),
     ],
 )
 def test_a_cancelled_course_names_others(language: str, line: str) -> None:
@@ -560,7 +562,7 @@ def test_sami_readers_get_norwegian_until_there_are_words() -> None:
     [
         ("nb", "torsdag 3. desember 2026 kl. 18.00–20.30"),
         ("nn", "torsdag 3. desember 2026 kl. 18.00–20.30"),
-        ("en", "Thursday 3 December 2026, at 18:00–20:30"),
+        ("en", "Thursday 3 December 2026 at 18:00–20:30"),
     ],
 )
 def test_times_are_spelled_in_oslo(language: str, spelled: str) -> None:
@@ -649,7 +651,7 @@ TWO_DAYS: list[dict[str, Any]] = [
     [
         ("nb", ["torsdag 3. desember 2026 kl. 18.00–20.30, Rom 2", "torsdag 10. desember 2026 kl. 18.00–20.30"]),
         ("nn", ["torsdag 3. desember 2026 kl. 18.00–20.30, Rom 2", "torsdag 10. desember 2026 kl. 18.00–20.30"]),
-        ("en", ["Thursday 3 December 2026, at 18:00–20:30, Rom 2", "Thursday 10 December 2026, at 18:00–20:30"]),
+        ("en", ["Thursday 3 December 2026 at 18:00–20:30, Rom 2", "Thursday 10 December 2026 at 18:00–20:30"]),
     ],
 )
 def test_who_has_a_seat_reads_each_day_when_there_is_more_than_one(
@@ -729,7 +731,7 @@ def to_office(language: str, told: list[dict[str, Any]], waiting: list[dict[str,
             "en",
             "News of your courses at Kursnett",
             "Got a seat: 55|Withdrew: 89|Moved to another place: 144|"
-            "In line now: 21|Waiting for approval now: 34|It is decided within a week.|"
+            "In line now: 21|Waiting for approval now: 34|This will be decided within a week.|"
             "when it was to be decided|The course takes place.|The course is cancelled.|Decide whether",
         ),
     ],
@@ -770,3 +772,15 @@ def test_what_others_typed_is_only_ever_shown_to_an_office_too(ugly: str, langua
     assert (len(mail.get_all("Subject")), mail["Bcc"]) == (1, None)
     assert [address.addr_spec for address in mail["To"].addresses] == ["kari@example.no"]
     assert not any(line.startswith(("Bcc:", "Subject:")) for line in letter.text.splitlines())
+
+
+def test_one_has_a_seat_in_english_and_a_place_is_where_it_is() -> None:
+    """As on the pages. The Norwegian of both is one word, `plass`, and another, `sted`."""
+    written = sorted((Path(letters.__file__).parent / "messages").glob("*.en.*"))
+    assert len(written) > 40
+    wrong = [
+        f"{path.name}: {found[0]}"
+        for path in written
+        for found in re.finditer(r"(?i)\b(a|the|your) place\b|e-mail|such mails", path.read_text("utf-8"))
+    ]
+    assert wrong == []

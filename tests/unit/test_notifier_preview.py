@@ -43,4 +43,4 @@ def test_the_examples_have_a_change_others_to_take_instead_and_a_deadline(folder
     assert "Rom 1" in (folder / "changed.en.html").read_text()
     assert "Leadership online" in (folder / "offering_cancelled.en.html").read_text()
     assert "METHOD:CANCEL" in (folder / "withdrawn.en.html").read_text()
-    assert "Answer by Saturday 5 December 2026, at 18:00" in (folder / "offered.en.html").read_text()
+    assert "Answer by Saturday 5 December 2026 at 18:00" in (folder / "offered.en.html").read_text()
