@@ -49,6 +49,13 @@ def ends_ahead(ends_at: datetime, said_at: datetime) -> None:
         raise Rule("ends_at_passed", "ends_at", text)
 
 
+def stays_over(ends_at: datetime, now: datetime) -> None:
+    """Raises Rule when a run that is over would not be any more: who had a seat has none, and would not be told."""
+    if ends_at > now:
+        text = "this offering is over, for its learners too; publish a new one under another key"
+        raise Rule("offering_over", "key", text)
+
+
 def decided_ahead(decide_at: datetime | None, starts_at: datetime, said_at: datetime) -> None:
     """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming.
 
