@@ -200,7 +200,9 @@ OFFERINGS: dict[str, Bad] = {
         {"capacity": "999999999"},
         "capacity",
     ),
-    "seats in quotes": Bad({"places": [{"arena": "online", "capacity": "12"}]}, "places[0].capacity", "must be a whole number"),
+    "seats in quotes": Bad(
+        {"places": [{"arena": "online", "capacity": "12"}]}, "places[0].capacity", "must be a whole number"
+    ),
     "seats in words": Bad(
         {"places": [{"arena": "online", "capacity": "tolv"}]},
         "places[0].capacity",
@@ -208,7 +210,9 @@ OFFERINGS: dict[str, Bad] = {
         {"capacity": "tolv"},
         "capacity",
     ),
-    "seats below nothing": Bad({"places": [{"arena": "online", "capacity": -1}]}, "places[0].capacity", "must be at least"),
+    "seats below nothing": Bad(
+        {"places": [{"arena": "online", "capacity": -1}]}, "places[0].capacity", "must be at least"
+    ),
     "a place's field that there is not": Bad(
         {"places": [{"arena": "online", "capacity": 1, "capasity": 2}]},
         "places[0].capasity",

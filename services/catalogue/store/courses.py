@@ -90,7 +90,7 @@ async def create_offering(conn: Connection, course_id: UUID, key: str, content: 
 
 
 async def offering_of(conn: Connection, course_id: UUID, key: str) -> Row | None:
-    """A run by its partner's key. `came_over`: by its dates it was over when it was made; when that was tells its id."""
+    """A run by its partner's key. `came_over`: its dates had passed when it was made; when that was tells its id."""
     return await conn.fetchrow(
         """
         SELECT id, version, content, state, (content->>'ends_at')::timestamptz <= app_now() AS is_over,
