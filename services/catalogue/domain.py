@@ -49,10 +49,12 @@ def ends_ahead(ends_at: datetime, said_at: datetime) -> None:
         raise Rule("ends_at_passed", "ends_at", text)
 
 
-def stays_over(ends_at: datetime, now: datetime) -> None:
-    """Raises Rule when a run that is over would not be any more: who had a seat has none, and would not be told."""
-    if ends_at > now:
-        text = "this offering is over, for its learners too; publish a new one under another key"
+def takes_nobody(until: datetime, now: datetime) -> None:
+    """Raises Rule when a run that was over would give out its seats again, which it does `until` then: who had one has
+    none any more, is told of no other day, and would stand among the others on its lists. That it goes on longer than
+    it was said to, as when its last meetings were dropped by mistake, gives nobody else a seat."""
+    if until > now:
+        text = "this offering is over, and would take others than its own learners; publish a new one under another key"
         raise Rule("offering_over", "key", text)
 
 

@@ -207,9 +207,10 @@ async def test_a_run_that_has_not_begun_is_not_moved_to_where_it_is_over(servers
         assert (await here.put("SV-1/offerings/v26", over)).status_code == 201
 
 
-async def test_a_run_that_is_over_is_not_moved_to_days_to_come(servers: Servers) -> None:
+async def test_a_run_that_is_over_does_not_take_others_in(servers: Servers) -> None:
     """Enrolment has ended it for each who had a seat, and they would hear of no other day while others take the seats.
-    What was over already when it came, as by a wrong year, had nobody in it, and is put right."""
+    What was over already when it came, as by a wrong year, had nobody in it, and is put right. Where it goes on after
+    all, it is for those who were there."""
     async with world(servers) as here, listening(here.here, events.partners()):
         await here.put("SV-1", COURSE)
         ahead, over = DATES | days_from_now(30), DATES | days_from_now(-3)
@@ -225,7 +226,9 @@ async def test_a_run_that_is_over_is_not_moved_to_days_to_come(servers: Servers)
                 json.dumps({name: over[name] for name in ("starts_at", "ends_at")}),
             )
         answer = await here.put("SV-1/offerings/v27", ahead)
-        detail = "this offering is over, for its learners too; publish a new one under another key"
+        detail = (
+            "this offering is over, and would take others than its own learners; publish a new one under another key"
+        )
         assert (answer.status_code, answer.json()["errors"]) == (409, [{"field": "key", "detail": detail}])
         await here.send(("OfferingPublished", {"course_code": "SV-1", "key": "v27", **ahead}))
 
@@ -239,9 +242,13 @@ async def test_a_run_that_is_over_is_not_moved_to_days_to_come(servers: Servers)
         assert (mistake["column"], mistake["detail"]) == ("offering", detail)
         assert await told(here, "OfferingChanged") == []
 
+        longer = over | {"ends_at": ahead["ends_at"]}
+        late = await here.put("SV-1/offerings/v27", longer | {"late_enrolment_until": ahead["ends_at"]})
+        assert (late.status_code, late.json()["errors"][0]["detail"]) == (409, detail)
+        assert (await here.put("SV-1/offerings/v27", longer)).headers["etag"] == '"2"'
         earlier = DATES | days_from_now(-4)
         assert (await here.put("SV-1/offerings/v27", earlier)).status_code == 200, "it is over still"
-        assert (await here.put("SV-1/offerings/v27", earlier)).headers["etag"] == '"2"'
+        assert (await here.put("SV-1/offerings/v27", earlier)).headers["etag"] == '"3"'
         assert (await here.put("SV-1/offerings/h26", over)).status_code == 201
         assert (await here.put("SV-1/offerings/h26", ahead)).status_code == 200, "nobody was ever in it"
 
