@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from contracts.fields import IN_WORDS, Instant
+from contracts.fields import A_TIME, IN_WORDS, PRINTABLE, Instant
 from contracts.strict import Undecodable as Undecodable  # raised by `decode`, so found beside it
 from contracts.strict import read
 
@@ -64,8 +64,7 @@ class Event(BaseModel):
 
 
 # CloudEvents' own rule for attributes (1.0, "String"): they go into log lines, headers and text columns.
-_PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\ufffe\uffff]*$"
-Attribute = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+Attribute = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]  # CloudEvents' Integer is 32 bits
 
 
@@ -98,7 +97,7 @@ class Envelope(BaseModel):
     correlationid: Attribute | None = None
     causationid: Attribute | None = None
     traceparent: Attribute | None = None
-    aggregate: Annotated[str, Field(max_length=250, pattern=_PRINTABLE)] | None = None  # a kind, "/" and a key of 200
+    aggregate: Annotated[str, Field(max_length=250, pattern=PRINTABLE)] | None = None  # a kind, "/" and a key of 200
     epoch: Whole | None = None
     seq: Whole | None = None
     data: dict[str, Any]
@@ -125,7 +124,7 @@ class _Ours(Envelope):
     aggregate: Annotated[str, Field(max_length=250)] | None = None
 
 
-# What `_PRINTABLE` refuses and JSON lets stand as it is: in UTF-8, DEL, the C1 controls, U+FFFE and U+FFFF.
+# What `PRINTABLE` refuses and JSON lets stand as it is: in UTF-8, DEL, the C1 controls, U+FFFE and U+FFFF.
 _UNPRINTABLE = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xef\xbf[\xbe\xbf]")
 
 
@@ -205,15 +204,37 @@ WORDS = {  # where pydantic speaks of Python, and of classes that are nobody els
     "model_type": "must be a JSON object",
     "dict_type": "must be a JSON object",
     "list_type": "must be a JSON list",
+    "string_type": "must be a text",
+    "string_too_short": "must not be empty",
+    "bool_type": "must be true or false",
+    "timezone_aware": A_TIME,
+    # With a number, or a choice, of their own words:
+    "greater_than_equal": "must be at least {}",
+    "less_than_equal": "must be at most {}",
+    "string_too_long": "must be at most {} characters",
+    "literal_error": "must be {}",
 }
+_KINDS = {  # those of which there are several
+    "bool": WORDS["bool_type"],
+    "int": "must be a whole number",
+    "datetime": f"is not a day or time that there is; it {A_TIME}",
+    "uuid": "must be an id such as 01976c1e-7a4b-7cc2-9a51-3f0f5d2c8e10",
+}
+_COUNTED = re.compile(r"at (?:least|most) \d+ items?")
+_OWN = re.compile(r"'.+|\d+")
 
 
 def words_of(problem: Mapping[str, Any]) -> str:
     """What is wrong with a field, by one of pydantic's errors: the same words for each way in."""
     said = str(problem["msg"])
-    if problem.get("type") == "string_pattern_mismatch":
+    kind = str(problem.get("type", ""))
+    if kind == "string_pattern_mismatch":
         return next((words for pattern, words in IN_WORDS.items() if pattern in said), said)
-    return WORDS.get(problem.get("type", ""), said.removeprefix("Value error, "))
+    if kind in ("too_long", "too_short") and (counted := _COUNTED.search(said)):
+        return f"must have {counted[0]}"
+    words = WORDS.get(kind) or _KINDS.get(kind.partition("_")[0])
+    own = _OWN.search(said)
+    return words.format(own[0] if own else "") if words else said.removeprefix("Value error, ")
 
 
 def field_of(parts: Sequence[Any]) -> str:

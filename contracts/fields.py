@@ -28,6 +28,7 @@ _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 # Outside these a time zone's offset may leave the calendar, and somebody has mistyped the year anyway.
 FIRST = datetime(2000, 1, 1, tzinfo=UTC)
 LAST = datetime(2100, 1, 1, tzinfo=UTC)
+A_TIME = "must be a time with its zone such as 2026-03-02T18:00:00+01:00"
 MOST_SEQ = 2**53 - 1  # above this, JavaScript rounds
 
 
@@ -83,7 +84,7 @@ def is_written_out(value: object) -> object:
     """Refuses a bare number for a time: whether it counts seconds or milliseconds would be a guess."""
     if isinstance(value, datetime) or (isinstance(value, str) and _DATE_AND_TIME.match(value)):
         return value
-    raise ValueError("must be a time with its zone such as 2026-03-02T18:00:00+01:00")
+    raise ValueError(A_TIME)
 
 
 def in_utc(instant: datetime) -> datetime:
@@ -100,9 +101,11 @@ _CODE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 Slug = Annotated[str, Field(pattern=_SLUG, description="a-z, 0-9 and hyphens")]
 Code = Annotated[str, Field(pattern=_CODE, description="the partner's own code: A-Z a-z 0-9 . _ -")]
 NOT_A_SLUG = "must be 1 to 40 of a-z, 0-9 and hyphens, such as mo-i-rana"
+PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\ufffe\uffff]*$"
 IN_WORDS = {  # what a value must be that does not fit the pattern: few people read one
     _SLUG: NOT_A_SLUG,
     _CODE: "must be 1 to 60 of A-Z a-z 0-9 . _ -, such as HVG-01",
+    PRINTABLE: "must not hold control characters",
 }
 # The three limits together keep a course in five languages under MAX_EVENT_BYTES, whatever its letters (4 bytes each).
 Line = Annotated[

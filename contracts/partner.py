@@ -54,6 +54,11 @@ Confirmed = Annotated[
 ]
 
 
+def _each_once(given: list[str]) -> list[str]:
+    """A subject that stands twice says no more than once."""
+    return list(dict.fromkeys(given))
+
+
 def wrong(words: str, *field: str | int) -> ValidationError:
     """What is wrong between two fields, told at the one that the partner will change, as for a field alone."""
     error = PydanticCustomError("rule", words)
@@ -73,7 +78,7 @@ class CourseText(PartnerEvent, key="code"):
     summary: dict[Language, _Summary] = {}
     description: dict[Language, _Prose] = {}
     prerequisites: Annotated[dict[Language, _Summary], Field(description="what one must have or know beforehand")] = {}
-    subjects: Annotated[list[Slug], Field(max_length=10)] = []
+    subjects: Annotated[list[Slug], Field(max_length=10), AfterValidator(_each_once)] = []
     language: Language = "nb"
     delivery_mode: DeliveryMode = "onsite"
     studiepoeng: StudyPoints | None = None

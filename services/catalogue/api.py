@@ -52,6 +52,7 @@ STATUSES = {
     "unknown_offering": 404,
     "course_withdrawn": 409,
     "offering_cancelled": 409,
+    "offering_over": 409,
     "offering_begun": 409,
     "nothing_waits": 409,
 }

@@ -119,6 +119,8 @@ async def publish_offering(
     before = OfferingRules().model_dump(mode="json") | json.loads(found["content"])
     if before == content:
         return Published(found["id"], found["version"])
+    if found["is_over"] and not found["came_over"]:
+        domain.takes_nobody(dates.late_enrolment_until or dates.starts_at, await views.now(conn))
     # Meetings of before they had to lie within may stay until these change.
     if any(before[name] != content[name] for name in ("starts_at", "ends_at", "sessions")):
         domain.meets_within(dates.starts_at, dates.ends_at, meetings)

@@ -49,6 +49,15 @@ def ends_ahead(ends_at: datetime, said_at: datetime) -> None:
         raise Rule("ends_at_passed", "ends_at", text)
 
 
+def takes_nobody(until: datetime, now: datetime) -> None:
+    """Raises Rule when a run that was over would give out its seats again, which it does `until` then: who had one has
+    none any more, is told of no other day, and would stand among the others on its lists. That it goes on longer than
+    it was said to, as when its last meetings were dropped by mistake, gives nobody else a seat."""
+    if until > now:
+        text = "this offering is over, and would take others than its own learners; publish a new one under another key"
+        raise Rule("offering_over", "key", text)
+
+
 def decided_ahead(decide_at: datetime | None, starts_at: datetime, said_at: datetime) -> None:
     """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming.
 

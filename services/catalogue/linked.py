@@ -38,8 +38,9 @@ def course(
         ),
         "inLanguage": tag(content.get("language", "nb")),
         "provider": {"@type": "Organization", "name": provider, "identifier": row["partner"]},
-        "offers": [offer(content.get("price_ore", 0))],
     }
+    if not row["withdrawn"]:
+        about["offers"] = [offer(content.get("price_ore", 0))]
     if content.get("subjects"):
         about["about"] = content["subjects"]
     if texts.prerequisites:

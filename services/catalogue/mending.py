@@ -67,7 +67,7 @@ def _rules(language: str) -> list[Rule]:
         ),
         r"must be a time such as .+": _("Skriv tiden slik: 02.03.2027 18:00."),
         r"must be a time with its zone such as .+": _("Skriv tiden med tidssone, slik: 2027-03-02T18:00:00+01:00."),
-        r"is not a day or time that there is": _("Dagen eller klokkeslettet finnes ikke."),
+        r"is not a day or time that there is(?:; .+)?": _("Dagen eller klokkeslettet finnes ikke."),
         r"is an hour that is left out when summer time begins: .+": _(
             "Denne timen finnes ikke natten sommertiden begynner. Skriv tiden med tidssone."
         ),
@@ -91,13 +91,13 @@ def _rules(language: str) -> list[Rule]:
         r'must be a number of study points such as "7.5"': _("Skriv studiepoeng som et tall, slik: 7,5."),
         r"must name each day once": _("Samme dag står to ganger."),
         r"must name each arena once": _("Samme sted står to ganger."),
-        r"Input should be a valid integer.*": _("Skriv et helt tall."),
-        r"Input should be greater than or equal to (\d+)": _("Tallet må være minst {0}."),
-        r"Input should be less than or equal to (\d+)": _("Tallet kan høyst være {0}."),
-        r"Input should be ('.+)": _("Skriv ett av disse: {0}."),
+        r"must be a whole number": _("Skriv et helt tall."),
+        r"must be at least (\d+)": _("Tallet må være minst {0}."),
+        r"must be at most (\d+)": _("Tallet kan høyst være {0}."),
+        r"must be ('.+)": _("Skriv ett av disse: {0}."),
         r"must be 1 to 40 of a-z, .+": _("Bruk bare små bokstaver fra a til z, tall og strek, som mo-i-rana."),
-        r"is missing|(?:Dictionary|List) should have at least 1 item .+": _("Dette må stå der."),
-        r"List should have at most (\d+) items .+": _("Det er for mange. Bruk høyst {0}."),
+        r"is missing|must have at least 1 item": _("Dette må stå der."),
+        r"must have at most (\d+) items": _("Det er for mange. Bruk høyst {0}."),
         r"(\d+) (?:person has|people have) a seat, .+": _(
             "Påmeldte: {0}. Skriv ja i kolonnen confirmed for å avlyse likevel. Da får de beskjed."
         ),
@@ -108,6 +108,7 @@ def _rules(language: str) -> list[Rule]:
         ),
         r".+ has no course .+; publish it first": _("Kurset finnes ikke."),
         r"course .+ has no offering .+": _("Datoene finnes ikke."),
+        r"this offering is over, .+": _("Disse datoene er over. Send nye datoer under en annen nøkkel."),
         r"this offering was cancelled; publish a new one under another key": _(
             "Disse datoene er avlyst. Legg inn nye datoer under et annet navn."
         ),
@@ -145,6 +146,7 @@ def _reasons(language: str) -> dict[str, str]:
         "unknown_offering": _("Datoene finnes ikke. Send dem først."),
         "course_withdrawn": _("Kurset er trukket. Send kurset på nytt før datoene."),
         "offering_cancelled": _("Disse datoene er avlyst. Send nye datoer under en annen nøkkel."),
+        "offering_over": _("Disse datoene er over. Send nye datoer under en annen nøkkel."),
         "overtaken": _(
             "Dere har sendt noe nyere om det samme imens. Send meldingen på nytt hvis den fortsatt gjelder."
         ),

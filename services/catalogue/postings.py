@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pyroaring import AbstractBitMap, BitMap, FrozenBitMap
 
-from services.catalogue.spelling import alike
+from services.catalogue.spelling import alike, one_letter_off, otherwise
 from services.catalogue.tsquery import Word
 
 # A set of courses, by their slots. Who is given one never changes it, nor writes `&=`, which would.
@@ -53,6 +53,7 @@ class Postings:
         self._alphabet: list[str] = []  # all words in order, once somebody has asked for a beginning; or none
         self._in_order = array("I")  # their numbers
         self._alike: dict[str, tuple[str, ...]] = {}  # the words that are easily written so, and are not
+        self._plain: list[str] = []  # its keys in order, as the alphabet
         self._kept: dict[Word, Places] = {}  # a beginning may be that of a thousand words
 
     def put(self, new: Mapping[int, Sequence[Sequence[str]]]) -> None:
@@ -91,6 +92,7 @@ class Postings:
         plain = alike(word)
         if plain != word:
             self._alike[plain] = (*self._alike.get(plain, ()), word)
+            self._plain = []
         return self._last
 
     def _forget_spare_words(self) -> None:
@@ -102,7 +104,7 @@ class Postings:
             if others:
                 self._alike[plain] = others
         self._numbers = kept
-        self._alphabet = []
+        self._alphabet, self._plain = [], []
 
     def _words_of(self, slot: int) -> Iterator[tuple[dict[int, BitMap | int], int]]:
         """(the courses by word, a number of a word that this one has there), of each of `WHERE`."""
@@ -118,7 +120,7 @@ class Postings:
         if found is None:
             found = self._places(self._meant(word))
             if not found.all:
-                found = self._places(self._misspelt(word.word))
+                found = self._places(self._misspelt(word))
             if len(self._kept) == MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
         self._kept[word] = found  # now the last to go
@@ -140,10 +142,38 @@ class Postings:
         begin, end = (bisect_left(self._alphabet, one) for one in (word.word, word.word + LAST))
         return self._in_order[begin:end]
 
-    def _misspelt(self, word: str) -> Sequence[int]:
-        """`okonomi` and `oekonomi` are økonomi, `programering` is programmering; too short, it may be anything."""
-        plain = alike(word)
-        return self._known((*self._alike.get(plain, ()), plain)) if len(plain) >= SHORTEST_MISSPELT else ()
+    def _misspelt(self, word: Word) -> Sequence[int]:
+        """`okonomi` and `oekonomi` are økonomi, `programering` is programmering; too short, it may be anything.
+
+        Where that is nowhere, the same in the other written language, and in a whole word one letter that is wrong;
+        `sveising` is what a sveisekurs is about.
+        """
+        plain = alike(word.word)
+        if len(plain) < SHORTEST_MISSPELT:
+            return ()
+        if found := self._spelt(plain, word.begins):
+            return found
+        meant = [plain, *otherwise(plain)]
+        likely = [number for one in meant[1:] for number in self._spelt(one, word.begins)]
+        if word.begins:
+            if plain.endswith("ing"):
+                likely += self._spelt(f"{plain[:-3]}ekurs", begins=True)
+        elif not likely:
+            likely += self._known([at for one in meant for off in one_letter_off(one) for at in self._written(off)])
+        return list(dict.fromkeys(likely))
+
+    def _spelt(self, plain: str, begins: bool) -> Sequence[int]:
+        """The words that are written so in plain letters, or with `begins` begin so."""
+        if not begins:
+            return self._known(self._written(plain))
+        if not self._plain:
+            self._plain = sorted(self._alike)
+        first, last = (bisect_left(self._plain, one) for one in (plain, plain + LAST))
+        others = [word for one in self._plain[first:last] for word in self._alike[one]]
+        return [*self._meant(Word(plain, begins=True)), *self._known(others)]
+
+    def _written(self, plain: str) -> Sequence[str]:
+        return (*self._alike.get(plain, ()), plain)
 
     def _known(self, words: Sequence[str]) -> Sequence[int]:
         return [self._numbers[word] for word in words if word in self._numbers]

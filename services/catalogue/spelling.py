@@ -2,8 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from string import ascii_lowercase
 
 from contracts.arenas import ONLINE, place_name
 from services.catalogue.store.search import Words
@@ -25,6 +26,17 @@ PREPOSITIONS = {"i", "på", "ved", "til", "hos", "fra", "in", "at"}
 SHORTEST_NAME = 3  # letters
 LETTERS = str.maketrans("æøåäöðđłŋß", "aoaaoddlns")
 TWICE = re.compile(r"([a-z])\1+")
+SHORTEST_WRONG = 7  # letters, of which one may be wrong: of fewer, too many words differ in one
+# How words begin in Bokmål and in Nynorsk, as `alike` has them, where that is more than a letter that may be wrong.
+BOTH_WAYS = (
+    ("hjem", "heim"),
+    ("ledelse", "leing"),
+    ("leder", "leiar"),
+    ("regn", "rekn"),
+    ("skol", "skul"),
+    ("syk", "sjuk"),
+    ("virksomhet", "verksemd"),
+)
 
 
 def words_of(q: str) -> Words:
@@ -77,6 +89,31 @@ def alike(word: str) -> str:
     if not plain.isascii():
         plain = "".join(one for one in unicodedata.normalize("NFD", plain) if not unicodedata.combining(one))
     return TWICE.sub(r"\1", plain.replace("oe", "o").replace("ae", "a"))
+
+
+def otherwise(plain: str) -> list[str]:
+    """The same word in the other written language, as far as we know it."""
+    found = []
+    for one, other in (pair for both in BOTH_WAYS for pair in (both, both[::-1])):
+        if plain.startswith(one):
+            found.append(other + plain[len(one) :])
+    return found
+
+
+def one_letter_off(plain: str) -> Iterator[str]:
+    """What a word may be meant for in which a letter is missing, too many or another, or two have changed places; of a
+    short one nothing, nor of what has a digit in it, as a code."""
+    if len(plain) < SHORTEST_WRONG or not (plain.isascii() and plain.isalpha()):
+        return
+    for at in range(len(plain) + 1):
+        before, here, behind = plain[:at], plain[at : at + 1], plain[at + 1 :]
+        for letter in ascii_lowercase:
+            yield before + letter + here + behind
+            if here:
+                yield before + letter + behind
+        if here:
+            yield before + behind
+            yield before + behind[:1] + here + behind[1:]
 
 
 def named_in(q: str, names: Iterable[tuple[str, str]]) -> tuple[str, str] | None:

@@ -53,7 +53,7 @@ TEXTED: Mapping[str, tuple[str, ...]] = {
     "seat_from_line": ("associated",),
     "moved": ("associated",),
     "offered": ("offered",),
-    "changed": ("associated", "offered", "queued", "finished"),  # that, when the last meetings are dropped
+    "changed": ("pending", "associated", "offered", "queued", "finished"),  # that one, when the last are dropped
     "reminder": ("associated",),
     "offering_cancelled": (),
 }

@@ -11,7 +11,7 @@ from typing import Any, cast
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import ValidationError
 
-from contracts.catalogue import OfferingCancelled, OfferingConfirmed, OfferingScheduled, PartnerState
+from contracts.catalogue import OfferingCancelled, OfferingConfirmed, PartnerState
 from contracts.enrolment import (
     EnrolmentPending,
     LearnerEnrolled,
@@ -134,7 +134,7 @@ async def note(conn: Connection, received: Sequence[Received]) -> None:
     news = [
         News(about.partner, about.offering_id, kind, one.envelope.time)
         for one in received
-        for about, kind in [(cast(Any, one.event), kind_of(one.event, one.envelope.time))]
+        for about, kind in [(cast(Any, one.event), kind_of(one.event))]
         if kind is not None
     ]
     told = await store.listening(conn, sorted({one.partner for one in news})) if news else set()
@@ -142,11 +142,9 @@ async def note(conn: Connection, received: Sequence[Received]) -> None:
         await store.note(conn, [one for one in news if one.partner in told])
 
 
-def kind_of(event: Event | None, said_at: datetime | None) -> str | None:
+def kind_of(event: Event | None) -> str | None:
     """What an event is to a partner's office; none for what it does itself, or what changes nothing for it."""
     match event:
-        case OfferingScheduled():
-            return "on_hold" if _came_late(event, said_at) else None
         case LearnerEnrolled():
             return "seated"
         case LearnerQueued():
@@ -160,7 +158,7 @@ def kind_of(event: Event | None, said_at: datetime | None) -> str | None:
         case MinimumAtRisk():
             return "at_risk"
         case MinimumMissed():
-            return "on_hold" if event.on_too_few == "hold" else None
+            return "on_hold" if event.on_too_few == "hold" or _came_late(event) else None
         case OfferingConfirmed():
             return "confirmed"
         case OfferingCancelled():
@@ -169,12 +167,10 @@ def kind_of(event: Event | None, said_at: datetime | None) -> str | None:
             return None
 
 
-def _came_late(event: OfferingScheduled, said_at: datetime | None) -> bool:
-    """Whether the run is new only after its day: nobody could enrol, and the catalogue holds it though its rule is to
-    cancel. `MinimumMissed` cannot tell it from a run that is cancelled by that rule."""
-    if event.minimum is None or event.decide_at is None or said_at is None:
-        return False
-    return event.on_too_few == "cancel" and event.decide_at <= said_at
+def _came_late(event: MinimumMissed) -> bool:
+    """Whether the run was new only after its day, as its id tells (UUIDv7): nobody could enrol, and the catalogue holds
+    it though its rule is to cancel."""
+    return event.decide_at.timestamp() * 1000 <= event.offering_id.int >> 80
 
 
 async def keep(conn: Connection, states: Sequence[PartnerState], private_key: str) -> None:

@@ -218,7 +218,7 @@ def test_what_is_wrong_is_told_without_a_value_or_a_strangers_name() -> None:
     reason, detail = explain(caught.value)
     assert reason == "invalid"
     assert "code: " in detail
-    assert "title.…: Input should be 'nb'" in detail
+    assert "title.…: must be 'nb'" in detail
     assert "title.nb: must be at most 200 characters" in detail
     assert "kari" not in detail
 

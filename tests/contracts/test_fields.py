@@ -1,6 +1,7 @@
 """Text, study points, slugs and times keep their limits, and say in words what is wrong."""
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from contracts.envelope import Envelope, words_of
 from contracts.fields import Code, Instant, Line, Place, Prose, Session, Slug, StudyPoints, Summary, clean
-from contracts.partner import CoursePublished, OfferingPublished
+from contracts.partner import CoursePublished, CourseRetracted, OfferingPublished, OfferingRetracted
 
 COURSE = {"code": "HELSE-101", "title": {"nb": "Trygg bruk av legemidler"}}
 OFFERING = {
@@ -141,6 +143,10 @@ def test_a_course_with_one_title_is_enough() -> None:
     read(CoursePublished, COURSE)
 
 
+def test_a_subject_that_stands_twice_counts_once() -> None:
+    assert read(CoursePublished, {**COURSE, "subjects": ["helse", "bygg", "helse"]}).subjects == ["helse", "bygg"]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -215,3 +221,37 @@ def test_marks_without_end_are_refused_before_they_are_put_in_order(marks: str) 
 def test_letters_with_all_the_marks_that_any_language_has_are_text() -> None:
     for text in ("Å" * 100, "\u0e01\u0e34\u0e48" * 40, "e\u0301\u0323" * 40, "学" * 100, "a" + "\u0301" * 30):
         assert read(Line, text)
+
+
+# Every kind of value that a partner's program may send by mistake, tried in every field.
+MISTAKEN: list[Any] = [
+    None, True, -1, 0, 1.5, 10**9, 1e30, "", " ", "7,5", "1000", "ja", "x" * 9_000, "\x00", "2027-02-01", [], {}, [1],
+    [[]], [61], [1, 1], [1, 2, 3, 4], ["x"] * 400, ["Ø"], {"nb": 1}, {"sv": "Kurs"}, "2027-02-01T17:00:00",
+    "2027-13-01T17:00:00Z", "2027-02-30T17:00:00Z", "2027-02-01T25:00:00Z", "2027-02-01T17:00:00+99:00",
+    "2027-02-01T17:00:00Zx", "9999-01-01T00:00:00Z", [{"arena": "online"}], [{"arena": 1, "capacity": "1"}],
+    [{"arena": "Online", "capacity": 10**7}], [{"starts_at": "2027-02-01T17:00:00", "ends_at": 5, "room": 7}],
+    [{"group": "Ø", "opens_at": None, "closes_at": ""}],
+]  # fmt: skip
+PYDANTICS = re.compile(r"Input|String|List|Dictionary|Unable|should|valid|pattern|parse|validation")
+
+
+def test_whatever_is_wrong_is_told_in_plain_words() -> None:
+    """Red control: `Input should be a valid string`, `List should have at most 10 items after validation, not 400`."""
+    envelope = {"id": "1", "source": "/partners/nesna", "type": "t", "data": {}}
+    whole: list[tuple[type[BaseModel], dict[str, Any]]] = [
+        (CoursePublished, COURSE),
+        (OfferingPublished, OFFERING),
+        (CourseRetracted, {"code": "A"}),
+        (OfferingRetracted, {"course_code": "A", "key": "v27"}),
+        (Envelope, envelope),
+    ]
+    told: set[str] = set()
+    for model, good in whole:
+        for name in model.model_fields:
+            for value in MISTAKEN:
+                try:
+                    model.model_validate({**good, name: value})
+                except ValidationError as error:
+                    told |= {words_of(one) for one in error.errors()}
+    assert len(told) > 30
+    assert [words for words in sorted(told) if PYDANTICS.search(words)] == []

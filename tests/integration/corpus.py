@@ -57,7 +57,7 @@ COURSES: dict[str, Bad] = {
     "a title in no language": Bad({"title": "Sveis"}, "title", DICTIONARY),
     "a title in an unknown one": Bad({"title": {"de": "Schweißen"}}, "title.de", "'nb'"),
     "a language as nobody writes it": Bad({"title": {"nb\ud7ff\ue000": "Sveis"}}, "title.nb\ud7ff\ue000", "'nb'"),
-    "a number as a title": Bad({"title": {"nb": 7}}, "title.nb", "valid string"),
+    "a number as a title": Bad({"title": {"nb": 7}}, "title.nb", "must be a text"),
     "201 letters": titled("x" * 201, LONG),
     "10,000 combining marks": titled("x" + "\u0301\u0489" * 5000, LONG),
     "36,000 marks to be put in order": titled("a" + "\u0301" * 18_000 + "\u0323" * 18_000, MARKS, in_a_file=False),
@@ -96,7 +96,7 @@ COURSES: dict[str, Bad] = {
         {"subjects": "magi"},
         reason="unknown_subject",
     ),
-    "points as a number": Bad({"studiepoeng": 7.5}, "studiepoeng", "valid string"),
+    "points as a number": Bad({"studiepoeng": 7.5}, "studiepoeng", "must be a text"),
     "points with a comma": Bad({"studiepoeng": "7,5"}, "studiepoeng", "with a full stop"),
     "points in words": Bad({"studiepoeng": "syv"}, "studiepoeng", "such as", {"studiepoeng": "syv"}),
     "points without end": Bad({"studiepoeng": "1e400"}, "studiepoeng", "such as", {"studiepoeng": "1e400"}),
@@ -106,12 +106,12 @@ COURSES: dict[str, Bad] = {
         {"delivery_mode": "post"}, "delivery_mode", "'onsite'", {"delivery_mode": "post"}
     ),
     "an unknown language": Bad({"language": "tysk"}, "language", "'nb'", {"language": "tysk"}),
-    "half an øre": Bad({"price_ore": 1.5}, "price_ore", "valid integer", {"price_ore": "1.5"}),
-    "a price in quotes": Bad({"price_ore": "100"}, "price_ore", "valid integer"),
-    "a price below nothing": Bad({"price_ore": -1}, "price_ore", "greater than or equal to 0"),
-    "a price beyond all": Bad({"price_ore": 2**53 + 1}, "price_ore", "less than or equal", {"price_ore": "1" * 9}),
-    "true as a price": Bad({"price_ore": True}, "price_ore", "valid integer"),
-    "no price at all": Bad({"price_ore": None}, "price_ore", "valid integer"),
+    "half an øre": Bad({"price_ore": 1.5}, "price_ore", "must be a whole number", {"price_ore": "1.5"}),
+    "a price in quotes": Bad({"price_ore": "100"}, "price_ore", "must be a whole number"),
+    "a price below nothing": Bad({"price_ore": -1}, "price_ore", "must be at least 0"),
+    "a price beyond all": Bad({"price_ore": 2**53 + 1}, "price_ore", "must be at most", {"price_ore": "1" * 9}),
+    "true as a price": Bad({"price_ore": True}, "price_ore", "must be a whole number"),
+    "no price at all": Bad({"price_ore": None}, "price_ore", "must be a whole number"),
     "a number of a person in what one must know": Bad(
         {"prerequisites": {"nb": "Ring 15108695088"}},
         "prerequisites.nb",
@@ -123,13 +123,13 @@ COURSES: dict[str, Bad] = {
     "who pays in two lines": Bad(
         {"funded_by": "Fylket\nog staten"}, "funded_by", LINE, {"funded_by": '"Fylket\nog staten"'}
     ),
-    "who pays as a list": Bad({"funded_by": ["Fylket"]}, "funded_by", "valid string"),
+    "who pays as a list": Bad({"funded_by": ["Fylket"]}, "funded_by", "must be a text"),
     "nobody pays": Bad({"funded_by": " "}, "funded_by", READABLE),
     "a field that there is not": Bad({"titel": {"nb": "Sveis"}}, "titel", "", reason=None),
 }
 OFFERINGS: dict[str, Bad] = {
     "a day": Bad({"starts_at": "2049-03-01"}, "starts_at", TIME),  # in a file it is the day's beginning
-    "no zone": Bad({"starts_at": "2049-03-01T09:00:00"}, "starts_at", "timezone"),  # in a file it is Oslo's
+    "no zone": Bad({"starts_at": "2049-03-01T09:00:00"}, "starts_at", TIME),  # in a file it is Oslo's
     "a zone of 25 hours": Bad(
         {"starts_at": "2049-03-01T09:00:00+25:00"}, "starts_at", "", {"starts_at": "2049-03-01T09:00:00+25:00"}
     ),
@@ -196,19 +196,23 @@ OFFERINGS: dict[str, Bad] = {
     "seats beyond all": Bad(
         {"places": [{"arena": "online", "capacity": 10**12}]},
         "places[0].capacity",
-        "less than or equal",
+        "must be at most",
         {"capacity": "999999999"},
         "capacity",
     ),
-    "seats in quotes": Bad({"places": [{"arena": "online", "capacity": "12"}]}, "places[0].capacity", "valid integer"),
+    "seats in quotes": Bad(
+        {"places": [{"arena": "online", "capacity": "12"}]}, "places[0].capacity", "must be a whole number"
+    ),
     "seats in words": Bad(
         {"places": [{"arena": "online", "capacity": "tolv"}]},
         "places[0].capacity",
-        "valid integer",
+        "must be a whole number",
         {"capacity": "tolv"},
         "capacity",
     ),
-    "seats below nothing": Bad({"places": [{"arena": "online", "capacity": -1}]}, "places[0].capacity", "greater than"),
+    "seats below nothing": Bad(
+        {"places": [{"arena": "online", "capacity": -1}]}, "places[0].capacity", "must be at least"
+    ),
     "a place's field that there is not": Bad(
         {"places": [{"arena": "online", "capacity": 1, "capasity": 2}]},
         "places[0].capasity",
@@ -222,7 +226,7 @@ DECIDED: dict[str, Any] = {"minimum": 8, "decide_at": "2049-02-15T11:00:00Z"}
 RULES: dict[str, Bad] = {
     "decided when it begins": Bad(DECIDED | {"decide_at": START}, "decide_at", "must be before starts_at"),
     "a minimum above all seats": Bad(DECIDED | {"minimum": 13}, "minimum", "must not be more than all places"),
-    "a minimum of nobody": Bad(DECIDED | {"minimum": 0}, "minimum", "greater than or equal to 1"),
+    "a minimum of nobody": Bad(DECIDED | {"minimum": 0}, "minimum", "must be at least 1"),
     "a minimum never decided": Bad({"minimum": 8}, "decide_at", "need each other"),
     "nothing to decide": Bad({"decide_at": JANUARY}, "minimum", "need each other"),
     "ask somebody": Bad({"on_too_few": "ask"}, "on_too_few", "'hold'"),
@@ -234,14 +238,14 @@ RULES: dict[str, Bad] = {
     ),
     "late before it begins": Bad({"late_enrolment_until": JANUARY}, "late_enrolment_until", "must be after starts_at"),
     "a group twice": Bad({"priority_groups": ["ansatte"] * 2}, "priority_groups", "name each group once"),
-    "an offer of no time": Bad({"offer_hours": 0}, "offer_hours", "greater than or equal to 1"),
-    "an offer of a month": Bad({"offer_hours": 400}, "offer_hours", "less than or equal to 336"),
-    "a reminder when it is over": Bad({"reminder_days": [0]}, "reminder_days[0]", "greater than or equal to 1"),
-    "a reminder a year before": Bad({"reminder_days": [365]}, "reminder_days[0]", "less than or equal to 60"),
+    "an offer of no time": Bad({"offer_hours": 0}, "offer_hours", "must be at least 1"),
+    "an offer of a month": Bad({"offer_hours": 400}, "offer_hours", "must be at most 336"),
+    "a reminder when it is over": Bad({"reminder_days": [0]}, "reminder_days[0]", "must be at least 1"),
+    "a reminder a year before": Bad({"reminder_days": [365]}, "reminder_days[0]", "must be at most 60"),
     "a reminder every day": Bad({"reminder_days": [4, 3, 2, 1]}, "reminder_days", "at most 3"),
     "a reminder twice": Bad({"reminder_days": [7, 7]}, "reminder_days", "name each day once"),
     "to the front": Bad({"on_lapse": "front"}, "on_lapse", "'leave'"),
-    "yes": Bad({"requires_approval": "yes"}, "requires_approval", "valid boolean"),
+    "yes": Bad({"requires_approval": "yes"}, "requires_approval", "must be true or false"),
 }
 
 

@@ -62,7 +62,7 @@ async def test_mistakes_are_told_by_row_and_column_and_nothing_is_taken(servers:
         for content, row, column, says in (
             (GOOD.replace("bygg;7,5", "bygging;7,5"), 2, "subjects", "is not a subject"),
             (GOOD.replace("mosjoen", "sandnessjoen"), 3, "arena", "is not an arena of this partner"),
-            (GOOD.replace("online;12", "online;tolv"), 2, "capacity", "integer"),
+            (GOOD.replace("online;12", "online;tolv"), 2, "capacity", "whole number"),
             (GOOD.replace("SV-2;Lodding", "SV-2;"), 4, "title_nb", ""),
             (  # two runs of a course that is refused: one mistake
                 GOOD.replace("bygg;7,5", "bygging;7,5") + "SV-1;;;;;;H27;01.09.2049;02.09.2049;online;12\n",

@@ -579,7 +579,7 @@ async def test_what_was_refused_is_told_in_plain_words_with_the_rule_behind_it(s
         topic = f"partners.{here.partner}.courses"
         said = (
             ("refused", "unknown_subject", "subjects: magi is not a subject; choose of bygg, helse"),
-            ("refused", "invalid", "title.nb: Input should be a valid string"),
+            ("refused", "invalid", "title.nb: must be a text"),
             ("held", "quarantined", "waits until its sender is let go on"),
             ("held", strangers.IN_HAND, strangers.DETAILS[strangers.IN_HAND]),
             ("refused", "invalid", "title.nb: must be at most 200 characters (and 1 more)"),
@@ -604,7 +604,7 @@ async def test_what_was_refused_is_told_in_plain_words_with_the_rule_behind_it(s
             read = words(await look(here, path, **own))
             assert "magi er ikke et fagområde. Velg blant bygg, helse." in read, path
             assert "Et felt er galt eller mangler" in read
-            assert "title.nb: Input should be a valid string" in read, "for whoever mends the program"
+            assert "title.nb: must be a text" in read, "for whoever mends the program"
         whole = await look(here, "/partner/mottak", **own)
         assert "<b>0" not in whole.text
         assert "Meldingen venter til driften slipper dere fram igjen." in words(whole)

@@ -207,6 +207,52 @@ async def test_a_run_that_has_not_begun_is_not_moved_to_where_it_is_over(servers
         assert (await here.put("SV-1/offerings/v26", over)).status_code == 201
 
 
+async def test_a_run_that_is_over_does_not_take_others_in(servers: Servers) -> None:
+    """Enrolment has ended it for each who had a seat, and they would hear of no other day while others take the seats.
+    What was over already when it came, as by a wrong year, had nobody in it, and is put right. Where it goes on after
+    all, it is for those who were there."""
+    async with world(servers) as here, listening(here.here, events.partners()):
+        await here.put("SV-1", COURSE)
+        ahead, over = DATES | days_from_now(30), DATES | days_from_now(-3)
+        made = await here.put("SV-1/offerings/v27", ahead)
+        async with here.here.database.reading() as conn:
+            await conn.execute(
+                """
+                UPDATE offerings SET content = content || $2,
+                    id = overlay(id::text placing '01900000-0000' from 1 for 13)::uuid  -- made in June 2024
+                WHERE id = $1
+                """,
+                uuid.UUID(made.json()["offering_id"]),
+                json.dumps({name: over[name] for name in ("starts_at", "ends_at")}),
+            )
+        answer = await here.put("SV-1/offerings/v27", ahead)
+        detail = (
+            "this offering is over, and would take others than its own learners; publish a new one under another key"
+        )
+        assert (answer.status_code, answer.json()["errors"]) == (409, [{"field": "key", "detail": detail}])
+        await here.send(("OfferingPublished", {"course_code": "SV-1", "key": "v27", **ahead}))
+
+        async def refused() -> bool:
+            return "offering_over" in [one["reason"] for one in await here.intake()]
+
+        await until(refused, within_s=40)
+        cells = COURSE_CELLS | RUN_CELLS | {"code": "SV-1", "offering": "v27", "capacity": "20"}
+        cells |= {name: str(ahead[name]) for name in ("starts_at", "ends_at")}
+        [mistake] = (await upload(here, cells)).json()["errors"]
+        assert (mistake["column"], mistake["detail"]) == ("offering", detail)
+        assert await told(here, "OfferingChanged") == []
+
+        longer = over | {"ends_at": ahead["ends_at"]}
+        late = await here.put("SV-1/offerings/v27", longer | {"late_enrolment_until": ahead["ends_at"]})
+        assert (late.status_code, late.json()["errors"][0]["detail"]) == (409, detail)
+        assert (await here.put("SV-1/offerings/v27", longer)).headers["etag"] == '"2"'
+        earlier = DATES | days_from_now(-4)
+        assert (await here.put("SV-1/offerings/v27", earlier)).status_code == 200, "it is over still"
+        assert (await here.put("SV-1/offerings/v27", earlier)).headers["etag"] == '"3"'
+        assert (await here.put("SV-1/offerings/h26", over)).status_code == 201
+        assert (await here.put("SV-1/offerings/h26", ahead)).status_code == 200, "nobody was ever in it"
+
+
 async def test_the_rules_come_over_kafka(servers: Servers) -> None:
     async with world(servers) as here, listening(here.here, events.partners()):
         offering = {"course_code": "SV-1", "key": "v27", **DATES}

@@ -357,6 +357,17 @@ async def test_a_language_is_called_to_others_what_they_call_it(servers: Servers
         assert exchanged["teachingLanguages"] == [exchanged["name"][0]["language"]] == ["se"]
 
 
+async def test_what_is_withdrawn_is_offered_to_no_search_engine(servers: Servers) -> None:
+    async with world(servers) as here:
+        course_id = await publish(here, "A", {"nb": "Sveising"})
+        linked = {"accept": "application/ld+json"}
+        address = f"{BASE}/courses/{course_id}"
+        assert "offers" in (await here.asking.get(address, headers=linked)).json()
+        signed = {"authorization": f"Bearer {here.key}"}
+        assert (await here.asking.post(f"{here.courses}/A/withdraw", headers=signed)).status_code == 200
+        assert "offers" not in (await here.asking.get(address, headers=linked)).json()
+
+
 async def test_a_partner_sees_which_translations_are_missing(servers: Servers) -> None:
     async with world(servers) as here:
         await publish(here, "A", {"nb": "Sveising", "nn": "Sveising"}, summary={"nb": "kort"})

@@ -10,7 +10,14 @@ import pytest
 from icalendar import Calendar
 
 from contracts.catalogue import OfferingChanged
-from contracts.enrolment import EnrolmentFinished, LearnerEnrolled, LearnerQueued, LearnerWithdrew, SeatOffered
+from contracts.enrolment import (
+    EnrolmentFinished,
+    EnrolmentPending,
+    LearnerEnrolled,
+    LearnerQueued,
+    LearnerWithdrew,
+    SeatOffered,
+)
 from contracts.fields import Place, Session
 from kit import sealing
 from services.notifier import events
@@ -60,7 +67,7 @@ async def owed(world: World) -> int:
 
 
 async def test_all_who_sit_or_wait_hear_how_it_was_and_how_it_is(world: World, sink: Sink) -> None:
-    about = {name: await known(world, name) for name in ("seated", "offered", "queued", "gone")}
+    about = {name: await known(world, name) for name in ("seated", "offered", "queued", "asked", "gone")}
     expires_at = START - timedelta(days=1)
     sealed = sealing.seal(PUBLIC, {"accept": "a", "decline": "d"})
     offer: dict[str, Any] = {"offer_id": uuid.uuid4(), "place": "mosjoen", "on_lapse": "leave", "sealed": sealed}
@@ -70,19 +77,20 @@ async def test_all_who_sit_or_wait_hear_how_it_was_and_how_it_is(world: World, s
             LearnerEnrolled(**about["seated"], place="mosjoen"),
             SeatOffered(**about["offered"], **offer, expires_at=expires_at),
             LearnerQueued(**about["queued"], places=["mosjoen"], place_in_line=1),
+            EnrolmentPending(**about["asked"], places=["mosjoen"]),  # for hours that it is not held at any more
             LearnerEnrolled(**about["gone"], place="mosjoen"),
             LearnerWithdrew(**about["gone"], place="mosjoen"),
         ],
     )
     word = uuid.uuid4()
     async with world.sending():
-        await world.all_are("sent", 5)
+        await world.all_are("sent", 6)
         later = changed(world, 2, starts_at=START + timedelta(hours=1), ends_at=START + timedelta(hours=3))
         await world.hear(events.courses, [later], word)
         await world.hear(events.courses, [later], word)
-        await world.all_are("sent", 8)
+        await world.all_are("sent", 10)
     mails = {mail["To"].addresses[0].username: mail for mail in sink.mails if mail["Subject"] == "Endring i Ledelse"}
-    assert sorted(mails) == ["offered", "queued", "seated"]
+    assert sorted(mails) == ["asked", "offered", "queued", "seated"]
     for mail in mails.values():
         lines = mail.get_body(("plain",)).get_content().splitlines()
         assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2049 kl. 18.00–20.00"
@@ -96,7 +104,7 @@ async def test_all_who_sit_or_wait_hear_how_it_was_and_how_it_is(world: World, s
     [entry] = parts.pop("seated")
     [event] = entry.walk("VEVENT")
     assert (str(entry["METHOD"]), event["SEQUENCE"], event.decoded("DTSTART").hour) == ("REQUEST", 1, 19)
-    assert list(parts.values()) == [[], []]  # without a seat there is nothing to enter
+    assert list(parts.values()) == [[], [], []]  # without a seat there is nothing to enter
 
 
 async def test_a_room_and_a_closed_place_are_told_and_capacity_is_not(world: World, sink: Sink) -> None:

@@ -394,20 +394,27 @@ async def test_what_was_confirmed_before_it_was_too_few_is_to_be_decided_when_it
     assert ("Dette venter på svar fra dere" in text) == asked
 
 
-@pytest.mark.parametrize("then", ["late", "in time", "no minimum", "called off", "goes ahead"])
+def made(at: datetime) -> uuid.UUID:
+    """An id of the catalogue's (UUIDv7) from then."""
+    millis = int(at.timestamp() * 1000)
+    return uuid.UUID(int=(millis << 80) | (7 << 76) | (2 << 62) | uuid.uuid4().int & (1 << 62) - 1)
+
+
+@pytest.mark.parametrize("then", ["late", "in time", "not judged", "called off", "goes ahead"])
 async def test_of_a_run_that_is_new_after_its_day_its_office_is_asked_whatever_its_rule(
     world: World, sink: Sink, then: str
 ) -> None:
-    """As a record that lay unread: nobody could enrol, and the catalogue holds it. Red control: it is on `/partner`,
-    and no mail says so."""
+    """As a record that lay unread: nobody could enrol, and the catalogue holds it. It takes an answer once enrolment
+    has judged it. Red controls: it is on `/partner`, and no mail says so; one asks while nothing can be answered yet.
+    """
     await joined(world)
-    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
     day, now = SEVEN - DAY, SEVEN - 2 * HOUR
-    new = dated(world, 1, SEVEN + DAY if then == "in time" else day, 8) | {"on_too_few": "cancel"}
-    if then == "no minimum":
-        new |= {"minimum": None}
-    await happens(world, OfferingScheduled(**new), seated(world), at=now)
-    if then != "no minimum":
+    world.offering = made(day - HOUR if then == "in time" else now)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    new = OfferingScheduled(**dated(world, 1, day, 8) | {"on_too_few": "cancel"})
+    await world.hear(events.courses, [new], at=now)
+    await happens(world, new, seated(world), at=now)
+    if then != "not judged":
         too_few = MinimumMissed(**run, seats=[], enrolled=0, decide_at=day, minimum=8, on_too_few="cancel")
         await happens(world, too_few, at=now)
     answers: dict[str, Event] = {
@@ -421,6 +428,24 @@ async def test_of_a_run_that_is_new_after_its_day_its_office_is_asked_whatever_i
     await sent(world)
     text = sink.mails[0].get_body(("plain",)).get_content()
     assert ("Dette venter på svar fra dere" in text) == (then == "late")
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_of_a_run_whose_day_is_put_off_after_it_had_too_few_nothing_is_asked(
+    world: World, sink: Sink, moved: bool
+) -> None:
+    """The catalogue has forgotten what was found then, and refuses each answer. Red control: it is asked for one."""
+    await joined(world)
+    run: dict[str, Any] = {"offering_id": world.offering, "course_id": world.course, "partner": "torgar"}
+    await world.hear(events.courses, [OfferingChanged(**dated(world, 2, FIRST, 8))])
+    too_few = MinimumMissed(**run, seats=[], enrolled=5, decide_at=FIRST, minimum=8, on_too_few="hold")
+    await happens(world, too_few, at=FIRST + timedelta(seconds=1))
+    if moved:
+        await world.hear(events.courses, [OfferingChanged(**dated(world, 3, SEVEN + DAY, 8))])
+    assert await look(world, SEVEN) == 1
+    await sent(world)
+    text = sink.mails[0].get_body(("plain",)).get_content()
+    assert ("Dette venter på svar fra dere" in text) != moved
 
 
 async def test_of_a_run_that_has_begun_an_office_hears_that_it_had_too_few_and_is_asked_for_nothing(

@@ -141,6 +141,37 @@ async def test_what_nobody_has_written_so_is_found_as_it_is_spelt(servers: Serve
         assert await found(here, "bat") == [], "of so few letters anything may be meant"
 
 
+async def test_where_nothing_is_found_what_may_be_meant_is(servers: Servers) -> None:
+    """A letter that is wrong, the other written language, a word that stands in the course's name in another way."""
+    async with world(servers) as here:
+        await publish(here, "AID", "Førstehjelp for alle")
+        await publish(here, "BOAT", "Båtførerprøven")
+        await publish(here, "WELD", "Sveisekurs")
+        await publish(here, "SCHOOL", {"nn": "Leiing i skulen"})
+        await publish(here, "CARE", "Sykepleiere i hjemmet")
+        await publish(here, "HELSE-101", "Legemidler")
+        for q, code in {
+            "forsthjelp": "AID",
+            "førsthjelp": "AID",
+            "førstehjlep alle": "AID",
+            "fførstehjelp": "AID",
+            "batforer": "BOAT",
+            "båtforer": "BOAT",
+            "sveising": "WELD",
+            "skole": "SCHOOL",
+            "skolen": "SCHOOL",
+            "ledelse": "SCHOOL",
+            "sjukepleiar": "CARE",
+            "heimen": "CARE",
+            "legemidlr": "HELSE-101",
+        }.items():
+            assert await found(here, q) == [code], q
+        assert await found(here, "helse-102") == await found(here, "helse-1012") == [], "another code is another course"
+        assert await found(here, "alla") == [], "of so few letters anything may be meant"
+        await publish(here, "TIG", "Sveising TIG")
+        assert await found(here, "sveising") == ["TIG"], "what is written so goes before what may be meant"
+
+
 async def test_a_place_or_a_provider_in_a_search_is_where_a_run_is_and_whose(servers: Servers) -> None:
     async with world(servers) as here:
         await publish(here, "NEAR", "Norsk for nye")

@@ -116,7 +116,7 @@ def test_a_course_may_come_without_a_run_and_rows_in_any_order() -> None:
         (["A;T;;;;;V;01.02.2027;9999-12-31T23:59-05:00;online;1"], 2, "ends_at", "must be between 2000 and 2100"),
         (["A;T;;;;;V;28.03.2027 02:30;29.03.2027;online;1"], 2, "starts_at", "left out"),
         (["A;T;;;;;V;31.10.2027 02:30;01.11.2027;online;1"], 2, "starts_at", "comes twice"),
-        (["A;T;;;;;V;01.02.2027;02.02.2027;online;mange"], 2, "capacity", "integer"),
+        (["A;T;;;;;V;01.02.2027;02.02.2027;online;mange"], 2, "capacity", "whole number"),
         (["A;T;;;;;V;01.02.2027;02.02.2027;Mo i Rana;1"], 2, "arena", "must be 1 to 40 of a-z, 0-9 and hyphens"),
         (["A;T;;;;;V;01.02.2027;02.02.2027;;1"], 2, "arena", "is missing"),
         (["A;T;;;;;;01.02.2027;02.02.2027;online;1"], 2, "offering", "is missing"),

@@ -90,9 +90,12 @@ async def create_offering(conn: Connection, course_id: UUID, key: str, content: 
 
 
 async def offering_of(conn: Connection, course_id: UUID, key: str) -> Row | None:
+    """A run by its partner's key. `came_over`: its dates had passed when it was made; when that was tells its id."""
     return await conn.fetchrow(
         """
         SELECT id, version, content, state, (content->>'ends_at')::timestamptz <= app_now() AS is_over,
+               (content->>'ends_at')::timestamptz
+                   <= uuid_extract_timestamp(id) + (app_now() - now()) AS came_over,
                (content->>'starts_at')::timestamptz <= app_now() AS has_begun, decision, enrolled, minimum
         FROM offerings LEFT JOIN judgements ON offering_id = id WHERE course_id = $1 AND key = $2
         """,

@@ -118,9 +118,9 @@ async def runs(conn: Connection, offerings: Sequence[UUID]) -> dict[UUID, Run]:
 async def owe_changes(
     conn: Connection, changes: Sequence[Change], channel: str, together: Sequence[Together] = ()
 ) -> None:
-    """Owe these changes to all who sit there, are offered a seat or stand in line, while there is something to come:
-    or was, in a run that had begun. Enrolment may have said already that one without its last meetings is over; who
-    has finished is told of nothing else, as a new term may have the key of the last.
+    """Owe these changes to all who sit there, are offered a seat, stand in line or wait for approval, while there is
+    something to come: or was, in a run that had begun. Enrolment may have said already that one without its last
+    meetings is over; who has finished is told of nothing else, as a new term may have the key of the last.
 
     Those of `together` are told of an earlier change too, or of none.
     """
@@ -137,7 +137,7 @@ async def owe_changes(
         JOIN enrolments AS live USING (offering_id)
         LEFT JOIN unnest($7::uuid[], $8::jsonb[], $9::bool[]) AS pair (about, facts, back)
             ON pair.about = live.enrolment_id
-        WHERE live.state IN ('associated', 'offered', 'queued', 'finished')
+        WHERE live.state IN ('pending', 'associated', 'offered', 'queued', 'finished')
           AND (live.state <> 'finished' AND offering.ends_at > app_now()
                OR app_now() BETWEEN (new.facts #>> '{was,starts_at}')::timestamptz
                                 AND (new.facts #>> '{was,ends_at}')::timestamptz

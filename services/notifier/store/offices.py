@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
 from kit.database import Connection
 from services.notifier.store import columns
 
+MINUTE = timedelta(minutes=1)  # as exactly as is kept when something happened
 SETTLE_S = 60  # after a stop all that was said before the hour comes at once: the mail waits until no more of it comes
 
 
@@ -45,7 +46,8 @@ class Due:
 class Run:
     """A run, how many stand in line and wait for its partner's answer now, and what has happened: kind -> how many.
 
-    `decided`: it is known whether it takes place, by no word that another day of decision has undone; or it has begun.
+    `decided`: it is known whether it takes place, by no word that another day of decision has undone; or it is to be
+    decided on a later day, or has begun.
     """
 
     offering_id: UUID
@@ -211,7 +213,7 @@ async def runs(conn: Connection, partner: str, news: Mapping[UUID, Mapping[str, 
         """
         SELECT run.offering_id, course.title, run.starts_at, run.ends_at, line.count::int AS in_line,
                asked.count::int AS pending, run.cancelled OR run.starts_at <= app_now() AS over, run.confirmed_at,
-               run.takes_place
+               run.takes_place, run.decide_at
         FROM offerings AS run JOIN courses AS course USING (course_id)
         CROSS JOIN LATERAL (
             SELECT count(*) FROM enrolments WHERE offering_id = run.offering_id AND state = 'queued'
@@ -236,7 +238,8 @@ def _run(row: Any, heard: Mapping[str, Heard]) -> Run:
     confirmed_at = [row["confirmed_at"]] if row["confirmed_at"] else []
     confirmed_at += [heard["confirmed"].minute] if "confirmed" in heard else []
     held_at = heard["on_hold"].minute if "on_hold" in heard else datetime.min.replace(tzinfo=UTC)
-    decided = row["over"] or row["takes_place"] or any(at >= held_at for at in confirmed_at)
+    later = row["decide_at"] is not None and row["decide_at"] >= held_at + MINUTE  # the catalogue has forgotten it, too
+    decided = row["over"] or row["takes_place"] or later or any(at >= held_at for at in confirmed_at)
     said = {name: row[name] for name in ("offering_id", "starts_at", "ends_at", "in_line", "pending")}
     return Run(**said, **known, decided=decided)
 
