@@ -27,6 +27,7 @@ SHORTEST_NAME = 3  # letters
 LETTERS = str.maketrans("æøåäöðđłŋß", "aoaaoddlns")
 TWICE = re.compile(r"([a-z])\1+")
 SHORTEST_WRONG = 7  # letters, of which one may be wrong: of fewer, too many words differ in one
+LONGEST_WRONG = 40  # no word of ours is longer, and what 200 letters may be meant for takes 13 ms to go through
 # How words begin in Bokmål and in Nynorsk, as `alike` has them, where that is more than a letter that may be wrong.
 BOTH_WAYS = (
     ("hjem", "heim"),
@@ -103,7 +104,7 @@ def otherwise(plain: str) -> list[str]:
 def one_letter_off(plain: str) -> Iterator[str]:
     """What a word may be meant for in which a letter is missing, too many or another, or two have changed places; of a
     short one nothing, nor of what has a digit in it, as a code."""
-    if len(plain) < SHORTEST_WRONG or not (plain.isascii() and plain.isalpha()):
+    if not (SHORTEST_WRONG <= len(plain) <= LONGEST_WRONG and plain.isascii() and plain.isalpha()):
         return
     for at in range(len(plain) + 1):
         before, here, behind = plain[:at], plain[at : at + 1], plain[at + 1 :]

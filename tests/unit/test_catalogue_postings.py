@@ -5,6 +5,7 @@ import tracemalloc
 from pyroaring import BitMap
 
 from services.catalogue.postings import SPARE_WORDS, Places, Postings
+from services.catalogue.spelling import LONGEST_WRONG, one_letter_off
 from services.catalogue.tsquery import Word
 
 
@@ -66,3 +67,14 @@ def test_a_misspelt_word_is_found_in_as_many_courses_as_have_it_now() -> None:
     assert postings.find(Word("okonomi")).all == BitMap(range(1, count))
     held(postings, 0, "okonomi")  # once a course has it, it is no misspelling
     assert postings.find(Word("okonomi")).all == BitMap([0])
+
+
+def test_a_letter_may_be_wrong_in_what_could_be_a_word() -> None:
+    """A stranger may send 200 letters, which would take everybody as long as ten searches to guess at."""
+    postings = Postings()
+    letters = "abcdefghijklmnopqrstuvwxyz" * 8
+    held(postings, 0, letters[: LONGEST_WRONG - 1])
+    held(postings, 1, letters[:199])
+    assert postings.find(Word(letters[:LONGEST_WRONG])).all == BitMap([0])
+    assert not postings.find(Word(letters[:200])).all
+    assert not list(one_letter_off(letters[:200]))
