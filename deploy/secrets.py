@@ -29,14 +29,14 @@ def make(directory: Path) -> list[str]:
     A file may be read by whoever may read its directory: 0400, or 0440 where the directory says so. Raises Damaged for
     one that is there and can be no secret.
     """
-    roles = [f"postgres/{role}_password" for role in ("admin", *SERVICES)]
-    made = [name for name in roles if _write(directory / name, secrets.token_hex(24))]
+    admin = directory / "postgres" / "admin_password"
+    made = ["postgres/admin_password"] if _write(admin, secrets.token_hex(24)) else []
+    _text(admin)
     for service in SERVICES:  # the server and the service each have their own copy, so that neither reads the other's
-        password = _text(directory / "postgres" / f"{service}_password")
-        if _write(directory / service / "database_password", password):
-            made.append(f"{service}/database_password")
-        _text(directory / service / "database_password")
-    _text(directory / "postgres" / "admin_password")
+        copies = [directory / "postgres" / f"{service}_password", directory / service / "database_password"]
+        password = next((_text(copy) for copy in copies if copy.exists()), secrets.token_hex(24))
+        made += [f"{copy.parent.name}/{copy.name}" for copy in copies if _write(copy, password)]
+        _text(copies[1])
     private_key = directory / "notifier" / "contact_private_key"
     public_keys = [directory / service / "contact_public_key" for service in ("catalogue", "enrolment")]
     if not private_key.exists():

@@ -156,7 +156,8 @@ def _state(stack: Stack) -> Iterator[Finding]:
             if known["state"] != "ready":
                 yield Finding(f"{name} is {known['state']} {known['text']}".rstrip() + ".", f"kursnett logs {name}")
             elif known["restarts"]:
-                yield Finding(f"{name} died and was started again, {known['restarts']} times.", f"kursnett logs {name}")
+                times = "once" if known["restarts"] == 1 else f"{known['restarts']} times"
+                yield Finding(f"{name} died and was started again {times}.", f"kursnett logs {name}")
 
 
 def _secrets(stack: Stack) -> Iterator[Finding]:

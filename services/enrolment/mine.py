@@ -1,6 +1,7 @@
 """The page where a person sees their own courses: /min-side."""
 
 from collections.abc import Awaitable
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -50,7 +51,7 @@ async def the_hub(request: Request, running: ThisService) -> Own:
 
 @listed.get("")
 async def mine(request: Request, visitor: Visiting, database: Db, etter: After = None) -> Response:
-    """One's own enrolments, newest first, those that live before those that are over."""
+    """One's own enrolments, newest first: what has to be answered, what lives, what is over."""
     return site().page(request, "mine.html", visitor=visitor, **await _mine(database, visitor, etter))
 
 
@@ -72,8 +73,13 @@ async def _mine(database: Database, visitor: Visitor, after: UUID | None) -> dic
         found = await pages.all_own(conn, *login(visitor.caller), after, MOST_SHOWN + 1)
     shown = found[:MOST_SHOWN]
     return {
-        "alive": [each for each in shown if each.one.state in LIVE],
+        "alive": sorted((each for each in shown if each.one.state in LIVE), key=_to_be_answered),
         "over": [each for each in shown if each.one.state not in LIVE],
         "after": after,
         "more": shown[-1].one.id if len(found) > MOST_SHOWN else None,
     }
+
+
+def _to_be_answered(each: pages.Own) -> tuple[bool, datetime]:
+    """An offer before all else, by its deadline."""
+    return each.one.expires_at is None, each.one.expires_at or each.now

@@ -399,6 +399,20 @@ async def test_ones_own_courses_are_shown_and_nobody_elses(servers: Servers) -> 
         assert "no-store" in (await ola.ask("GET", "/min-side")).headers["cache-control"]
 
 
+async def test_what_has_to_be_answered_comes_first(servers: Servers) -> None:
+    """An offer has a deadline, and was asked for before all that came later."""
+    async with open_pages(servers) as here:
+        _, _, ola = await offered(here)
+        await here.enrol(await here.offering(online=1), "ola")
+        await here.enrol(await here.offering(online=1), "ola")
+        await ola.go("/min-side")
+        assert re.findall(r"Du har (plass|fått tilbud om plass)\.", ola.words) == [
+            "fått tilbud om plass",
+            "plass",
+            "plass",
+        ]
+
+
 async def test_many_courses_come_in_pages(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.enrolment.mine.MOST_SHOWN", 2)
     async with open_pages(servers) as here:

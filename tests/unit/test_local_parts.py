@@ -261,6 +261,16 @@ def test_a_lost_public_key_comes_back_and_a_lost_private_one_takes_it_along(tmp_
         assert secrets.public_half(private.read_text()) == written
 
 
+@pytest.mark.parametrize("lost", ["postgres/catalogue_password", "catalogue/database_password"])
+def test_a_lost_copy_of_a_password_comes_back_as_it_was(tmp_path: Path, lost: str) -> None:
+    """Red control: the server was given a new one, and let the service in no more."""
+    secrets.make(tmp_path)
+    first = (tmp_path / lost).read_text()
+    (tmp_path / lost).unlink()
+    assert secrets.make(tmp_path) == [lost]
+    assert (tmp_path / lost).read_text() == first
+
+
 DAMAGED = {
     "a key without a byte": ("notifier/contact_private_key", ""),
     "half a key": ("notifier/contact_private_key", '{"keys": [{"kty": "O'),
