@@ -65,8 +65,7 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         work.had_free[offering.id] = None if was_over else bool(free_seats(before[offering.id].values()))
     for at in _hours(offering):
         work.look_at(offering.id, at)
-    if offering.over_since is not None:  # who is to come back does so by the clock, some at a time
-        work.look_at(offering.id, now)
+    await _take_back(work, work.books[offering.id])
     late = await enrolments.offered_past(conn, offering.id, offers.last(offering.starts_at))
     steps = [acts.shorten(one, offering, work.now, uuid.uuid7) for one in late]
     if offering.open_to_all(work.now):
@@ -119,9 +118,7 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
     book = work.books.get(offering_id)
     if book is None:
         return
-    since = book.offering.over_since
-    if since is not None and work.now < book.offering.ends_at and not await _take_back(work, book, since):
-        work.look_at(offering_id, work.now)
+    if not await _take_back(work, book):
         await work.close()
         return
     offering = book.offering
@@ -141,25 +138,28 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
     await work.close()
 
 
-async def _take_back(work: Work, book: Book, since: datetime) -> bool:
-    """Let those come back whom an end has put out that was none. Whether these were all: seats are given out again.
+async def _take_back(work: Work, book: Book) -> bool:
+    """Let those come back whom an end has put out that was none, so many at once; the rest is due at once, too.
 
-    Until then the books say of seats that they are free which are not, and nobody is told that they are.
+    False while there may be a rest. Until then the books call seats free that are not, and nobody gets one.
     """
-    offering_id = book.offering.id
-    some = await put_out(work.conn, offering_id, since, AT_ONCE)
+    offering, since = book.offering, book.offering.over_since
+    if since is None or work.now >= offering.ends_at:
+        return True
+    some = await put_out(work.conn, offering.id, since, AT_ONCE)
     back = [acts.come_back(one, was) for one, was in some]
     room = Counter(one.after.place for one in back if one.after.place is not None)
-    await seats.make_room(work.conn, offering_id, room)
+    await seats.make_room(work.conn, offering.id, room)
     for arena, count in room.items():
         place = book.places[arena]
         place.capacity = max(place.capacity, place.taken + count)
     await work.change(back, [trail.here()] * len(back))
     if len(some) == AT_ONCE:
+        work.look_at(offering.id, work.now)
         return False
-    book.offering = replace(book.offering, over_since=None)
+    book.offering = replace(offering, over_since=None)
     await seats.put_offering(work.conn, book.offering)
-    work.had_free[offering_id] = None
+    work.had_free[offering.id] = None
     return True
 
 
