@@ -111,10 +111,10 @@ class LearnerWithdrew(EnrolmentEvent):
 
 
 class EnrolmentRestated(EnrolmentEvent):
-    """After enrolment's database was restored from a backup: what the enrolment is, whatever was said of it before.
+    """What the enrolment is, whatever was said of it before: after a restore, or where a run that was over goes on.
 
     `state` is `lost` when it was made after the backup: there is no such enrolment any more. Learners are told nothing
-    of it; an operator has the list.
+    of it: of what was lost an operator has the list, and in a run that goes on all is as they believe it to be.
     """
 
     state: Literal["pending", "queued", "offered", "reserved", "associated", "denied", "cancelled", "finished", "lost"]

@@ -102,3 +102,15 @@ def release(here: Enrolment) -> Change:
     """The offering was cancelled."""
     by: By = "catalogue"
     return Change(here, here.unseated("cancelled"), by, "offering_cancelled")
+
+
+def come_back(here: Enrolment, was: str) -> Change:
+    """The offering was over by what was known, and goes on: as they were before, with the same number in line.
+
+    `was`: their state before the end. An offer has ended, and goes to the first in line anew.
+    """
+    if here.place is not None:
+        after = here.seated(here.place)
+    else:
+        after = here.unseated("pending" if was == "pending" else "queued")
+    return Change(here, after, "catalogue", "goes on")

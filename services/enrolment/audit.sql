@@ -59,8 +59,17 @@ FROM (
         SELECT FROM enrolments e WHERE e.offering_id = p.offering_id AND p.arena = ANY (e.waiting_for)
     ) AS idle
     FROM places p JOIN offerings o ON o.id = p.offering_id
-    WHERE NOT o.cancelled AND o.starts_at - interval '12 hours' > app_now()
+    WHERE NOT o.cancelled AND o.over_since IS NULL AND o.starts_at - interval '12 hours' > app_now()
 ) AS open;
+
+-- V7: no run that goes on after all takes nobody for longer than it needs to let those come back whom its end put out
+SELECT count(*) AS looked, count(*) FILTER (WHERE stuck) AS wrong, min(id::text) FILTER (WHERE stuck) AS example
+FROM (
+    SELECT id, over_since IS NOT NULL AND NOT cancelled AND ends_at > app_now() AND NOT EXISTS (
+        SELECT FROM timers t WHERE t.offering_id = o.id AND t.due_at <= app_now() + interval '1 minute'
+    ) AS stuck
+    FROM offerings o
+) AS back;
 
 -- V8: nobody in line was passed over for somebody further back who has the offer now
 -- Passed over is who has had no step since that seat was offered, and so stood there then. Ranks are compared where the

@@ -22,7 +22,8 @@ class Offering:
     """One run of a course, as the catalogue last told it.
 
     `warned_for` and `judged_for` are the `decide_at` that has been warned of and judged. `tell_line_at` is when those
-    in line are told how far up they have come, none while nobody has.
+    in line are told how far up they have come, none while nobody has. `over_since` is the end by which people were put
+    out who come back if the run goes on after all: nobody gets a seat until they have.
     """
 
     id: UUID
@@ -36,6 +37,7 @@ class Offering:
     warned_for: datetime | None = None
     judged_for: datetime | None = None
     tell_line_at: datetime | None = None
+    over_since: datetime | None = None
 
     def rank(self, group: str | None) -> int:
         """Where this group stands among those that come first in line; a lower rank is further in front."""
@@ -218,7 +220,7 @@ def closed(offering: Offering, now: datetime) -> Literal["cancelled", "started"]
     """Why nobody gets a seat any more, none while seats are given out."""
     if offering.cancelled:
         return "cancelled"
-    if (offering.rules.late_enrolment_until or offering.starts_at) <= now:
+    if offering.over_since is not None or (offering.rules.late_enrolment_until or offering.starts_at) <= now:
         return "started"
     return None
 

@@ -1,5 +1,6 @@
 """What becomes of an offering: as the catalogue tells it, and when its hours come."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from services.enrolment import acts, lines, offers, telling
 from services.enrolment.domain import UNRANKED, Book, Offering, free_seats
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments, seats
+from services.enrolment.store.steps import put_out
 from services.enrolment.work import Work
 
 WARNED = timedelta(days=7)  # before the decision
@@ -28,6 +30,7 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
     if known is not None and known.version >= state.version:
         return
     before = await seats.places(conn, [state.offering_id])
+    now = await seats.now(conn)
     again = state if isinstance(state, OfferingRestated) else None
     offering = Offering(
         id=state.offering_id,
@@ -37,6 +40,7 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         starts_at=state.starts_at,
         ends_at=state.ends_at,
         cancelled=again is not None and again.cancelled,
+        over_since=_over_since(known, now),
         rules=OfferingRules.model_validate(state.model_dump(include=set(OfferingRules.model_fields))),
     )
     capacities = {place.arena: place.capacity for place in state.places}
@@ -57,10 +61,11 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
     if ranked_again:
         work.line_moved(offering.id)
     if known is not None:  # a new one has not become anything
-        was_over = known.cancelled or work.now >= known.ends_at  # then nothing was said of its seats any more
+        was_over = known.cancelled or now >= known.ends_at  # then nothing was said of its seats any more
         work.had_free[offering.id] = None if was_over else bool(free_seats(before[offering.id].values()))
     for at in _hours(offering):
         work.look_at(offering.id, at)
+    await _take_back(work, work.books[offering.id])
     late = await enrolments.offered_past(conn, offering.id, offers.last(offering.starts_at))
     steps = [acts.shorten(one, offering, work.now, uuid.uuid7) for one in late]
     if offering.open_to_all(work.now):
@@ -70,6 +75,13 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         await work.change(steps, [trail.here()] * len(steps))
     await work.fill(offering.id, trail.here())
     await work.close()
+
+
+def _over_since(known: Offering | None, now: datetime) -> datetime | None:
+    """By which end people may have been put out who come back if this run goes on; none: by none."""
+    if known is None or known.cancelled:
+        return None
+    return known.over_since or (known.ends_at if now >= known.ends_at else None)
 
 
 def _as_judged(known: Offering, decision: str) -> Offering:
@@ -106,6 +118,9 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
     book = work.books.get(offering_id)
     if book is None:
         return
+    if not await _take_back(work, book):
+        await work.close()
+        return
     offering = book.offering
     if offering.cancelled or work.now >= offering.ends_at:
         step = acts.release if offering.cancelled else acts.end
@@ -121,6 +136,31 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
     if len(some) == AT_ONCE:
         work.look_at(offering_id, work.now)
     await work.close()
+
+
+async def _take_back(work: Work, book: Book) -> bool:
+    """Let those come back whom an end has put out that was none, so many at once; the rest is due at once, too.
+
+    False while there may be a rest. Until then the books call seats free that are not, and nobody gets one.
+    """
+    offering, since = book.offering, book.offering.over_since
+    if since is None or work.now >= offering.ends_at:
+        return True
+    some = await put_out(work.conn, offering.id, since, AT_ONCE)
+    back = [acts.come_back(one, was) for one, was in some]
+    room = Counter(one.after.place for one in back if one.after.place is not None)
+    await seats.make_room(work.conn, offering.id, room)
+    for arena, count in room.items():
+        place = book.places[arena]
+        place.capacity = max(place.capacity, place.taken + count)
+    await work.change(back, [trail.here()] * len(back))
+    if len(some) == AT_ONCE:
+        work.look_at(offering.id, work.now)
+        return False
+    book.offering = replace(offering, over_since=None)
+    await seats.put_offering(work.conn, book.offering)
+    work.had_free[offering.id] = None
+    return True
 
 
 async def _judge(work: Work, book: Book) -> None:

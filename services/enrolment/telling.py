@@ -7,6 +7,7 @@ from contracts.enrolment import (
     EnrolmentDenied,
     EnrolmentFinished,
     EnrolmentPending,
+    EnrolmentRestated,
     LearnerAdvanced,
     LearnerEnrolled,
     LearnerMoved,
@@ -36,6 +37,8 @@ def of(change: Change, offering: Offering, now: datetime, sealed: str = "") -> E
     """What is said of one step; `sealed` holds the links of an offer."""
     before, after = change.before, change.after
     about = _about(after, offering)
+    if change.why == "goes on":  # it is as the learner believes it to be: no mail
+        return EnrolmentRestated.model_validate({**about, "state": after.state, "place": after.place})
     if after.state == "offered" and after.offer_id is not None and after.place is not None:
         return SeatOffered(
             **about,

@@ -158,7 +158,8 @@ class Work:
         last = self._said[-1][1] if self._said else trail.here()
         for offering_id, book in self.books.items():
             has_free = bool(book.free())
-            over = book.offering.cancelled or self.now >= book.offering.ends_at
+            run = book.offering
+            over = run.cancelled or self.now >= run.ends_at or run.over_since is not None
             if has_free != self.had_free[offering_id] and not over:
                 self.say((OfferingReopened if has_free else OfferingFilled)(**telling.seats(book)), last)
         await outbox.add_all(self.conn, [event for event, _ in self._said], [path for _, path in self._said])

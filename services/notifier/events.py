@@ -109,6 +109,7 @@ def change(before: changes.Run | None, received: Received) -> changes.Change | N
         received.event_id,
         path.correlation_id,
         path.traceparent,
+        received.envelope.time,
         facts,
         tuple(known.open_arenas(after)),
     )

@@ -159,12 +159,13 @@ STATES = {
     "EnrolmentPending": "pending",
     "EnrolmentDenied": "denied",
     "EnrolmentFinished": "finished",
+    "EnrolmentRestated": "",  # the event says
     "LearnerEnrolled": "associated",
     "LearnerMoved": "associated",
     "LearnerQueued": "queued",
     "LearnerWithdrew": "cancelled",
     "SeatOffered": "offered",
-    "SeatOfferDeclined": "",  # the event says
+    "SeatOfferDeclined": "",
     "SeatOfferLapsed": "",
 }
 
@@ -175,7 +176,7 @@ def enrolments(events: Iterable[Said]) -> dict[str, Row]:
     for one in events:
         if one.kind not in STATES:
             continue
-        state = STATES[one.kind] or ("queued" if one.data["in_line"] else "cancelled")
+        state = STATES[one.kind] or one.data.get("state") or ("queued" if one.data["in_line"] else "cancelled")
         place = one.data["place"] if state in (*SEATED, "finished") else None
         found[one.data["enrolment_id"]] = {"state": state, "place": place, "offering": one.data["offering_id"]}
     return found

@@ -139,6 +139,7 @@ BREACHES = [
     ("enrolment", "a minute after its hour", f"UPDATE offers SET expires_at = {LATE}"),
     ("enrolment", "who has an offer has a seat kept", "UPDATE offers SET ended_at = now(), outcome = 'lapsed'"),
     ("enrolment", "free that somebody stands in line for", f"UPDATE places SET capacity = 2 WHERE offering_id = {A}"),
+    ("enrolment", "that goes on after all", f"UPDATE offerings SET over_since = now() WHERE id = {A}"),
     ("enrolment", "passed over", FIRST_BY_GROUP),
     ("enrolment", "passed over", f"{MOVED}; {FIRST_BY_GROUP}"),
     ("enrolment", "passed over", f"{REGROUPED}; {OFFERED_AFTER}; {MOVED}; {FIRST_BY_GROUP}"),

@@ -13,6 +13,7 @@ from contracts.catalogue import OfferingChanged
 from contracts.enrolment import (
     EnrolmentFinished,
     EnrolmentPending,
+    EnrolmentRestated,
     LearnerEnrolled,
     LearnerQueued,
     LearnerWithdrew,
@@ -240,6 +241,33 @@ async def test_that_the_last_meeting_is_dropped_is_told_though_nothing_is_to_com
     async with world.sending():
         await world.no_more_open()
     assert (await world.states())["sent"] == 3
+
+
+@pytest.mark.parametrize("heard", ["in time", "after the end", "when all are back"])
+async def test_a_move_that_was_said_before_the_end_is_told_once_whenever_it_is_heard(
+    world: World, sink: Sink, heard: str
+) -> None:
+    """Enrolment, which hears of it late, too, has said that the run is over, and then that all sit there as before."""
+    about = await known(world, "kari")
+    back = EnrolmentRestated(**about, state="associated", place="mosjoen")
+    words = [EnrolmentFinished(**about, place="mosjoen"), back, back]
+    over_at = START if heard == "in time" else datetime.now(UTC) - timedelta(hours=1)
+    old = {"starts_at": over_at - timedelta(days=9), "ends_at": over_at}
+    await world.hear(events.courses, [changed(world, 2, **old)])
+    await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])
+    moved = changed(world, 3, starts_at=START, ends_at=START + timedelta(hours=2))
+    async with world.sending():
+        await world.all_are("sent", 1)
+        steps = {"in time": 0, "after the end": 1, "when all are back": 2}[heard]
+        for said in words[:steps]:
+            await world.hear(events.enrolments, [said])
+        await world.hear(events.courses, [moved], at=datetime.now(UTC) - timedelta(hours=2))
+        for said in words[steps:]:
+            await world.hear(events.enrolments, [said])
+        await world.all_are("sent", 2)
+    assert sink.mails[1]["Subject"] == "Endring i Ledelse"
+    [row] = await world.rows("SELECT state, place FROM enrolments")
+    assert tuple(row) == ("associated", "mosjoen")
 
 
 async def test_a_change_of_what_is_over_when_it_would_go_is_told_to_nobody(world: World, sink: Sink) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from contracts.catalogue import OfferingCancelled, OfferingChanged
-from contracts.enrolment import LearnerEnrolled, LearnerQueued, LearnerWithdrew
+from contracts.enrolment import EnrolmentFinished, EnrolmentRestated, LearnerEnrolled, LearnerQueued, LearnerWithdrew
 from contracts.fields import Place, Session
 from kit.calendars import OSLO
 from kit.database import Connection
@@ -114,6 +114,16 @@ async def test_each_is_reminded_twice_however_often_and_by_however_many_it_is_lo
     for late in (HOUR, 3 * HOUR):
         await asyncio.gather(*(look(world, starts_at - DAY + late) for _ in range(4)))
         assert await owed(world) == [7, 1]
+
+
+async def test_who_is_back_in_a_run_that_goes_on_is_reminded(world: World) -> None:
+    starts_at = datetime.now(UTC) + 20 * DAY
+    await planned(world, starts_at)
+    about = await seated(world)
+    await world.hear(events.enrolments, [EnrolmentFinished(**about, place="mosjoen")])
+    assert await look(world, starts_at - 7 * DAY) == [], "the control: who has finished is not"
+    await world.hear(events.enrolments, [EnrolmentRestated(**about, state="associated", place="mosjoen")])
+    assert await look(world, starts_at - 7 * DAY) == [7]
 
 
 async def test_what_is_long_past_or_known_anyway_is_not_reminded_of(world: World) -> None:

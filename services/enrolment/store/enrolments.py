@@ -11,7 +11,7 @@ import asyncpg
 from kit.database import Connection
 from services.enrolment.domain import LIVE, Change, Enrolment
 
-_COLUMNS = """
+COLUMNS = """
 SELECT e.id, e.offering_id, e.learner_id, e.state, e.choices, e.place, e.name, e.asked_at, e.queue_number, e.rank,
        e.group_name, e.waiting_for, e.wait_for_earlier, e.on_lapse, e.denied_because, o.id AS offer_id, o.expires_at
 """
@@ -30,7 +30,7 @@ coalesce((
 )
 """
 _IN_LINE = f", CASE WHEN e.state = 'queued' THEN 1 + {_IN_FRONT} END AS place_in_line"
-SHOWN_COLUMNS = f"{_COLUMNS} {_IN_LINE}"
+SHOWN_COLUMNS = f"{COLUMNS} {_IN_LINE}"
 _SHOWN = f"{SHOWN_COLUMNS} {FROM}"
 
 
@@ -104,7 +104,7 @@ async def of_learners(
     # Said by what they are not: else the planner takes the index of who lives where, and looks at each offering.
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} {FROM}
+        {COLUMNS} {FROM}
         WHERE e.learner_id = ANY ($1::uuid[])
           AND (e.state NOT IN ('denied', 'cancelled', 'finished') OR e.asked_at > $2::timestamptz)
         """,
@@ -168,7 +168,7 @@ async def first_in_line(conn: Connection, offering_id: UUID, arenas: Sequence[st
     """At most so many who would sit in one of these arenas, first in front: by rank, then the time of asking."""
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} {FROM}
+        {COLUMNS} {FROM}
         WHERE e.offering_id = $1 AND e.waiting_for <> '{{}}' AND e.waiting_for && $2::text[]
         ORDER BY e.rank, e.queue_number LIMIT $3
         """,
@@ -262,7 +262,7 @@ async def live_in(conn: Connection, offering_id: UUID, most: int) -> list[Enrolm
     """At most so many who have a seat or stand in line, in the order of asking; without places in line."""
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} {FROM}
+        {COLUMNS} {FROM}
         WHERE e.offering_id = $1 AND e.state = ANY ($2::text[]) ORDER BY e.queue_number LIMIT $3
         """,
         offering_id,
@@ -276,7 +276,7 @@ async def lapsed(conn: Connection, offering_id: UUID, now: datetime, most: int) 
     """At most so many whose offer nobody has answered in time, those first whose offer ended first."""
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} FROM offers o JOIN enrolments e ON e.id = o.enrolment_id
+        {COLUMNS} FROM offers o JOIN enrolments e ON e.id = o.enrolment_id
         WHERE o.offering_id = $1 AND o.ended_at IS NULL AND o.expires_at <= $2
         ORDER BY o.expires_at, e.queue_number LIMIT $3
         """,
@@ -291,7 +291,7 @@ async def offered_past(conn: Connection, offering_id: UUID, last: datetime) -> l
     """Everybody whose offer ends later than that, first in front."""
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} FROM offers o JOIN enrolments e ON e.id = o.enrolment_id
+        {COLUMNS} FROM offers o JOIN enrolments e ON e.id = o.enrolment_id
         WHERE o.offering_id = $1 AND o.ended_at IS NULL AND o.expires_at > $2
         ORDER BY e.rank, e.queue_number
         """,
@@ -379,7 +379,7 @@ async def roster(conn: Connection, offering_id: UUID, after: UUID | None, most: 
     """Who has a seat, waits for approval or stands in line, in the order of asking, after the enrolment `after`."""
     rows = await conn.fetch(
         f"""
-        {_COLUMNS} {FROM}
+        {COLUMNS} {FROM}
         WHERE e.offering_id = $1 AND e.state <> 'cancelled' AND ($2::uuid IS NULL OR e.id > $2) ORDER BY e.id LIMIT $3
         """,
         offering_id,
@@ -392,7 +392,7 @@ async def roster(conn: Connection, offering_id: UUID, after: UUID | None, most: 
 async def pending(conn: Connection, offering_id: UUID, most: int) -> list[Enrolment]:
     """At most so many who wait for approval, those first who asked first."""
     rows = await conn.fetch(
-        f"{_COLUMNS} {FROM} WHERE e.offering_id = $1 AND e.state = 'pending' ORDER BY e.queue_number LIMIT $2",
+        f"{COLUMNS} {FROM} WHERE e.offering_id = $1 AND e.state = 'pending' ORDER BY e.queue_number LIMIT $2",
         offering_id,
         most,
     )

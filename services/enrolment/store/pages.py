@@ -40,7 +40,7 @@ _OWN = f"""
 """
 _WHOLE = f"""
     SELECT {courses.COLUMNS}, run.course_id, run.version, run.rules, run.warned_for, run.judged_for, run.tell_line_at,
-           app_now() AS now,
+           run.over_since, app_now() AS now,
            places.arena, places.capacity, places.taken, places.open, places.queued, places.wanted_capacity
     FROM {courses.FROM} LEFT JOIN places ON places.offering_id = run.id
     WHERE run.id = $1 ORDER BY places.number, places.arena
@@ -83,6 +83,7 @@ async def whole(conn: Connection, offering_id: UUID) -> Whole | None:
         one["warned_for"],
         one["judged_for"],
         one["tell_line_at"],
+        one["over_since"],
     )
     named = ("arena", "capacity", "taken", "open", "queued", "wanted_capacity")
     places = [Place(*(row[name] for name in named)) for row in rows if row["arena"] is not None]

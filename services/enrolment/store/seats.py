@@ -12,7 +12,7 @@ from services.enrolment.domain import Offering, Place
 
 _OFFERING = """
 SELECT id, course_id, partner, version, starts_at, ends_at, cancelled, rules, warned_for, judged_for,
-       tell_line_at
+       tell_line_at, over_since
 FROM offerings
 """
 
@@ -48,11 +48,11 @@ async def lock(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, Off
 async def put_offering(conn: Connection, known: Offering) -> None:
     await conn.execute(
         """
-        INSERT INTO offerings (id, course_id, partner, version, starts_at, ends_at, cancelled, rules)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        INSERT INTO offerings (id, course_id, partner, version, starts_at, ends_at, cancelled, rules, over_since)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         ON CONFLICT (id) DO UPDATE SET
             version = excluded.version, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
-            cancelled = excluded.cancelled, rules = excluded.rules
+            cancelled = excluded.cancelled, rules = excluded.rules, over_since = excluded.over_since
         """,
         known.id,
         known.course_id,
@@ -62,6 +62,7 @@ async def put_offering(conn: Connection, known: Offering) -> None:
         known.ends_at,
         known.cancelled,
         known.rules.model_dump_json(),
+        known.over_since,
     )
 
 
@@ -104,6 +105,20 @@ async def close_other_places(conn: Connection, offering_id: UUID, arenas: Sequen
     )
 
 
+async def make_room(conn: Connection, offering_id: UUID, back: Mapping[str, int]) -> None:
+    """Arena -> how many come back there: whoever had a seat has it, also where there are fewer by now."""
+    await conn.execute(
+        """
+        UPDATE places SET capacity = greatest(capacity, taken + back.seated)
+        FROM unnest($2::text[], $3::int[]) AS back (arena, seated)
+        WHERE places.offering_id = $1 AND places.arena = back.arena
+        """,
+        offering_id,
+        list(back),
+        list(back.values()),
+    )
+
+
 async def places(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, dict[str, Place]]:
     """Each offering's places by arena, in the partner's order."""
     rows = await conn.fetch(
@@ -123,7 +138,8 @@ async def watched(conn: Connection, offering_ids: Sequence[UUID]) -> dict[UUID, 
     """Of each offering that there is, whether nobody gets a seat any more, as `domain.closed` says, and its places."""
     rows = await conn.fetch(
         """
-        SELECT o.id, o.cancelled OR coalesce((rules ->> 'late_enrolment_until')::timestamptz, starts_at) <= app_now(),
+        SELECT o.id, o.cancelled OR over_since IS NOT NULL
+                   OR coalesce((rules ->> 'late_enrolment_until')::timestamptz, starts_at) <= app_now(),
                arena, capacity, taken, open, queued, wanted_capacity
         FROM places p JOIN offerings o ON o.id = p.offering_id
         WHERE p.offering_id = ANY ($1::uuid[]) ORDER BY number, arena

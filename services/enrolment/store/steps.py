@@ -7,6 +7,19 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from kit.database import Connection
+from services.enrolment.domain import Enrolment
+from services.enrolment.store import enrolments
+from services.enrolment.store.erasures import NOBODY
+
+_PUT_OUT = f"""
+    {enrolments.COLUMNS}, last.from_state {enrolments.FROM}
+    CROSS JOIN LATERAL (
+        SELECT * FROM enrolment_changes c WHERE c.enrolment_id = e.id ORDER BY c.id DESC LIMIT 1
+    ) AS last
+    WHERE e.offering_id = $1 AND e.state IN ('finished', 'cancelled') AND e.learner_id <> $3
+      AND last.by_whom = 'clock' AND last.why IN ('finished', 'over') AND last.changed_at >= $2
+    ORDER BY e.queue_number LIMIT $4
+"""  # noqa: S608 - constants alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,15 @@ async def marks(conn: Connection, logins: Sequence[tuple[str, str]]) -> dict[tup
         [subject for _, subject in logins],
     )
     return {(row["issuer"], row["subject"]): row["mark"] for row in rows}
+
+
+async def put_out(conn: Connection, offering_id: UUID, since: datetime, most: int) -> list[tuple[Enrolment, str]]:
+    """At most so many whom the end of this run has put out since then, in the order of asking; and as what.
+
+    Not who has been forgotten meanwhile: that is nobody's any more.
+    """
+    rows = await conn.fetch(_PUT_OUT, offering_id, since, NOBODY, most)
+    return [(enrolments.enrolment(row), row["from_state"]) for row in rows]
 
 
 async def counts(conn: Connection, offering_id: UUID) -> Counter[str]:

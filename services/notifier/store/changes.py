@@ -33,6 +33,7 @@ class Change:
     event_id: str
     correlation_id: str
     traceparent: str | None
+    said_at: datetime | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     open_now: tuple[str, ...] = ()
 
@@ -120,7 +121,8 @@ async def owe_changes(
 ) -> None:
     """Owe these changes to all who sit there, are offered a seat, stand in line or wait for approval, while there is
     something to come: or was, in a run that had begun. Enrolment may have said already that one without its last
-    meetings is over; who has finished is told of nothing else, as a new term may have the key of the last.
+    meetings is over, or one that had been moved before its end; who has finished is told of nothing else, as a new
+    term may have the key of the last.
 
     Those of `together` are told of an earlier change too, or of none.
     """
@@ -131,14 +133,15 @@ async def owe_changes(
         SELECT new.event_id, live.learner_id, live.offering_id, live.enrolment_id, 'changed', $6, live.place,
                new.correlation_id, new.traceparent, coalesce(pair.facts, new.facts),
                CASE WHEN pair.back THEN 'suppressed' ELSE 'due' END, CASE WHEN pair.back THEN 'changed_back' END
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[])
-            AS new (offering_id, event_id, correlation_id, traceparent, facts)
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $10::timestamptz[], $5::jsonb[])
+            AS new (offering_id, event_id, correlation_id, traceparent, said_at, facts)
         JOIN offerings AS offering USING (offering_id)
         JOIN enrolments AS live USING (offering_id)
         LEFT JOIN unnest($7::uuid[], $8::jsonb[], $9::bool[]) AS pair (about, facts, back)
             ON pair.about = live.enrolment_id
         WHERE live.state IN ('pending', 'associated', 'offered', 'queued', 'finished')
-          AND (live.state <> 'finished' AND offering.ends_at > app_now()
+          AND ((live.state <> 'finished' OR new.said_at < (new.facts #>> '{was,ends_at}')::timestamptz)
+                   AND offering.ends_at > app_now()
                OR app_now() BETWEEN (new.facts #>> '{was,starts_at}')::timestamptz
                                 AND (new.facts #>> '{was,ends_at}')::timestamptz
                OR EXISTS (
@@ -155,6 +158,7 @@ async def owe_changes(
         [one.about for one in together],
         [None if one.facts is None else json.dumps({**one.facts, "since": one.since}) for one in together],
         [one.facts is None for one in together],
+        [one.said_at for one in changes],
     )
 
 
