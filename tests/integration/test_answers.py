@@ -69,12 +69,16 @@ async def test_who_answers_while_another_leaves_is_told_of_the_place_that_came_o
         assert shown(accepted) == shown(await here.now(ola))
 
 
-async def test_an_offering_that_was_over_and_comes_again_says_anew_whether_it_has_seats(servers: Servers) -> None:
+@pytest.mark.parametrize(("capacity", "anew"), [(1, "OfferingFilled"), (2, "OfferingReopened")])
+async def test_an_offering_that_was_over_and_comes_again_says_anew_whether_it_has_seats(
+    servers: Servers, capacity: int, anew: str
+) -> None:
+    """Beside hers, who had a seat in it to its end."""
     async with world(servers) as here:
         offering_id = await here.scheduled(online=1)
         await here.enrol(offering_id, "kari")
         async with here.later(days=10) as then:
             await then.tick()
-            await then.scheduled(offering_id=offering_id, online=1, in_days=30)
+            await then.scheduled(offering_id=offering_id, online=capacity, in_days=30)
             said = [kind for kind in await then.kinds() if kind.startswith("Offering")]
-            assert said == ["OfferingFilled", "OfferingReopened"]
+            assert said == ["OfferingFilled", anew]
