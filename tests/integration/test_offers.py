@@ -130,7 +130,7 @@ async def test_who_has_let_an_offer_lapse_is_offered_no_better_seat_before_the_c
         ola = await here.enrol(offering_id, "ola", "mosjoen")
         await here.withdraw(left, "eli")
         assert await here.stands(kari, ola) == [("offered", "online"), ("queued", None)]
-        async with here.later(hours=57) as there:
+        async with here.later(hours=60) as there:
             await there.withdraw(seat, "per")
             assert await there.stands(kari, ola) == [("cancelled", None), ("offered", "mosjoen")]
             assert (await there.places(offering_id))["online"].free == 1
