@@ -185,8 +185,9 @@ class Course:
 
 def linearizable(world: World) -> Looked:
     """V10: at each steady run, one order of all that clients did explains every answer they got."""
-    found = Looked({"courses": 0, "operations": 0, "reads": 0, "unknown to their client": 0})
-    found.also |= {"steps": 0, "most states at once": 0}
+    found = Looked({"courses": 0, "operations": 0, "reads": 0})
+    # How many answers are lost after their commit is chance: of 1,332 operations on a quick machine, none was.
+    found.also |= {"unknown to their client": 0, "steps": 0, "most states at once": 0}
     for one in world.once:
         if one.kind != "OfferingScheduled" or one.data["key"] != STEADY:
             continue
@@ -195,7 +196,7 @@ def linearizable(world: World) -> Looked:
         found.seen["courses"] += 1
         found.seen["operations"] += len(ops)
         found.seen["reads"] += sum(op.reads for op in ops)
-        found.seen["unknown to their client"] += sum(op.back is None or op.back % 1 > 0 for op in ops)
+        found.also["unknown to their client"] += sum(op.back is None or op.back % 1 > 0 for op in ops)
         judged: Judged[Seats] = judge(ops, Seats(sum(place["capacity"] for place in one.data["places"])))
         found.also["steps"] += judged.steps
         found.also["most states at once"] = max(found.also["most states at once"], judged.most_states)
