@@ -65,6 +65,7 @@ async def main(stack: Stack, folder: Path) -> None:
     table = Table("pages", f"{CONNECTIONS} connections, {REQUESTS} of each in a round, {ROUNDS} rounds", folder)
     rates: dict[str, list[float]] = {page: [] for page in pages}
     p99: dict[str, list[float]] = {page: [] for page in pages}
+    together, together_p99 = [], []
     for _ in range(ROUNDS):
         for page, cookies in pages.items():
             requests = [asking(page, cookie) for cookie in islice(cycle(cookies), REQUESTS)]
@@ -72,11 +73,17 @@ async def main(stack: Stack, folder: Path) -> None:
             p99[page].append(client.at(0.99))
             if set(client.statuses) != {b"200"}:
                 raise RuntimeError(f"{page}: not every answer was 200: {client.statuses}")
+        turns = zip(*(islice(cycle(own), REQUESTS) for own in pages.values()), strict=True)
+        mixed = [asking(page, cookie) for own in turns for page, cookie in zip(pages, own, strict=True)]
+        together.append(await client.send(mixed, CONNECTIONS))
+        together_p99.append(client.at(0.99))
     for page in pages:
         name = "/".join(page.split("/")[:2])
         name += "/…" if page.count("/") > 1 else ""
         table.add(f"{name}, answered", rates[page], "a second")
         table.add("  p99", p99[page], "ms", at_most=50)
+    table.add("all of these in turn, answered", together, "a second")
+    table.add("  p99", together_p99, "ms", at_most=50)
     table.draw()
 
 
