@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlencode
@@ -189,12 +190,25 @@ async def page(
     return [item(row) for row in shown], further
 
 
-async def received(conn: Connection, partner: str) -> tuple[dict[WayIn, Way], int]:
-    """(how much of what a partner sent was taken and refused, by the way it came; how many records wait)."""
+@dataclass(frozen=True, slots=True)
+class Received:
+    """How much of what a partner sent was taken and refused, by the way it came, and how many records wait.
+
+    False where there is no need to look: `was_refused`, whether anything ever was; `may_decide`, whether a retraction
+    or a run with too few may wait for its decision.
+    """
+
+    ways: dict[WayIn, Way]
+    waiting: int
+    was_refused: bool
+    may_decide: bool
+
+
+async def received(conn: Connection, partner: str) -> Received:
     row = await store.received(conn, partner, partner_courses(partner).name)
     taken = json.loads(row["taken"])
     ways = {way: _way(taken.get(way), row if way == "kafka" else None) for way in get_args(WayIn)}
-    return ways, row["waiting"]
+    return Received(ways, row["waiting"], row["was_refused"], row["may_decide"])
 
 
 @router.get("/partners/{partner}/intake", response_model=Intake, responses=openapi.problems(403))
@@ -225,11 +239,11 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         known = await partners.known(conn, partner)
         if known is None:
             raise Problem("not-found", "Not found", 404, f"{partner} is not a partner.")
-        ways, waiting = await received(conn, partner)
+        came = await received(conn, partner)
         newest = await store.intake(conn, partner, topic, None, None, 1)
         runs = await store.runs(conn, partner, MOST_RUNS)
-        retracted = await retracting.waiting(conn, partner)
-        on_hold = await views.on_hold(conn, partner, retracting.MOST_WAITING)
+        retracted = await retracting.waiting(conn, partner) if came.may_decide else []
+        on_hold = await views.on_hold(conn, partner, retracting.MOST_WAITING) if came.may_decide else []
     may_look = not running.pace.wait_s(f"lag of {partner}", LOOKS_A_MINUTE)
     return Status(
         partner=partner,
@@ -237,9 +251,9 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
         state=known["state"],
         because=known["state_because"] or None,
         since=known["state_since"],
-        waiting=waiting,
+        waiting=came.waiting,
         lag=await lag.on_topic(running.settings.kafka_bootstrap, GROUP, topic) if may_look else None,
-        ways=ways,
+        ways=came.ways,
         last=item(newest[0]) if newest else None,
         offerings=[RunStatus(**{**row, "seats": Seats.of(row)}) for row in runs],
         retractions=[Retraction(**row) for row in retracted],

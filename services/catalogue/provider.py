@@ -218,10 +218,10 @@ async def read_provider(
         if found is None:
             listed = await partners.partners(conn)
             return site().page(request, "providers.html", visitor=visitor, providers=listed)
-        ways, waiting = await received(conn, found.slug)
-        refused, _ = await page(conn, found.slug, "refused", None, NEWEST)
-        undecided = await retracting.waiting(conn, found.slug)
-        on_hold = await views.on_hold(conn, found.slug, retracting.MOST_WAITING)
+        came = await received(conn, found.slug)
+        refused = (await page(conn, found.slug, "refused", None, NEWEST))[0] if came.was_refused else []
+        undecided = await retracting.waiting(conn, found.slug) if came.may_decide else []
+        on_hold = await views.on_hold(conn, found.slug, retracting.MOST_WAITING) if came.may_decide else []
     after = etter[:MOST_CODE]
     key = (language, f"{found.slug} {found.address(etter=after)}")  # a provider's own address does not name it
     courses = await part_for_everybody(running, key, lambda: list_courses(running.database, found, after, language))
@@ -231,8 +231,8 @@ async def read_provider(
         visitor=visitor,
         provider=found,
         contact=running.settings.contact_email,  # type: ignore[attr-defined]  # the catalogue's own
-        ways=ways,
-        waiting=waiting,
+        ways=came.ways,
+        waiting=came.waiting,
         refused=[line(one, language) for one in refused],
         undecided=[Undecided.of(one, language) for one in undecided],
         on_hold=[OnHold.of(one, language) for one in on_hold],

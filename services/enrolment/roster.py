@@ -268,11 +268,11 @@ async def _page(
     decided: tuple[str, int] = ("", 0),
 ) -> Response:
     async with database.reading() as conn:
-        whole = await pages.whole(conn, offering_id)
-        if whole is None:
+        known = await pages.counted(conn, offering_id)
+        if known is None:
             raise refusals.unknown_offering()
+        whole, counts = known
         must_act_for(visitor.caller, whole.run.partner)
-        counts = await steps.counts(conn, offering_id)
         waiting = await enrolments.pending(conn, offering_id, MOST_PENDING) if counts["pending"] else []
         found = await enrolments.roster(conn, offering_id, after, MOST_SHOWN + 1)
     rows: list[Enrolment] = found[:MOST_SHOWN]

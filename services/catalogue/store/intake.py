@@ -135,6 +135,9 @@ async def received(conn: Connection, partner: str, topic: str) -> Row:
 
     `taken` is {way in: {"day", "week"}}, in JSON; the other numbers are of its topic: how much of it was refused, and
     how much of what came since still waits, in a day and in a week; `waiting` is all that is kept to run later.
+
+    And what there is no need to ask for: `was_refused` is false when nothing of it ever was, `may_decide` when neither
+    a retraction nor a run with too few can wait for its decision.
     """
     found = await conn.fetchrow(
         """
@@ -143,6 +146,12 @@ async def received(conn: Connection, partner: str, topic: str) -> Row:
                count(*) FILTER (WHERE NOT refused AND parked_at > app_now() - interval '24 hours') AS parked_day,
                count(*) FILTER (WHERE NOT refused) AS parked_week,
                (SELECT count(*) FROM parked WHERE topic = $2 AND state = 'held') AS waiting,
+               EXISTS (SELECT FROM parked WHERE topic = $2 AND state IN ('refused', 'discarded')) AS was_refused,
+               EXISTS (SELECT FROM retractions JOIN courses ON courses.id = course_id WHERE partner = $1)
+               OR EXISTS (
+                   SELECT FROM judgements JOIN offerings ON offerings.id = offering_id
+                   JOIN courses ON courses.id = course_id WHERE partner = $1 AND decision = 'too_few'
+               ) AS may_decide,
                coalesce((SELECT jsonb_object_agg(way, jsonb_build_object('day', day, 'week', week)) FROM (
                    SELECT way, count(*) FILTER (WHERE at > app_now() - interval '24 hours') AS day, count(*) AS week
                    FROM intake WHERE partner = $1 AND at > app_now() - interval '7 days' GROUP BY way

@@ -1,5 +1,8 @@
 """SQL of what pages show: each statement is a way to the database and back, so what belongs together comes together."""
 
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -38,13 +41,24 @@ _OWN = f"""
     JOIN ({courses.FROM}) ON run.id = e.offering_id
     WHERE l.issuer = $1 AND l.subject = $2
 """
-_WHOLE = f"""
-    SELECT {courses.COLUMNS}, run.course_id, run.version, run.rules, run.warned_for, run.judged_for, run.tell_line_at,
-           run.over_since, app_now() AS now,
-           places.arena, places.capacity, places.taken, places.open, places.queued, places.wanted_capacity
-    FROM {courses.FROM} LEFT JOIN places ON places.offering_id = run.id
-    WHERE run.id = $1 ORDER BY places.number, places.arena
-"""  # noqa: S608 - constants alone
+
+
+def _run(counts: str) -> str:
+    """A run with its places, a row each. `counts`: how many of its enrolments are in which state."""
+    return f"""
+        SELECT {courses.COLUMNS}, run.course_id, run.version, run.rules, run.warned_for, run.judged_for,
+               run.tell_line_at, run.over_since, app_now() AS now, {counts} AS counts,
+               places.arena, places.capacity, places.taken, places.open, places.queued, places.wanted_capacity
+        FROM {courses.FROM} LEFT JOIN places ON places.offering_id = run.id
+        WHERE run.id = $1 ORDER BY places.number, places.arena
+    """  # noqa: S608 - constants alone
+
+
+_WHOLE = _run("NULL")
+_COUNTED = _run("""(
+    SELECT jsonb_object_agg(state, many)
+    FROM (SELECT state, count(*) AS many FROM enrolments WHERE offering_id = $1 GROUP BY state) AS by_state
+)""")
 
 
 def _own(row: asyncpg.Record) -> Own:
@@ -68,8 +82,16 @@ async def all_own(conn: Connection, issuer: str, subject: str, before: UUID | No
 async def whole(conn: Connection, offering_id: UUID) -> Whole | None:
     """None when there is no such run."""
     rows = await conn.fetch(_WHOLE, offering_id)
-    if not rows:
-        return None
+    return _of(rows) if rows else None
+
+
+async def counted(conn: Connection, offering_id: UUID) -> tuple[Whole, Counter[str]] | None:
+    """The same with how many of its enrolments are in which state."""
+    rows = await conn.fetch(_COUNTED, offering_id)
+    return (_of(rows), Counter(json.loads(rows[0]["counts"] or "{}"))) if rows else None
+
+
+def _of(rows: Sequence[asyncpg.Record]) -> Whole:
     one = rows[0]
     offering = Offering(
         one["run_id"],

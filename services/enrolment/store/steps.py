@@ -1,6 +1,5 @@
 """SQL of what people look back on and wait for: an enrolment's steps, its changes live, a run's names, who asked."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -92,14 +91,6 @@ async def put_out(conn: Connection, offering_id: UUID, since: datetime, most: in
     """
     rows = await conn.fetch(_PUT_OUT, offering_id, since, NOBODY, most)
     return [(enrolments.enrolment(row), row["from_state"]) for row in rows]
-
-
-async def counts(conn: Connection, offering_id: UUID) -> Counter[str]:
-    """State -> how many of this run's enrolments are so."""
-    rows = await conn.fetch(
-        "SELECT state, count(*) AS many FROM enrolments WHERE offering_id = $1 GROUP BY state", offering_id
-    )
-    return Counter({row["state"]: row["many"] for row in rows})
 
 
 async def seated(conn: Connection, offering_id: UUID) -> list[Seated]:
