@@ -137,6 +137,12 @@ class World:
         """(state, place) of each, as it is now."""
         return [(one.state, one.place) for one in [await self.now(each) for each in several]]
 
+    async def offering(self, offering_id: UUID) -> domain.Offering:
+        async with self.database.reading() as conn:
+            found = await seats.offering(conn, offering_id)
+        assert found is not None
+        return found
+
     async def places(self, offering_id: UUID) -> dict[str, domain.Place]:
         async with self.database.reading() as conn:
             return (await seats.places(conn, [offering_id]))[offering_id]

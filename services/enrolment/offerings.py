@@ -14,7 +14,7 @@ from contracts.fields import OfferingRules
 from kit import trail
 from kit.database import Connection
 from services.enrolment import acts, lines, offers, telling
-from services.enrolment.domain import UNRANKED, Book, Offering, free_seats
+from services.enrolment.domain import UNRANKED, Book, Offering, closed, free_seats
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments, seats
 from services.enrolment.store.steps import put_out
@@ -97,7 +97,7 @@ def _judged_by(offering: Offering) -> tuple[int | None, datetime | None]:
 def _hours(offering: Offering) -> Iterable[datetime]:
     """When something may have to be done without anybody asking."""
     decide_at = offering.rules.decide_at
-    return [offering.ends_at, *([decide_at - WARNED, decide_at] if decide_at is not None else [])]
+    return [offering.closes_at, offering.ends_at, *([decide_at - WARNED, decide_at] if decide_at is not None else [])]
 
 
 async def cancel(conn: Connection, said: OfferingCancelled, settings: EnrolmentSettings) -> None:
@@ -124,6 +124,8 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
     offering = book.offering
     if offering.cancelled or work.now >= offering.ends_at:
         step = acts.release if offering.cancelled else acts.end
+        if not offering.cancelled:  # first: those whom this look lets go are among them
+            await lines.tell_in_vain(work, book, AT_ONCE)
         some = await enrolments.live_in(conn, offering_id, AT_ONCE)
         await work.change([step(one) for one in some], [trail.here()] * len(some))
     else:
@@ -133,6 +135,8 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
         await _judge(work, book)
         if len(some) < AT_ONCE:
             await lines.tell(work, book, AT_ONCE)
+            if closed(offering, work.now) is not None and not await lines.tell_in_vain(work, book, AT_ONCE):
+                work.look_at(offering_id, work.now)
     if len(some) == AT_ONCE:
         work.look_at(offering_id, work.now)
     await work.close()

@@ -31,6 +31,7 @@ KINDS: Mapping[str, Kind] = {
     "queued": Kind("seat"),
     "pending": Kind("seat"),
     "denied": Kind("seat"),
+    "no_seat": Kind("seat"),
     "offered": Kind("offer"),
     "lapsed": Kind("offer"),
     "declined": Kind("offer"),

@@ -14,6 +14,7 @@ from contracts.enrolment import (
     EnrolmentRestated,
     LearnerAdvanced,
     LearnerEnrolled,
+    LearnerGotNoSeat,
     LearnerMoved,
     LearnerQueued,
     LearnerWithdrew,
@@ -42,6 +43,7 @@ EVENTS: tuple[type[EnrolmentEvent], ...] = (
     SeatOfferDeclined,
     LearnerMoved,
     LearnerAdvanced,
+    LearnerGotNoSeat,
     LearnerWithdrew,
     EnrolmentFinished,
     EnrolmentRestated,
@@ -76,6 +78,8 @@ def notice(received: Received) -> NewNotice | None:
                 "place_in_line": event.place_in_line,
                 "facts": {"place_before": event.before},
             }
+        case LearnerGotNoSeat() as event:
+            words = {"template": "no_seat", "facts": {"waited_for": event.waited_for}}
         case EnrolmentFinished() | EnrolmentRestated() | LearnerWithdrew(reason="over"):
             return None
         case LearnerWithdrew() as event:
@@ -139,9 +143,9 @@ def _state(event: EnrolmentEvent) -> tuple[str, str | None]:
     match event:
         case LearnerEnrolled() | LearnerMoved():
             return SEATED, event.place
-        case LearnerQueued() | LearnerAdvanced():
+        case LearnerQueued() | LearnerAdvanced() | LearnerGotNoSeat(waited_for="seat"):
             return "queued", None
-        case EnrolmentPending():
+        case EnrolmentPending() | LearnerGotNoSeat(waited_for="approval"):
             return "pending", None
         case EnrolmentDenied():
             return "denied", None

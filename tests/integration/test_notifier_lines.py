@@ -9,6 +9,7 @@ import pytest
 from contracts.enrolment import (
     LearnerAdvanced,
     LearnerEnrolled,
+    LearnerGotNoSeat,
     LearnerQueued,
     LearnerWithdrew,
     SeatOffered,
@@ -77,7 +78,7 @@ async def test_a_better_place_is_one_mail_and_one_notice(servers: Servers) -> No
         assert await reasons(here) == [None, "preference"]
 
 
-@pytest.mark.parametrize("end", ["offered", "enrolled", "withdrawn"])
+@pytest.mark.parametrize("end", ["offered", "enrolled", "withdrawn", "closed"])
 async def test_who_stands_in_line_no_more_is_not_told(servers: Servers, end: str) -> None:
     async with people(servers, **HOURS) as here:
         async with at(here.world, NIGHT), here.world.sending():
@@ -95,6 +96,7 @@ async def test_who_stands_in_line_no_more_is_not_told(servers: Servers, end: str
                 ),
                 "enrolled": LearnerEnrolled(**about, place="mosjoen", from_queue=True),
                 "withdrawn": LearnerWithdrew(**about),
+                "closed": LearnerGotNoSeat(**about, waited_for="seat"),
             }
             await here.world.hear(events.enrolments, [said[end]])
             await reach(here.world, sent=2, held=1)  # that is told at night, and not held up

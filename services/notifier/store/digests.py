@@ -62,7 +62,7 @@ async def held(conn: Connection, most: int) -> list[Held]:
                    AND NOT offering.cancelled
                    AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
                        SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
-                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined', 'no_seat')
                    ))  -- as in `outgoing.claim`
                    AND coalesce(notice.expires_at > app_now(), true) AS concerned,  -- a course that has begun
                course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions,
@@ -150,7 +150,8 @@ async def seats(conn: Connection, abouts: Sequence[str]) -> dict[str, Seat]:
                seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished')
                    AND NOT offering.cancelled AS concerned,
                (SELECT later.id FROM notices AS later
-                WHERE later.about = seat.enrolment_id AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                WHERE later.about = seat.enrolment_id
+                  AND later.template IN ('queued', 'offered', 'lapsed', 'declined', 'no_seat')
                 ORDER BY later.id DESC LIMIT 1) AS placed_by,
                course.title, offering.starts_at, offering.ends_at,
                (SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), offering.starts_at)

@@ -227,7 +227,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    )) AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
                        SELECT FROM notices AS later  -- since which they stand elsewhere in line
                        WHERE later.about = notice.about AND later.id > notice.id
-                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined', 'no_seat')
                    )) AND NOT (
                        notice.channel = 'sms' AND notice.template = 'changed' AND notice.attempts > 0 AND EXISTS (
                            SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
