@@ -69,9 +69,11 @@ class World:
         await self.database.run(lambda conn: offerings.keep(conn, said, self.settings))
         return said.offering_id
 
-    async def cancelled(self, offering_id: UUID, version: int = 99) -> None:
+    async def cancelled(self, offering_id: UUID, version: int = 99, at: datetime | None = None) -> None:
+        """The catalogue's word that it is cancelled, said at that time, which is now unless it is named."""
+        at = at or datetime.now(UTC) + self.settings.test_clock_offset
         said = OfferingCancelled(offering_id=offering_id, course_id=uuid.uuid4(), partner="torgar", version=version)
-        await self.database.run(lambda conn: offerings.cancel(conn, said, self.settings))
+        await self.database.run(lambda conn: offerings.cancel(conn, said, self.settings, at))
 
     @asynccontextmanager
     async def later(self, **delta: float) -> AsyncIterator["World"]:
