@@ -31,6 +31,7 @@ from services.notifier.store.outgoing import NewNotice
 CHANNEL = "email"  # the only way to people so far
 CANCELLED = "offering_cancelled"  # the reason enrolment gives when a learner did not leave by own will
 SEATED = "associated"
+OVER = "over"  # waited to the end: cancelled to enrolment, but told of a move that was said before that end
 LIVE = (SEATED, "offered", "queued")  # who is told of a change
 
 EVENTS: tuple[type[EnrolmentEvent], ...] = (
@@ -155,6 +156,8 @@ def _state(event: EnrolmentEvent) -> tuple[str, str | None]:
             return ("queued" if event.in_line else "cancelled"), None
         case EnrolmentFinished():
             return "finished", event.place
+        case LearnerWithdrew(reason="over"):
+            return OVER, None
         case EnrolmentRestated():
             return ("cancelled" if event.state == "lost" else event.state), event.place
         case _:

@@ -191,8 +191,11 @@ async def test_who_waited_in_vain_to_the_end_of_a_course_is_not_thanked_for_leav
             ("queued", left["enrolment_id"]),
             ("withdrawn", left["enrolment_id"]),
         ]
-        states = await here.world.rows("SELECT state FROM enrolments")
-        assert [row["state"] for row in states] == ["cancelled"] * 2
+        states = await here.world.rows("SELECT enrolment_id, state FROM enrolments")
+        assert {row["enrolment_id"]: row["state"] for row in states} == {
+            about["enrolment_id"]: "over",
+            left["enrolment_id"]: "cancelled",
+        }
 
 
 @pytest.mark.parametrize("by", ["mail", "digest", "a digest that was put off"])

@@ -56,8 +56,9 @@ async def held(conn: Connection, most: int) -> list[Held]:
         SELECT notice.id, notice.learner_id, notice.about, notice.offering_id, notice.template, notice.channel,
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
-               (seat.enrolment_id IS NULL OR seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished'))
-                   AND (seat.state IS DISTINCT FROM 'finished'
+               (seat.enrolment_id IS NULL
+                    OR seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished', 'over'))
+                   AND (coalesce(seat.state NOT IN ('finished', 'over'), true)
                         OR greatest(offering.ends_at, (notice.facts #>> '{was,ends_at}')::timestamptz) > app_now())
                    AND NOT offering.cancelled
                    AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
@@ -147,7 +148,7 @@ async def seats(conn: Connection, abouts: Sequence[str]) -> dict[str, Seat]:
     rows = await conn.fetch(
         """
         SELECT seat.enrolment_id::text AS about, seat.state, seat.place, seat.sequence,
-               seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished')
+               seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished', 'over')
                    AND NOT offering.cancelled AS concerned,
                (SELECT later.id FROM notices AS later
                 WHERE later.about = seat.enrolment_id
