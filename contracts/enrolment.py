@@ -97,6 +97,12 @@ class LearnerAdvanced(EnrolmentEvent):
     before: int
 
 
+class LearnerGotNoSeat(EnrolmentEvent):
+    """Enrolment has closed, and a learner still waits: for a seat, or for approval. The enrolment stays what it was."""
+
+    waited_for: Literal["seat", "approval"]
+
+
 class EnrolmentFinished(EnrolmentEvent):
     """The offering has ended, and the learner had a seat to its end."""
 

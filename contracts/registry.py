@@ -25,6 +25,7 @@ EVENTS: tuple[type[Event], ...] = (
     enrolment.SeatOfferDeclined,
     enrolment.LearnerMoved,
     enrolment.LearnerAdvanced,
+    enrolment.LearnerGotNoSeat,
     enrolment.LearnerWithdrew,
     enrolment.EnrolmentFinished,
     enrolment.EnrolmentRestated,

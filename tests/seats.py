@@ -69,9 +69,11 @@ class World:
         await self.database.run(lambda conn: offerings.keep(conn, said, self.settings))
         return said.offering_id
 
-    async def cancelled(self, offering_id: UUID, version: int = 99) -> None:
+    async def cancelled(self, offering_id: UUID, version: int = 99, at: datetime | None = None) -> None:
+        """The catalogue's word that it is cancelled, said at that time, which is now unless it is named."""
+        at = at or datetime.now(UTC) + self.settings.test_clock_offset
         said = OfferingCancelled(offering_id=offering_id, course_id=uuid.uuid4(), partner="torgar", version=version)
-        await self.database.run(lambda conn: offerings.cancel(conn, said, self.settings))
+        await self.database.run(lambda conn: offerings.cancel(conn, said, self.settings, at))
 
     @asynccontextmanager
     async def later(self, **delta: float) -> AsyncIterator["World"]:
@@ -136,6 +138,12 @@ class World:
     async def stands(self, *several: Enrolment) -> list[tuple[str, str | None]]:
         """(state, place) of each, as it is now."""
         return [(one.state, one.place) for one in [await self.now(each) for each in several]]
+
+    async def offering(self, offering_id: UUID) -> domain.Offering:
+        async with self.database.reading() as conn:
+            found = await seats.offering(conn, offering_id)
+        assert found is not None
+        return found
 
     async def places(self, offering_id: UUID) -> dict[str, domain.Place]:
         async with self.database.reading() as conn:

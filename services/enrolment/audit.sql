@@ -137,12 +137,13 @@ FROM (
         WHEN 'EnrolmentPending' THEN 'pending' WHEN 'EnrolmentDenied' THEN 'denied'
         WHEN 'EnrolmentFinished' THEN 'finished' WHEN 'LearnerWithdrew' THEN 'cancelled'
         WHEN 'EnrolmentRestated' THEN said.restated
+        WHEN 'LearnerGotNoSeat' THEN CASE said.waited_for WHEN 'approval' THEN 'pending' ELSE 'queued' END
         WHEN 'SeatOfferDeclined' THEN said.after WHEN 'SeatOfferLapsed' THEN said.after
         ELSE '' END <> e.state AS bad
     FROM enrolments e
     JOIN (
         SELECT DISTINCT ON (subject) subject, event->>'type' AS type,
-               event->'data'->>'state' AS restated,
+               event->'data'->>'state' AS restated, event->'data'->>'waited_for' AS waited_for,
                CASE WHEN (event->'data'->>'in_line')::boolean THEN 'queued' ELSE 'cancelled' END AS after
         FROM (SELECT id, topic, subject, convert_from(payload, 'UTF8')::json AS event FROM outbox) AS outbox
         WHERE topic = 'enrolment.enrolments' ORDER BY subject, id DESC

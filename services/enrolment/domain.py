@@ -54,6 +54,11 @@ class Offering:
         return chosen == "back_of_queue" or (one.expires_at is not None and self.open_to_all(one.expires_at))
 
     @property
+    def closes_at(self) -> datetime:
+        """From when on nobody gets a seat."""
+        return self.rules.late_enrolment_until or self.starts_at
+
+    @property
     def when(self) -> str:
         """From when to when, for a form: who has seen other hours has not asked for these."""
         return f"{self.starts_at.isoformat()}/{self.ends_at.isoformat()}"
@@ -145,6 +150,15 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """One who waits for a seat, or for approval (`pending`)."""
+
+    id: UUID
+    learner_id: UUID
+    pending: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One step of one enrolment. `to_back`: it gets a new number and no rank, behind all that stand in line."""
 
@@ -220,7 +234,7 @@ def closed(offering: Offering, now: datetime) -> Literal["cancelled", "started"]
     """Why nobody gets a seat any more, none while seats are given out."""
     if offering.cancelled:
         return "cancelled"
-    if offering.over_since is not None or (offering.rules.late_enrolment_until or offering.starts_at) <= now:
+    if offering.over_since is not None or offering.closes_at <= now:
         return "started"
     return None
 

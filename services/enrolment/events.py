@@ -46,7 +46,7 @@ def courses(settings: EnrolmentSettings) -> Consumer:
         for one, event in told:
             with tracing.hearing(one.trail, one.envelope.type):
                 if isinstance(event, OfferingCancelled):
-                    await offerings.cancel(conn, event, settings)
+                    await offerings.cancel(conn, event, settings, one.envelope.time)
                 else:
                     await offerings.keep(conn, event, settings)
 

@@ -1,4 +1,5 @@
-"""Tells those in line how far up they have come: in the morning after the line has moved, each once a day at most.
+"""Tells those in line how far up they have come, in the morning after the line has moved, each once a day at most; and
+whoever waits when enrolment closes that no seat came.
 
 A line of 10,000 in which one step is taken moves by one: said at each step, that would be 10,000 events each time. So a
 step only sets the hour, and that is nothing but a timer; what is said then is said of all steps since.
@@ -7,7 +8,7 @@ step only sets the hour, and that is nothing but a timer; what is said then is s
 from services.enrolment import domain
 from services.enrolment.domain import Book
 from services.enrolment.store import lines
-from services.enrolment.telling import advanced
+from services.enrolment.telling import advanced, in_vain
 from services.enrolment.work import Work
 
 
@@ -42,3 +43,16 @@ async def tell(work: Work, book: Book, most: int) -> None:
     await lines.tell_at(work.conn, offering.id, at)
     if at is not None:
         work.look_at(offering.id, at)
+
+
+async def tell_in_vain(work: Work, book: Book, most: int) -> bool:
+    """Say to at most so many who wait still that they got no seat; once enrolment has closed. False while there may be
+    a rest.
+
+    They stay where they are: when the run is moved, or taken up again, they stand in line as before. It is said when
+    enrolment closes, not at the end of a course of many weeks; and again only where it was open in between.
+    """
+    some = await lines.in_vain(work.conn, book.offering.id, book.offering.closes_at, most)
+    for one in some:
+        work.say(in_vain(one, book.offering))
+    return len(some) < most

@@ -14,7 +14,7 @@ from contracts.fields import OfferingRules
 from kit import trail
 from kit.database import Connection
 from services.enrolment import acts, lines, offers, telling
-from services.enrolment.domain import UNRANKED, Book, Offering, free_seats
+from services.enrolment.domain import UNRANKED, Book, Offering, closed, free_seats
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.store import enrolments, seats
 from services.enrolment.store.steps import put_out
@@ -32,6 +32,7 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
     before = await seats.places(conn, [state.offering_id])
     now = await seats.now(conn)
     again = state if isinstance(state, OfferingRestated) else None
+    cancelled = again is not None and again.cancelled
     offering = Offering(
         id=state.offering_id,
         course_id=state.course_id,
@@ -39,8 +40,8 @@ async def keep(conn: Connection, state: OfferingState, settings: EnrolmentSettin
         version=state.version,
         starts_at=state.starts_at,
         ends_at=state.ends_at,
-        cancelled=again is not None and again.cancelled,
-        over_since=_over_since(known, now),
+        cancelled=cancelled,
+        over_since=None if cancelled and now >= state.ends_at else _over_since(known, now),
         rules=OfferingRules.model_validate(state.model_dump(include=set(OfferingRules.model_fields))),
     )
     capacities = {place.arena: place.capacity for place in state.places}
@@ -97,15 +98,24 @@ def _judged_by(offering: Offering) -> tuple[int | None, datetime | None]:
 def _hours(offering: Offering) -> Iterable[datetime]:
     """When something may have to be done without anybody asking."""
     decide_at = offering.rules.decide_at
-    return [offering.ends_at, *([decide_at - WARNED, decide_at] if decide_at is not None else [])]
+    return [offering.closes_at, offering.ends_at, *([decide_at - WARNED, decide_at] if decide_at is not None else [])]
 
 
-async def cancel(conn: Connection, said: OfferingCancelled, settings: EnrolmentSettings) -> None:
-    """Nobody gets a seat here any more; everybody who has one or stands in line is told, and no seat is filled."""
+async def cancel(
+    conn: Connection, said: OfferingCancelled, settings: EnrolmentSettings, said_at: datetime | None = None
+) -> None:
+    """Nobody gets a seat here any more; everybody who has one or stands in line is told, and no seat is filled.
+
+    `said_at` is when the catalogue said so, where that is known. What was said before the end and is heard after it
+    concerns them too whom the end has put out: they come back, and are told.
+    """
     known = (await seats.lock(conn, [said.offering_id])).get(said.offering_id)
     if known is None or known.version >= said.version:
         return
-    await seats.put_offering(conn, replace(known, version=said.version, cancelled=True))
+    over_since = known.over_since
+    if said_at is not None and said_at < known.ends_at <= await seats.now(conn):
+        over_since = over_since or known.ends_at
+    await seats.put_offering(conn, replace(known, version=said.version, cancelled=True, over_since=over_since))
     await look(conn, said.offering_id, settings)
 
 
@@ -124,6 +134,8 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
     offering = book.offering
     if offering.cancelled or work.now >= offering.ends_at:
         step = acts.release if offering.cancelled else acts.end
+        if not offering.cancelled:  # first: those whom this look lets go are among them
+            await lines.tell_in_vain(work, book, AT_ONCE)
         some = await enrolments.live_in(conn, offering_id, AT_ONCE)
         await work.change([step(one) for one in some], [trail.here()] * len(some))
     else:
@@ -133,6 +145,8 @@ async def look(conn: Connection, offering_id: UUID, settings: EnrolmentSettings)
         await _judge(work, book)
         if len(some) < AT_ONCE:
             await lines.tell(work, book, AT_ONCE)
+            if closed(offering, work.now) is not None and not await lines.tell_in_vain(work, book, AT_ONCE):
+                work.look_at(offering_id, work.now)
     if len(some) == AT_ONCE:
         work.look_at(offering_id, work.now)
     await work.close()
@@ -144,7 +158,7 @@ async def _take_back(work: Work, book: Book) -> bool:
     False while there may be a rest. Until then the books call seats free that are not, and nobody gets one.
     """
     offering, since = book.offering, book.offering.over_since
-    if since is None or work.now >= offering.ends_at:
+    if since is None or (work.now >= offering.ends_at and not offering.cancelled):
         return True
     some = await put_out(work.conn, offering.id, since, AT_ONCE)
     back = [acts.come_back(one, was) for one, was in some]

@@ -4,11 +4,12 @@ Who was forgotten after the backup is forgotten again first; who was logged out 
 """
 
 from contextlib import suppress
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
-from contracts.enrolment import EnrolmentEvent, EnrolmentRestated, ErasureRequested, SeatsEvent
+from contracts.enrolment import EnrolmentEvent, EnrolmentRestated, ErasureRequested, LearnerGotNoSeat, SeatsEvent
 from contracts.registry import BY_TYPE
 from contracts.topics import KEPT_DAYS
 from kit import outbox
@@ -16,7 +17,7 @@ from kit.database import Connection
 from kit.restoring import MARGIN, Restate, Restated, Restored
 from services.enrolment import erasing
 from services.enrolment.settings import EnrolmentSettings
-from services.enrolment.store import enrolments, erasures, sessions
+from services.enrolment.store import enrolments, erasures, lines, sessions
 from services.enrolment.work import Work
 
 
@@ -27,15 +28,19 @@ def restating(settings: EnrolmentSettings) -> Restate:
         forgotten = await _forget_again(conn, restored, settings)
         last: dict[UUID, EnrolmentEvent] = {}
         runs: set[UUID] = set()
+        in_vain: dict[UUID, datetime] = {}  # who was told so is not told again by the clock
         for one in restored.lost:
             kind = BY_TYPE.get(one.type)
             event = kind.model_validate(one.data) if kind else None
             if isinstance(event, EnrolmentEvent):
                 last[event.enrolment_id] = event
+            if isinstance(event, LearnerGotNoSeat):
+                in_vain[event.enrolment_id] = one.time or restored.since
             if isinstance(event, (EnrolmentEvent, SeatsEvent)):
                 runs.add(event.offering_id)
         work = await Work.on(conn, runs, settings)
         there = await enrolments.enrolments(conn, list(last))
+        await lines.told_in_vain(conn, list(in_vain.items()))
         said = []
         for enrolment_id, event in last.items():
             now = there.get(enrolment_id)

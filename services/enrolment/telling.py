@@ -10,6 +10,7 @@ from contracts.enrolment import (
     EnrolmentRestated,
     LearnerAdvanced,
     LearnerEnrolled,
+    LearnerGotNoSeat,
     LearnerMoved,
     LearnerQueued,
     LearnerWithdrew,
@@ -19,7 +20,7 @@ from contracts.enrolment import (
     SeatOfferLapsed,
 )
 from contracts.envelope import Event
-from services.enrolment.domain import Book, Change, Enrolment, Offering, Standing
+from services.enrolment.domain import Book, Change, Enrolment, Offering, Standing, Waiting
 
 
 def of_new(one: Enrolment, offering: Offering, now: datetime) -> Event:
@@ -71,6 +72,11 @@ def advanced(one: Standing, place: int, offering: Offering) -> Event:
     return LearnerAdvanced(**_about(one, offering), place_in_line=place, before=one.place_told or place)
 
 
+def in_vain(one: Waiting, offering: Offering) -> Event:
+    """That enrolment has closed, and this one waits still."""
+    return LearnerGotNoSeat(**_about(one, offering), waited_for="approval" if one.pending else "seat")
+
+
 def seats(book: Book) -> dict[str, Any]:
     """What every event of an offering's seats says."""
     offering = book.offering
@@ -85,7 +91,7 @@ def seats(book: Book) -> dict[str, Any]:
     }
 
 
-def _about(one: Enrolment | Standing, offering: Offering) -> dict[str, Any]:
+def _about(one: Enrolment | Standing | Waiting, offering: Offering) -> dict[str, Any]:
     return {
         "enrolment_id": one.id,
         "learner_id": one.learner_id,

@@ -115,7 +115,7 @@ def _as_it_is(digest: Claimed, item: Mapping[str, Any], seat: store.Seat | None)
     ends_at = (
         max(seat.ends_at, datetime.fromisoformat(facts["was"]["ends_at"])) if template == CHANGED else seat.ends_at
     )
-    over = seat.state == "finished" and ends_at <= now  # as in `outgoing.claim`
+    over = seat.state in ("finished", "over") and ends_at <= now  # as in `outgoing.claim`
     if not seat.concerned or elsewhere or begun or over:
         return None
     times = {"starts_at": seat.starts_at.isoformat(), "ends_at": seat.ends_at.isoformat()}

@@ -31,6 +31,7 @@ KINDS: Mapping[str, Kind] = {
     "queued": Kind("seat"),
     "pending": Kind("seat"),
     "denied": Kind("seat"),
+    "no_seat": Kind("seat"),
     "offered": Kind("offer"),
     "lapsed": Kind("offer"),
     "declined": Kind("offer"),
@@ -53,7 +54,7 @@ TEXTED: Mapping[str, tuple[str, ...]] = {
     "seat_from_line": ("associated",),
     "moved": ("associated",),
     "offered": ("offered",),
-    "changed": ("pending", "associated", "offered", "queued", "finished"),  # that one, when the last are dropped
+    "changed": ("pending", "associated", "offered", "queued", "finished", "over"),  # those, when the last are dropped
     "reminder": ("associated",),
     "offering_cancelled": (),
 }

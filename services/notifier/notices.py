@@ -14,6 +14,7 @@ from contracts.enrolment import (
     EnrolmentRestated,
     LearnerAdvanced,
     LearnerEnrolled,
+    LearnerGotNoSeat,
     LearnerMoved,
     LearnerQueued,
     LearnerWithdrew,
@@ -30,6 +31,7 @@ from services.notifier.store.outgoing import NewNotice
 CHANNEL = "email"  # the only way to people so far
 CANCELLED = "offering_cancelled"  # the reason enrolment gives when a learner did not leave by own will
 SEATED = "associated"
+OVER = "over"  # waited to the end: cancelled to enrolment, but told of a move that was said before that end
 LIVE = (SEATED, "offered", "queued")  # who is told of a change
 
 EVENTS: tuple[type[EnrolmentEvent], ...] = (
@@ -42,6 +44,7 @@ EVENTS: tuple[type[EnrolmentEvent], ...] = (
     SeatOfferDeclined,
     LearnerMoved,
     LearnerAdvanced,
+    LearnerGotNoSeat,
     LearnerWithdrew,
     EnrolmentFinished,
     EnrolmentRestated,
@@ -76,6 +79,8 @@ def notice(received: Received) -> NewNotice | None:
                 "place_in_line": event.place_in_line,
                 "facts": {"place_before": event.before},
             }
+        case LearnerGotNoSeat() as event:
+            words = {"template": "no_seat", "facts": {"waited_for": event.waited_for}}
         case EnrolmentFinished() | EnrolmentRestated() | LearnerWithdrew(reason="over"):
             return None
         case LearnerWithdrew() as event:
@@ -139,9 +144,9 @@ def _state(event: EnrolmentEvent) -> tuple[str, str | None]:
     match event:
         case LearnerEnrolled() | LearnerMoved():
             return SEATED, event.place
-        case LearnerQueued() | LearnerAdvanced():
+        case LearnerQueued() | LearnerAdvanced() | LearnerGotNoSeat(waited_for="seat"):
             return "queued", None
-        case EnrolmentPending():
+        case EnrolmentPending() | LearnerGotNoSeat(waited_for="approval"):
             return "pending", None
         case EnrolmentDenied():
             return "denied", None
@@ -151,6 +156,8 @@ def _state(event: EnrolmentEvent) -> tuple[str, str | None]:
             return ("queued" if event.in_line else "cancelled"), None
         case EnrolmentFinished():
             return "finished", event.place
+        case LearnerWithdrew(reason="over"):
+            return OVER, None
         case EnrolmentRestated():
             return ("cancelled" if event.state == "lost" else event.state), event.place
         case _:

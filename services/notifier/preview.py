@@ -38,6 +38,7 @@ FACTS: Mapping[str, Any] = {  # one for all: each template takes what it needs
     "denial": "Kurset er for ansatte i Vefsn kommune.",
     "on_lapse": "back_of_queue",
     "in_line": True,
+    "waited_for": "seat",
     "from_place": "mo-i-rana",
     "was": BEFORE,
     "now": NOW,

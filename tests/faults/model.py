@@ -196,6 +196,7 @@ TEMPLATES = {
     "EnrolmentDenied": "denied",
     "LearnerAdvanced": "advanced",
     "LearnerEnrolled": "enrolled",
+    "LearnerGotNoSeat": "no_seat",
     "LearnerMoved": "moved",
     "LearnerQueued": "queued",
     "LearnerWithdrew": "withdrawn",

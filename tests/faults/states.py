@@ -95,7 +95,10 @@ def _enrolments(world: World, found: Looked) -> None:
     so = {row["id"]: {"state": row["state"], "place": row["place"], "offering": row["offering_id"]} for row in rows}
     _same(found, "the enrolment", told, so)
     _same(found, "the line of", {r["id"]: _line(r) for r in rows}, {r["id"]: list(r["waiting_for"]) for r in rows})
-    heard = {r["enrolment_id"]: [r["state"], r["place"]] for r in world.rows("notifier.enrolments")}
+    kept = {"over": "cancelled"}  # the notifier tells apart who waited to the end
+    heard = {
+        r["enrolment_id"]: [kept.get(r["state"], r["state"]), r["place"]] for r in world.rows("notifier.enrolments")
+    }
     _same(found, "notifier's enrolment", {name: [one["state"], one["place"]] for name, one in told.items()}, heard)
 
 

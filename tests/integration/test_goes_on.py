@@ -4,6 +4,8 @@ The catalogue lets nobody come back to a run that was over, but what it said in 
 down or held up: its clock has let the run be over meanwhile. And a run that is over may go on longer.
 """
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from kit import audit
@@ -249,3 +251,47 @@ async def test_all_are_told_when_it_is_cancelled_after_all_however_many_are_back
             assert await then.stands(*several) == [("cancelled", None)] * 3
             assert (await since(then, before)).count("LearnerWithdrew") == 3
             assert await is_well(then)
+
+
+async def withdrawn(here: World) -> list[tuple[str, str | None, str]]:
+    """(enrolment, its seat, why) of each who was said to be out, in order."""
+    said = [data for kind, data in await here.said() if kind == "LearnerWithdrew"]
+    return [(data["enrolment_id"], data["place"], data["reason"]) for data in said]
+
+
+@pytest.mark.parametrize("at_once", [1, 1_000])
+async def test_that_it_was_cancelled_before_its_end_is_told_when_it_is_heard_after_it(
+    servers: Servers, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offerings, "AT_ONCE", at_once)
+    async with world(servers) as here:
+        run = await here.scheduled(online=1, in_days=1)
+        kari, ola, gone = [await here.enrol(run, who) for who in ("kari", "ola", "gone")]
+        await here.withdraw(gone, "gone")
+        said_at = datetime.now(UTC) + timedelta(hours=20)
+        async with here.later(days=2) as then:
+            await then.tick()
+            assert await then.stands(kari, ola) == [("finished", "online"), ("cancelled", None)]
+            before = len(await withdrawn(then))
+            for _ in range(2):
+                await then.cancelled(run, at=said_at)
+                await then.tick()
+            assert await then.stands(kari, ola, gone) == [("cancelled", None)] * 3
+            told = (await withdrawn(then))[before:]
+            assert told == [
+                (str(kari.id), "online", "offering_cancelled"),
+                (str(ola.id), None, "offering_cancelled"),
+            ]
+            assert await is_well(then)
+
+
+async def test_of_a_run_that_is_over_a_later_word_that_it_is_cancelled_tells_nobody(servers: Servers) -> None:
+    async with world(servers) as here:
+        run = await here.scheduled(online=1, in_days=1)
+        kari = await here.enrol(run, "kari")
+        async with here.later(days=2) as then:
+            await then.tick()
+            await then.cancelled(run)
+            await then.tick()
+            assert await then.stands(kari) == [("finished", "online")]
+            assert await withdrawn(then) == []

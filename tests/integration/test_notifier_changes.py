@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from icalendar import Calendar
@@ -15,6 +15,7 @@ from contracts.enrolment import (
     EnrolmentPending,
     EnrolmentRestated,
     LearnerEnrolled,
+    LearnerGotNoSeat,
     LearnerQueued,
     LearnerWithdrew,
     SeatOffered,
@@ -268,6 +269,49 @@ async def test_a_move_that_was_said_before_the_end_is_told_once_whenever_it_is_h
     assert sink.mails[1]["Subject"] == "Endring i Ledelse"
     [row] = await world.rows("SELECT state, place FROM enrolments")
     assert tuple(row) == ("associated", "mosjoen")
+
+
+@pytest.mark.parametrize("state", ["pending", "queued"])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+async def test_a_move_said_before_the_end_is_told_to_who_waited_whenever_it_is_heard(
+    world: World, sink: Sink, state: Literal["pending", "queued"], steps: int
+) -> None:
+    """Enrolment, which heard of it late, too, has told them that they got no seat, and then that they wait again."""
+    about = await known(world, "kari")
+    asked = {
+        "pending": EnrolmentPending(**about, places=["mosjoen"]),
+        "queued": LearnerQueued(**about, places=["mosjoen"], place_in_line=1),
+    }
+    waited_for: Literal["approval", "seat"] = "approval" if state == "pending" else "seat"
+    back = EnrolmentRestated(**about, state=state)
+    words = [LearnerGotNoSeat(**about, waited_for=waited_for), LearnerWithdrew(**about, reason="over"), back]
+    over_at = datetime.now(UTC) - timedelta(hours=1)
+    await world.hear(events.courses, [changed(world, 2, starts_at=over_at - timedelta(hours=2), ends_at=over_at)])
+    await world.hear(events.enrolments, [asked[state]])
+    moved = changed(world, 3, starts_at=START, ends_at=START + timedelta(hours=2))
+    async with world.sending():
+        await world.all_are("sent", 1)
+        for said in words[:steps]:
+            await world.hear(events.enrolments, [said])
+        await world.hear(events.courses, [moved], at=datetime.now(UTC) - timedelta(hours=2))
+        for said in words[steps:]:
+            await world.hear(events.enrolments, [said])
+        await world.no_more_open()
+    subjects = ["Det ble ingen plass på Ledelse", "Endring i Ledelse"]
+    assert [mail["Subject"] for mail in sink.mails[1:]] == subjects
+    mail = sink.mails[2]
+    assert not [part for part in mail.walk() if part.get_content_subtype() == "calendar"], "there is no seat"
+    [row] = await world.rows("SELECT state, place FROM enrolments")
+    assert tuple(row) == (state, None)
+
+
+async def test_who_waited_to_the_end_is_told_of_nothing_said_after_it(world: World, sink: Sink) -> None:
+    about = await known(world, "kari")
+    await world.hear(events.courses, [met(world, 2, -14, -7)])
+    await world.hear(events.enrolments, [LearnerQueued(**about, places=["mosjoen"], place_in_line=1)])
+    await world.hear(events.enrolments, [LearnerWithdrew(**about, reason="over")])
+    await world.hear(events.courses, [met(world, 3, 14, 21)])
+    assert await owed(world) == 0
 
 
 async def test_a_change_of_what_is_over_when_it_would_go_is_told_to_nobody(world: World, sink: Sink) -> None:

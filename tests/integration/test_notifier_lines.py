@@ -9,6 +9,7 @@ import pytest
 from contracts.enrolment import (
     LearnerAdvanced,
     LearnerEnrolled,
+    LearnerGotNoSeat,
     LearnerQueued,
     LearnerWithdrew,
     SeatOffered,
@@ -77,7 +78,7 @@ async def test_a_better_place_is_one_mail_and_one_notice(servers: Servers) -> No
         assert await reasons(here) == [None, "preference"]
 
 
-@pytest.mark.parametrize("end", ["offered", "enrolled", "withdrawn"])
+@pytest.mark.parametrize("end", ["offered", "enrolled", "withdrawn", "closed"])
 async def test_who_stands_in_line_no_more_is_not_told(servers: Servers, end: str) -> None:
     async with people(servers, **HOURS) as here:
         async with at(here.world, NIGHT), here.world.sending():
@@ -95,6 +96,7 @@ async def test_who_stands_in_line_no_more_is_not_told(servers: Servers, end: str
                 ),
                 "enrolled": LearnerEnrolled(**about, place="mosjoen", from_queue=True),
                 "withdrawn": LearnerWithdrew(**about),
+                "closed": LearnerGotNoSeat(**about, waited_for="seat"),
             }
             await here.world.hear(events.enrolments, [said[end]])
             await reach(here.world, sent=2, held=1)  # that is told at night, and not held up
@@ -189,8 +191,11 @@ async def test_who_waited_in_vain_to_the_end_of_a_course_is_not_thanked_for_leav
             ("queued", left["enrolment_id"]),
             ("withdrawn", left["enrolment_id"]),
         ]
-        states = await here.world.rows("SELECT state FROM enrolments")
-        assert [row["state"] for row in states] == ["cancelled"] * 2
+        states = await here.world.rows("SELECT enrolment_id, state FROM enrolments")
+        assert {row["enrolment_id"]: row["state"] for row in states} == {
+            about["enrolment_id"]: "over",
+            left["enrolment_id"]: "cancelled",
+        }
 
 
 @pytest.mark.parametrize("by", ["mail", "digest", "a digest that was put off"])

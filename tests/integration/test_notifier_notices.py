@@ -18,6 +18,7 @@ from contracts.enrolment import (
     EnrolmentPending,
     EnrolmentRestated,
     LearnerEnrolled,
+    LearnerGotNoSeat,
     LearnerMoved,
     LearnerQueued,
     LearnerWithdrew,
@@ -75,7 +76,10 @@ async def told(world: World, template: str) -> list[uuid.UUID]:
 
 
 async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> None:
-    names = ("pending", "denied", "lapsed", "stays", "late", "declined", "moved", "offered", "finished", "restated")
+    names = (
+        *("pending", "denied", "lapsed", "stays", "late", "declined", "moved", "offered", "finished", "restated"),
+        *("waits", "asks"),
+    )
     learners = dict(zip(names, await known(world, *names), strict=True))
     about = {name: world.about(learner) for name, learner in learners.items()}
     await world.hear(
@@ -91,12 +95,17 @@ async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> 
             SeatOffered(**about["offered"], **OFFER, expires_at=LATER, on_lapse="back_of_queue", sealed=SEALED),
             EnrolmentFinished(**about["finished"], place="mosjoen"),
             EnrolmentRestated(**about["restated"], state="associated", place="mosjoen"),
+            LearnerGotNoSeat(**about["waits"], waited_for="seat"),
+            LearnerGotNoSeat(**about["asks"], waited_for="approval"),
         ],
     )
+    left = await world.rows("SELECT learner_id, state FROM enrolments WHERE state IN ('queued', 'pending')")
+    states = {row["learner_id"]: row["state"] for row in left}
+    assert (states[learners["waits"]], states[learners["asks"]]) == ("queued", "pending"), "they are what they were"
     async with world.sending():
-        await world.all_are("sent", 8)
+        await world.all_are("sent", 10)
     mails = {mail["To"].addresses[0].username: mail for mail in sink.mails}
-    assert len(sink.mails) == 8
+    assert len(sink.mails) == 10
     assert {name: mail["Subject"] for name, mail in mails.items()} == {
         "pending": "Du har søkt om plass på Ledelse",
         "denied": "Du fikk ikke plass på Ledelse",
@@ -106,10 +115,15 @@ async def test_each_event_is_one_mail_that_says_so(world: World, sink: Sink) -> 
         "declined": "Du har takket nei til plassen på Ledelse",
         "moved": "Plassen din på Ledelse er flyttet",
         "offered": "Du har fått tilbud om plass på Ledelse",
+        "waits": "Det ble ingen plass på Ledelse",
+        "asks": "Det ble ingen plass på Ledelse",
     }
     texts = {name: mail.get_body(("plain",)).get_content() for name, mail in mails.items()}
     assert "Arrangøren skriver: Kurset er for ansatte i kommunen." in texts["denied"]
     assert "Du står ikke lenger i kø" in texts["lapsed"]
+    assert "står du i køen som før" in texts["waits"]
+    assert "har dessverre ikke svart på søknaden din" in texts["asks"]
+    assert "gjelder søknaden din som før" in texts["asks"]
     assert "Du står fortsatt i kø, men bakerst" in texts["stays"]
     assert "skriver vi til deg" in texts["stays"]
     assert "går til den som spør først" in texts["late"]

@@ -430,9 +430,9 @@ async def test_of_a_run_that_is_new_after_its_day_its_office_is_asked_whatever_i
     assert ("Dette venter på svar fra dere" in text) == (then == "late")
 
 
-@pytest.mark.parametrize("moved", [False, True])
-async def test_of_a_run_whose_day_is_put_off_after_it_had_too_few_nothing_is_asked(
-    world: World, sink: Sink, moved: bool
+@pytest.mark.parametrize("then", ["nothing", "another day", "no minimum"])
+async def test_of_a_run_whose_day_is_put_off_or_that_needs_no_minimum_any_more_nothing_is_asked(
+    world: World, sink: Sink, then: str
 ) -> None:
     """The catalogue has forgotten what was found then, and refuses each answer. Red control: it is asked for one."""
     await joined(world)
@@ -440,12 +440,16 @@ async def test_of_a_run_whose_day_is_put_off_after_it_had_too_few_nothing_is_ask
     await world.hear(events.courses, [OfferingChanged(**dated(world, 2, FIRST, 8))])
     too_few = MinimumMissed(**run, seats=[], enrolled=5, decide_at=FIRST, minimum=8, on_too_few="hold")
     await happens(world, too_few, at=FIRST + timedelta(seconds=1))
-    if moved:
+    if then == "another day":
         await world.hear(events.courses, [OfferingChanged(**dated(world, 3, SEVEN + DAY, 8))])
+    if then == "no minimum":
+        free = {**dated(world, 3, SEVEN, 8), "decide_at": None, "minimum": None}
+        await world.hear(events.courses, [OfferingChanged(**free)])
+        await happens(world, seated(world), at=SEVEN - HOUR)  # there is other news
     assert await look(world, SEVEN) == 1
     await sent(world)
     text = sink.mails[0].get_body(("plain",)).get_content()
-    assert ("Dette venter på svar fra dere" in text) != moved
+    assert ("Dette venter på svar fra dere" in text) == (then == "nothing")
 
 
 async def test_of_a_run_that_has_begun_an_office_hears_that_it_had_too_few_and_is_asked_for_nothing(

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from deploy.local.postgres import binaries
 from kit import audit, outbox, republishing, restoring, rewinding, topics
 from kit.auth import Caller
 from kit.consumer import Consumer
-from kit.database import Connection, connect
+from kit.database import Connection, Database, connect
 from kit.listeners import Listeners, Received
 from kit.operating import me
 from kit.restoring import Outcome, Restate, Restored, nothing_to_restate
@@ -290,6 +290,33 @@ async def test_no_group_is_ever_put_forward(servers: Servers, learner: Learner) 
     assert rewound == {learner.group: 0, "enrolment.never": 0}
     async with learner.listens():
         await learner.has_heard("before", "later", "latest")
+
+
+async def test_who_was_told_after_the_backup_that_no_seat_came_is_not_told_again(
+    servers: Servers, tmp_path: Path
+) -> None:
+    async with seats.world(servers) as world:
+        offering = await world.scheduled(online=1, in_days=1, lasts_days=9)
+        for who in ("kari", "ola"):
+            await world.enrol(offering, who)
+        since = await backup(world.settings, tmp_path / "dump")
+        known = len(await said(world.settings))
+        async with world.later(days=2) as then:
+            await then.tick()
+            lost = (await said(world.settings))[known:]
+            assert [one.type.split(".")[-2] for one in lost] == ["LearnerGotNoSeat"]
+            settings = (await restored(world.settings, tmp_path / "dump")).model_copy(
+                update={"test_clock_offset": timedelta(days=2)}
+            )
+            await finished(settings, since, lost, restating.restating(then.settings))
+    database = Database(settings, pools={"web": 4})
+    await database.open()
+    try:
+        again = seats.World(database, then.settings)
+        assert await again.tick() == 1
+        assert "LearnerGotNoSeat" not in await again.kinds()
+    finally:
+        await database.close()
 
 
 async def test_enrolment_says_anew_what_each_enrolment_is(servers: Servers, tmp_path: Path) -> None:

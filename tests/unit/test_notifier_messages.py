@@ -83,6 +83,7 @@ def claimed(**changed: Any) -> outgoing.Claimed:
             "denial": "Kurset er fullt.",
             "on_lapse": "leave",
             "in_line": True,
+            "waited_for": "seat",
             "from_place": "mo-i-rana",
             "days": 7,
             "place_before": 5,
@@ -250,6 +251,7 @@ def test_what_others_typed_is_only_ever_shown(ugly: str, template: str, language
         title={"nb": ugly},
         name=ugly,
         facts={"denial": ugly, "on_lapse": ugly, "in_line": False, "from_place": ugly, "days": 1, "place_before": 5}
+        | {"waited_for": "approval"}
         | CHANGE
         | {"now": {**NOW, "sessions": [{**NOW["sessions"][0], "room": ugly}]}, "closed": [ugly]},
         alternatives=[{**OTHER, "title": {"nb": ugly}, "arenas": [ugly]}],

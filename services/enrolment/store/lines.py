@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from kit.database import Connection
-from services.enrolment.domain import Standing
+from services.enrolment.domain import Standing, Waiting
 
 
 async def standing(conn: Connection, offering_id: UUID) -> list[Standing]:
@@ -30,6 +30,40 @@ async def told(conn: Connection, places: Sequence[tuple[UUID, int]]) -> None:
         """,
         [enrolment_id for enrolment_id, _ in places],
         [place for _, place in places],
+    )
+
+
+async def in_vain(conn: Connection, offering_id: UUID, closed_at: datetime, most: int) -> list[Waiting]:
+    """At most so many who wait still and were not told since then that no seat came, in the order of asking; noted."""
+    rows = await conn.fetch(
+        """
+        WITH waiting AS (
+            SELECT id FROM enrolments
+            WHERE offering_id = $1 AND state IN ('pending', 'queued', 'offered')
+              AND (no_seat_told_at IS NULL OR no_seat_told_at < $2)
+            ORDER BY queue_number LIMIT $3
+        ), told AS (
+            UPDATE enrolments SET no_seat_told_at = app_now() FROM waiting WHERE enrolments.id = waiting.id
+            RETURNING enrolments.id, learner_id, state = 'pending' AS pending, queue_number
+        )
+        SELECT id, learner_id, pending FROM told ORDER BY queue_number
+        """,
+        offering_id,
+        closed_at,
+        most,
+    )
+    return [Waiting(*row) for row in rows]
+
+
+async def told_in_vain(conn: Connection, told: Sequence[tuple[UUID, datetime]]) -> None:
+    """(enrolment, when): so its learner was told that no seat came."""
+    await conn.execute(
+        """
+        UPDATE enrolments SET no_seat_told_at = said.at
+        FROM unnest($1::uuid[], $2::timestamptz[]) AS said (id, at) WHERE enrolments.id = said.id
+        """,
+        [enrolment_id for enrolment_id, _ in told],
+        [at for _, at in told],
     )
 
 

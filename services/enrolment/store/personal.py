@@ -14,7 +14,8 @@ async def enrolments(conn: Connection, learner_id: UUID) -> list[dict[str, Any]]
         SELECT e.id AS enrolment_id, e.offering_id, run.partner, course.code AS course_code,
                course.title AS course_title, run.starts_at, run.ends_at, e.state, e.place, e.choices, e.name,
                e.asked_at, e.group_name AS "group", e.waiting_for, e.wait_for_earlier, e.on_lapse, e.queue_number,
-               e.rank, e.put_back, e.place_told, e.place_told_at, e.denied_because,
+               e.rank, e.put_back, e.place_told, e.place_told_at, e.no_seat_told_at,
+               e.denied_because,
                (SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'offer_id', o.id, 'place', o.place, 'made_at', o.made_at, 'expires_at', o.expires_at,
                    'ended_at', o.ended_at, 'outcome', o.outcome) ORDER BY o.made_at), '[]')

@@ -121,8 +121,8 @@ async def owe_changes(
 ) -> None:
     """Owe these changes to all who sit there, are offered a seat, stand in line or wait for approval, while there is
     something to come: or was, in a run that had begun. Enrolment may have said already that one without its last
-    meetings is over, or one that had been moved before its end; who has finished is told of nothing else, as a new
-    term may have the key of the last.
+    meetings is over, or one that had been moved before its end; who has finished, or waited to the end (`over`), is
+    told of nothing else, as a new term may have the key of the last.
 
     Those of `together` are told of an earlier change too, or of none.
     """
@@ -139,16 +139,16 @@ async def owe_changes(
         JOIN enrolments AS live USING (offering_id)
         LEFT JOIN unnest($7::uuid[], $8::jsonb[], $9::bool[]) AS pair (about, facts, back)
             ON pair.about = live.enrolment_id
-        WHERE live.state IN ('pending', 'associated', 'offered', 'queued', 'finished')
-          AND ((live.state <> 'finished' OR new.said_at < (new.facts #>> '{was,ends_at}')::timestamptz)
+        WHERE live.state IN ('pending', 'associated', 'offered', 'queued', 'finished', 'over')
+          AND ((live.state NOT IN ('finished', 'over') OR new.said_at < (new.facts #>> '{was,ends_at}')::timestamptz)
                    AND offering.ends_at > app_now()
-               OR app_now() BETWEEN (new.facts #>> '{was,starts_at}')::timestamptz
+               OR live.state <> 'over' AND (app_now() BETWEEN (new.facts #>> '{was,starts_at}')::timestamptz
                                 AND (new.facts #>> '{was,ends_at}')::timestamptz
                OR EXISTS (
                    SELECT FROM notices AS said WHERE said.about = live.enrolment_id AND said.template = 'changed'
                      AND app_now() BETWEEN (said.facts #>> '{was,starts_at}')::timestamptz
                                        AND (said.facts #>> '{was,ends_at}')::timestamptz
-               ))
+               )))
         ORDER BY live.since, live.enrolment_id
         ON CONFLICT ON CONSTRAINT notices_once DO NOTHING
         """,

@@ -56,13 +56,14 @@ async def held(conn: Connection, most: int) -> list[Held]:
         SELECT notice.id, notice.learner_id, notice.about, notice.offering_id, notice.template, notice.channel,
                coalesce(seat.place, notice.place) AS place, notice.place_in_line, notice.facts,
                coalesce(choice.cadence, 'at_once') AS cadence,
-               (seat.enrolment_id IS NULL OR seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished'))
-                   AND (seat.state IS DISTINCT FROM 'finished'
+               (seat.enrolment_id IS NULL
+                    OR seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished', 'over'))
+                   AND (coalesce(seat.state NOT IN ('finished', 'over'), true)
                         OR greatest(offering.ends_at, (notice.facts #>> '{was,ends_at}')::timestamptz) > app_now())
                    AND NOT offering.cancelled
                    AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
                        SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
-                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined', 'no_seat')
                    ))  -- as in `outgoing.claim`
                    AND coalesce(notice.expires_at > app_now(), true) AS concerned,  -- a course that has begun
                course.title, offering.starts_at, offering.ends_at, coalesce(offering.sessions, '[]') AS sessions,
@@ -147,10 +148,11 @@ async def seats(conn: Connection, abouts: Sequence[str]) -> dict[str, Seat]:
     rows = await conn.fetch(
         """
         SELECT seat.enrolment_id::text AS about, seat.state, seat.place, seat.sequence,
-               seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished')
+               seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished', 'over')
                    AND NOT offering.cancelled AS concerned,
                (SELECT later.id FROM notices AS later
-                WHERE later.about = seat.enrolment_id AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                WHERE later.about = seat.enrolment_id
+                  AND later.template IN ('queued', 'offered', 'lapsed', 'declined', 'no_seat')
                 ORDER BY later.id DESC LIMIT 1) AS placed_by,
                course.title, offering.starts_at, offering.ends_at,
                (SELECT coalesce(min((meeting ->> 'starts_at')::timestamptz), offering.starts_at)

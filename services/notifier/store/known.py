@@ -130,24 +130,31 @@ async def keep_courses(conn: Connection, courses: Sequence[CourseState]) -> list
 async def keep_offerings(conn: Connection, offerings: Sequence[OfferingState]) -> None:
     """Keep each offering's newest version; one row per offering at most.
 
-    With another day of decision it is not known any more whether it takes place: so the catalogue has it, too.
+    With another day of decision it is not known any more whether it takes place: so the catalogue has it, too. Without
+    one its partner's office is asked for no decision: the catalogue takes none.
     """
     await conn.execute(
         """
-        INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version, sessions, arenas,
-                                      reminder_days, decide_at)
-        SELECT offering_id, course_id, starts_at, ends_at, version, sessions,
-               ARRAY(SELECT jsonb_array_elements_text(arenas)),
-               ARRAY(SELECT jsonb_array_elements_text(reminder_days)::int), decide_at
-        FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::timestamptz[],
-                    $7::jsonb[], $8::jsonb[], $9::jsonb[])
-            AS new (offering_id, course_id, starts_at, ends_at, version, decide_at, sessions, arenas, reminder_days)
-        ON CONFLICT (offering_id) DO UPDATE SET
-            course_id = excluded.course_id, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
-            version = excluded.version, sessions = excluded.sessions, arenas = excluded.arenas,
-            reminder_days = excluded.reminder_days, decide_at = excluded.decide_at,
-            takes_place = old.takes_place AND old.decide_at IS NOT DISTINCT FROM excluded.decide_at
-        WHERE excluded.version >= old.version
+        WITH kept AS (
+            INSERT INTO offerings AS old (offering_id, course_id, starts_at, ends_at, version, sessions, arenas,
+                                          reminder_days, decide_at)
+            SELECT offering_id, course_id, starts_at, ends_at, version, sessions,
+                   ARRAY(SELECT jsonb_array_elements_text(arenas)),
+                   ARRAY(SELECT jsonb_array_elements_text(reminder_days)::int), decide_at
+            FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::timestamptz[],
+                        $7::jsonb[], $8::jsonb[], $9::jsonb[])
+                AS new (offering_id, course_id, starts_at, ends_at, version, decide_at, sessions, arenas, reminder_days)
+            ON CONFLICT (offering_id) DO UPDATE SET
+                course_id = excluded.course_id, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
+                version = excluded.version, sessions = excluded.sessions, arenas = excluded.arenas,
+                reminder_days = excluded.reminder_days, decide_at = excluded.decide_at,
+                takes_place = old.takes_place AND old.decide_at IS NOT DISTINCT FROM excluded.decide_at
+            WHERE excluded.version >= old.version
+            RETURNING WITH (OLD AS before, NEW AS now)
+                      now.offering_id, before.decide_at IS NOT NULL AND now.decide_at IS NULL AS undecided
+        )
+        DELETE FROM partner_news AS news USING kept
+        WHERE kept.undecided AND news.offering_id = kept.offering_id AND news.kind = 'on_hold'
         """,
         *columns(offerings, "offering_id course_id starts_at ends_at version decide_at"),
         [json.dumps([meeting.model_dump(mode="json") for meeting in one.sessions]) for one in offerings],

@@ -220,14 +220,14 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    quiet.person IS NOT NULL AS says_when_quiet, quiet.quiet_from, quiet.quiet_until,
                    (seat.enrolment_id IS NULL OR (
                        CASE notice.channel WHEN 'sms' THEN coalesce($10::jsonb -> notice.template ? seat.state, true)
-                           ELSE seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished')
+                           ELSE seat.state IN ('pending', 'associated', 'offered', 'queued', 'finished', 'over')
                        END AND (NOT offering.cancelled OR notice.template = 'offering_cancelled')
-                       AND (seat.state <> 'finished'  -- or the last meetings are not dropped, but over
+                       AND (seat.state NOT IN ('finished', 'over')  -- or the last meetings are not dropped, but over
                             OR greatest(offering.ends_at, (notice.facts #>> '{was,ends_at}')::timestamptz) > app_now())
                    )) AND (notice.template <> 'advanced' OR seat.state = 'queued' AND NOT EXISTS (
                        SELECT FROM notices AS later  -- since which they stand elsewhere in line
                        WHERE later.about = notice.about AND later.id > notice.id
-                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined')
+                         AND later.template IN ('queued', 'offered', 'lapsed', 'declined', 'no_seat')
                    )) AND NOT (
                        notice.channel = 'sms' AND notice.template = 'changed' AND notice.attempts > 0 AND EXISTS (
                            SELECT FROM notices AS later WHERE later.about = notice.about AND later.id > notice.id
