@@ -211,6 +211,22 @@ async def test_a_partner_lets_in_and_turns_away_its_own(servers: Servers) -> Non
         sheet = await here.asking.get(f"{BASE}/offerings/{offering_id}/roster?format=csv", headers=torgar)
         rows = list(csv.DictReader(io.StringIO(sheet.content.decode("utf-8-sig")), delimiter=";"))
         assert [row["name"] for row in rows] == ["Kari", "'=cmd|Ola"]
+        for accepted, kind in (
+            ("text/csv", "text/csv"),
+            ("text/csv, */*;q=0.5", "text/csv"),
+            ("application/json, text/csv;q=0.5", "application/json"),
+            ("*/*", "application/json"),
+        ):
+            got = await here.asking.get(
+                f"{BASE}/offerings/{offering_id}/roster?limit=1", headers=torgar | {"accept": accepted}
+            )
+            assert got.headers["content-type"].partition(";")[0] == kind, accepted
+            assert ("format=csv" in got.headers["link"]) == (kind == "text/csv"), "the rest in the same form"
+        asked = {"accept": "text/csv"}
+        json_all_the_same = await here.asking.get(
+            f"{BASE}/offerings/{offering_id}/roster?format=json", headers=torgar | asked
+        )
+        assert json_all_the_same.json()["items"]
 
 
 async def test_who_changes_things_too_often_is_told_to_wait(servers: Servers) -> None:
