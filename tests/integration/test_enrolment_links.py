@@ -110,6 +110,26 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
 
 
 @pytest.mark.parametrize(
+    ("kind", "verb", "told"),
+    [("accept", "godta", "Du har sagt ja til plassen"), ("decline", "avslaa", "Du har sagt nei til plassen")],
+)
+async def test_who_presses_twice_is_told_what_they_have_answered(
+    servers: Servers, kind: str, verb: str, told: str
+) -> None:
+    """In the same moment, by the back button, or with the mail's other link: the answer that is shown is the last."""
+    async with world(servers) as here:
+        await offered(here, "ola")
+        both = await links(here)
+        address = f"/tilbud/{both[kind]}/{verb}"
+        pressed = await asyncio.gather(*(here.asking.post(address, data={"act": verb}) for _ in range(2)))
+        assert sorted(one.status_code for one in pressed) == [200, 410]
+        second = next(one for one in pressed if one.status_code == 410)
+        assert f"{told}</h1>" in main(second.text)
+        for path in (f"{both['accept']}/godta", f"{both['decline']}/avslaa"):
+            assert f"{told}</h1>" in main((await here.asking.get(f"/tilbud/{path}")).text)
+
+
+@pytest.mark.parametrize(
     ("sent", "state", "told"), [({}, "cancelled", "ikke lenger i kø"), ({"stay": "1"}, "queued", "bakerst")]
 )
 async def test_who_says_no_by_the_link_chooses_whether_to_stay_in_line(
