@@ -30,7 +30,7 @@ router = APIRouter(prefix=BASE, tags=["partners"])
 
 MOST_LISTED = 500
 FORMULA = re.compile(r"""(^|[,;\t])(?=[\s"]*[=+@-])""")  # before one, at the beginning of what may be a cell
-ACT = openapi.problems(403, 404, 409, 412)
+ACT = openapi.problems(403, 404, 412, kinds={409: ("not-pending", "offering-closed")})
 
 
 class Attending(BaseModel):
