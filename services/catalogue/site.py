@@ -11,13 +11,12 @@ from kit.running import Running
 from services.catalogue import words
 from services.catalogue.current import current
 from services.catalogue.kept import Made
-from services.catalogue.reach import reached
 from services.catalogue.store import views
 
 
 @cache
 def site() -> Site:
-    return Site(words.FOLDER, {"place": place_name, "reached": reached, **words.FILTERS, **console.FILTERS})
+    return Site(words.FOLDER, {"place": place_name, **words.FILTERS, **console.FILTERS})
 
 
 class Names(Made[Mapping[str, str]]):

@@ -5,7 +5,7 @@ import re
 import pytest
 from markupsafe import escape
 
-from services.catalogue.reach import reached
+from kit.pages.reach import reached
 
 LINKS = re.compile(r'<a class="ds-link" href="([^"]*)">([^<]*)</a>')
 

@@ -1,4 +1,4 @@
-"""How learners reach an office: what a partner wrote of it in free words, with links where one can press."""
+"""Free words with links where one can press: how learners reach an office, say, as a partner wrote it."""
 
 import re
 from urllib.parse import quote
@@ -18,19 +18,19 @@ _FOUND = re.compile(
 _AFTER = ".,;:!?"  # ends the sentence, not the address
 
 
-def reached(contact: str, _: str = "") -> Markup:
+def reached(words: str, _: str = "") -> Markup:
     """`post@nesna.example, 75 00 00 00`, each a link; all other words as they are, escaped."""
     made, end = Markup(), 0
-    for found in _FOUND.finditer(contact):
-        words = found[0].rstrip(_AFTER)
-        if words.endswith(")") and "(" not in words:
-            words = words.rstrip(")" + _AFTER)
-        address = _address(found.lastgroup, words)
+    for found in _FOUND.finditer(words):
+        one = found[0].rstrip(_AFTER)
+        if one.endswith(")") and "(" not in one:
+            one = one.rstrip(")" + _AFTER)
+        address = _address(found.lastgroup, one)
         if address:
-            made += escape(contact[end : found.start()])
-            made += Markup('<a class="ds-link" href="{}">{}</a>').format(address, words)
-            end = found.start() + len(words)
-    return made + escape(contact[end:])
+            made += escape(words[end : found.start()])
+            made += Markup('<a class="ds-link" href="{}">{}</a>').format(address, one)
+            end = found.start() + len(one)
+    return made + escape(words[end:])
 
 
 def _address(kind: str | None, words: str) -> str:
