@@ -1,4 +1,4 @@
-"""Free words with links where one can press: how learners reach an office, say, as a partner wrote it."""
+"""Free words with links where one can press: an address, a phone number or a page that somebody wrote in them."""
 
 import re
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""Whom learners may ask stands on a course's page as its partner wrote it; what one can press there leads there."""
+"""Free words, such as whom one may ask, stand on a page as they were written; what one can press there leads there."""
 
 import re
 
