@@ -23,6 +23,7 @@ _REFUSED = re.compile(
 MOST_MARKS = 30
 _MAY_BE_MARKS = re.compile(f"[\u0300-\U0010ffff]{{{MOST_MARKS + 1}}}")
 _MADE_OF_MARKS = frozenset("\u0f73\u0f75\u0f81")  # no marks by name, but taken apart for it into two each
+_SHAPELESS = frozenset("\u115f\u1160\u3164\uffa0")  # what fills a place in Korean: letters by name, and not to be seen
 _STUDY_POINTS = r"[0-9]{1,3}(\.[0-9]{1,2})?"
 _DATE_AND_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 # Outside these a time zone's offset may leave the calendar, and somebody has mistyped the year anyway.
@@ -55,7 +56,7 @@ def clean_line(text: str) -> str:
     text = clean(text)
     if "\n" in text or "\t" in text:
         raise ValueError("must be one line without tabs")
-    if not any(character.isalnum() for character in text):
+    if not any(character.isalnum() and character not in _SHAPELESS for character in text):
         raise ValueError("must hold a letter or a digit")
     return text
 

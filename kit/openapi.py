@@ -1,5 +1,6 @@
 """What a service's OpenAPI document says of problems: their shape, and which each address may answer with."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kit.problems import CONTENT_TYPE
@@ -27,30 +28,43 @@ SCHEMA: Document = {
         },
     },
 }
+# Each says by which kinds of problem that is told anywhere; a route adds those of its own.
 MEANINGS = {
-    400: "The request is malformed.",
-    401: "Log in first: a token or key is missing, or is not valid here or no longer.",
-    403: "You are known, but this is not yours to see or do.",
-    404: "There is nothing at this address, or it is not yours to see.",
-    406: "It cannot be had in the version that `Accept` asks for.",
-    409: "This cannot be done in the present state of things; `detail` says why.",
-    412: "It has changed since you read it: `If-Match` names another version.",
-    413: "The body is too large.",
-    415: "The body must be sent as application/json.",
-    422: "Something in the request will not do; `errors` names each field. Nothing was done.",
-    429: "Too often: ask again after `Retry-After` seconds.",
-    500: "A fault of ours; it is logged under `request_id`.",
-    503: "Busy, or the outcome is not known: ask again after `Retry-After` seconds, with the same Idempotency-Key.",
+    400: "The request is malformed: `malformed-request`, or `idempotency-key-invalid`.",
+    401: "Log in first: a token or key is missing, or is not valid here or no longer. `unauthenticated`.",
+    403: "You are known, but this is not yours to see or do: `forbidden`, `not-this-partner`, or `partner-suspended`.",
+    404: "There is nothing at this address, or it is not yours to see: `not-found`.",
+    406: "It cannot be had in the version that `Accept` asks for: `version-not-acceptable`.",
+    409: "This cannot be done in the present state of things; `detail` says why. `conflict`, or `request-in-progress`.",
+    412: "It has changed since you read it: `If-Match` names another version. `precondition-failed`.",
+    413: "The body is too large: `body-too-large`.",
+    415: "The body must be sent as application/json: `wrong-content-type`.",
+    422: "Something in the request will not do; `errors` names each field. Nothing was done. `invalid`, "
+    "`malformed-json`, or `idempotency-key-reused`.",
+    429: "Too often: ask again after `Retry-After` seconds. `too-many-requests`.",
+    500: "A fault of ours; it is logged under `request_id`: `internal-error`.",
+    503: "Ask again after `Retry-After` seconds, with the same Idempotency-Key: `busy`, or `outcome-unknown` when "
+    "nobody knows whether it was done.",
 }
+_ALSO = " Here also: "
 
 
-def problems(*statuses: int) -> dict[int | str, Document]:
-    """The `responses` of a route that may answer with these, beside those that follow from what it is (`complete`)."""
-    return {status: _reference(status) for status in statuses}
+def problems(*statuses: int, kinds: Mapping[int, Sequence[str]] | None = None) -> dict[int | str, Document]:
+    """The `responses` of a route that may answer with these, beside those that follow from what it is (`complete`).
+
+    `kinds`: status -> the kinds of problem of this route's own, by their slugs.
+    """
+    own = kinds or {}
+    return {status: _reference(status, own.get(status, ())) for status in (*statuses, *own)}
 
 
-def _reference(status: int | str) -> Document:
-    return {"$ref": f"#/components/responses/{status}"}
+def _reference(status: int | str, kinds: Sequence[str] = ()) -> Document:
+    """What is said beside a reference stands instead of what the referenced one says (OpenAPI 3.1)."""
+    reference = {"$ref": f"#/components/responses/{status}"}
+    if not kinds:
+        return reference
+    also = ", ".join(f"`{kind}`" for kind in kinds)
+    return {**reference, "description": f"{MEANINGS[int(status)]}{_ALSO}{also}."}
 
 
 def _answer(meaning: str) -> Document:
@@ -72,7 +86,8 @@ def complete(document: Document) -> Document:
         for method, operation in path.items():
             known = operation["responses"]
             told = known.keys() & shared.keys() | {str(status) for status in _follow(method, operation)}
-            operation["responses"] = dict(sorted({**known, **{status: _reference(status) for status in told}}.items()))
+            plain = {status for status in told if _ALSO not in known.get(status, {}).get("description", "")}
+            operation["responses"] = dict(sorted({**known, **{status: _reference(status) for status in plain}}.items()))
     return document
 
 

@@ -28,6 +28,10 @@ async function renew(part) {
   const focused = held ? named(document.activeElement) : "";
   const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
   part.replaceChildren(...fresh.childNodes);
+  for (const one of part.querySelectorAll("[data-calls]")) { // a button elsewhere is called by what stands here
+    const button = document.getElementById(one.dataset.calls);
+    if (button) button.textContent = one.textContent;
+  }
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   if (held) ((focused && document.querySelector(focused)) || reachable(part)).focus();
 }

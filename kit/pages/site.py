@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, Response
 
 from kit.pages import languages, static
+from kit.pages.reach import reached
 from kit.passes import IDLE_S, NOTED_S, Visitor
 
 HERE = Path(__file__).parent
@@ -68,6 +69,7 @@ class Site:
             "day": languages.day,
             "clock": languages.clock,
             "lang": languages.lang,
+            "reached": reached,
             **(filters or {}),
         }
 

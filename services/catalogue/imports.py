@@ -204,7 +204,7 @@ def refused(error: Unreadable) -> Problem:
 @router.post(
     "/partners/{partner}/import",
     response_model=Imported,
-    responses=openapi.problems(403, 409, 415, 422, 429),
+    responses=openapi.problems(403, 409, 415, 429, kinds={422: ("file-not-valid",)}),
     openapi_extra=BODY,
 )
 async def import_file(

@@ -39,7 +39,9 @@ Sort = Literal["relevance", "title", "start"]
 
 
 def a_moment(value: object) -> object:
-    """A date is the beginning of that day in Norway."""
+    """A date is the beginning of that day in Norway. A `+` in an address came as a space: that of a zone is meant."""
+    if isinstance(value, str):
+        value = re.sub(r"^(.{10}[Tt ].+) ([0-9]{2}:[0-9]{2})$", r"\1+\2", value)
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         return datetime.combine(date.fromisoformat(value), time(), OSLO)
     return is_written_out(value)

@@ -36,7 +36,8 @@ class Declining(BaseModel):
     stay: Annotated[bool, Field(strict=True, description="stand at the back of the line instead of leaving it")] = False
 
 
-ACT = openapi.problems(404, 409, 412, 429)
+WITHDRAW = openapi.problems(404, 412, 429, kinds={409: ("not-withdrawable",)})
+ANSWER = openapi.problems(404, 412, 429, kinds={409: ("no-offer", "offer-lapsed", "offering-closed")})
 LIVE: dict[int | str, Any] = {
     200: {
         "description": "Each event's data is the offering's `places`; its id may be sent as Last-Event-ID to go on.",
@@ -120,7 +121,7 @@ def own(kind: acts.Kind, enrolment_id: UUID, caller: Caller, if_match: str | Non
     return Act(kind, enrolment_id, may, expect, stay)
 
 
-@router.post("/enrolments/{enrolment_id}/withdraw", response_model=EnrolmentShown, responses=ACT)
+@router.post("/enrolments/{enrolment_id}/withdraw", response_model=EnrolmentShown, responses=WITHDRAW)
 async def withdraw(
     enrolment_id: UUID, caller: Paced, repeatable: Repeatable, desk: Desk, if_match: IfMatch = None
 ) -> Response:
@@ -128,7 +129,7 @@ async def withdraw(
     return await desk.submit(Request(own("withdraw", enrolment_id, caller, if_match), repeatable))
 
 
-@router.post("/enrolments/{enrolment_id}/accept", response_model=EnrolmentShown, responses=ACT)
+@router.post("/enrolments/{enrolment_id}/accept", response_model=EnrolmentShown, responses=ANSWER)
 async def accept(
     enrolment_id: UUID, caller: Paced, repeatable: Repeatable, desk: Desk, if_match: IfMatch = None
 ) -> Response:
@@ -136,7 +137,7 @@ async def accept(
     return await desk.submit(Request(own("accept", enrolment_id, caller, if_match), repeatable))
 
 
-@router.post("/enrolments/{enrolment_id}/decline", response_model=EnrolmentShown, responses=ACT)
+@router.post("/enrolments/{enrolment_id}/decline", response_model=EnrolmentShown, responses=ANSWER)
 async def decline(
     enrolment_id: UUID,
     caller: Paced,

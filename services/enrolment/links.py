@@ -78,7 +78,8 @@ async def act(token: str, verb: str, request: Request, database: Db, desk: Desk)
     try:
         await desk.submit(desks.Request(command, None))
     except Problem as refused:
-        return await _told(request, database, language, refused, link)
+        link, problem = await _valid(database, token, verb)  # it may have been pressed twice, in the same moment
+        return await _told(request, database, language, problem or refused, link)
     done = "accepted" if link.accepts else "declined"
     lines = [*await _course(database, link, language), words()[language]["stayed_words" if stay else f"{done}_words"]]
     return _page(request, 200, language, words()[language][done], lines)
@@ -115,7 +116,7 @@ _KINDS = {"link-used": "used", "offer-lapsed": "lapsed", "no-offer": "used", "li
 async def _told(request: Request, database: Database, language: str, problem: Problem, link: Link | None) -> Response:
     """A page for people, in their language; what a program asked for that takes no pages is the problem itself.
 
-    Of which course is said where that is known: one may have had more offers.
+    Of which course is said where that is known: one may have had more offers. So is what one has answered.
     """
     accepts = request.headers.get("accept", "")
     if "json" in accepts and "text/html" not in accepts:
@@ -123,7 +124,8 @@ async def _told(request: Request, database: Database, language: str, problem: Pr
     kind = _KINDS.get(problem.slug, "closed")
     said = words()[language]
     about = await _course(database, link, language) if link is not None else []
-    return _page(request, problem.status, language, said[kind], [*about, said[f"{kind}_words"]])
+    title = said.get(f"{kind}_{problem.extensions.get('outcome')}", said[kind])
+    return _page(request, problem.status, language, title, [*about, said[f"{kind}_words"]])
 
 
 def _page(request: Request, status: int, language: str, title: str, lines: list[str], **buttons: str) -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.fields import Line
@@ -30,7 +30,7 @@ router = APIRouter(prefix=BASE, tags=["partners"])
 
 MOST_LISTED = 500
 FORMULA = re.compile(r"""(^|[,;\t])(?=[\s"]*[=+@-])""")  # before one, at the beginning of what may be a cell
-ACT = openapi.problems(403, 404, 409, 412)
+ACT = openapi.problems(403, 404, 412, kinds={409: ("not-pending", "offering-closed")})
 
 
 class Attending(BaseModel):
@@ -66,9 +66,11 @@ async def read_roster(
     database: Db,
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = MOST_LISTED,
     after: UUID | None = None,
-    format: Annotated[str, Query(pattern="^(json|csv)$")] = "json",
+    format: Annotated[str | None, Query(pattern="^(json|csv)$")] = None,
+    accept: Annotated[str, Header(description="text/csv: the same as `?format=csv`")] = "",
 ) -> Response:
     """Who has a seat, waits for approval or stands in line, in the order of asking; `?format=csv` for a spreadsheet."""
+    as_csv = format == "csv" or (format is None and "text/csv" in accept.lower() and "json" not in accept.lower())
     async with database.reading() as conn:
         offering = await seats.offering(conn, offering_id)
         if offering is None:
@@ -79,10 +81,10 @@ async def read_roster(
     rows = [attending(one) for one in page]
     headers = {"cache-control": "no-store"}
     if len(found) > limit:
-        also = "&format=csv" if format == "csv" else ""
+        also = "&format=csv" if as_csv else ""
         next_page = f"{BASE}/offerings/{offering_id}/roster?limit={limit}&after={page[-1].id}{also}"
         headers["link"] = f'<{next_page}>; rel="next"'
-    if format == "csv":
+    if as_csv:
         return file(offering_id, rows, headers)
     return Response(Roster(items=rows).model_dump_json(), headers=headers, media_type="application/json")
 

@@ -90,7 +90,14 @@ router = APIRouter(prefix=BASE, tags=["enrolment"], route_class=route_class(plai
     "/offerings/{offering_id}/enrolments",
     status_code=201,
     response_model=EnrolmentShown,
-    responses=openapi.problems(404, 409, 429),
+    responses=openapi.problems(
+        404,
+        kinds={
+            409: ("already-enrolled", "offering-closed", "not-open-yet", "other-group", "too-many-enrolments"),
+            422: ("unknown-place", "place-twice", "unknown-group"),
+            429: ("enrolling-too-often",),
+        },
+    ),
 )
 async def enrol(
     offering_id: UUID, body: Asking, caller: Paced, repeatable: Repeatable, running: ThisService, desk: Desk

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from kit import openapi
 from kit.auth import Signed
 from kit.database import Connection
-from kit.http import Db
+from kit.http import Db, ThisService
 from kit.live import LastEventId
 from kit.problems import Problem
 from services.notifier import letters
@@ -59,15 +59,15 @@ LIVE: dict[int | str, Any] = {
 
 
 @functools.cache
-def templates() -> SandboxedEnvironment:
-    return letters.environment()
+def templates(origin: str) -> SandboxedEnvironment:
+    return letters.environment(origin)
 
 
-def shown(notice: store.Shown) -> NoticeShown:
-    """A notice in its person's language."""
+def shown(notice: store.Shown, origin: str) -> NoticeShown:
+    """A notice in its person's language; `origin` is the gateway's, where courses that it names stand."""
     said = letters.words(notice)
     # `shown`: neither "do not answer this mail" nor the links of an offer, which act for whoever has them.
-    subject, text = letters.written(templates(), notice.template, said | {"shown": True})
+    subject, text = letters.written(templates(origin), notice.template, said | {"shown": True})
     return NoticeShown(
         id=notice.id,
         category=KINDS[notice.template].category,
@@ -87,6 +87,7 @@ async def read_notices(
     caller: Signed,
     database: Db,
     response: Response,
+    running: ThisService,
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 20,
     before: UUID | None = None,
 ) -> NoticesListed:
@@ -98,7 +99,8 @@ async def read_notices(
     if len(found) > limit:
         response.headers["link"] = f'<{BASE}/me/notices?limit={limit}&before={page[-1].id}>; rel="next"'
     response.headers["cache-control"] = "private, no-store"
-    return NoticesListed(items=[shown(one) for one in page], unread=counted.get(caller.key, store.Count()).unread)
+    items = [shown(one, running.settings.public_url) for one in page]
+    return NoticesListed(items=items, unread=counted.get(caller.key, store.Count()).unread)
 
 
 @router.post("/{notice_id}/read", status_code=204, responses=openapi.problems(401, 404))

@@ -42,14 +42,14 @@ async def read_letterbox(
     request: Request, visitor: Visiting, database: Db, before: str = "", gjort: str = ""
 ) -> Response:
     """One page of one's own notices; `before` is the last id of the page before, `gjort` what was just done."""
-    listed = await _listed(database, visitor.caller.key, _id(before) if before else None)
+    listed = await _listed(request, database, visitor.caller.key, _id(before) if before else None)
     return site().page(request, "letterbox.html", visitor=visitor, before=before, done=gjort, **listed)
 
 
 @listed.get("/liste")
 async def read_list(request: Request, visitor: Visiting, database: Db) -> Response:
     """The newest notices alone, for a page that has heard of a change."""
-    listed = await _listed(database, visitor.caller.key, None)
+    listed = await _listed(request, database, visitor.caller.key, None)
     return site().page(request, "notices.html", visitor=visitor, before="", **listed)
 
 
@@ -79,14 +79,15 @@ async def mark_read(request: Request, visitor: Acting, database: Db) -> Response
     return RedirectResponse(f"{back}gjort={'alle' if 'newest' in sent else 'lest'}", 303)
 
 
-async def _listed(database: Database, who: str, before: UUID | None) -> dict[str, Any]:
+async def _listed(request: Request, database: Database, who: str, before: UUID | None) -> dict[str, Any]:
     async with database.reading() as conn:
         found = await store.page(conn, who, before, MOST_SHOWN + 1)
         if before is None and len(found) <= MOST_SHOWN:  # these are all that there are
             count = store.count(found)
         else:
             count = (await store.counts(conn, [who])).get(who, store.Count())
-    notices = [shown(one) for one in found[:MOST_SHOWN]]
+    origin = request.app.state.running.settings.public_url
+    notices = [shown(one, origin) for one in found[:MOST_SHOWN]]
     older = notices[-1].id if len(found) > MOST_SHOWN else None
     return {"notices": notices, "unread": count.unread, "newest": count.newest, "older": older}
 

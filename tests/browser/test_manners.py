@@ -363,6 +363,34 @@ def test_a_course_tells_of_its_seats_by_itself(people: People, scene: Scene) -> 
     expect(ask).to_be_focused()
 
 
+def test_the_button_of_an_open_form_says_what_it_would_bring(people: People, scene: Scene) -> None:
+    offering, per = scene.offering("Knappen", 1), scene.somebody("per")
+    page = people.window(scene.somebody("siri"))
+    page.goto(f"/delta/{offering}")
+    ask = page.locator("main form button[type=submit]")
+    expect(ask).to_have_text("Meld meg på")
+    ask.focus()
+    seat = scene.enrol(offering, per, "Per Prøve")
+    expect(ask).to_have_text("Still meg i kø", timeout=LIVE_MS)
+    expect(ask).to_be_focused()
+    scene.withdraw(seat, per)
+    expect(ask).to_have_text("Meld meg på", timeout=LIVE_MS)
+
+
+def test_a_long_word_of_a_heading_is_parted_as_its_language_parts_words_on_a_phone_alone(
+    people: People, scene: Scene
+) -> None:
+    """Where it is parted, the browser's own dictionary says; it has to know the language."""
+    code = scene.course("Vedlikeholdsplanlegging")
+    page = people.window(language="en")
+    page.goto(scene.course_of(scene.run(code, {"online": 1})))
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_attribute("lang", "nb")
+    expect(heading).to_have_css("hyphens", "manual")
+    page.set_viewport_size(NARROW)
+    expect(heading).to_have_css("hyphens", "auto")
+
+
 def test_a_seat_that_goes_before_the_page_can_hear_of_it_is_gone_on_it(people: People, scene: Scene) -> None:
     """Between the making of a page and the opening of its stream somebody else may be faster."""
     offering, siri, per = scene.offering("Kappløp", 1), scene.somebody("siri"), scene.somebody("per")

@@ -64,6 +64,7 @@ COURSES: dict[str, Bad] = {
     "31 marks on one letter": titled("a" + "\u0301" * 31, MARKS),
     "40,000 characters that NFC makes 20,000": titled("e\u0301" * 20_000, LONG),
     "spaces of no width": titled(" \u200b\u200d\ufeff ", READABLE),
+    "letters without a shape": titled("\u3164 \u115f\u1160\uffa0", READABLE),
     "punctuation": titled("…!?", READABLE),
     "two lines": titled("to\nlinjer", LINE),
     "two lines of Windows": titled("to\r\nlinjer", LINE),

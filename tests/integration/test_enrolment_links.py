@@ -110,6 +110,26 @@ async def test_a_link_shows_what_it_does_and_does_it_once(servers: Servers) -> N
 
 
 @pytest.mark.parametrize(
+    ("kind", "verb", "told"),
+    [("accept", "godta", "Du har sagt ja til plassen"), ("decline", "avslaa", "Du har sagt nei til plassen")],
+)
+async def test_who_presses_twice_is_told_what_they_have_answered(
+    servers: Servers, kind: str, verb: str, told: str
+) -> None:
+    """In the same moment, by the back button, or with the mail's other link: the answer that is shown is the last."""
+    async with world(servers) as here:
+        await offered(here, "ola")
+        both = await links(here)
+        address = f"/tilbud/{both[kind]}/{verb}"
+        pressed = await asyncio.gather(*(here.asking.post(address, data={"act": verb}) for _ in range(2)))
+        assert sorted(one.status_code for one in pressed) == [200, 410]
+        second = next(one for one in pressed if one.status_code == 410)
+        assert f"{told}</h1>" in main(second.text)
+        for path in (f"{both['accept']}/godta", f"{both['decline']}/avslaa"):
+            assert f"{told}</h1>" in main((await here.asking.get(f"/tilbud/{path}")).text)
+
+
+@pytest.mark.parametrize(
     ("sent", "state", "told"), [({}, "cancelled", "ikke lenger i kø"), ({"stay": "1"}, "queued", "bakerst")]
 )
 async def test_who_says_no_by_the_link_chooses_whether_to_stay_in_line(
@@ -211,6 +231,22 @@ async def test_a_partner_lets_in_and_turns_away_its_own(servers: Servers) -> Non
         sheet = await here.asking.get(f"{BASE}/offerings/{offering_id}/roster?format=csv", headers=torgar)
         rows = list(csv.DictReader(io.StringIO(sheet.content.decode("utf-8-sig")), delimiter=";"))
         assert [row["name"] for row in rows] == ["Kari", "'=cmd|Ola"]
+        for accepted, kind in (
+            ("text/csv", "text/csv"),
+            ("text/csv, */*;q=0.5", "text/csv"),
+            ("application/json, text/csv;q=0.5", "application/json"),
+            ("*/*", "application/json"),
+        ):
+            got = await here.asking.get(
+                f"{BASE}/offerings/{offering_id}/roster?limit=1", headers=torgar | {"accept": accepted}
+            )
+            assert got.headers["content-type"].partition(";")[0] == kind, accepted
+            assert ("format=csv" in got.headers["link"]) == (kind == "text/csv"), "the rest in the same form"
+        asked = {"accept": "text/csv"}
+        json_all_the_same = await here.asking.get(
+            f"{BASE}/offerings/{offering_id}/roster?format=json", headers=torgar | asked
+        )
+        assert json_all_the_same.json()["items"]
 
 
 async def test_who_changes_things_too_often_is_told_to_wait(servers: Servers) -> None:

@@ -677,6 +677,27 @@ async def test_the_way_to_ask_is_called_by_what_one_would_get(servers: Servers) 
         assert "<a " not in anybody.text, "nobody can ask where no place is open"
 
 
+async def test_the_button_of_the_form_is_called_by_what_one_would_get(servers: Servers) -> None:
+    """As the way to the form is; the part that is fetched anew says it too, for the button of an open page."""
+    async with open_pages(servers) as here:
+        offering_id = await here.offering(online=1, mosjoen=0)
+        eva, per = person(here, "eva"), person(here, "per")
+
+        async def called() -> tuple[str, str]:
+            await eva.go(f"/delta/{offering_id}")
+            [button] = re.findall(r'<button [^>]*id="ask"[^>]*>([^<]+)</button>', eva.text)
+            await eva.go(f"/plasser/{offering_id}")
+            [anew] = re.findall(r'<p hidden data-calls="ask">([^<]+)</p>', eva.text)
+            return button, anew
+
+        assert await called() == ("Meld meg på", "Meld meg på")
+        await per.enrol(offering_id)
+        assert await called() == ("Still meg i kø", "Still meg i kø")
+        await per.go(f"{own(per)}/meld-av")
+        await per.send(f"{own(per)}/meld-av")
+        assert await called() == ("Meld meg på", "Meld meg på")
+
+
 async def test_ones_own_page_is_told_of_each_change_by_one_query_for_all(servers: Servers) -> None:
     async with open_pages(servers) as here:
         offering_id, _, ola = await offered(here)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient, Response
 
-from contracts.catalogue import CourseChanged
-from contracts.enrolment import ContactGiven, LearnerEnrolled, SeatOffered
+from contracts.catalogue import CourseChanged, PartnerJoined
+from contracts.enrolment import ContactGiven, LearnerEnrolled, LearnerWithdrew, SeatOffered
 from deploy import texts
 from kit import live, passes, sealing
 from kit.auth import Caller
@@ -26,7 +26,8 @@ from services.notifier.site import site
 from tests.calling import Calling, calling_notifier, listening_hooks
 from tests.delivery import Servers
 from tests.integration.test_notifier_feed import as_person, person, reached, told
-from tests.notifying import PUBLIC
+from tests.integration.test_notifier_notices import cancelled
+from tests.notifying import PRIVATE, PUBLIC
 from tests.web import ISSUER
 
 pytestmark = pytest.mark.anyio
@@ -186,6 +187,21 @@ async def test_the_texts_of_others_are_words_and_nothing_else(world: Calling, ka
     assert refused.status_code == 422
     assert "<script>a" not in kari.text
     assert "&#34;&gt;&lt;script&gt;" in kari.text, "what was typed is there to be mended"
+
+
+async def test_where_a_notice_leads_can_be_pressed(world: Calling, kari: Browser) -> None:
+    """The courses to take instead of a cancelled one, as in its mail; and whom to ask."""
+    learner = await person(world, "kari")
+    partner = PartnerJoined(partner="torgar", name="Torgar", contact="75 00 00 00", arenas=["online"], version=1)
+    await world.hear(events.partner_listeners(PRIVATE), [partner])
+    await world.hear(
+        events.enrolments, [LearnerWithdrew(**world.about(learner), place="mosjoen", reason="offering_cancelled")]
+    )
+    await world.hear(events.courses, [cancelled(world)])
+    await kari.get()
+    address = f"{world.settings.public_url}/kurs/{world.course}"
+    assert f'<a class="ds-link" href="{address}">{address}</a>' in kari.text
+    assert '<a class="ds-link" href="tel:+4775000000">75 00 00 00</a>' in kari.text
 
 
 async def test_read_is_noted_once_for_ones_own_and_told(world: Calling, kari: Browser) -> None:

@@ -121,7 +121,9 @@ async def test_whom_learners_may_ask_is_told_with_all_that_is_said_of_a_partner_
         assert await sync("post@sveis.example") == {}
         await change(here, lambda conn: joining.rotate_key(conn, here.partner, False))
         assert await said(here.partner) == [None, "post@sveis.example", "post@sveis.example"]
-        assert "Spørsmål om kurset post@sveis.example" in words(await look(here, await publish(here, "B")))
+        page_with = await look(here, await publish(here, "B"))
+        assert "Spørsmål om kurset post@sveis.example" in words(page_with)
+        assert 'href="mailto:post@sveis.example"' in page_with.text
         assert await sync(None) == {"contact": ("post@sveis.example", None)}
         assert (await said(here.partner))[-1] is None
         other = slug()

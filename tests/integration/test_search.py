@@ -281,6 +281,8 @@ async def test_filters_are_about_one_run_that_is_to_come(servers: Servers) -> No
         assert await codes(here, "starts_after=2020-01-01&sort=start") == ["PAST", "SOON", "LATE"], (
             "asked for what began"
         )
+        assert await codes(here, f"arena=mosjoen&starts_after={day}T00:00:00+01:00") == ["SOON"], "+ as people write it"
+        assert await codes(here, f"arena=mosjoen&starts_after={day}T00:00:00%2B01:00") == ["SOON"]
         assert await codes(here, "level=5.1") == ["SOON"]
         assert await codes(here, "language=en") == ["LATE"]
         one = (await here.asking.get(f"{BASE}/courses?level=5.1")).json()["items"][0]
