@@ -11,15 +11,28 @@ from kit.phones import a_number
 # A web address, a mail address, a phone number: the first that fits, so that what is within a web address stays there.
 # A number is grouped by spaces alone, as people write it: with dots or strokes it may be a date.
 _FOUND = re.compile(
-    r"(?P<web>\b(?:https?://|www\.)[^\s<>\"']+)|(?P<mail>[^\s<>\"',;:()/]+@[^\s<>\"',;:()/]+)"
+    r"(?P<web>\b(?:https?://|www\.)[^\s<>\"']+)|(?<![^\s<>\"',;:()/])(?P<mail>[^\s<>\"',;:()/@]+@[^\s<>\"',;:()/]+)"
     r"|(?P<phone>(?<![\w.+-])\+?\d(?:[ \u00a0]?\d){7,14}(?![\w-]|\.\d|[ \u00a0]\d))",
     re.IGNORECASE,
 )
+# What each of them has: most lines have none, and a page of notices has hundreds.
+_MAY_HOLD = re.compile(r"[@+]|://|www\.|(?:\d[ \u00a0]?){8}", re.IGNORECASE)
 _AFTER = ".,;:!?"  # ends the sentence, not the address
 
 
 def reached(words: str, _: str = "") -> Markup:
     """`post@nesna.example, 75 00 00 00`, each a link; all other words as they are, escaped."""
+    made, plain = Markup(), ""
+    for line in words.splitlines(keepends=True):
+        if _MAY_HOLD.search(line) is None:
+            plain += line
+        else:
+            made += escape(plain) + _line(line)
+            plain = ""
+    return made + escape(plain)
+
+
+def _line(words: str) -> Markup:
     made, end = Markup(), 0
     for found in _FOUND.finditer(words):
         one = found[0].rstrip(_AFTER)
