@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -26,6 +27,19 @@ def offset(value: Any) -> Any:
         raise ValueError("must look like +48h, -30m or +10d")
     sign, number, unit = found.groups()
     return timedelta(**{UNITS[unit]: int(number) * (-1 if sign == "-" else 1)})
+
+
+def host(value: str) -> str:
+    """The same name or address. Raises ValueError for what no look-up takes: it would end in words of the library's."""
+    try:
+        if not value.startswith("/"):  # the folder of PostgreSQL's socket
+            value.encode("idna")
+        right = bool(value) and "://" not in value and not re.search(r"\s", value)
+    except UnicodeError:
+        right = False
+    if not right:
+        raise ValueError("must be a host's name or address, without spaces, port or https://")
+    return value
 
 
 class SecretFiles(PydanticBaseSettingsSource):
@@ -101,6 +115,22 @@ class Settings(BaseSettings):
     def real_ports(cls, value: str) -> str:
         if any(not 1 <= int(place.rpartition(":")[2]) <= 65535 for place in value.split(",")):
             raise ValueError("a port must be a number from 1 to 65535")
+        for place in value.split(","):
+            host(place.rpartition(":")[0])
+        return value
+
+    @field_validator("database_host", "http_host")
+    @classmethod
+    def can_be_looked_up(cls, value: str) -> str:
+        return host(value)
+
+    @field_validator("public_url", "issuer_keys_url", "otlp_endpoint")
+    @classmethod
+    def can_be_taken_apart(cls, value: str) -> str:
+        try:
+            urlsplit(value)
+        except ValueError:
+            raise ValueError("must be an address such as https://host.example") from None
         return value
 
     @field_validator("pass_public_key")

@@ -47,13 +47,14 @@ async def report(stack: Stack) -> dict[str, Any]:
     runs = stack.supervisor is not None
     names = list(stack.state().get("programs", {})) if runs else []
     well, worries = await asyncio.gather(answers(places, names), attention(places, names))
-    has_secrets = (places.secrets / "postgres" / "admin_password").exists()
+    # None before the first start, and those whose file is lost are left out: `up` makes it anew, or says what to do.
+    known = [one for one in (*SERVICES, "admin") if (places.secrets / "postgres" / f"{one}_password").exists()]
     return {
         "ready": runs and bool(well) and all(well.values()),
         "gateway": places.gateway,
         "kafka": places.address("kafka"),
         "partner_kafka": places.address("kafka-partners"),
-        "postgres": {name: places.database(name) for name in (*SERVICES, "admin")} if has_secrets else {},
+        "postgres": {name: places.database(name) for name in known},
         "smtp": places.address("smtp"),
         "mail": f"http://localhost:{places.port('mail')}",
         "issuer": places.issuer,

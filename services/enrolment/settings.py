@@ -87,9 +87,10 @@ class EnrolmentSettings(Settings):
             raise ValueError("login_client_key and login_client_secret are both set: keep the one the issuer knows")
         return self
 
-    @model_validator(mode="after")
-    def can_sign(self) -> Self:
+    @field_validator("pass_private_key")
+    @classmethod
+    def can_sign(cls, value: SecretStr) -> SecretStr:
         """A key that will not do is found at start, not at the first log-in."""
-        if self.pass_private_key.get_secret_value():
-            passes.check(self.pass_private_key.get_secret_value())
-        return self
+        if value.get_secret_value():
+            passes.check(value.get_secret_value())
+        return value

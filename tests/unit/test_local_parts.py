@@ -413,3 +413,15 @@ def test_the_status_of_a_stack_in_its_first_moment_is_told(
         fcntl.flock(held, fcntl.LOCK_EX)
         assert commands.status() == 1
         assert commands.status(as_json=True) == 0
+
+
+@pytest.mark.parametrize("lost", ["admin", "catalogue"])
+def test_the_status_is_told_where_a_password_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    monkeypatch.setenv("KURSNETT_HOME", str(tmp_path))
+    secrets.make(tmp_path / "secrets")
+    (tmp_path / "secrets" / "postgres" / f"{lost}_password").unlink()
+    assert commands.status(as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)["postgres"]
+    assert set(told) == {"catalogue", "enrolment", "notifier", "admin"} - {lost}

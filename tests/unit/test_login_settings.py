@@ -54,6 +54,15 @@ def test_a_key_that_cannot_prove_anything_is_told_at_start(environment: pytest.M
     assert "canary" not in str(ended.value)
 
 
+@pytest.mark.parametrize("wrong", ["canary", "{}", private(ECKey.generate_key("P-384"))])
+def test_a_key_that_cannot_sign_a_pass_is_named(environment: pytest.MonkeyPatch, wrong: str) -> None:
+    environment.setenv("KURSNETT_PASS_PRIVATE_KEY", wrong)
+    with pytest.raises(SystemExit) as ended:
+        read(EnrolmentSettings)
+    assert str(ended.value).startswith("KURSNETT_PASS_PRIVATE_KEY is wrong (what the passes")
+    assert "canary" not in str(ended.value)
+
+
 def test_one_who_has_two_proofs_is_asked_which(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("KURSNETT_LOGIN_CLIENT_KEY", private(ECKey.generate_key("P-256")))
     assert read(EnrolmentSettings).login_client_key.get_secret_value(), "the control"
