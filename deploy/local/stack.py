@@ -26,6 +26,7 @@ KEPT = (
     *("postgres", "kafka", "issuer", "gateway", "secrets", "logs", "restored"),
     *("state.json", "state.new", "lock", "demo", "demo.lock"),
 )
+RESETTING = "resetting"  # there while all of these are deleted
 START_SECONDS = 300.0  # a first start fetches 75 MB
 STOP_SECONDS = 60.0  # services 20 s, then the servers 20 s
 ROOM_BYTES = 300_000_000  # a new stack's files with the demonstration data, twice over
@@ -121,6 +122,8 @@ class Stack:
             time.sleep(0.1)
 
     def _launch(self, detach: bool) -> None:
+        if (self.places.home / RESETTING).exists():  # it was killed: half of the data is of no use
+            self.reset()
         self.places.logs.mkdir(parents=True, exist_ok=True)
         leftovers.end(self.places.home)
         ports.require_free(self.places, self.ports())
@@ -201,6 +204,9 @@ class Stack:
         Raises Trouble when some of it could not be deleted.
         """
         self.stop()
+        begun = self.places.home / RESETTING
+        with contextlib.suppress(OSError):  # no home, or a full disk: then it may be half, if we are killed
+            begun.touch()
         kept = [self.places.home / name for name in KEPT]
         database = noted(self.places.home)
         self._delete_database()
@@ -217,6 +223,7 @@ class Stack:
                 "Does it belong to another user? Then reset as that user, or as root.",
             )
         with contextlib.suppress(OSError):
+            begun.unlink(missing_ok=True)
             self.places.home.rmdir()
 
     def _delete_database(self) -> None:

@@ -39,6 +39,28 @@ def test_an_interrupt_while_the_data_is_deleted_leaves_no_half_of_it(tmp_path: P
     assert not home.exists()
 
 
+def test_a_start_finishes_a_reset_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New databases beside the old topics, or half of the secrets, would be a stack that nobody can explain."""
+    home = tmp_path / "home"
+    for name in ("postgres", "kafka", "secrets"):
+        (home / name).mkdir(parents=True)
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda path, **_: os.kill(os.getpid(), signal.SIGKILL))
+        if not (child := os.fork()):
+            Stack(Places(home)).reset()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert (home / "kafka").exists(), "the control"
+
+    def far_enough(*_: object) -> None:
+        assert sorted(path.name for path in home.iterdir()) == ["logs"]
+        raise Trouble("far enough", "")
+
+    monkeypatch.setattr("deploy.local.ports.require_free", far_enough)
+    with pytest.raises(Trouble, match="far enough"):
+        Stack(Places(home)).start()
+
+
 @pytest.mark.parametrize("told", ["", "postgres", "elsewhere/postgres"])
 def test_a_note_of_where_the_database_lies_that_is_not_whole_costs_nobody_else_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
@@ -95,7 +117,7 @@ def test_what_could_not_be_deleted_is_named_and_the_note_of_it_stays(
     with pytest.raises(Trouble) as told:
         stack.reset()
     assert f"Still there: {outside}, {home / 'kafka'}." in told.value.what
-    assert {path.name for path in home.iterdir()} == {"kafka", "postgres.path"}
+    assert {path.name for path in home.iterdir()} == {"kafka", "postgres.path", "resetting"}
 
     another.clear()
     stack.reset()
