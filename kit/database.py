@@ -28,6 +28,7 @@ POOLS: Mapping[str, int] = {"web": 8, "consumer": 3, "relay": 2, "worker": 2}
 # which kit.groupcommit has two.
 DESK: Mapping[str, int] = {"desk": 3}
 
+IDLE_S = 60.0  # a connection that nobody needs for so long is closed
 ACQUIRE_S = 2.0  # a request that finds no free connection for so long is better told "busy" than left waiting
 COMMAND_S = 5.0  # longer than the server's own limit, so that the server's clear error comes first
 CLOSE_S = 2.0  # who was asked to stop has finished what is in hand by then
@@ -105,39 +106,38 @@ class Database:
     def __init__(self, settings: Settings, pools: Mapping[str, int] = POOLS) -> None:
         self._settings = settings
         self._sizes = pools
-        self._pools: dict[str, type_of_pool] = {}
-        # asyncpg gives a connection that comes back to whoever asks next, before those who have waited longest: with 32
-        # at a time the slowest in a hundred waited four times as long as all did on average.
-        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._pools: dict[str, _Pool] = {}
         self.committed = asyncio.Event()  # set after each commit of ours: the relay looks at once, not at its next poll
 
     async def open(self) -> None:
         for purpose, size in self._sizes.items():
-            self._turns[purpose] = asyncio.Semaphore(size)
-            self._pools[purpose] = await asyncpg.create_pool(
+            made = await asyncpg.create_pool(
                 **arguments(self._settings, purpose),
                 min_size=1,
                 max_size=size,
                 init=tracing.watch,
-                max_inactive_connection_lifetime=60,
+                max_inactive_connection_lifetime=IDLE_S,
                 reset=_keep,  # we change no session state, so the usual round trip on release buys nothing
             )
+            self._pools[purpose] = _Pool(made, purpose, size)
 
     async def close(self) -> None:
-        await asyncio.gather(*map(_close, self._pools.values()))
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
         self._pools.clear()
 
     @asynccontextmanager
     async def reading(self, purpose: str = "web") -> AsyncIterator[Connection]:
         """A connection without a transaction, for single statements. Raises Busy when none is free within 2 s."""
-        connection = await self._acquire(purpose)
+        pool = self._pools[purpose]
+        connection = await pool.take()
         try:
             yield connection
-        except asyncpg.InternalClientError:  # nobody knows what it is in the middle of: it would fail the next one, too
-            _throw_away(connection)
+        except BaseException as error:
+            if isinstance(error, asyncpg.InternalClientError):  # nobody knows what it is in the middle of
+                _throw_away(connection)  # it would fail the next one, too
+            await pool.give_back(connection)
             raise
-        finally:
-            await self._give_back(purpose, connection)
+        await pool.lay_by(connection)
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], purpose: str = "web") -> T:
         """Do `work` in one transaction and return what it returned.
@@ -189,37 +189,87 @@ class Database:
                 raise Unknown from error
             return result
 
-    async def _acquire(self, purpose: str) -> Any:
-        """A connection, in the order in which they were asked for. Raises Busy when none is free within 2 s."""
-        turn = self._turns[purpose]
-        try:
-            async with asyncio.timeout(ACQUIRE_S):
-                await turn.acquire()
-                try:
-                    return await self._pools[purpose].acquire()
-                except BaseException:
-                    turn.release()
-                    raise
-        except (TimeoutError, asyncpg.PostgresError, *AWAY) as error:  # whatever it says: nothing was asked of it yet
-            raise Busy(f"no {purpose} connection: {type(error).__name__}") from error
 
-    async def _give_back(self, purpose: str, connection: Any) -> None:
-        """Return a connection; one that does not answer is thrown away, so that its slot is never lost."""
+class _Pool:
+    """The connections for one purpose: each is given to whoever has waited longest.
+
+    asyncpg gives one that comes back to whoever asks next, before those who wait: with 32 at a time the slowest in a
+    hundred waited four times as long as all did on average. And its way back takes as long as a short statement, so
+    those that come back in order lie here, and go there when they have lain for a minute: it closes them.
+    """
+
+    def __init__(self, pool: type_of_pool, purpose: str, size: int) -> None:
+        self._pool = pool
+        self._purpose = purpose
+        self._turn = asyncio.Semaphore(size)
+        self._lying: list[Any] = []  # the one that came back last is at the end, and is the next to go
+        self._unneeded = 0  # so many have lain here all the time since the last look
+        self._looking = asyncio.create_task(self._look())
+
+    async def take(self) -> Any:
+        """A connection, in the order in which they were asked for. Raises Busy when none is free within 2 s."""
         try:
-            await self._pools[purpose].release(connection, timeout=ACQUIRE_S)
+            if self._lying and not self._turn.locked():
+                return await self._next()
+            async with asyncio.timeout(ACQUIRE_S):
+                return await self._next()
+        except (TimeoutError, asyncpg.PostgresError, *AWAY) as error:  # whatever it says: nothing was asked of it yet
+            raise Busy(f"no {self._purpose} connection: {type(error).__name__}") from error
+
+    async def _next(self) -> Any:
+        await self._turn.acquire()
+        try:
+            while self._lying:
+                connection = self._lying.pop()
+                self._unneeded = min(self._unneeded, len(self._lying))
+                if not _is_lost(connection):
+                    return connection
+                await self._back(connection)
+            return await self._pool.acquire()
+        except BaseException:
+            self._turn.release()
+            raise
+
+    async def lay_by(self, connection: Any) -> None:
+        """Keep one that nothing went wrong with for the next."""
+        if _is_lost(connection) or connection.is_in_transaction():
+            await self.give_back(connection)
+        else:
+            self._lying.append(connection)
+            self._turn.release()
+
+    async def give_back(self, connection: Any) -> None:
+        """Return one of which it is not known in what state it is."""
+        try:
+            await self._back(connection)
+        finally:
+            self._turn.release()
+
+    async def _back(self, connection: Any) -> None:
+        """To asyncpg; one that does not answer is thrown away, so that its slot is never lost."""
+        try:
+            await self._pool.release(connection, timeout=ACQUIRE_S)
         except Exception:
             _throw_away(connection)
-        finally:
-            self._turns[purpose].release()
 
+    async def _look(self) -> None:
+        while True:
+            self._unneeded = len(self._lying)
+            await asyncio.sleep(IDLE_S)
+            unneeded, self._lying = self._lying[: self._unneeded], self._lying[self._unneeded :]
+            for connection in unneeded:
+                await self._back(connection)
 
-async def _close(pool: type_of_pool) -> None:
-    """Within some seconds, whatever its connections wait for."""
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()
+    async def close(self) -> None:
+        """Within some seconds, whatever its connections wait for."""
+        self._looking.cancel()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                while self._lying:
+                    await self._back(self._lying.pop())
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
 
 
 async def _roll_back(connection: Connection, transaction: Any) -> None:
@@ -232,6 +282,13 @@ async def _roll_back(connection: Connection, transaction: Any) -> None:
 def _throw_away(connection: Any) -> None:
     with suppress(asyncpg.InterfaceError):  # it was lost, and the pool has its slot back already
         connection.terminate()
+
+
+def _is_lost(connection: Any) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:  # the pool has its slot back already
+        return True
 
 
 async def _keep(connection: Connection) -> None:

@@ -1,16 +1,18 @@
 """A connection that is lost while somebody works with it costs a try, and never the answer."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
 import pytest
 
 from kit.database import POOLS, Database, Unknown
-from tests.delivery import Servers
+from tests.delivery import Servers, until
 
 pytestmark = pytest.mark.anyio
 
+OPEN = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%/web'"
 PID = "SELECT pg_backend_pid()"
 HANG_UP = "SELECT pg_terminate_backend(pg_backend_pid())"
 
@@ -62,6 +64,45 @@ async def test_a_connection_in_a_state_that_nobody_knows_is_not_given_to_the_nex
 
     await database.run(work)
     assert seen[1] != seen[0]
+
+
+async def test_a_transaction_that_somebody_left_open_is_nobody_elses(database: Database) -> None:
+    async with database.reading() as conn:
+        await conn.execute("BEGIN")
+    async with database.reading() as conn:
+        assert not conn.is_in_transaction()
+
+
+async def test_a_connection_that_was_lost_between_two_uses_is_not_given_out(database: Database) -> None:
+    async with database.reading() as conn:
+        pid = await conn.fetchval(PID)
+    conn.terminate()
+    async with database.reading() as conn:
+        assert await conn.fetchval(PID) != pid
+
+
+async def test_connections_that_nobody_needs_any_more_are_closed(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kit.database.IDLE_S", 0.2)
+    database = Database(await servers.database(), pools={"web": 4})
+    await database.open()
+
+    async def here() -> int:
+        async with database.reading() as conn:
+            return int(await conn.fetchval(OPEN))
+
+    async def alone() -> bool:
+        return await here() == 1
+
+    try:
+        async with AsyncExitStack() as crowd:
+            for _ in range(4):
+                await crowd.enter_async_context(database.reading())
+        assert await here() == 4
+        await until(alone)  # it is asked over the one that is needed
+    finally:
+        await database.close()
 
 
 async def test_work_that_is_cut_off_while_its_connection_is_lost_is_told_as_cut_off(database: Database) -> None:
