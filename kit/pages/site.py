@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from gettext import NullTranslations
@@ -58,6 +58,15 @@ class _Templates(FileSystemLoader):
         return self._texts.gettext(text) % ()
 
 
+class _Environment(Environment):
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        """What every template knows, as it is: no template here has names of its own beside it.
+
+        Jinja would put two mappings before each other, and read all of both for every page and every part of one.
+        """
+        return self.globals
+
+
 class Site:
     """The pages of one folder: templates beside `locale/<language>.po`. `filters` are the service's own."""
 
@@ -79,7 +88,7 @@ class Site:
 
     def _environment(self, language: str) -> Environment:
         texts = languages.texts(self.folder, language)
-        made = Environment(
+        made = _Environment(
             loader=_Templates([self.folder, HERE], texts),
             autoescape=True,
             undefined=StrictUndefined,
@@ -90,11 +99,14 @@ class Site:
         )
         made.install_gettext_translations(texts, newstyle=True)  # type: ignore[attr-defined]  # the extension adds it
         made.filters |= {name: partial(_in, language, of) for name, of in self._filters.items()}
+        named = {**languages.NAMES, languages.SLOT: "Åarjelsaemien"}
         made.globals |= {
+            "_": partial(_filled, texts),
             "static": static.address,
             "language": language,
             "html_language": _whole(language),
-            "languages": {**languages.NAMES, languages.SLOT: "Åarjelsaemien"},
+            "languages": named,
+            "tongues": [(code, languages.tag(code), name) for code, name in named.items()],
             "slot": languages.SLOT,
         }
         return made
@@ -149,6 +161,11 @@ def _whole(language: str) -> str:
     return languages.SOURCE if language == languages.SLOT else language
 
 
+def _filled(texts: NullTranslations, text: str, **values: Any) -> Markup:
+    """A text with values in it, as Jinja's own `_` makes it by a longer way; the values are escaped."""
+    return Markup(texts.gettext(text)) % values  # noqa: S704 - texts are ours
+
+
 def _in(language: str, of: Callable[..., Any], value: Any, *more: Any) -> Any:
     return of(value, language, *more)
 
@@ -174,11 +191,10 @@ def _lasts(request: Request, visitor: Visitor | None) -> dict[str, Any]:
     }
 
 
-def _in_language(request: Request) -> Callable[[str], str]:
-    """The address of this page in another language."""
+def _in_language(request: Request) -> str:
+    """The address of this page in another language, which the language's code completes."""
     others = [(name, value) for name, value in request.query_params.multi_items() if name != languages.QUERY]
-    begin = f"{_path(request)}?{urlencode([*others, (languages.QUERY, '')])}"
-    return lambda language: begin + language
+    return f"{_path(request)}?{urlencode([*others, (languages.QUERY, '')])}"
 
 
 def here(request: Request) -> str:
