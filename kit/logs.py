@@ -96,9 +96,8 @@ def line(service: str, method: str, event: EventDict, allowed: frozenset[str]) -
     return to_json(told)
 
 
-def to_json(told: dict[str, Any]) -> str:
-    # ASCII only: no character that ends a line or moves a terminal's cursor survives.
-    return json.dumps(told, ensure_ascii=True, separators=(",", ":"))
+# ASCII only: no character that ends a line or moves a terminal's cursor survives.
+to_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 def speakable(value: Any) -> bool:

@@ -65,16 +65,14 @@ def templates(origin: str) -> SandboxedEnvironment:
 
 def shown(notice: store.Shown, origin: str) -> NoticeShown:
     """A notice in its person's language; `origin` is the gateway's, where courses that it names stand."""
-    said = letters.words(notice)
-    # `shown`: neither "do not answer this mail" nor the links of an offer, which act for whoever has them.
-    subject, text = letters.written(templates(origin), notice.template, said | {"shown": True})
+    language, subject, text = letters.shown(templates(origin), notice.template, notice)
     return NoticeShown(
         id=notice.id,
         category=KINDS[notice.template].category,
         template=notice.template,
         about=notice.about,
         offering_id=notice.offering_id,
-        language=said["language"],
+        language=language,
         subject=subject,
         text=text.rstrip() + "\n",
         created_at=notice.created_at,

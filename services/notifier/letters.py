@@ -117,6 +117,18 @@ def letter(
     )
 
 
+def shown(templates: SandboxedEnvironment, template: str, notice: Told) -> tuple[str, str, str]:
+    """(language, subject, text) for a learner who is logged in: neither "do not answer this mail" nor an offer's links,
+    which act for whoever has them. Raises jinja2.TemplateError."""
+    said = words(notice)
+    name = said["name"]
+    mould = json.dumps(said | {"shown": True, "name": name and _MARKS["name"]})
+    subject, text = _moulded_text(templates, template, mould)
+    if name:
+        subject, text = subject.replace(_MARKS["name"], name), text.replace(_MARKS["name"], name)
+    return said["language"], subject, text
+
+
 # Signs that no template and nobody outside can know, and that stand as they are in text and HTML alike.
 _MARKS = {part: f"mark{secrets.token_hex(12)}" for part in ("name", "unsubscribe", "accept", "decline")}
 _STANDING_IN: Mapping[str, Any] = {
@@ -132,6 +144,11 @@ def _moulded(templates: SandboxedEnvironment, template: str, mould: str) -> tupl
     said = json.loads(mould)
     subject, text = written(templates, template, said)
     return subject, text, templates.get_template(f"{template}.{said['language']}.html").render(said, subject=subject)
+
+
+@lru_cache(maxsize=256)
+def _moulded_text(templates: SandboxedEnvironment, template: str, mould: str) -> tuple[str, str]:
+    return written(templates, template, json.loads(mould))
 
 
 def written(templates: SandboxedEnvironment, template: str, said: Mapping[str, Any]) -> tuple[str, str]:

@@ -46,19 +46,16 @@ class Count:
     newest: UUID | None = None
 
 
-# None of what its person has turned off here; $2 and $3 are what `_kinds` gives.
-_WANTED = """
+_CATEGORIES = ", ".join(f"('{template}', '{kind.category}')" for template, kind in KINDS.items())
+# None of what its person has turned off here.
+_WANTED = f"""
     NOT EXISTS (
         SELECT FROM preferences AS chosen
-        JOIN unnest($2::text[], $3::text[]) AS kind (template, category) ON kind.category = chosen.category
+        JOIN (VALUES {_CATEGORIES}) AS kind (template, category) ON kind.category = chosen.category
         WHERE chosen.person = seen.login AND chosen.channel = 'inapp' AND chosen.cadence = 'off'
           AND kind.template = seen.template
     )
 """
-
-
-def _kinds() -> tuple[list[str], list[str]]:
-    return list(KINDS), [kind.category for kind in KINDS.values()]
 
 
 async def page(conn: Connection, login: str, before: UUID | None, limit: int) -> list[Shown]:
@@ -71,11 +68,10 @@ async def page(conn: Connection, login: str, before: UUID | None, limit: int) ->
                provider.name AS provider, provider.contact AS provider_contact
         FROM seen JOIN offerings AS run USING (offering_id) JOIN courses AS course USING (course_id)
         LEFT JOIN providers AS provider USING (partner)  -- may be heard of later
-        WHERE seen.login = $1 AND {_WANTED} AND ($4::uuid IS NULL OR seen.id < $4)
-        ORDER BY seen.id DESC LIMIT $5
+        WHERE seen.login = $1 AND {_WANTED} AND ($2::uuid IS NULL OR seen.id < $2)
+        ORDER BY seen.id DESC LIMIT $3
         """,  # noqa: S608 - constants alone
         login,
-        *_kinds(),
         before,
         limit,
     )
@@ -102,11 +98,10 @@ async def read_all(conn: Connection, login: str, newest: UUID) -> None:
     await conn.execute(
         f"""
         UPDATE notices SET read_at = app_now()
-        FROM seen WHERE seen.id = notices.id AND seen.login = $1 AND {_WANTED} AND notices.id <= $4
+        FROM seen WHERE seen.id = notices.id AND seen.login = $1 AND {_WANTED} AND notices.id <= $2
           AND notices.read_at IS NULL
         """,  # noqa: S608 - constants alone
         login,
-        *_kinds(),
         newest,
     )
 
@@ -127,6 +122,5 @@ async def counts(conn: Connection, logins: Sequence[str]) -> dict[str, Count]:
         GROUP BY login
         """,  # noqa: S608 - constants alone
         logins,
-        *_kinds(),
     )
     return {row["login"]: Count(row["total"], row["unread"], row["newest"]) for row in rows}
