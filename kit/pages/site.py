@@ -106,7 +106,7 @@ class Site:
             "language": language,
             "html_language": _whole(language),
             "languages": named,
-            "tongues": [(code, languages.tag(code), name) for code, name in named.items()],
+            "page_languages": [(code, languages.tag(code), name) for code, name in named.items()],
             "slot": languages.SLOT,
         }
         return made
