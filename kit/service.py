@@ -243,7 +243,7 @@ def spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(10_000, 5, 80)
 
 
 def _loop(work: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,7 @@
 """Free words with links where one can press: an address, a phone number or a page that somebody wrote in them."""
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -20,6 +21,7 @@ _MAY_HOLD = re.compile(r"[@+]|://|www\.|(?:\d[ \u00a0]?){8}", re.IGNORECASE)
 _AFTER = ".,;:!?"  # ends the sentence, not the address
 
 
+@lru_cache(maxsize=512)  # a contact is shown to all who look at its course, a notice to many and anew at each new one
 def reached(words: str, _: str = "") -> Markup:
     """`post@nesna.example, 75 00 00 00`, each a link; all other words as they are, escaped."""
     made, plain = Markup(), ""
