@@ -24,6 +24,9 @@ from kit.running import Running
 log = logs.get(__name__)
 
 BATCH = 1000  # records in one transaction: read at once, some 20 ms in which this process does nothing else
+A_RUSH = 4  # records at once: then more come, and the next batch begins GATHER_S after this one, or when it is whole
+GATHER_S = 0.05
+SOON_MS = 20  # for the answer of a broker that most likely has something
 FETCH_MS = 200  # how long one look at the broker waits for something; it ends at once when something comes
 TOPICS_MS = 5_000  # how soon a new topic that fits the pattern is followed
 SWITCH_S = 1.0  # how soon an operator's pause, resume, replay or redrive is seen
@@ -54,6 +57,8 @@ class Consumer:
         self._foreign = foreign
         self._batch = batch
         self._progress = time.monotonic()
+        self._is_rush = False  # more than a few came at once, and fewer than a batch holds
+        self._began = 0.0
         self._in_hand = 0  # records taken and not done with
         self._astray = False  # a look at the broker ended in an error: what it passed over is not known
         self._read_again: datetime | None = None  # what an operator has asked for and was not begun yet
@@ -136,6 +141,8 @@ class Consumer:
 
     async def _fetch(self, consumer: AIOKafkaConsumer) -> tuple[Record, ...]:
         """The next records, as soon as there are any; none after a while, so that FastStream can see it is to stop."""
+        if self._is_rush:
+            await asyncio.sleep(self._began + GATHER_S - time.monotonic())
         if self._astray:
             await fetching.go_back(consumer)
         self._astray = True
@@ -143,6 +150,9 @@ class Consumer:
             await self._replay(self._read_again)
         try:
             found = fetching.records(await consumer.getmany(timeout_ms=FETCH_MS, max_records=self._batch))
+            if self._is_rush and found and len(found) < self._batch:  # that was read ahead when the first of it came
+                most = self._batch - len(found)
+                found += fetching.records(await consumer.getmany(timeout_ms=SOON_MS, max_records=most))
         except UnicodeDecodeError:
             log.warning("header_not_utf8", consumer=self.group)
             found = await fetching.leniently(consumer, self._batch)
@@ -161,6 +171,8 @@ class Consumer:
         """One batch: one transaction and one commit of offsets; record by record when that fails. Never raises."""
         records: Any = message.raw_message
         self._in_hand = len(records)
+        self._began = time.monotonic()
+        self._is_rush = A_RUSH <= len(records) < self._batch
         taken = False
         try:
             taken = not self._effects.paused and await self._effects.take(records)

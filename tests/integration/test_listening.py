@@ -340,6 +340,29 @@ async def test_a_batch_that_is_taken_apart_and_slow_is_progress(
     assert world.ends == []
 
 
+async def test_in_a_rush_what_comes_within_a_moment_is_one_batch(
+    world: World, here: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "GATHER_S", 3.0)
+    sizes: list[int] = []
+
+    async def counted(conn: Connection, received: Sequence[Received]) -> None:
+        sizes.append(len(received))
+        await listener.write(conn, received)
+
+    await world.make_topic()
+    await world.send(20)
+    async with listening(here, world.consumer(counted)):
+        await world.are_done(20)
+        await world.send(1)
+        await world.send(1)
+        await world.are_done(22)
+        for done in (23, 24):  # no rush: at once
+            await world.send(1)
+            await world.are_done(done)
+    assert sizes == [20, 2, 1, 1]
+
+
 async def test_a_backlog_that_is_cut_short_by_a_stop_is_finished_once(world: World, tmp_path: Path) -> None:
     count = 4000
     await world.make_topic(partitions=3)
