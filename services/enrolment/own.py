@@ -124,7 +124,10 @@ async def _act(
 ) -> Response:
     command = replace(api.own(answer.kind, enrolment_id, visitor.caller, None, answer.stay), expect=answer.expect)
     try:
-        await desk_.submit(desk.Request(command, None))
+        done = await desk_.submit(desk.Request(command, None))
+        if answer.stay and desk.is_offered(done):  # else it looks as if the button did nothing
+            seen = await _look(database, visitor, enrolment_id)
+            return _page(request, visitor, seen, answer.page, sentences.offered_again(request))
     except Problem as refused:
         if refused.status not in (409, 412):
             raise
