@@ -79,9 +79,7 @@ async def confirm(conn: Connection, partner: str, code: str, key: str | None) ->
     if run is not None and run["state"] != "cancelled":
         domain.has_not_ended(run["is_over"])
     if not await retractions.waits(conn, course["id"], offering_id):
-        raise Rule(
-            "nothing_waits", "key", "nothing of it waits: it is cancelled, was taken back or not retracted"
-        )
+        raise Rule("nothing_waits", "key", "nothing of it waits: it is cancelled, was taken back or not retracted")
     people = await retractions.people(conn, course["id"], offering_id)
     return await cancel(conn, partner, code, key, confirmed=True), people
 

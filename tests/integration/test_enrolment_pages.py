@@ -470,7 +470,8 @@ async def test_who_would_stand_at_the_back_of_a_line_of_nobody_is_told_why_the_o
         _, _, ola = await offered(here)
         before = ola.hidden["offer"]
         await ola.send(f"{own(ola)}/avslaa", **ola.hidden | {"stay": "yes"})
-        assert "Ingen andre venter på plassen, så du har fått tilbudet på nytt." in ola.words
+        assert "Du har fått tilbudet på nytt Ingen andre venter på plassen." in ola.words
+        assert "Ingenting er endret" not in ola.words
         assert (ola.status, "Ja, jeg tar plassen" in ola.words, ola.hidden["offer"] != before) == (200, True, True)
 
 
