@@ -38,7 +38,8 @@ async def cancel(
     Those of a course that are over stay as they are: they took place. A run with a reason of its own keeps that.
 
     Raises PeopleEnrolled when anybody would lose a seat or a place by it and it is not confirmed, Rule when there is
-    none, or the run is over. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a run is cancelled.
+    none, or the run is over. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a
+    run is cancelled.
     """
     course, run = await find(conn, partner, code, key)
     if _is_gone(course, run):
