@@ -371,7 +371,8 @@ async def _enrolment(servers: Servers) -> AsyncIterator[Here]:
 
             async def link() -> dict[str, str]:
                 await offer()
-                return {"token": (await test_enrolment_links.links(there))["accept"], "verb": "godta"}
+                token = (await test_enrolment_links.links(there))["accept"]
+                return {"token": token, "verb": "godta", "cut": token}
 
             async def erasure() -> dict[str, str]:
                 answer = await there.asking.delete("/api/enrolment/v1/me", headers=there.signed("eva"))

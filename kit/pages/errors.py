@@ -10,6 +10,7 @@ from kit.pages.site import Site, here, login_address
 from kit.pages.visitors import known
 from kit.problems import Problem
 
+FRESH = {"cache-control": "no-store"}
 PROGRAMS = ("/api/", "/ooapi/", "/problems/", "/healthz", "/readyz", "/metrics")  # what they ask is answered in JSON
 
 
@@ -25,10 +26,16 @@ def wanted(request: Request) -> bool:
 
 def answer(request: Request, problem: Problem) -> Response:
     """The problem as a page; whoever has to log in first is led there, and comes back."""
-    if problem.status == 401 and request.method in ("GET", "HEAD"):
-        return RedirectResponse(login_address(here(request)), 303, {"cache-control": "no-store"})
-    title, words = said(request, problem)
     looked = request.method in ("GET", "HEAD")  # a form that is sent again is the browser's business: it has the words
+    if problem.status == 401 and looked:
+        return RedirectResponse(login_address(here(request)), 303, FRESH)
+    if problem.status == 405 and looked:
+        # It takes nothing but forms, and is shown with what one was answered: people load it anew, or copy it.
+        path = request.url.path
+        above = request.app.state.page_above(path)
+        if above != path:
+            return RedirectResponse(request.url.replace(scheme="", netloc="", path=above), 303, FRESH)
+    title, words = said(request, problem)
     return site().page(
         request,
         "error.html",

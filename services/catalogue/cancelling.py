@@ -50,7 +50,7 @@ async def cancel_offering(
     asked: Repeatable,
     cancelling: Cancelling | None = None,
 ) -> Response:
-    """Cancel a run. Everybody who has a seat or stands in line is told. One that is over stays as it was.
+    """Cancel a run. Everybody who has a seat or stands in line is told. One that is over took place: 409.
 
     With anybody there it is 409 `people-enrolled`, which says how many, until it comes with `confirmed` true. An
     operator is not asked.

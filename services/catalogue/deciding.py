@@ -23,6 +23,7 @@ TOO_LATE = {
     "offering_confirmed": "alt",
     "course_withdrawn": "alt",
     "offering_begun": "begynt",
+    "offering_over": "begynt",
 }
 
 router = APIRouter(include_in_schema=False)

@@ -58,6 +58,12 @@ def takes_nobody(until: datetime, now: datetime) -> None:
         raise Rule("offering_over", "key", text)
 
 
+def has_not_ended(is_over: bool) -> None:
+    """Raises Rule for a run that is over: whoever would cancel it must not believe that people were told."""
+    if is_over:
+        raise Rule("offering_over", "key", "this offering is over: it took place, and cannot be cancelled any more")
+
+
 def decided_ahead(decide_at: datetime | None, starts_at: datetime, said_at: datetime) -> None:
     """Raises Rule when it would be judged on the spot whether the run has enough: nobody could see that coming.
 

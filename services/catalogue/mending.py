@@ -109,6 +109,7 @@ def _rules(language: str) -> list[Rule]:
         r".+ has no course .+; publish it first": _("Kurset finnes ikke."),
         r"course .+ has no offering .+": _("Datoene finnes ikke."),
         r"this offering is over, .+": _("Disse datoene er over. Send nye datoer under en annen nøkkel."),
+        r"this offering is over: .+": _("Disse datoene er over, så de kan ikke avlyses."),
         r"this offering was cancelled; publish a new one under another key": _(
             "Disse datoene er avlyst. Legg inn nye datoer under et annet navn."
         ),
@@ -146,7 +147,7 @@ def _reasons(language: str) -> dict[str, str]:
         "unknown_offering": _("Datoene finnes ikke. Send dem først."),
         "course_withdrawn": _("Kurset er trukket. Send kurset på nytt før datoene."),
         "offering_cancelled": _("Disse datoene er avlyst. Send nye datoer under en annen nøkkel."),
-        "offering_over": _("Disse datoene er over. Send nye datoer under en annen nøkkel."),
+        "offering_over": _("Disse datoene er over. De kan ikke avlyses, og nye datoer må ha en annen nøkkel."),
         "overtaken": _(
             "Dere har sendt noe nyere om det samme imens. Send meldingen på nytt hvis den fortsatt gjelder."
         ),

@@ -6,7 +6,7 @@ from typing import Any
 from contracts.catalogue import CourseWithdrawn
 from kit import outbox
 from kit.database import Connection
-from services.catalogue import commands
+from services.catalogue import commands, domain
 from services.catalogue.commands import Published
 from services.catalogue.domain import Rule
 from services.catalogue.store import Row, courses, retractions
@@ -35,14 +35,17 @@ async def cancel(
 ) -> Published:
     """Cancel a run; with no `key` offer a course no more, and cancel its runs. Doing so twice changes nothing.
 
-    Those that are over stay as they are: they took place. A run with a reason of its own keeps that.
+    Those of a course that are over stay as they are: they took place. A run with a reason of its own keeps that.
 
     Raises PeopleEnrolled when anybody would lose a seat or a place by it and it is not confirmed, Rule when there is
-    none. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a run is cancelled.
+    none, or the run is over. Who enrolled a moment ago may not be known here yet: they are told as everybody is when a
+    run is cancelled.
     """
     course, run = await find(conn, partner, code, key)
-    if _is_gone(course, run) or (run is not None and run["is_over"]):
+    if _is_gone(course, run):
         return _as_it_is(course, run)
+    if run is not None:
+        domain.has_not_ended(run["is_over"])
     people = await retractions.people(conn, course["id"], run["id"] if run else None)
     if people and not confirmed:
         raise PeopleEnrolled(people)
@@ -74,10 +77,10 @@ async def confirm(conn: Connection, partner: str, code: str, key: str | None) ->
     """Cancel what waits, and how many are told, as far as is known. Raises Rule when nothing waits."""
     course, run = await find(conn, partner, code, key)
     offering_id = run["id"] if run else None
+    if run is not None and run["state"] != "cancelled":
+        domain.has_not_ended(run["is_over"])
     if not await retractions.waits(conn, course["id"], offering_id):
-        raise Rule(
-            "nothing_waits", "key", "nothing of it waits: it is cancelled or over, was taken back or not retracted"
-        )
+        raise Rule("nothing_waits", "key", "nothing of it waits: it is cancelled, was taken back or not retracted")
     people = await retractions.people(conn, course["id"], offering_id)
     return await cancel(conn, partner, code, key, confirmed=True), people
 

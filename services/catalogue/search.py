@@ -216,9 +216,9 @@ async def find(running: Running, asked: Asked) -> Found:
     kept = current(running)
     index, query = await kept.index(words)
     version = kept.version
-    where = await kept.where(query, index) if words else index.everywhere
+    where = NOWHERE if asked.q.strip() else index.everywhere  # signs alone are in no text, and are not nothing
     if words:
-        where = where.either(await _named(running, index, wanted, asked.q))
+        where = (await kept.where(query, index)).either(await _named(running, index, wanted, asked.q))
     # From here on nothing is waited for, so that all of an answer is of the same moment.
     slots, after = page_of(index, wanted, where, bool(words.without), order, asked.after, asked.limit)
     return Found(index, version, wanted, where.all, order, slots, after)

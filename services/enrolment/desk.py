@@ -21,7 +21,7 @@ from kit.running import Running
 from services.enrolment import commands
 from services.enrolment.commands import Command, Enrol
 from services.enrolment.settings import EnrolmentSettings
-from services.enrolment.shown import answer
+from services.enrolment.shown import EnrolmentShown, answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,11 @@ def login(caller: Caller) -> tuple[str, str]:
 Desk = Annotated[GroupCommit[Request, Response], Depends(the_desk)]
 Paced = Annotated[Caller, Depends(paced)]
 PacedVisitor = Annotated[Visitor, Depends(paced_visitor)]
+
+
+def is_offered(answer: Response) -> bool:
+    """Whether a decided enrolment has an offer by then, as who declines to stay in a line that holds nobody else."""
+    return EnrolmentShown.model_validate_json(bytes(answer.body)).state == "offered"
 
 
 def deciding(settings: EnrolmentSettings) -> Commit[Request, Response]:

@@ -57,6 +57,12 @@ async def show(token: str, verb: str, request: Request, database: Db) -> Respons
     return _page(request, 200, language, said[verb], lines, **buttons)
 
 
+@router.get("/{cut:path}")
+async def cut_off(cut: str, request: Request, database: Db) -> Response:
+    """A mail program may break a link in two, or take along what stands behind it."""
+    return await _told(request, database, languages.written(request), refusals.bad_link(), None)
+
+
 @router.post("/{token}/{verb}")
 async def act(token: str, verb: str, request: Request, database: Db, desk: Desk) -> Response:
     """Do it, once. Who says no leaves the line, unless the form says that they `stay` at its end."""
@@ -76,12 +82,15 @@ async def act(token: str, verb: str, request: Request, database: Db, desk: Desk)
     stay = not link.accepts and (await form(request)).get("stay") == "1"
     command = Act("accept" if link.accepts else "decline", link.enrolment_id, may, expect, stay)
     try:
-        await desk.submit(desks.Request(command, None))
+        answer = await desk.submit(desks.Request(command, None))
     except Problem as refused:
         link, problem = await _valid(database, token, verb)  # it may have been pressed twice, in the same moment
         return await _told(request, database, language, problem or refused, link)
     done = "accepted" if link.accepts else "declined"
-    lines = [*await _course(database, link, language), words()[language]["stayed_words" if stay else f"{done}_words"]]
+    how = done
+    if stay:
+        how = "again" if desks.is_offered(answer) else "stayed"
+    lines = [*await _course(database, link, language), words()[language][f"{how}_words"]]
     return _page(request, 200, language, words()[language][done], lines)
 
 

@@ -124,7 +124,11 @@ async def _act(
 ) -> Response:
     command = replace(api.own(answer.kind, enrolment_id, visitor.caller, None, answer.stay), expect=answer.expect)
     try:
-        await desk_.submit(desk.Request(command, None))
+        done = await desk_.submit(desk.Request(command, None))
+        if answer.stay and desk.is_offered(done):  # else it looks as if the button did nothing
+            seen = await _look(database, visitor, enrolment_id)
+            head, said = sentences.offered_again(request)
+            return _page(request, visitor, seen, answer.page, said, head=head)
     except Problem as refused:
         if refused.status not in (409, 412):
             raise
@@ -149,7 +153,13 @@ async def _look(database: Database, visitor: Visitor, enrolment_id: UUID) -> See
 
 
 def _page(
-    request: Request, visitor: Visitor, seen: Seen, name: str = "own.html", said: str = "", status: int = 200
+    request: Request,
+    visitor: Visitor,
+    seen: Seen,
+    name: str = "own.html",
+    said: str = "",
+    status: int = 200,
+    head: str = "",
 ) -> Response:
     return site().page(
         request,
@@ -162,4 +172,5 @@ def _page(
         now=seen.now,
         seen=standing(seen.one),
         said=said,
+        head=head,
     )

@@ -58,6 +58,12 @@ def refusal(request: Request, problem: Problem) -> str:
     return _("Se over feltene som er merket.")
 
 
+def offered_again(request: Request) -> tuple[str, str]:
+    """(head, words) for one who says no to stand at the back of a line that holds nobody else."""
+    _ = site().text(request)
+    return _("Du har fått tilbudet på nytt"), _("Ingen andre venter på plassen. Svar ja, eller gå ut av køen.")
+
+
 def _not_open(request: Request, problem: Problem) -> str:
     _, told = site().text(request), problem.extensions
     groups = ", ".join(group_name(one) for one in told["groups"])

@@ -488,6 +488,16 @@ def test_the_sheet_to_sign_is_printed_without_the_menus(people: People, scene: S
         expect(head).to_contain_text(told)
 
 
+def test_the_list_of_those_who_attend_is_printed_without_what_one_can_press(people: People, scene: Scene) -> None:
+    page = people.window("torgar")
+    page.goto(f"/deltakere/{scene.approving[0]}")
+    pressed = page.locator("main :is(button, input, summary)").filter(visible=True)
+    expect(pressed).not_to_have_count(0)
+    page.emulate_media(media="print")
+    expect(pressed).to_have_count(0)
+    expect(page.get_by_role("rowheader", name="Anne Prøve")).to_be_visible()
+
+
 def test_a_long_sheet_is_printed_with_its_head_on_every_page(people: People, scene: Scene) -> None:
     """Kept as a file, to be looked at: a page for each twenty or so, and each page says what was signed."""
     offering = scene.offering("Fagbrev i drift", 45)

@@ -147,6 +147,24 @@ async def test_who_says_no_by_the_link_chooses_whether_to_stay_in_line(
         assert shown.json()["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("sent", "told", "state"),
+    [({}, "du står ikke lenger i kø", "cancelled"), ({"stay": "1"}, "du har fått tilbudet på nytt", "offered")],
+)
+async def test_who_says_no_by_the_link_and_is_alone_in_line_is_told_of_no_next_one(
+    servers: Servers, sent: dict[str, str], told: str, state: str
+) -> None:
+    """At the back of a line of nobody one is at its front, and the seat comes back at once."""
+    async with world(servers) as here:
+        _, [ola] = await offered(here, "ola")
+        address = f"/tilbud/{(await links(here))['decline']}/avslaa"
+        asked = main((await here.asking.get(address)).text)
+        done = main((await here.asking.post(address, data={"act": "avslaa", **sent})).text)
+        assert ("neste i køen" in asked + done, "bakerst." in done, told in done) == (False, False, True)
+        shown = await here.asking.get(ola.headers["location"], headers=here.signed("ola"))
+        assert shown.json()["state"] == state
+
+
 def main(text: str) -> str:
     """What stands on a page between its head and its foot."""
     return text.partition("<main")[2].partition("</main>")[0]
@@ -195,6 +213,9 @@ async def test_a_link_is_for_one_act_only(servers: Servers) -> None:
                 await here.asking.post(f"/tilbud/{token}/{verb}"),
             ):
                 assert (answer.status_code, "Lenken virker ikke" in answer.text) == (404, True)
+        for cut in ("", both["accept"], f"{both['accept']}/", f"{both['accept']}/godta/"):  # where a mail broke it
+            answer = await here.asking.get(f"/tilbud/{cut}")
+            assert (answer.status_code, "Lenken virker ikke" in answer.text) == (404, True), cut
         told = await here.asking.post(f"/tilbud/{both['decline']}/avslaa", headers={"accept-language": "en"})
         assert (told.status_code, "Thank you" in told.text) == (200, True)
         assert (await here.asking.post(f"/tilbud/{both['accept']}/godta")).status_code == 410, "the offer has ended"

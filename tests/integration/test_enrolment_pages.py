@@ -462,6 +462,19 @@ async def test_an_offer_is_declined_for_good_or_for_now(servers: Servers, stay: 
         assert states == ["cancelled", "queued" if stay else "cancelled", "offered"]
 
 
+async def test_who_would_stand_at_the_back_of_a_line_of_nobody_is_told_why_the_offer_is_there_again(
+    servers: Servers,
+) -> None:
+    """It looked as if the button did nothing."""
+    async with open_pages(servers) as here:
+        _, _, ola = await offered(here)
+        before = ola.hidden["offer"]
+        await ola.send(f"{own(ola)}/avslaa", **ola.hidden | {"stay": "yes"})
+        assert "Du har fått tilbudet på nytt Ingen andre venter på plassen." in ola.words
+        assert "Ingenting er endret" not in ola.words
+        assert (ola.status, "Ja, jeg tar plassen" in ola.words, ola.hidden["offer"] != before) == (200, True, True)
+
+
 async def test_an_offer_that_has_lapsed_ends_in_a_sentence(servers: Servers) -> None:
     async with open_pages(servers) as here:
         _, _, ola = await offered(here)

@@ -359,12 +359,37 @@ async def test_of_a_run_that_took_place_nothing_is_left_to_decide(servers: Serve
         assert "Avlys" not in words(await look(people.here, "/partner", **of(partner=people.here.partner)))
         assert [one["reason"] for one in await people.here.intake() if one["what"] == "OfferingRetracted"] == [None]
         late = await decide(people, "avlys", key="v27")
-        assert late.headers["location"].endswith("avgjort=alt"), "the page was open since before it took place"
-        assert (await people.post(f"{RUN}/cancel", {"confirmed": True})).json()["version"] == 1
+        assert late.headers["location"].endswith("avgjort=begynt"), "the page was open since before it took place"
         assert (await people.post("SV-1/withdraw")).status_code == 200, "nobody loses anything by it"
         assert await people.cancelled() == ["CourseWithdrawn"]
         async with people.here.here.database.reading() as conn:
             assert await conn.fetchval("SELECT count(*) FROM retractions") == 0, "the audit finds it for ever"
+
+
+async def test_a_run_that_took_place_is_not_cancelled_and_its_partner_is_told_so_every_way_in(servers: Servers) -> None:
+    """Else they believe that people were told."""
+    async with enrolled(servers) as people:
+        run = await people.publish()
+        await people.are(run, ENROLLED)
+        async with people.here.here.database.reading() as conn:
+            await conn.execute(
+                """
+                UPDATE offerings SET content = content || jsonb_build_object(
+                    'starts_at', now() - interval '2 days', 'ends_at', now() - interval '1 day'
+                )
+                """
+            )
+        said = await people.here.said()
+        for body in ({}, {"confirmed": True}):
+            answer = await people.post(f"{RUN}/cancel", body)
+            assert (answer.status_code, answer.json()["errors"][0]["field"]) == (409, "key")
+            assert "this offering is over" in answer.json()["detail"]
+        file = await send(people.here, FILE.format("ja"))
+        assert (file.status_code, [one["row"] for one in file.json()["errors"]]) == (422, [2])
+        await people.retract(confirmed=True)
+        [one] = [one for one in await people.here.intake() if one["way"] == "kafka"]
+        assert (one["outcome"], one["reason"], one["field"]) == ("refused", "offering_over", "key")
+        assert await people.here.said() == said
 
 
 async def test_who_publishes_it_again_takes_the_retraction_back_every_way_in(servers: Servers) -> None:

@@ -218,6 +218,17 @@ async def test_signs_of_any_kind_and_number_are_no_words(servers: Servers) -> No
         assert await found(here, "båt ---motor") == [] == await found(here, "---båt")
 
 
+async def test_what_has_signs_alone_finds_nothing_and_what_is_blank_finds_all(servers: Servers) -> None:
+    """Else it looks as if each course had them."""
+    async with world(servers) as here:
+        await publish(here, "A", "Båt (med motor)")
+        for q in ("!!!", "(", "-", "-- -", "?", "…", "😀"):
+            answer = await here.asking.get(f"{BASE}/courses", params={"q": q, "facets": "true", "sort": "title"})
+            assert (answer.json()["items"], answer.json()["facets"]["language"]) == ([], []), q
+        for q in ("", "  ", "\u00a0"):
+            assert await found(here, q) == ["A"], q
+
+
 async def test_a_title_goes_before_a_summary_and_a_summary_before_a_description(servers: Servers) -> None:
     async with world(servers) as here:
         await publish(here, "TEXT", "Andre ting", description={"nb": "Vi øver på sveisingen."})

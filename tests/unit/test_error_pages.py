@@ -40,6 +40,13 @@ async def take(request: Request) -> int:
     return len(await request.body())
 
 
+@router.get("/skap/{number}")
+@router.post("/skap/{number}/vis")
+@router.post("/skap/{number}/a/vis")
+async def cupboard(number: int) -> int:
+    return number
+
+
 async def plainly(request: Request) -> Awaitable[Answer] | None:
     raise RuntimeError("x")
 
@@ -129,6 +136,17 @@ async def test_a_page_that_cannot_be_drawn_keeps_no_answer_back(
     monkeypatch.setattr(errors, "answer", undrawn)
     answer = await fails(asking, "a fault of ours on a short way")
     assert answer.json()["status"] == 500
+
+
+async def test_who_opens_the_address_of_a_form_is_led_to_the_page_that_it_stands_on(asking: AsyncClient) -> None:
+    """What a form answers with may be shown at its own address, which people copy for each other, or load anew."""
+    for address, above in (("/skap/7/vis?sprak=nn", "/skap/7?sprak=nn"), ("/skap/7/a/vis", "/skap/7")):
+        answer = await asking.get(address, headers={"accept": "text/html"})
+        assert (answer.status_code, answer.headers["location"]) == (303, above)
+        assert answer.headers["cache-control"] == "no-store"
+        program = await asking.get(address, headers={"accept": "application/json"})
+        assert (program.status_code, program.headers["allow"]) == (405, "POST")
+    assert (await asking.get("/side", headers={"accept": "text/html"})).status_code == 405, "there is none above it"
 
 
 async def test_a_page_leads_to_no_other_site_whatever_its_address_is(asking: AsyncClient) -> None:
