@@ -64,13 +64,17 @@ async def ask(
 ) -> None:
     """As `cancel`, for who cannot be answered: what is not confirmed is kept as asked for, until it is decided.
 
-    `event_id` is the sender's own. Raises Rule when there is no such run or course.
+    `event_id` is the sender's own. Raises Rule when there is no such run or course. A run that is over stays as it is:
+    a program that keeps what is to come alone retracts it, and is not to be held up for what it was refused.
     """
     try:
         await cancel(conn, partner, code, key, reason, confirmed)
     except PeopleEnrolled:
         course, run = await find(conn, partner, code, key)
         await retractions.ask(conn, course["id"], run["id"] if run else None, reason, event_id)
+    except Rule as rule:
+        if rule.code != "offering_over":
+            raise
 
 
 async def confirm(conn: Connection, partner: str, code: str, key: str | None) -> tuple[Published, int]:
