@@ -25,6 +25,11 @@ T = TypeVar("T")
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative="", help="print JSON for programs")]
 From = Annotated[str, cyclopts.Parameter(name=["--from", "--since"])]
 
+OUTDATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)  # as a database says that is older
+MIGRATE = (
+    "lacks what this version needs. To bring it up to date, start the stack anew: kursnett down, kursnett up; "
+    "in containers, run this service's migrate."
+)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)  # a broker knows no time before it, and nothing of ours is older
 _NOT_DONE = {
     None: "does not exist",
@@ -217,8 +222,8 @@ def ended(work: Coroutine[Any, Any, T], undone: str = "nothing was changed.") ->
         sys.exit("The broker does not answer: start it, then run this again.")
     except topics.TopicsError as error:
         sys.exit(f"{error}.")
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
-        sys.exit("The database lacks what this version needs. Run its migrate first.")
+    except OUTDATED:
+        sys.exit(f"The database {MIGRATE}")
     except (
         OSError,
         asyncpg.InterfaceError,

@@ -181,7 +181,8 @@ def _run(places: Places, service: str, program: str, *arguments: str) -> None:
     if done.returncode:
         words = done.stderr.strip().splitlines() or ["nothing"]
         if "No space left" in done.stderr:
-            raise Trouble("The disk is full.", "Make room (df -h), or name a folder on another disk.")
+            mend = "or name a folder on another disk" if program == "pg_dump" else "then run the same command again"
+            raise Trouble("The disk is full.", f"Make room (df -h), {mend}.")
         told = next((line for line in words if "error:" in line), words[-1])
         raise Trouble(f"{service}: {told}", "See: kursnett status, kursnett logs postgres")
 

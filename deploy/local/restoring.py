@@ -144,7 +144,10 @@ async def _draft(places: Places, service: str) -> None:
     """An empty database to load into."""
     await _drop_draft(places, service)
     async with _admin(places) as conn:
-        await conn.execute(f'CREATE DATABASE "{_name(service)}" OWNER "{service}" TEMPLATE template0')
+        try:
+            await conn.execute(f'CREATE DATABASE "{_name(service)}" OWNER "{service}" TEMPLATE template0')
+        except asyncpg.DiskFullError:
+            raise Trouble("The disk is full.", "Make room (df -h), then run the same command again.") from None
         await conn.execute(f'REVOKE ALL ON DATABASE "{_name(service)}" FROM PUBLIC')
 
 

@@ -11,6 +11,7 @@ import cyclopts
 from kit import topics
 from kit.access import AccessError
 from kit.database import Connection, connect, is_away
+from kit.operating import MIGRATE, OUTDATED
 from kit.settings import read
 from services.catalogue.domain import Rule
 from services.catalogue.settings import CatalogueSettings
@@ -30,8 +31,8 @@ def end(work: Coroutine[Any, Any, T], otherwise: str) -> T:
         if not is_away(error):
             raise
         sys.exit(f"{otherwise}: the database does not answer. Start it, then run this again.")
-    except asyncpg.UndefinedTableError:
-        sys.exit(f"{otherwise}: the database has no tables yet. Run: python -m services.catalogue migrate")
+    except OUTDATED:
+        sys.exit(f"{otherwise}: the database {MIGRATE}")
     except asyncpg.PostgresError as error:
         sys.exit(f"{otherwise}: the database says {type(error).__name__}.")
 

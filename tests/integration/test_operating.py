@@ -156,11 +156,11 @@ def test_a_server_that_is_away_is_said_in_a_sentence(desk: Desk, settings: Setti
 
 
 def test_a_database_without_tables_says_what_is_missing(desk: Desk, servers: Servers) -> None:
-    empty = servers.settings("postgres")
-    assert (
-        desk.ask("parked list", settings=empty)[1]
-        == "The database lacks what this version needs. Run its migrate first."
+    words = (
+        "The database lacks what this version needs. To bring it up to date, start the stack anew: kursnett down, "
+        "kursnett up; in containers, run this service's migrate."
     )
+    assert desk.ask("parked list", settings=servers.settings("postgres")) == (1, words)
 
 
 def test_what_is_sent_again_in_parts_is_not_said_to_be_undone(

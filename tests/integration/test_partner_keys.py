@@ -196,6 +196,10 @@ async def test_who_is_suspended_reads_and_changes_nothing_whatever_else_becomes_
             assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (403, "partner-suspended")
         operator = world.enrolment.issuer.token(sub="drift", kursnett_role="operator")
         assert (await world.decide(operator, "approve", kari)).json()["state"] == "associated"
+        # Who has been shut out for good must not hear on for ever because nobody may turn it off.
+        there = world.notifier.signed(sub="drift", kursnett_partner=None, kursnett_role="operator")
+        turned = await world.feed(there["authorization"].removeprefix("Bearer "), on=False)
+        assert (turned.status_code, turned.json().get("on")) == (200, False)
         await change(world.catalogue, lambda conn: joining.release(conn, world.slug))
         await becomes(200)
 

@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from deploy.commands import audit, backup, stack
@@ -310,6 +311,42 @@ def test_the_secrets_are_those_that_were_there_when_a_restore_fails(
         backup.restore(whole, yes=True)
     assert seen == ["this is secrets/notifier/contact_private_key"]
     assert key.read_text() == ("mine" if was_there else seen[0]), "where there was none nothing lies sealed for it"
+
+
+ROOM = "The disk is full. Make room (df -h), then run the same command again."
+
+
+def test_a_disk_without_room_for_another_database_is_no_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        async def execute(self, statement: str) -> None:
+            if statement.startswith("CREATE DATABASE"):
+                raise asyncpg.DiskFullError("could not extend file")
+
+    @asynccontextmanager
+    async def full(places: Places) -> AsyncIterator[Full]:
+        yield Full()
+
+    monkeypatch.setattr(restoring, "_admin", full)
+    with pytest.raises(Trouble) as caught:
+        asyncio.run(restoring._draft(Places(tmp_path), "enrolment"))
+    assert str(caught.value) == ROOM
+
+
+def test_a_disk_that_fills_while_a_database_is_loaded_is_not_mended_by_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a backup is written can be chosen; where a database lies cannot."""
+    ended = subprocess.CompletedProcess([], 1, "", "pg_restore: error: could not extend file: No space left on device")
+    monkeypatch.setattr(backups, "binaries", lambda: tmp_path)
+    monkeypatch.setattr(Places, "secret", lambda *_: "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **more: ended)
+    with pytest.raises(Trouble) as caught:
+        backups.load(Places(tmp_path), "enrolment", tmp_path / "enrolment.dump", "enrolment_restoring")
+    assert str(caught.value) == ROOM
+    with pytest.raises(Trouble, match="or name a folder on another disk"):
+        backups.dump(Places(tmp_path), "enrolment", tmp_path / "enrolment.dump")
 
 
 IMPATIENT = """

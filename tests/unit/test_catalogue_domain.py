@@ -115,12 +115,20 @@ def test_a_broken_rule_is_told_by_its_status(code: str, status: int) -> None:
     assert api.refused(Rule(code, "places", "words")).status == status
 
 
+OUTDATED = (
+    "lacks what this version needs. To bring it up to date, start the stack anew: kursnett down, kursnett up; "
+    "in containers, run this service's migrate."
+)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         (Rule("partner_exists", "slug", "x is a partner already"), "x was not added: x is a partner already."),
         (ConnectionRefusedError(), "x was not added: the database does not answer. Start it, then run this again."),
         (asyncpg.InvalidPasswordError(), "x was not added: the database says InvalidPasswordError."),
+        (asyncpg.UndefinedTableError(), f"x was not added: the database {OUTDATED}"),
+        (asyncpg.UndefinedColumnError(), f"x was not added: the database {OUTDATED}"),
     ],
 )
 def test_what_an_operator_can_mend_is_one_sentence(error: Exception, words: str) -> None:
