@@ -621,3 +621,41 @@ async def test_a_change_that_another_mail_has_told_is_taken_back_aloud(servers: 
         assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2049 kl. 18.00–20.00"
         [entered] = appointment(here.sink.mails[-1])[1]
         assert entered["DTSTART"].dt == START
+
+
+@pytest.mark.parametrize("chosen", ["at_once", "daily", "off, then daily"])
+async def test_a_meeting_that_another_mail_has_entered_leaves_the_calendar(servers: Servers, chosen: str) -> None:
+    """Red control: of two changes that are told as one, or in a digest, only what was before the first counts."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        first, _, last = chosen.rpartition(", then ")
+        each = [Session(starts_at=START + n * DAY, ends_at=START + n * DAY + timedelta(hours=2)) for n in range(4)]
+
+        async def meets(version: int, count: int) -> None:
+            new = changed(world, version, sessions=each[:count], ends_at=each[-1].ends_at + version * DAY)
+            await world.hear(events.courses, [new])
+
+        await here.put({"categories": {"changes": {"email": first or last}}})
+        async with at(world, NIGHT), world.sending():
+            await meets(2, 3)
+            about = await here.seated()
+            await reach(world, sent=1)
+            if first:
+                await meets(3, 2)
+                await reach(world, sent=1, suppressed=1)
+                await here.put({"categories": {"changes": {"email": last}}})
+            else:
+                await meets(3, 4)
+                await reach(world, sent=1, held=1)
+                await world.hear(events.enrolments, [LearnerMoved(**about, from_place="mosjoen", place="online")])
+                await reach(world, sent=2, held=1)
+            await meets(4, 1)
+            await until(lambda: world.rows("SELECT FROM notices WHERE state = 'held' AND facts ->> 'closed' = '[]'"))
+            await until(lambda: world.rows("SELECT FROM notices WHERE state = 'suppressed'"))
+        async with at(world, EIGHT):
+            await gather(world)
+            async with world.sending():
+                await world.no_more_open()
+        _, entered = appointment(here.sink.mails[-1])
+        gone = ["CANCELLED"] * (2 if first else 3)
+        assert [str(one["STATUS"]) for one in entered] == ["CONFIRMED", *gone]
