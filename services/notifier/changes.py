@@ -30,12 +30,21 @@ def facts(before: Run, after: OfferingState) -> dict[str, Any] | None:
     return {"was": was, "now": now, "closed": closed}
 
 
-def merged(earlier: Mapping[str, Any], later: Mapping[str, Any], open_now: Collection[str]) -> dict[str, Any] | None:
-    """What one letter says of two changes, the first of which nobody has heard of; none when all is as it was."""
+def merged(
+    earlier: Mapping[str, Any], later: Mapping[str, Any], open_now: Collection[str], *, heard: bool = False
+) -> dict[str, Any] | None:
+    """What one letter says of two changes, the first of which has no letter; none when all is as it was.
+
+    `heard`: another mail may have told of the first, so that its meetings may be entered in a calendar, and the most
+    that may be are kept as `entered`.
+    """
     closed = sorted((set(earlier["closed"]) | set(later["closed"])) - set(open_now))
     if _same(earlier["was"], later["now"]) and not closed:
         return None
-    return {"was": earlier["was"], "now": later["now"], "closed": closed}
+    told = {"was": earlier["was"], "now": later["now"], "closed": closed}
+    before = [one.get("entered", one["was"]["sessions"]) for one in ((earlier, later) if heard else (earlier,))]
+    most = max(before, key=len)
+    return told if most == told["was"]["sessions"] else {**told, "entered": most}
 
 
 def _same(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

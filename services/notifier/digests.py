@@ -77,7 +77,12 @@ def facts(told: Sequence[store.Held]) -> dict[str, Any]:
                 "sessions": one.sessions if len(one.sessions) == 1 else [],  # of several the run's own times are told
                 "appointment": None
                 if one.sequence is None
-                else {"about": str(one.about), "sequence": one.sequence, "sessions": one.sessions},
+                else {
+                    "about": str(one.about),
+                    "sequence": one.sequence,
+                    "sessions": one.sessions,
+                    "before": one.sessions_before,
+                },
             }
             for one in told
         ],
@@ -161,7 +166,7 @@ def _alone(notice: Claimed, one: Mapping[str, Any]) -> Claimed:
         about=UUID(entered["about"]),
         sequence=entered["sequence"],
         sessions=entered["sessions"],
-        sessions_before=one["facts"]["was"]["sessions"],
+        sessions_before=entered.get("before", one["facts"]["was"]["sessions"]),
     )
 
 

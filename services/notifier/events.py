@@ -85,7 +85,7 @@ async def with_untold(conn: Connection, owed: Sequence[changes.Change]) -> list[
     found = []
     for one in await changes.take_over(conn, list(by_offering)):
         later = by_offering[one.offering_id]
-        both = merged(one.facts, later.facts, later.open_now) or (later.facts if one.heard else None)
+        both = merged(one.facts, later.facts, later.open_now, heard=one.heard) or (later.facts if one.heard else None)
         found.append(changes.Together(one.about, both, one.since))
     return found
 

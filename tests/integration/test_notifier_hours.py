@@ -242,6 +242,7 @@ async def test_a_change_that_is_taken_back_in_time_is_told_to_nobody(servers: Se
         world = here.world
         async with world.sending():
             await here.seated()
+            await reach(world, sent=1)
             await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
             await reach(world, sent=1, held=1)
             await world.hear(events.courses, [moved(world, 3, timedelta(0))])
@@ -564,6 +565,7 @@ async def test_a_change_that_somebody_has_read_of_is_taken_back_aloud(servers: S
         async with at(world, NIGHT), world.sending():
             await here.seated()
             await here.seated("ola")
+            await reach(world, sent=2)
             await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
             await reach(world, sent=2, held=2)
             [changed, _] = (await here.asking.get("/api/notifier/v1/me/notices", headers=here.signed())).json()["items"]
@@ -576,3 +578,84 @@ async def test_a_change_that_somebody_has_read_of_is_taken_back_aloud(servers: S
         assert here.sink.recipients()[-1] == "kari@example.no"
         assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2049 kl. 19.00–21.00"
         assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2049 kl. 18.00–20.00"
+
+
+@pytest.mark.parametrize("by", ["a mail", "a digest"])
+async def test_a_change_that_another_mail_has_told_is_taken_back_aloud(servers: Servers, by: str) -> None:
+    """Each mail says when the course is, and a calendar enters that. Red control: they are left with the wrong time."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        async with at(world, NIGHT), world.sending():
+            about = await here.seated()
+            await here.seated("ola")
+            await reach(world, sent=2)
+            if by == "a digest":
+                now = {"email": "weekly"}
+                await here.put({"categories": {"changes": now, "reminders": now}, "quiet_hours": None})
+            await world.hear(events.courses, [moved(world, 2, timedelta(hours=1))])
+            await reach(world, sent=2, held=2)
+            if by == "a mail":
+                await world.hear(events.enrolments, [LearnerMoved(**about, from_place="mosjoen", place="online")])
+                await reach(world, sent=3, held=2)
+            else:
+                await world.rows(
+                    """
+                    INSERT INTO notices (event_id, learner_id, offering_id, about, template, channel, place, facts)
+                    SELECT 'days', learner_id, offering_id, about, 'reminder', channel, place, '{"days": 7}'
+                    FROM notices WHERE about = $1 LIMIT 1
+                    """,
+                    about["enrolment_id"],
+                )
+                await reach(world, sent=2, held=3)
+                await world.rows("UPDATE notices SET due_at = app_now() WHERE template = 'reminder'")
+                await gather(world)
+                await reach(world, sent=3, held=2, suppressed=1)
+                await here.put({"categories": {}})
+            await world.hear(events.courses, [moved(world, 3, timedelta(0))])
+            await until(lambda: world.rows("SELECT FROM notices WHERE reason = 'changed_back'"))
+        async with at(world, MORNING), world.sending():
+            await world.no_more_open()
+        assert here.sink.recipients()[3:] == ["kari@example.no"]
+        lines = here.sink.mails[-1].get_body(("plain",)).get_content().splitlines()
+        assert lines[lines.index("Før:") + 1] == "- torsdag 14. januar 2049 kl. 19.00–21.00"
+        assert lines[lines.index("Nå:") + 1] == "- torsdag 14. januar 2049 kl. 18.00–20.00"
+        [entered] = appointment(here.sink.mails[-1])[1]
+        assert entered["DTSTART"].dt == START
+
+
+@pytest.mark.parametrize("chosen", ["at_once", "daily", "off, then daily"])
+async def test_a_meeting_that_another_mail_has_entered_leaves_the_calendar(servers: Servers, chosen: str) -> None:
+    """Red control: of two changes that are told as one, or in a digest, only what was before the first counts."""
+    async with people(servers, **HOURS) as here:
+        world = here.world
+        first, _, last = chosen.rpartition(", then ")
+        each = [Session(starts_at=START + n * DAY, ends_at=START + n * DAY + timedelta(hours=2)) for n in range(4)]
+
+        async def meets(version: int, count: int) -> None:
+            new = changed(world, version, sessions=each[:count], ends_at=each[-1].ends_at + version * DAY)
+            await world.hear(events.courses, [new])
+
+        await here.put({"categories": {"changes": {"email": first or last}}})
+        async with at(world, NIGHT), world.sending():
+            await meets(2, 3)
+            about = await here.seated()
+            await reach(world, sent=1)
+            if first:
+                await meets(3, 2)
+                await reach(world, sent=1, suppressed=1)
+                await here.put({"categories": {"changes": {"email": last}}})
+            else:
+                await meets(3, 4)
+                await reach(world, sent=1, held=1)
+                await world.hear(events.enrolments, [LearnerMoved(**about, from_place="mosjoen", place="online")])
+                await reach(world, sent=2, held=1)
+            await meets(4, 1)
+            await until(lambda: world.rows("SELECT FROM notices WHERE state = 'held' AND facts ->> 'closed' = '[]'"))
+            await until(lambda: world.rows("SELECT FROM notices WHERE state = 'suppressed'"))
+        async with at(world, EIGHT):
+            await gather(world)
+            async with world.sending():
+                await world.no_more_open()
+        _, entered = appointment(here.sink.mails[-1])
+        gone = ["CANCELLED"] * (2 if first else 3)
+        assert [str(one["STATUS"]) for one in entered] == ["CONFIRMED", *gone]

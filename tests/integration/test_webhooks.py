@@ -14,7 +14,7 @@ from standardwebhooks import WebhookVerificationError
 from contracts.enrolment import OfferingFilled, SeatCount, SeatOffered
 from contracts.topics import TOLD_TO_PARTNERS, TOPICS
 from kit import logs, outbox, topics
-from kit.database import Connection
+from kit.database import Connection, connect
 from services.notifier import deliveries, partners, webhooks
 from services.notifier.app import LOG_FIELDS
 from services.notifier.channels import webhook as channel
@@ -22,6 +22,7 @@ from services.notifier.channels.webhook import Answer, Call, Webhook
 from services.notifier.deliveries import Deliverer
 from services.notifier.guard import Guard
 from services.notifier.store import deliveries as store
+from services.notifier.store import webhooks as hook_store
 from tests.calling import BASE, Calling, Hooks, calling_notifier, listening_hooks, silence
 from tests.delivery import Servers, listening, relaying, until
 
@@ -681,6 +682,33 @@ async def test_what_is_asked_wrongly_is_named(world: Calling, hooks: Hooks) -> N
         await world.webhook()
     answer = await world.ask("POST", json={"url": hooks.url(), "events": ["*"]})
     assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (409, "A partner may have 10 webhooks")
+
+
+async def test_who_asks_for_many_webhooks_at_once_gets_no_more_than_one_may_have(world: Calling, hooks: Hooks) -> None:
+    """Red control: without the lock none sees what another is adding, and each may be the last that there is room for.
+    Another partner waits for nobody."""
+    for number in range(webhooks.MOST_WEBHOOKS - 1):
+        await world.webhook(f"/{number}")
+    asked: Any = {"url": hooks.url(), "events": ["*"]}
+    conn = await connect(world.settings, "operator")
+    try:
+        async with conn.transaction():
+            assert await hook_store.add(conn, "torgar", hooks.url("/last"), ["*"], "sealed", webhooks.MOST_WEBHOOKS)
+            adding = asyncio.create_task(world.ask("POST", json=asked))
+
+            async def waits_or_is_done() -> bool:
+                waiting = await world.rows("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                return bool(waiting) or adding.done()
+
+            await until(waits_or_is_done)
+            other = await world.asking.post(
+                f"{BASE}/ytre-helgeland/webhooks", json=asked, headers=world.signed("ytre-helgeland")
+            )
+            assert other.status_code == 201
+        assert (await adding).status_code == 409
+    finally:
+        await conn.close()
+    assert len((await world.ask("GET")).json()["items"]) == webhooks.MOST_WEBHOOKS
 
 
 async def test_a_name_that_no_name_server_says_anything_of_is_refused_in_time(

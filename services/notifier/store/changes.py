@@ -42,7 +42,8 @@ class Change:
 class Untold:
     """A change that one enrolment was to be told of, and now is with the next one. `since`: owed first then.
 
-    `heard`: by SMS, or in the feed, its learner knows of it although the mail has not gone.
+    `heard`: by SMS, in the feed, or from a mail about something else, which says when the course is, its learner knows
+    of it although its own mail has not gone.
     """
 
     about: UUID
@@ -86,6 +87,13 @@ async def take_over(conn: Connection, offerings: Sequence[UUID]) -> list[Untold]
             WHERE text.event_id = mail.event_id AND text.learner_id = mail.learner_id AND text.template = 'changed'
               AND text.channel = 'sms' AND (text.state IN ('sending', 'sent') OR text.resends > 0
                                             OR text.reason = $2)
+        ) OR EXISTS (
+            SELECT FROM notices AS said
+            WHERE (said.about = mail.about OR said.learner_id = mail.learner_id AND said.template = 'digest'
+                   AND said.facts @> jsonb_build_object('items', jsonb_build_array(
+                       jsonb_build_object('about', mail.about))))
+              AND (said.state IN ('sending', 'sent') OR said.reason = $2)
+              AND said.sending_since >= mail.since::timestamptz  -- its words are of then
         ) AS heard FROM mail
         """,
         offerings,

@@ -15,7 +15,8 @@ from services.notifier.kinds import CATEGORY_OF
 class Held:
     """A notice whose digest is to be made now, with its person's present choice and its course.
 
-    `sequence` is the version of the appointment that its change has made, none where none goes with it.
+    `sequence` is the version of the appointment that its change has made, none where none goes with it;
+    `sessions_before` as of `outgoing.Claimed`.
     """
 
     id: UUID
@@ -34,6 +35,7 @@ class Held:
     ends_at: datetime
     sessions: list[dict[str, Any]]
     sequence: int | None
+    sessions_before: list[dict[str, Any]]
 
 
 async def held(conn: Connection, most: int) -> list[Held]:
@@ -71,7 +73,13 @@ async def held(conn: Connection, most: int) -> list[Held]:
                    greatest(0, seat.sequence, (
                        SELECT max(sequence) FROM notices AS said WHERE said.about = notice.about
                    ))
-               END AS sequence  -- a mail's own number, which no other has, would be the one of its row
+               END AS sequence,  -- a mail's own number, which no other has, would be the one of its row
+               coalesce((
+                   SELECT before.sessions FROM notices AS said CROSS JOIN LATERAL (
+                       SELECT coalesce(said.facts -> 'entered', said.facts #> '{was,sessions}') AS sessions
+                   ) AS before WHERE said.about = notice.about AND said.template = 'changed'
+                   ORDER BY jsonb_array_length(before.sessions) DESC NULLS LAST LIMIT 1  -- as in `outgoing.claim`
+               ), '[]') AS sessions_before
         FROM people JOIN notices AS notice USING (learner_id)
         JOIN offerings AS offering USING (offering_id)
         JOIN courses AS course USING (course_id)
@@ -85,7 +93,7 @@ async def held(conn: Connection, most: int) -> list[Held]:
         most,
         json.dumps(CATEGORY_OF),
     )
-    spelled = ("title", "facts", "sessions")
+    spelled = ("title", "facts", "sessions", "sessions_before")
     return [Held(**{**dict(row), **{name: json.loads(row[name]) for name in spelled}}) for row in rows]
 
 

@@ -209,10 +209,10 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                         WHEN notice.template = ANY($8) THEN greatest(appointment.last, seat.sequence) + 1
                    END AS sequence,
                    CASE WHEN appointment.last IS NOT NULL AND notice.channel <> 'sms' THEN (
-                       SELECT said.facts #> '{was,sessions}' FROM notices AS said
-                       WHERE said.about = notice.about AND said.template = 'changed'
-                       ORDER BY jsonb_array_length(said.facts #> '{was,sessions}') DESC NULLS LAST LIMIT 1
-                   ) END AS sessions_before,
+                       SELECT before.sessions FROM notices AS said CROSS JOIN LATERAL (
+                           SELECT coalesce(said.facts -> 'entered', said.facts #> '{was,sessions}') AS sessions
+                       ) AS before WHERE said.about = notice.about AND said.template = 'changed'
+                       ORDER BY jsonb_array_length(before.sessions) DESC NULLS LAST LIMIT 1) END AS sessions_before,
                    CASE WHEN notice.template IN ('changed', 'confirmed', 'reminder') AND seat.state = 'associated'
                         THEN seat.place END AS place_now,
                    coalesce(contact.login, contact.learner_id::text) AS person,

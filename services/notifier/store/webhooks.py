@@ -80,7 +80,11 @@ async def owe_test(conn: Connection, webhook_id: UUID, told: Told) -> Row:
 
 
 async def add(conn: Connection, partner: str, url: str, events: Sequence[str], secret: str, most: int) -> Row | None:
-    """A new webhook; none when the partner has so many already. `secret` is sealed."""
+    """A new webhook; none when the partner has so many already. `secret` is sealed.
+
+    One at a time for each partner: what another adds meanwhile counts, and there may be no row yet to lock.
+    """
+    await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('webhooks ' || $1::text, 0))", partner)
     return await conn.fetchrow(
         """
         INSERT INTO webhooks (partner, url, events, secret)
