@@ -23,7 +23,7 @@ from kit.running import Running
 from services.catalogue import retracting
 from services.catalogue.answers import Seats
 from services.catalogue.api import BASE, MOST_LISTED, Limit
-from services.catalogue.store import Row, partners, views
+from services.catalogue.store import Row, views
 from services.catalogue.store import intake as store
 
 router = APIRouter(prefix=BASE, tags=["catalogue"])
@@ -192,23 +192,27 @@ async def page(
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """How much of what a partner sent was taken and refused, by the way it came, and how many records wait.
+    """A partner, and how much of what it sent was taken and refused, by the way it came, and how many records wait.
 
     False where there is no need to look: `was_refused`, whether anything ever was; `may_decide`, whether a retraction
     or a run with too few may wait for its decision.
     """
 
+    partner: Row
     ways: dict[WayIn, Way]
     waiting: int
     was_refused: bool
     may_decide: bool
 
 
-async def received(conn: Connection, partner: str) -> Received:
+async def received(conn: Connection, partner: str) -> Received | None:
+    """None when there is no such partner."""
     row = await store.received(conn, partner, partner_courses(partner).name)
+    if row is None:
+        return None
     taken = json.loads(row["taken"])
     ways = {way: _way(taken.get(way), row if way == "kafka" else None) for way in get_args(WayIn)}
-    return Received(ways, row["waiting"], row["was_refused"], row["may_decide"])
+    return Received(row, ways, row["waiting"], row["was_refused"], row["may_decide"])
 
 
 @router.get("/partners/{partner}/intake", response_model=Intake, responses=openapi.problems(403))
@@ -236,15 +240,15 @@ async def read_status(partner: Partner, database: Db, running: ThisService) -> S
     """How it goes: what was taken and refused, what waits, and the seats of the runs that are not over."""
     topic = partner_courses(partner).name
     async with database.reading() as conn:
-        known = await partners.known(conn, partner)
-        if known is None:
-            raise Problem("not-found", "Not found", 404, f"{partner} is not a partner.")
         came = await received(conn, partner)
+        if came is None:
+            raise Problem("not-found", "Not found", 404, f"{partner} is not a partner.")
         newest = await store.intake(conn, partner, topic, None, None, 1)
         runs = await store.runs(conn, partner, MOST_RUNS)
         retracted = await retracting.waiting(conn, partner) if came.may_decide else []
         on_hold = await views.on_hold(conn, partner, retracting.MOST_WAITING) if came.may_decide else []
     may_look = not running.pace.wait_s(f"lag of {partner}", LOOKS_A_MINUTE)
+    known = came.partner
     return Status(
         partner=partner,
         name=known["name"],

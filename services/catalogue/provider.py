@@ -77,33 +77,41 @@ class Provider:
         return f"/partner{path}" + (f"?{urlencode(known)}" if known else "")
 
 
-async def provider_of(visitor: Visitor, request: Request, conn: Connection) -> Provider | None:
-    """Whose pages the visitor may see; none for an operator who has not chosen yet.
+def whose(visitor: Visitor, request: Request) -> str | None:
+    """The slug of whose pages the visitor sees; none for an operator who has not chosen yet.
 
-    Raises Problem: 403 for whoever belongs to no provider or asks for another's, 404 when there is no such provider.
+    Raises Problem: 403 for whoever belongs to no provider or asks for another's, 404 for what can be no slug.
     """
     own, asked = visitor.caller.partner, request.query_params.get("tilbyder") or None
     is_operator = visitor.caller.role == "operator"
     slug = asked or own
-    if slug is None:
-        if is_operator:
-            return None
+    if slug is None and not is_operator:
         raise forbidden("This is for providers.")
-    if slug != own and not is_operator:
+    if slug not in (None, own) and not is_operator:
         raise forbidden("This belongs to another partner.")
-    row = await partners.known(conn, slug) if SLUG.fullmatch(slug) else None
+    if slug is not None and not SLUG.fullmatch(slug):
+        raise _unknown()
+    return slug
+
+
+def _provider(visitor: Visitor, row: Row | None) -> Provider:
+    """Raises Problem (404) where there is none."""
     if row is None:
-        raise Problem("not-found", "Not found", 404, "There is no such partner.")
-    return Provider(visitor, row, by_operator=slug != own)
+        raise _unknown()
+    return Provider(visitor, row, by_operator=row["slug"] != visitor.caller.partner)
+
+
+def _unknown() -> Problem:
+    return Problem("not-found", "Not found", 404, "There is no such partner.")
 
 
 async def the_provider(request: Request, visitor: Visiting, database: Db) -> Provider:
-    """As `provider_of`, for pages that are of one provider. Raises Problem (404) for an operator who has not chosen."""
-    async with database.reading() as conn:
-        found = await provider_of(visitor, request, conn)
-    if found is None:
+    """For pages of one provider. Raises Problem as `whose` does, and 404 for an operator who has not chosen."""
+    slug = whose(visitor, request)
+    if slug is None:
         raise Problem("not-found", "Not found", 404, "Say whose page it is, by ?tilbyder=SLUG.")
-    return found
+    async with database.reading() as conn:
+        return _provider(visitor, await partners.known(conn, slug))
 
 
 TheProvider = Annotated[Provider, Depends(the_provider)]
@@ -213,12 +221,15 @@ async def read_provider(
     An operator chooses a provider first. After a decision `avgjort` is what was done, and `antall` how many are told.
     """
     language = spoken(request)
+    slug = whose(visitor, request)
     async with running.database.reading() as conn:
-        found = await provider_of(visitor, request, conn)
-        if found is None:
+        if slug is None:
             listed = await partners.partners(conn)
             return site().page(request, "providers.html", visitor=visitor, providers=listed)
-        came = await received(conn, found.slug)
+        came = await received(conn, slug)
+        if came is None:
+            raise _unknown()
+        found = _provider(visitor, came.partner)
         refused = (await page(conn, found.slug, "refused", None, NEWEST))[0] if came.was_refused else []
         undecided = await retracting.waiting(conn, found.slug) if came.may_decide else []
         on_hold = await views.on_hold(conn, found.slug, retracting.MOST_WAITING) if came.may_decide else []

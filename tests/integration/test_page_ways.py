@@ -20,7 +20,7 @@ PAGES: dict[str, dict[str, tuple[str, int]]] = {
         "/deltakere/{offering_id:uuid}": ("partner A", 2),
     },
     "notifier": {"/varsler": ("learner A", 1), "/varsler/liste": ("learner A", 1)},
-    "catalogue": {"/partner": ("partner A", 3), "/drift": ("operator", 0)},
+    "catalogue": {"/partner": ("partner A", 2), "/drift": ("operator", 0)},
 }
 
 

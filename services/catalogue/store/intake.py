@@ -8,6 +8,7 @@ from uuid import UUID
 
 from kit.database import Connection
 from services.catalogue.store import Row
+from services.catalogue.store.partners import KNOWN
 
 
 async def note_intake(
@@ -130,8 +131,8 @@ async def intake(
     )
 
 
-async def received(conn: Connection, partner: str, topic: str) -> Row:
-    """How much of a partner was taken, refused and still waits.
+async def received(conn: Connection, partner: str, topic: str) -> Row | None:
+    """A partner, as `partners.known` gives it, with how much of it was taken, refused and still waits.
 
     `taken` is {way in: {"day", "week"}}, in JSON; the other numbers are of its topic: how much of it was refused, and
     how much of what came since still waits, in a day and in a week; `waiting` is all that is kept to run later.
@@ -139,12 +140,9 @@ async def received(conn: Connection, partner: str, topic: str) -> Row:
     And what there is no need to ask for: `was_refused` is false when nothing of it ever was, `may_decide` when neither
     a retraction nor a run with too few can wait for its decision.
     """
-    found = await conn.fetchrow(
-        """
-        SELECT count(*) FILTER (WHERE refused AND parked_at > app_now() - interval '24 hours') AS refused_day,
-               count(*) FILTER (WHERE refused) AS refused_week,
-               count(*) FILTER (WHERE NOT refused AND parked_at > app_now() - interval '24 hours') AS parked_day,
-               count(*) FILTER (WHERE NOT refused) AS parked_week,
+    return await conn.fetchrow(
+        f"""
+        SELECT {KNOWN}, of_topic.*,
                (SELECT count(*) FROM parked WHERE topic = $2 AND state = 'held') AS waiting,
                EXISTS (SELECT FROM parked WHERE topic = $2 AND state IN ('refused', 'discarded')) AS was_refused,
                EXISTS (SELECT FROM retractions JOIN courses ON courses.id = course_id WHERE partner = $1)
@@ -155,18 +153,22 @@ async def received(conn: Connection, partner: str, topic: str) -> Row:
                coalesce((SELECT jsonb_object_agg(way, jsonb_build_object('day', day, 'week', week)) FROM (
                    SELECT way, count(*) FILTER (WHERE at > app_now() - interval '24 hours') AS day, count(*) AS week
                    FROM intake WHERE partner = $1 AND at > app_now() - interval '7 days' GROUP BY way
-               ) AS by_way), '{}') AS taken
-        FROM (
-            SELECT parked_at, state IN ('refused', 'discarded') AS refused FROM parked
-            WHERE topic = $2 AND state <> 'redriven' AND parked_at > app_now() - interval '7 days'
-        ) AS kept
-        """,
+               ) AS by_way), '{{}}') AS taken
+        FROM partners, (
+            SELECT count(*) FILTER (WHERE refused AND parked_at > app_now() - interval '24 hours') AS refused_day,
+                   count(*) FILTER (WHERE refused) AS refused_week,
+                   count(*) FILTER (WHERE NOT refused AND parked_at > app_now() - interval '24 hours') AS parked_day,
+                   count(*) FILTER (WHERE NOT refused) AS parked_week
+            FROM (
+                SELECT parked_at, state IN ('refused', 'discarded') AS refused FROM parked
+                WHERE topic = $2 AND state <> 'redriven' AND parked_at > app_now() - interval '7 days'
+            ) AS kept
+        ) AS of_topic
+        WHERE slug = $1
+        """,  # noqa: S608 - constants alone
         partner,
         topic,
     )
-    if found is None:
-        raise LookupError("a count is always one row")
-    return found
 
 
 async def keep_seats(conn: Connection, offering_id: UUID, places: list[dict[str, Any]], as_of: datetime) -> None:

@@ -5,6 +5,9 @@ from services.catalogue.store import Row
 
 # All that is told of a partner, each time: the topic keeps the newest word alone.
 _TOLD = "slug, name, orgnr, arenas, contact, state, version, mail_sealed"
+KNOWN = """
+    slug, name, orgnr, arenas, contact, state, state_because, nullif(state_since, '-infinity') AS state_since
+"""
 
 
 async def add_partner(
@@ -71,14 +74,7 @@ async def keys_untold(conn: Connection) -> list[str]:
 
 
 async def known(conn: Connection, slug: str) -> Row | None:
-    return await conn.fetchrow(
-        """
-        SELECT slug, name, orgnr, arenas, contact, state, state_because,
-               nullif(state_since, '-infinity') AS state_since
-        FROM partners WHERE slug = $1
-        """,
-        slug,
-    )
+    return await conn.fetchrow(f"SELECT {KNOWN} FROM partners WHERE slug = $1", slug)  # noqa: S608 - constants alone
 
 
 async def lock(conn: Connection, slug: str) -> Row | None:
