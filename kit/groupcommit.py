@@ -35,15 +35,13 @@ class GroupCommit(Generic[C, R]):
     know it is tried by itself.
     """
 
-    LANES = 1  # with one, order of arrival is order of decision
-
     def __init__(self, database: Database, commit: Commit[C, R], purpose: str = "web", gather_s: float = 0.0) -> None:
         self._database = database
         self._commit = commit
         self._purpose = purpose
         self._gather_s = gather_s
         self._waiting: deque[tuple[C, asyncio.Future[R]]] = deque()
-        self._draining: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
         self._locked: dict[object, deque[tuple[C, asyncio.Future[R]]]] = {}  # lock -> who waits for it, in their order
         self._patient: set[asyncio.Task[None]] = set()
         self._connections = asyncio.Semaphore(PATIENT)
@@ -59,8 +57,8 @@ class GroupCommit(Generic[C, R]):
         # No await from here to the queue: in one process, order of arrival is order of decision.
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
-        if len(self._draining) < self.LANES:
-            self._draining.add(asyncio.create_task(self._drain()))
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain())
         return await future
 
     async def _drain(self) -> None:
@@ -75,7 +73,7 @@ class GroupCommit(Generic[C, R]):
                     await asyncio.sleep(self._gather_s)
         finally:
             # Between the loop's last look and this line there is no await, so nobody can be left waiting unseen.
-            self._draining.discard(asyncio.current_task())
+            self._task = None
 
     def _not_behind(self, batch: list[tuple[C, asyncio.Future[R]]]) -> list[tuple[C, asyncio.Future[R]]]:
         """Those who may go on. Who comes to a lock that others wait for waits behind them: it may be free by now."""

@@ -157,8 +157,6 @@ class Sessions(GroupRead[tuple[bytes, bool], Visitor | None]):
     It begins after each has asked, so that nobody who was logged out before is found.
     """
 
-    LANES = 2  # who comes a moment after thirty others does not wait until all of them have their pages
-
 
 def sessions_of(running: Running) -> Sessions:
     """The one of this process."""

@@ -300,6 +300,18 @@ async def test_no_pass_leaves_the_house_and_none_comes_in(stack: Stack, gateway:
     assert direct.status_code == 200, "the control"
 
 
+async def test_no_page_that_holds_a_forms_secret_is_made_smaller(stack: Stack, gateway: httpx2.AsyncClient) -> None:
+    """Its length would tell the secret to whoever may choose other words of the page, and sees how long it is."""
+    person = Person(gateway, stack.places.gateway)
+    await person.log_in("kari")
+    for address in ("/min-side", "/varsler", "/personvern"):
+        page = await person.ask("GET", address, accept_encoding="gzip")
+        assert ('name="csrf"' in page.text, page.headers.get("content-encoding")) == (True, None), address
+    for address in ("/", "/kurs"):
+        page = await person.ask("GET", address, accept_encoding="gzip")
+        assert ('name="csrf"' in page.text, page.headers.get("content-encoding")) == (False, "gzip"), address
+
+
 async def test_every_answer_at_the_gateway_is_safe_for_a_browser(stack: Stack, gateway: httpx2.AsyncClient) -> None:
     person = Person(gateway, stack.places.gateway)
     await person.log_in("kari")
