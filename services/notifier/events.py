@@ -75,6 +75,7 @@ async def keep_offerings(conn: Connection, received: Sequence[Received]) -> None
     owed = [one for one in told if one is not None]
     if owed:
         await calendars.raised(conn, [one.offering_id for one in owed])
+        await changes.keep_entered(conn, owed)
         await changes.owe_changes(conn, owed, notices.CHANNEL, await with_untold(conn, owed))
 
 

@@ -143,6 +143,23 @@ async def test_a_meeting_that_is_dropped_leaves_the_calendar(world: World, sink:
     assert (method, len({str(one["UID"]) for one in meetings})) == ("CANCEL", len(meetings))
 
 
+async def test_a_meeting_that_is_dropped_before_a_withdrawal_is_mailed_leaves_the_calendar(
+    world: World, sink: Sink
+) -> None:
+    """Who has left is told of no change: the mail about their leaving alone can take it out."""
+    await with_sessions(world, 2, each_week(4))
+    _, about = await kari(world)
+    async with world.sending():
+        await world.hear(events.enrolments, [LearnerEnrolled(**about, place="mosjoen")])
+        await world.no_more_open()
+    await world.hear(events.enrolments, [LearnerWithdrew(**about, place="mosjoen")])
+    for version, count in enumerate((3, 2, 3, 1), 3):
+        await with_sessions(world, version, each_week(count))
+    async with world.sending():
+        await world.no_more_open()
+    assert entered(sink.mails) == {}
+
+
 async def test_a_meeting_that_is_dropped_after_a_restore_leaves_the_calendar(world: World, sink: Sink) -> None:
     """What was sent before the restore has no words here. Red control: it stands for what the run had before."""
     await with_sessions(world, 2, each_week(4))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from kit.database import Connection
 from services.notifier.channels.channel import UNANSWERED
-from services.notifier.kinds import ADVANCED
+from services.notifier.kinds import ADVANCED, with_method
 from services.notifier.store import columns
 
 
@@ -167,6 +167,23 @@ async def owe_changes(
         [None if one.facts is None else json.dumps({**one.facts, "since": one.since}) for one in together],
         [one.facts is None for one in together],
         [one.said_at for one in changes],
+    )
+
+
+async def keep_entered(conn: Connection, changes: Sequence[Change]) -> None:
+    """Note on what takes these runs out of calendars, and has not gone, which meetings there were: who has left hears
+    of no change, and has those still that it has dropped."""
+    await conn.execute(
+        """
+        UPDATE notices SET facts = facts || jsonb_build_object('entered', before.sessions)
+        FROM unnest($1::uuid[], $2::jsonb[]) AS before (offering_id, sessions)
+        WHERE notices.offering_id = before.offering_id AND template = ANY($3)
+          AND state IN ('due', 'held', 'deferred', 'sending')
+          AND jsonb_array_length(coalesce(facts -> 'entered', '[]')) < jsonb_array_length(before.sessions)
+        """,
+        [one.offering_id for one in changes],
+        [json.dumps(one.facts["was"]["sessions"]) for one in changes],
+        with_method("CANCEL"),
     )
 
 

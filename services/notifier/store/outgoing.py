@@ -211,7 +211,7 @@ async def claim(conn: Connection, most: int, domain: str, sender: str) -> list[C
                    CASE WHEN appointment.last IS NOT NULL AND notice.channel <> 'sms' THEN (
                        SELECT before.sessions FROM notices AS said CROSS JOIN LATERAL (
                            SELECT coalesce(said.facts -> 'entered', said.facts #> '{was,sessions}') AS sessions
-                       ) AS before WHERE said.about = notice.about AND said.template = 'changed'
+                       ) AS before WHERE said.about = notice.about
                        ORDER BY jsonb_array_length(before.sessions) DESC NULLS LAST LIMIT 1) END AS sessions_before,
                    CASE WHEN notice.template IN ('changed', 'confirmed', 'reminder') AND seat.state = 'associated'
                         THEN seat.place END AS place_now,
