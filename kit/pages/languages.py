@@ -24,6 +24,7 @@ SOURCE = "nb"  # the language that the templates are written in
 SLOT = "sma"
 COOKIE = "__Host-sprak"
 QUERY = "sprak"
+SPOKEN = "kursnett.spoken"  # in a request's scope
 LOCALES = {"nb": "nb_NO", "nn": "nn_NO", "en": "en_GB", "sma": "nb_NO"}
 _MOMENTS = {"en": "EEEE d MMMM y 'at' HH:mm"}
 _NORWEGIAN = "EEEE d. MMMM y 'kl.' HH.mm"
@@ -34,6 +35,12 @@ MOST_WRITTEN = 2_000  # dates that need not be written anew, which takes as long
 
 def spoken(request: Request) -> str:
     """What the reader has chosen, else what the browser likes best of those that we speak, else Bokmål."""
+    if SPOKEN not in request.scope:  # a page asks several times
+        request.scope[SPOKEN] = _spoken(request)
+    return str(request.scope[SPOKEN])
+
+
+def _spoken(request: Request) -> str:
     for chosen in (request.query_params.get(QUERY), request.cookies.get(COOKIE)):
         if chosen in NAMES or chosen == SLOT:
             return str(chosen)

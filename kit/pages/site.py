@@ -135,6 +135,7 @@ class Site:
         `language`: what is known of the reader; else what the browser says.
         """
         language = language or languages.spoken(request)
+        path = _path(request)
         text = (
             self._environments[language]
             .get_template(name)
@@ -144,9 +145,9 @@ class Site:
                     "visitor": visitor,
                     "csrf": _csrf(visitor),
                     "path": request.url.path,
-                    "here": here(request),
-                    "in_language": _in_language(request),
-                    **_lasts(request, visitor),
+                    "here": _asked(request, path),
+                    "in_language": _in_language(request, path),
+                    **_lasts(path, visitor),
                 }
             )
         )
@@ -176,7 +177,7 @@ def _csrf(visitor: Visitor | None) -> Markup:
     return Markup(f'<input type="hidden" name="csrf" value="{value}">')  # noqa: S704 - escaped just now
 
 
-def _lasts(request: Request, visitor: Visitor | None) -> dict[str, Any]:
+def _lasts(path: str, visitor: Visitor | None) -> dict[str, Any]:
     """How long this page's visitor stays logged in: without doing anything, and at most (`ends_at`, none: unknown).
 
     `back_in`: where one logs in and comes back here. `who`: the same at each of their log-ins, and nobody else's.
@@ -184,22 +185,27 @@ def _lasts(request: Request, visitor: Visitor | None) -> dict[str, Any]:
     at = visitor.ends_at if visitor else 0
     return {
         "who": visitor.caller.key if visitor else "",
-        "back_in": login_address(_path(request)),
+        "back_in": login_address(path),
         "idle_s": IDLE_S - NOTED_S,
         "left_s": max(0, at - int(time.time())) if at else None,
         "ends_at": datetime.fromtimestamp(at, UTC) if at else None,
     }
 
 
-def _in_language(request: Request) -> str:
+def _in_language(request: Request, path: str) -> str:
     """The address of this page in another language, which the language's code completes."""
     others = [(name, value) for name, value in request.query_params.multi_items() if name != languages.QUERY]
-    return f"{_path(request)}?{urlencode([*others, (languages.QUERY, '')])}"
+    return f"{path}?{urlencode([*others, (languages.QUERY, '')])}"
 
 
 def here(request: Request) -> str:
     """The address of this page, to come back to."""
-    return _path(request) + (f"?{request.url.query}" if request.url.query else "")
+    return _asked(request, _path(request))
+
+
+def _asked(request: Request, path: str) -> str:
+    query = request.url.query
+    return f"{path}?{query}" if query else path
 
 
 def _path(request: Request) -> str:
