@@ -35,7 +35,8 @@ async def fetched(web: Web, address: str, person: Person | None) -> tuple[int, s
         text = (await answer.aread()).decode()
         assert answer.status_code == 200, f"{address}: {answer.status_code}"
         small = len(text) < 1000  # not worth the work
-        assert small or answer.headers["content-encoding"] == "gzip", address
+        own = person is not None and not address.startswith("/felles/")  # its length would tell its forms' secret
+        assert small or own or answer.headers.get("content-encoding") == "gzip", address
         return answer.num_bytes_downloaded, text
 
 
