@@ -239,7 +239,8 @@ def spare_collector() -> None:
 
     A batch makes thousands of objects that live for its time only: at the default of 700 the collector walks them over
     and over, a tenth of a consumer's time, and finds nothing. At 10,000 it stops everything for some 15 ms now and
-    then; at 50,000 it was 50 to 80, in which nobody is answered, and no consumer read more for it.
+    then; at 50,000 it was 50 to 80, in which nobody is answered, and no consumer read more for it. What has lived for a
+    while is looked at after 5 such looks instead of 20, which took 25 ms at once.
     """
     gc.collect()
     gc.freeze()
