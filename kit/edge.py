@@ -28,8 +28,8 @@ ONCE = (
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 THROWN_BYTES = 11 * 1024 * 1024  # of a body that is too large; the gateway lets 10 MB through
 THROWN_S = 10.0
-# Asked by machines: every few seconds, and by the gateway for each page, whose own line tells the same request.
-QUIET = ("/healthz", "/readyz", "/metrics", "/sesjon")
+QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds by machines
+INNER = "/sesjon"  # asked by the gateway for each page, whose own line tells of it where it comes to a page
 SAFE_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",  # addresses hold single-purpose links
@@ -148,7 +148,7 @@ class Edge:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         route = template(scope)
         self.metrics.http_seconds.labels(method, route, str(status)).observe(seconds)
-        tell = log.debug if route in QUIET and status != 500 else log.info
+        tell = log.debug if route in QUIET or (route == INNER and status < 500) else log.info
         tell("request", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 1))
 
 

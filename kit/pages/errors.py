@@ -10,7 +10,7 @@ from kit.pages.site import Site, here, login_address
 from kit.pages.visitors import known
 from kit.problems import Problem
 
-FRESH = {"cache-control": "no-store"}
+NO_STORE = {"cache-control": "no-store"}
 PROGRAMS = ("/api/", "/ooapi/", "/problems/", "/healthz", "/readyz", "/metrics")  # what they ask is answered in JSON
 
 
@@ -28,13 +28,13 @@ def answer(request: Request, problem: Problem) -> Response:
     """The problem as a page; whoever has to log in first is led there, and comes back."""
     looked = request.method in ("GET", "HEAD")  # a form that is sent again is the browser's business: it has the words
     if problem.status == 401 and looked:
-        return RedirectResponse(login_address(here(request)), 303, FRESH)
+        return RedirectResponse(login_address(here(request)), 303, NO_STORE)
     if problem.status == 405 and looked:
         # It takes nothing but forms, and is shown with what one was answered: people load it anew, or copy it.
         path = request.url.path
         above = request.app.state.page_above(path)
         if above != path:
-            return RedirectResponse(request.url.replace(scheme="", netloc="", path=above), 303, FRESH)
+            return RedirectResponse(request.url.replace(scheme="", netloc="", path=above), 303, NO_STORE)
     title, words = said(request, problem)
     return site().page(
         request,

@@ -105,8 +105,7 @@ class Site:
             "static": static.address,
             "language": language,
             "html_language": _whole(language),
-            "languages": named,
-            "page_languages": [(code, languages.tag(code), name) for code, name in named.items()],
+            "languages": [(code, languages.tag(code), name) for code, name in named.items()],
             "slot": languages.SLOT,
         }
         return made
