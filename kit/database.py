@@ -23,7 +23,7 @@ else:
 T = TypeVar("T")
 
 # One purpose cannot starve another: a rush of web requests leaves the relay and the consumers their own connections.
-POOLS: Mapping[str, int] = {"web": 8, "consumer": 3, "relay": 2, "worker": 2}
+POOLS: Mapping[str, int] = {"web": 8, "together": 4, "consumer": 3, "relay": 2, "worker": 2}
 # Where requests are committed together: one transaction for all that can go on, beside those that wait for locks, of
 # which kit.groupcommit has two.
 DESK: Mapping[str, int] = {"desk": 3}
@@ -46,12 +46,13 @@ SERVER_SETTINGS = {
     "jit": "off",  # short statements: compiling costs more than it saves
 }
 
-# What runs by itself asks the same few things for ever: with a plan of its own for each asking, taking eight notices in
-# hand took 8 ms, and 3 with a kept one. What people ask is of many kinds, and PostgreSQL goes on choosing there.
+# What runs by itself, and what is looked up for many at once, asks the same few things for ever: with a plan of its own
+# for each asking, taking eight notices in hand took 8 ms, and 3 with a kept one; and a page that is looked up with
+# others took PostgreSQL 0.45 ms, and 0.15. Else what people ask is of many kinds, and PostgreSQL goes on choosing.
 # Such a plan may be made while a table is all but empty, and is kept while a rush fills it: so a table is never read
 # from end to end where there is an index to look in.
 KEPT_PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-BY_ITSELF = ("consumer", "relay", "worker")
+THE_SAME = ("together", "consumer", "relay", "worker")
 # All who ask are behind the one that waits, so that it is soon told to wait beside them: see kit.groupcommit.
 SOON = {"lock_timeout": "200ms"}
 # The relay alone does not wait until its marks are on the disk: one that is lost with the server's memory means that an
@@ -298,7 +299,7 @@ async def _keep(connection: Connection) -> None:
 def arguments(settings: Settings, purpose: str) -> dict[str, Any]:
     """What asyncpg needs to connect for one purpose; the application name shows it in pg_stat_activity."""
     server_settings = {**SERVER_SETTINGS, "application_name": f"{settings.database_user}/{purpose}"}
-    if purpose in BY_ITSELF:
+    if purpose in THE_SAME:
         server_settings |= KEPT_PLANS
     if purpose == "desk":
         server_settings |= SOON

@@ -173,6 +173,9 @@ class GroupRead(GroupCommit[C, R]):
     It begins after each of its batch was asked, so that each is answered by what was committed before.
     """
 
+    def __init__(self, database: Database, look: Commit[C, R]) -> None:
+        super().__init__(database, look, "together")
+
     async def _together(self, commands: Sequence[C], lock_timeout: str | None) -> Sequence[R | Exception]:
         async with self._database.reading(self._purpose) as conn:
             return await self._commit(conn, commands)

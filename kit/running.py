@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from kit.database import Database
-from kit.groupcommit import GroupCommit
+from kit.groupcommit import Commit, GroupCommit, GroupRead
 from kit.health import Health
 from kit.metrics import Metrics
 from kit.pace import Pace
@@ -16,6 +16,9 @@ from kit.passes import Visitor
 from kit.plots import Plot
 from kit.settings import Settings
 from kit.timeline import More, nothing_more
+
+C = TypeVar("C")
+R = TypeVar("R")
 
 SessionOf = Callable[[Request], Awaitable[Visitor | None]]
 
@@ -45,6 +48,13 @@ class Running:
     shown: Shown = field(default_factory=Shown)
     pace: Pace = field(default_factory=Pace)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _looks: dict[Any, GroupRead[Any, Any]] = field(default_factory=dict)  # by what they ask
+
+    def together(self, look: Commit[C, R]) -> GroupRead[C, R]:
+        """Where `look`, a function that only reads, is asked once for all who want it at the same time."""
+        if look not in self._looks:
+            self._looks[look] = GroupRead(self.database, look)
+        return self._looks[look]
 
     async def pause(self, seconds: float) -> bool:
         """Wait so long, or until the process is asked to stop. True when there is still work to do."""

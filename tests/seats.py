@@ -79,7 +79,7 @@ class World:
     async def later(self, **delta: float) -> AsyncIterator["World"]:
         """The same database so much later, by its own clock."""
         settings = self.settings.model_copy(update={"test_clock_offset": timedelta(**delta)})
-        database = Database(settings, pools={"web": 4})
+        database = Database(settings, pools={"web": 4, "together": 2})
         await database.open()
         try:
             there = World(database, settings)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, get_args
@@ -205,11 +205,14 @@ class Received:
     may_decide: bool
 
 
-async def received(conn: Connection, partner: str) -> Received | None:
-    """None when there is no such partner."""
-    row = await store.received(conn, partner, partner_courses(partner).name)
-    if row is None:
-        return None
+async def received(conn: Connection, asked: Sequence[str]) -> Sequence[Received | None]:
+    """What came from each of these partners, none where there is no such."""
+    rows = await store.received(conn, {partner: partner_courses(partner).name for partner in asked})
+    found = {row["slug"]: _received(row) for row in rows}
+    return [found.get(partner) for partner in asked]
+
+
+def _received(row: Row) -> Received:
     taken = json.loads(row["taken"])
     ways = {way: _way(taken.get(way), row if way == "kafka" else None) for way in get_args(WayIn)}
     return Received(row, ways, row["waiting"], row["was_refused"], row["may_decide"])
@@ -239,10 +242,10 @@ async def read_intake(
 async def read_status(partner: Partner, database: Db, running: ThisService) -> Status:
     """How it goes: what was taken and refused, what waits, and the seats of the runs that are not over."""
     topic = partner_courses(partner).name
+    came = await running.together(received).submit(partner)
+    if came is None:
+        raise Problem("not-found", "Not found", 404, f"{partner} is not a partner.")
     async with database.reading() as conn:
-        came = await received(conn, partner)
-        if came is None:
-            raise Problem("not-found", "Not found", 404, f"{partner} is not a partner.")
         newest = await store.intake(conn, partner, topic, None, None, 1)
         runs = await store.runs(conn, partner, MOST_RUNS)
         retracted = await retracting.waiting(conn, partner) if came.may_decide else []

@@ -152,13 +152,14 @@ async def for_everybody(
 
 
 async def part_for_everybody(running: Running, key: Key, make: Callable[[], Awaitable[Markup]]) -> Markup:
-    """What `make` draws of courses, runs and their seats alone: a piece of pages, kept as they are, by its own key."""
-    answers, now = kept(running), current(running)
-    await now.index(Words())
+    """What `make` draws of courses, runs and their seats alone: a piece of pages, kept as they are, by its own key.
+
+    Whoever asks has looked whether they have changed (`current(running).index`) since the page was asked for.
+    """
+    answers, version = kept(running), current(running).version
     found = answers.get(key)
-    if found is not None and found.holds(now.version):
+    if found is not None and found.holds(version):
         return Markup(found.what.body.decode())  # noqa: S704 - `make` has escaped it
-    version = now.version
     made = await make()
     answers.keep(key, Made(Answer(made.encode(), {}), version, time.monotonic()))
     return made

@@ -1,8 +1,9 @@
 """A provider's own pages: how it goes with what it sends, its courses, and what was refused and why."""
 
+import asyncio
 import json
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, get_args
@@ -23,6 +24,7 @@ from kit.passes import Visitor
 from kit.problems import Problem
 from kit.shortway import route_class
 from services.catalogue import retracting
+from services.catalogue.current import current
 from services.catalogue.details import Run, Shown, in_order, shown
 from services.catalogue.feeds import lacking
 from services.catalogue.intake import IntakeItem, Outcome, begin, page, received
@@ -31,6 +33,7 @@ from services.catalogue.mending import because, in_words
 from services.catalogue.quarantine import REFUSED
 from services.catalogue.site import site
 from services.catalogue.store import Row, partners, views
+from services.catalogue.store.search import Words
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 NEXT_FIELD = re.compile(r"; (?=[^\s:]{1,80}: )")
@@ -222,17 +225,24 @@ async def read_provider(
     """
     language = spoken(request)
     slug = whose(visitor, request)
-    async with running.database.reading() as conn:
-        if slug is None:
+    if slug is None:
+        async with running.database.reading() as conn:
             listed = await partners.partners(conn)
-            return site().page(request, "providers.html", visitor=visitor, providers=listed)
-        came = await received(conn, slug)
-        if came is None:
-            raise _unknown()
-        found = _provider(visitor, came.partner)
-        refused = (await page(conn, found.slug, "refused", None, NEWEST))[0] if came.was_refused else []
-        undecided = await retracting.waiting(conn, found.slug) if came.may_decide else []
-        on_hold = await views.on_hold(conn, found.slug, retracting.MOST_WAITING) if came.may_decide else []
+        return site().page(request, "providers.html", visitor=visitor, providers=listed)
+    came, _ = await asyncio.gather(running.together(received).submit(slug), current(running).index(Words()))
+    if came is None:
+        raise _unknown()
+    found = _provider(visitor, came.partner)
+    refused: list[IntakeItem] = []
+    undecided: Sequence[dict[str, Any]] = ()
+    on_hold: Sequence[Row] = ()
+    if came.was_refused or came.may_decide:
+        async with running.database.reading() as conn:
+            if came.was_refused:
+                refused, _ = await page(conn, found.slug, "refused", None, NEWEST)
+            if came.may_decide:
+                undecided = await retracting.waiting(conn, found.slug)
+                on_hold = await views.on_hold(conn, found.slug, retracting.MOST_WAITING)
     after = etter[:MOST_CODE]
     key = (language, f"{found.slug} {found.address(etter=after)}")  # a provider's own address does not name it
     courses = await part_for_everybody(running, key, lambda: list_courses(running.database, found, after, language))

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
 from kit import edge
-from kit.database import BUSY, Busy, Database
-from kit.http import Db, ThisService
+from kit.database import BUSY, Busy
+from kit.http import ThisService
 from kit.pages import languages
 from kit.pages.visitors import Visiting, form, not_ours, ours, visiting_plainly
 from kit.passes import Visitor
 from kit.problems import Problem
+from kit.running import Running
 from kit.shortway import route_class
 from services.enrolment import asking, desk, domain, refusals, rush, sentences
 from services.enrolment.asking import Closed
@@ -25,7 +26,7 @@ from services.enrolment.domain import Enrolment, Offering, Place
 from services.enrolment.settings import EnrolmentSettings
 from services.enrolment.shown import EnrolmentShown
 from services.enrolment.site import sent_text, site
-from services.enrolment.store import enrolments, pages
+from services.enrolment.store import pages
 from services.enrolment.store.courses import Run
 
 PLACES = ("place1", "place2", "place3")
@@ -39,7 +40,7 @@ async def plainly(request: Request) -> Awaitable[Response] | None:
     visitor = await visiting_plainly(request)
     if visitor is None:
         return None
-    return show(UUID(request.path_params["offering_id"]), request, visitor, request.app.state.running.database)
+    return show(UUID(request.path_params["offering_id"]), request, visitor, request.app.state.running)
 
 
 shown = APIRouter(include_in_schema=False, route_class=route_class(plainly))
@@ -82,9 +83,9 @@ class Seen:
 
 
 @shown.get("/delta/{offering_id:uuid}")
-async def show(offering_id: UUID, request: Request, visitor: Visiting, database: Db) -> Response:
+async def show(offering_id: UUID, request: Request, visitor: Visiting, running: ThisService) -> Response:
     """The form; for one who is enrolled already, how that stands."""
-    seen = await _look(database, offering_id, visitor)
+    seen = await _look(running, offering_id, visitor)
     only = [place.arena for place in seen.places if place.open]
     language = languages.written(request)
     blank = dict.fromkeys(FIELDS, "") | {
@@ -101,23 +102,21 @@ async def show(offering_id: UUID, request: Request, visitor: Visiting, database:
 
 
 @router.get("/plasser/{offering_id:uuid}")
-async def part(offering_id: UUID, request: Request, database: Db) -> Response:
+async def part(offering_id: UUID, request: Request, running: ThisService) -> Response:
     """The seats as they are, for anybody's page that is open."""
-    return site().page(request, "seats.html", **await _seats(request, database, offering_id))
+    return site().page(request, "seats.html", **await _seats(request, running, offering_id))
 
 
 @router.get("/plasser/{offering_id:uuid}/delta")
-async def part_to_ask(offering_id: UUID, request: Request, database: Db) -> Response:
+async def part_to_ask(offering_id: UUID, request: Request, running: ThisService) -> Response:
     """The seats as they are, and the way to ask for one, which is called by what one would get."""
-    seen = await _seats(request, database, offering_id)
+    seen = await _seats(request, running, offering_id)
     free = any(place.open and place.free > 0 for place in seen["places"])
     return site().page(request, "ask.html", **seen, offering_id=offering_id, free=free)
 
 
 @router.post("/delta/{offering_id:uuid}")
-async def enrol(
-    offering_id: UUID, request: Request, visitor: Visiting, database: Db, running: ThisService, desk_: Desk
-) -> Response:
+async def enrol(offering_id: UUID, request: Request, visitor: Visiting, running: ThisService, desk_: Desk) -> Response:
     """Ask for a seat, and be led to the page that says what came of it; or see the form again, and why.
 
     Whatever the reason, what was typed is there again.
@@ -143,7 +142,7 @@ async def enrol(
         refused = edge.busy(Busy.retry_after_s)
     if isinstance(refused, Problem) and refused.status == 404:
         raise refused
-    seen = await _look(database, offering_id, visitor)
+    seen = await _look(running, offering_id, visitor)
     already = isinstance(refused, Problem) and refused.slug == "already-enrolled"
     if already and not seen.open_to_own:  # a second click, or another tab
         return RedirectResponse(f"/delta/{offering_id}", 303)
@@ -176,23 +175,20 @@ def _asking(values: Mapping[str, str], places: list[str]) -> rush.Asking:
     )
 
 
-async def _look(database: Database, offering_id: UUID, visitor: Visitor) -> Seen:
+async def _look(running: Running, offering_id: UUID, visitor: Visitor) -> Seen:
     """Raises Problem (404) for an unknown offering."""
-    async with database.reading() as conn:
-        found = await pages.whole(conn, offering_id)
-        if found is None:
-            raise refusals.unknown_offering()
-        own = await enrolments.own_in(conn, offering_id, *login(visitor.caller))
-        return Seen(found.offering, found.run, _shown(found.places), own, found.now)
+    found, own = await running.together(pages.seen).submit((offering_id, login(visitor.caller)))
+    if found is None:
+        raise refusals.unknown_offering()
+    return Seen(found.offering, found.run, _shown(found.places), own, found.now)
 
 
-async def _seats(request: Request, database: Database, offering_id: UUID) -> dict[str, Any]:
+async def _seats(request: Request, running: Running, offering_id: UUID) -> dict[str, Any]:
     """The places, why nobody gets a seat there any more (`over`), and why nobody can ask for one now (`shut`).
 
     Raises Problem (404) for an unknown offering.
     """
-    async with database.reading() as conn:
-        found = await pages.whole(conn, offering_id)
+    found, _ = await running.together(pages.seen).submit((offering_id, None))
     if found is None:
         raise refusals.unknown_offering()
     why = asking.shut(found.offering, found.now)

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import Response
 
-from kit.database import Database
-from kit.http import Db, ThisService
+from kit.http import ThisService
 from kit.live import LastEventId, for_a_while
 from kit.pages.visitors import Visiting, visiting_plainly
 from kit.passes import Visitor
+from kit.running import Running
 from kit.shortway import route_class
 from services.enrolment.desk import login
 from services.enrolment.domain import LIVE
@@ -34,7 +34,7 @@ async def plainly(request: Request) -> Awaitable[Response] | None:
     if visitor is None:
         return None
     show = mine if request.scope["path"] == PLACE else part
-    return show(request, visitor, request.app.state.running.database)
+    return show(request, visitor, request.app.state.running)
 
 
 listed = APIRouter(prefix=PLACE, include_in_schema=False, route_class=route_class(plainly))
@@ -50,15 +50,15 @@ async def the_hub(request: Request, running: ThisService) -> Own:
 
 
 @listed.get("")
-async def mine(request: Request, visitor: Visiting, database: Db, etter: After = None) -> Response:
+async def mine(request: Request, visitor: Visiting, running: ThisService, etter: After = None) -> Response:
     """One's own enrolments, newest first: what has to be answered, what lives, what is over."""
-    return site().page(request, "mine.html", visitor=visitor, **await _mine(database, visitor, etter))
+    return site().page(request, "mine.html", visitor=visitor, **await _mine(running, visitor, etter))
 
 
 @listed.get("/kurs")
-async def part(request: Request, visitor: Visiting, database: Db, etter: After = None) -> Response:
+async def part(request: Request, visitor: Visiting, running: ThisService, etter: After = None) -> Response:
     """The list anew, for a page that is open."""
-    return site().page(request, "list.html", visitor=visitor, **await _mine(database, visitor, etter))
+    return site().page(request, "list.html", visitor=visitor, **await _mine(running, visitor, etter))
 
 
 @router.get("/live")
@@ -68,9 +68,8 @@ async def live(visitor: Visiting, hub: Annotated[Own, Depends(the_hub)], last_ev
     return StreamingResponse(stream, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
 
-async def _mine(database: Database, visitor: Visitor, after: UUID | None) -> dict[str, Any]:
-    async with database.reading() as conn:
-        found = await pages.all_own(conn, *login(visitor.caller), after, MOST_SHOWN + 1)
+async def _mine(running: Running, visitor: Visitor, after: UUID | None) -> dict[str, Any]:
+    found = await running.together(pages.all_own).submit((*login(visitor.caller), after, MOST_SHOWN + 1))
     shown = found[:MOST_SHOWN]
     return {
         "alive": sorted((each for each in shown if each.one.state in LIVE), key=_to_be_answered),

@@ -15,12 +15,13 @@ from starlette.responses import RedirectResponse, Response
 from contracts.arenas import place_name
 from kit.auth import must_act_for
 from kit.database import Connection, Database
-from kit.http import Db
+from kit.http import Db, ThisService
 from kit.pages import languages
 from kit.pages.visitors import Visiting, form, visiting_plainly
 from kit.partners import must_not_be_suspended
 from kit.passes import Visitor
 from kit.problems import Problem
+from kit.running import Running
 from kit.shortway import route_class
 from services.enrolment import desk, domain, partners, refusals, sentences
 from services.enrolment.acts import Kind
@@ -45,7 +46,7 @@ async def plainly(request: Request) -> Awaitable[Response] | None:
     visitor = await visiting_plainly(request)
     if visitor is None:
         return None
-    return show(UUID(request.path_params["offering_id"]), request, visitor, request.app.state.running.database)
+    return show(UUID(request.path_params["offering_id"]), request, visitor, request.app.state.running)
 
 
 listed = APIRouter(prefix="/deltakere", include_in_schema=False, route_class=route_class(plainly))
@@ -77,7 +78,7 @@ async def show(
     offering_id: UUID,
     request: Request,
     visitor: Visiting,
-    database: Db,
+    running: ThisService,
     etter: Annotated[UUID | None, Query()] = None,
     avgjort: str = "",
     antall: int = 0,
@@ -86,7 +87,7 @@ async def show(
 
     After a decision `avgjort` is its kind, and `antall` how many it is about.
     """
-    return await _page(request, visitor, database, offering_id, etter, decided=(avgjort, antall))
+    return await _page(request, visitor, running, offering_id, etter, decided=(avgjort, antall))
 
 
 @router.get("/{offering_id:uuid}/ark")
@@ -125,15 +126,15 @@ async def file(offering_id: UUID, request: Request, visitor: Visiting, database:
 
 @router.post("/{offering_id:uuid}/{enrolment_id:uuid}/godkjenn")
 async def approve(
-    offering_id: UUID, enrolment_id: UUID, request: Request, visitor: PacedVisitor, database: Db, desk_: Desk
+    offering_id: UUID, enrolment_id: UUID, request: Request, visitor: PacedVisitor, running: ThisService, desk_: Desk
 ) -> Response:
     """Let one in who waits for it."""
-    return await _decide(request, visitor, database, desk_, offering_id, enrolment_id, "approve")
+    return await _decide(request, visitor, running, desk_, offering_id, enrolment_id, "approve")
 
 
 @router.post("/{offering_id:uuid}/{enrolment_id:uuid}/avslaa")
 async def deny(
-    offering_id: UUID, enrolment_id: UUID, request: Request, visitor: PacedVisitor, database: Db, desk_: Desk
+    offering_id: UUID, enrolment_id: UUID, request: Request, visitor: PacedVisitor, running: ThisService, desk_: Desk
 ) -> Response:
     """Turn one away, with a reason that is shown to them."""
     reason = sent_text(await form(request), "reason")
@@ -142,33 +143,33 @@ async def deny(
     except ValidationError as error:
         wrong = sentences.fields(request, {}, error)["reason"]
         denial = Denial(enrolment_id, reason, wrong)
-        return await _page(request, visitor, database, offering_id, status=422, denial=denial)
-    return await _decide(request, visitor, database, desk_, offering_id, enrolment_id, "deny", reason)
+        return await _page(request, visitor, running, offering_id, status=422, denial=denial)
+    return await _decide(request, visitor, running, desk_, offering_id, enrolment_id, "deny", reason)
 
 
 @router.post("/{offering_id:uuid}/flere")
 async def decide_several(
-    offering_id: UUID, request: Request, visitor: PacedVisitor, database: Db, desk_: Desk
+    offering_id: UUID, request: Request, visitor: PacedVisitor, running: ThisService, desk_: Desk
 ) -> Response:
     """Let in all who were shown, or those who were chosen; or turn these away, all with the same reason."""
     _, sent = site().text(request), await form(request)
     what = sent_text(sent, "what")
     named = sent_text(sent, "shown").split() if what == "alle" else [str(one) for one in sent.getlist("who")]
-    chosen = await _in_line(database, offering_id, {UUID(one) for one in named if AN_ID.fullmatch(one)})
+    chosen = await _in_line(running.database, offering_id, {UUID(one) for one in named if AN_ID.fullmatch(one)})
     several = Several(frozenset(chosen), sent_text(sent, "reason"))
     if not chosen or what not in ("alle", "godkjenn", "avslaa"):
         said = _("Kryss av for dem det gjelder.")
-        return await _page(request, visitor, database, offering_id, said=said, status=422, several=several)
+        return await _page(request, visitor, running, offering_id, said=said, status=422, several=several)
     if what == "avslaa":
         try:
             several = replace(several, reason=Denying(reason=several.reason).reason)
         except ValidationError as wrong:
             several = replace(several, error=sentences.fields(request, {}, wrong)["reason"])
-            return await _page(request, visitor, database, offering_id, status=422, several=several)
+            return await _page(request, visitor, running, offering_id, status=422, several=several)
     elif several.reason.strip():  # Enter in that field presses the first button of the form
         said = _("Du har skrevet en begrunnelse for avslag. Send avslaget, eller tøm feltet.")
-        return await _page(request, visitor, database, offering_id, said=said, status=422, several=several)
-    await _must_decide(database, offering_id, visitor)
+        return await _page(request, visitor, running, offering_id, said=said, status=422, several=several)
+    await _must_decide(running.database, offering_id, visitor)
     kind: Kind = "deny" if what == "avslaa" else "approve"
     of_each = [partners.partners_own(kind, one, visitor.caller, None, several.reason) for one in chosen]
     commands = [replace(one, lock=offering_id) for one in of_each]  # in this order, also where another holds the lock
@@ -182,7 +183,7 @@ async def decide_several(
     if refused:
         said = sentences.refusal(request, cast(Problem, refused[0]))
         head = _("Noen ble ikke endret") if len(refused) < len(answers) else ""
-        return await _page(request, visitor, database, offering_id, said=said, head=head, status=409)
+        return await _page(request, visitor, running, offering_id, said=said, head=head, status=409)
     return _decided(offering_id, kind, len(chosen))
 
 
@@ -213,14 +214,14 @@ async def back(offering_id: UUID, request: Request) -> Response:
 async def _decide(
     request: Request,
     visitor: Visitor,
-    database: Database,
+    running: Running,
     desk_: Desk,
     offering_id: UUID,
     enrolment_id: UUID,
     kind: Kind,
     reason: str = "",
 ) -> Response:
-    await _must_decide(database, offering_id, visitor)
+    await _must_decide(running.database, offering_id, visitor)
     command = partners.partners_own(kind, enrolment_id, visitor.caller, None, reason)
     try:
         await desk_.submit(desk.Request(command, None))
@@ -228,7 +229,7 @@ async def _decide(
         if refused.status != 409:
             raise
         said = sentences.refusal(request, refused)
-        return await _page(request, visitor, database, offering_id, said=said, status=409)
+        return await _page(request, visitor, running, offering_id, said=said, status=409)
     return _decided(offering_id, kind, 1)
 
 
@@ -256,7 +257,7 @@ async def _run(conn: Connection, offering_id: UUID, visitor: Visitor) -> Run:
 async def _page(
     request: Request,
     visitor: Visitor,
-    database: Database,
+    running: Running,
     offering_id: UUID,
     after: UUID | None = None,
     *,
@@ -267,27 +268,27 @@ async def _page(
     several: Several = NONE,
     decided: tuple[str, int] = ("", 0),
 ) -> Response:
-    async with database.reading() as conn:
-        known = await pages.counted(conn, offering_id)
-        if known is None:
-            raise refusals.unknown_offering()
-        whole, counts = known
-        must_act_for(visitor.caller, whole.run.partner)
-        waiting = await enrolments.pending(conn, offering_id, MOST_PENDING) if counts["pending"] else []
-        found = await enrolments.roster(conn, offering_id, after, MOST_SHOWN + 1)
-    rows: list[Enrolment] = found[:MOST_SHOWN]
+    found = await running.together(pages.attended).submit((offering_id, after, MOST_SHOWN + 1))
+    if found is None:
+        raise refusals.unknown_offering()
+    must_act_for(visitor.caller, found.whole.run.partner)
+    waiting: list[Enrolment] = []
+    if found.counts["pending"]:
+        async with running.database.reading() as conn:
+            waiting = await enrolments.pending(conn, offering_id, MOST_PENDING)
+    rows = found.enrolments[:MOST_SHOWN]
     return site().page(
         request,
         "roster.html",
         status,
         visitor=visitor,
-        run=whole.run,
-        places=[place for place in whole.places if place.open or place.taken],
-        counts=counts,
+        run=found.whole.run,
+        places=[place for place in found.whole.places if place.open or place.taken],
+        counts=found.counts,
         waiting=waiting,
         rows=rows,
         after=after,
-        more=rows[-1].id if len(found) > MOST_SHOWN else None,
+        more=rows[-1].id if len(found.enrolments) > MOST_SHOWN else None,
         said=said,
         head=head,
         denial=denial,

@@ -91,7 +91,7 @@ async def read_notices(
 ) -> NoticesListed:
     """One's own notices, newest first; `before` is the last id of the page before."""
     async with database.reading() as conn:
-        found = await store.page(conn, caller.key, before, limit + 1)
+        [found] = await store.pages(conn, [(caller.key, before, limit + 1)])
         counted = await store.counts(conn, [caller.key])
     page = found[:limit]
     if len(found) > limit:

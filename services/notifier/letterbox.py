@@ -8,11 +8,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from starlette.responses import RedirectResponse, Response
 
-from kit.database import Connection, Database
-from kit.http import Db
+from kit.database import Connection
+from kit.http import Db, ThisService
 from kit.live import LastEventId, for_a_while
 from kit.pages.visitors import Acting, Visiting, form, visiting_plainly
 from kit.problems import Problem
+from kit.running import Running
 from kit.shortway import route_class
 from services.notifier.feed import shown
 from services.notifier.live import TheHub
@@ -31,7 +32,7 @@ async def plainly(request: Request) -> Awaitable[Response] | None:
     if visitor is None:
         return None
     show = read_letterbox if request.scope["path"] == PLACE else read_list
-    return show(request, visitor, request.app.state.running.database)
+    return show(request, visitor, request.app.state.running)
 
 
 listed = APIRouter(prefix=PLACE, include_in_schema=False, route_class=route_class(plainly))
@@ -39,17 +40,17 @@ listed = APIRouter(prefix=PLACE, include_in_schema=False, route_class=route_clas
 
 @listed.get("")
 async def read_letterbox(
-    request: Request, visitor: Visiting, database: Db, before: str = "", gjort: str = ""
+    request: Request, visitor: Visiting, running: ThisService, before: str = "", gjort: str = ""
 ) -> Response:
     """One page of one's own notices; `before` is the last id of the page before, `gjort` what was just done."""
-    listed = await _listed(request, database, visitor.caller.key, _id(before) if before else None)
+    listed = await _listed(running, visitor.caller.key, _id(before) if before else None)
     return site().page(request, "letterbox.html", visitor=visitor, before=before, done=gjort, **listed)
 
 
 @listed.get("/liste")
-async def read_list(request: Request, visitor: Visiting, database: Db) -> Response:
+async def read_list(request: Request, visitor: Visiting, running: ThisService) -> Response:
     """The newest notices alone, for a page that has heard of a change."""
-    listed = await _listed(request, database, visitor.caller.key, None)
+    listed = await _listed(running, visitor.caller.key, None)
     return site().page(request, "notices.html", visitor=visitor, before="", **listed)
 
 
@@ -79,15 +80,14 @@ async def mark_read(request: Request, visitor: Acting, database: Db) -> Response
     return RedirectResponse(f"{back}gjort={'alle' if 'newest' in sent else 'lest'}", 303)
 
 
-async def _listed(request: Request, database: Database, who: str, before: UUID | None) -> dict[str, Any]:
-    async with database.reading() as conn:
-        found = await store.page(conn, who, before, MOST_SHOWN + 1)
-        if before is None and len(found) <= MOST_SHOWN:  # these are all that there are
-            count = store.count(found)
-        else:
+async def _listed(running: Running, who: str, before: UUID | None) -> dict[str, Any]:
+    found = await running.together(store.pages).submit((who, before, MOST_SHOWN + 1))
+    if before is None and len(found) <= MOST_SHOWN:  # these are all that there are
+        count = store.count(found)
+    else:
+        async with running.database.reading() as conn:
             count = (await store.counts(conn, [who])).get(who, store.Count())
-    origin = request.app.state.running.settings.public_url
-    notices = [shown(one, origin) for one in found[:MOST_SHOWN]]
+    notices = [shown(one, running.settings.public_url) for one in found[:MOST_SHOWN]]
     older = notices[-1].id if len(found) > MOST_SHOWN else None
     return {"notices": notices, "unread": count.unread, "newest": count.newest, "older": older}
 

@@ -88,7 +88,7 @@ WHERE state IN ('pending', 'sending') OR (state = 'deferred' AND due_at <= app_n
 """
 CONNECTIONS = """
 SELECT application_name, count(*) FROM pg_stat_activity
-WHERE application_name ~ '^(catalogue|enrolment|notifier)/(web|consumer|relay|worker|desk)$' GROUP BY 1
+WHERE application_name ~ '^(catalogue|enrolment|notifier)/(web|together|consumer|relay|worker|desk)$' GROUP BY 1
 """
 
 

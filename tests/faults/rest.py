@@ -6,7 +6,7 @@ from tests.faults.verdict import Looked, outcomes
 
 QUIET_S = 60.0
 SENT_QUIET_S = 75.0  # a mail whose sender was killed is taken in hand again after 60 s, and must go out first
-POOLS = {"web": 8, "consumer": 3, "relay": 2, "worker": 2, "desk": 3}
+POOLS = {"web": 8, "together": 4, "consumer": 3, "relay": 2, "worker": 2, "desk": 3}
 SLACK = 5
 RSS_KB = 64 * 1024
 CLIENTS = 60  # two connections of each client and partner, and some that are just being closed

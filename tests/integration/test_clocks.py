@@ -33,7 +33,7 @@ OFFERINGS, SEATS, IN_LINE, ROUNDS = 3, 4, 24, 3
 @asynccontextmanager
 async def a_replica(here: World) -> AsyncIterator[tuple[Running, GroupCommit[Command, Enrolment]]]:
     """A process of its own as far as the database can tell: its own connections, its clock, and its desk."""
-    database = Database(here.settings, pools={"web": 4, "worker": 2})
+    database = Database(here.settings, pools={"web": 4, "together": 2, "worker": 2})
     await database.open()
     running = Running("enrolment", here.settings, database, Metrics(), Health("enrolment"))
     ticking = asyncio.create_task(clock.run(running))

@@ -136,7 +136,7 @@ async def test_the_disk_is_waited_for_wherever_something_rests_on_it(servers: Se
         async with database.reading(purpose) as conn:
             found[purpose] = await conn.fetchval("SHOW synchronous_commit")
     await database.close()
-    assert found == {"web": "on", "consumer": "on", "worker": "on", "relay": "off"}
+    assert found == {"web": "on", "together": "on", "consumer": "on", "worker": "on", "relay": "off"}
 
 
 async def test_connections_are_given_in_the_order_in_which_they_were_asked_for(servers: Servers) -> None:

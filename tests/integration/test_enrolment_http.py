@@ -87,7 +87,7 @@ async def world(servers: Servers, **changed: Any) -> AsyncIterator[World]:
         | changed
     )
     settings = EnrolmentSettings(**known)
-    database = Database(settings, pools={"web": 4})
+    database = Database(settings, pools={"web": 4, "together": 2})
     await database.open()
     running = Running("enrolment", settings, database, Metrics(), Health("enrolment"))
     running.desk = GroupCommit(database, desk.deciding(settings))

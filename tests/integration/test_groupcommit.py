@@ -38,7 +38,7 @@ class Till:
 
 @pytest.fixture
 async def till(servers: Servers) -> AsyncIterator[Till]:
-    database = Database(await servers.database(), pools={"web": 4, **DESK})
+    database = Database(await servers.database(), pools={"web": 4, "together": 1, **DESK})
     await database.open()
     async with database.reading() as conn:
         await conn.execute("CREATE TABLE taken (place serial, number int)")

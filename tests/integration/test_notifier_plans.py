@@ -151,10 +151,11 @@ async def test_a_look_at_one_thing_reads_little_of_all_that_was_ever_sent(world:
     ids = [str(value) for value in one]
     assert {row["subject"] for row in await outgoing.timeline(conn, ids[:1])} == {ids[1]}
     assert len(await outgoing.timeline(conn, ids)) == 1
-    assert len(await feed.page(conn, "kari", None, 21)) == 3
+    [found, none] = await feed.pages(conn, [("kari", None, 21), ("ola", None, 21)])
+    assert (len(found), none) == (3, [])
     looks: dict[str, Question] = {
         "timeline": lambda conn, _: outgoing.timeline(conn, [*ids, "no-such-request"]),
-        "page": lambda conn, _: feed.page(conn, "kari", None, 21),
+        "page": lambda conn, _: feed.pages(conn, [("kari", None, 21), ("ola", None, 21)]),
         "hub": lambda conn, _: feed.counts(conn, ["kari", "ola"]),
         "prune": lambda conn, _: pruning.prune(conn, 183, 2_000),
     }

@@ -1,7 +1,7 @@
 """SQL of what partners sent, what became of it, and how many seats of their runs are taken."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -131,43 +131,45 @@ async def intake(
     )
 
 
-async def received(conn: Connection, partner: str, topic: str) -> Row | None:
-    """A partner, as `partners.known` gives it, with how much of it was taken, refused and still waits.
+async def received(conn: Connection, asked: Mapping[str, str]) -> list[Row]:
+    """Partners, as `partners.known` gives them, with how much of each was taken, refused and still waits.
 
-    `taken` is {way in: {"day", "week"}}, in JSON; the other numbers are of its topic: how much of it was refused, and
-    how much of what came since still waits, in a day and in a week; `waiting` is all that is kept to run later.
+    `asked`: {partner: its topic}; for one that there is not, there is no row. `taken` is {way in: {"day", "week"}}, in
+    JSON; the other numbers are of its topic: how much of it was refused, and how much of what came since still waits,
+    in a day and in a week; `waiting` is all that is kept to run later.
 
     And what there is no need to ask for: `was_refused` is false when nothing of it ever was, `may_decide` when neither
     a retraction nor a run with too few can wait for its decision.
     """
-    return await conn.fetchrow(
+    return await conn.fetch(
         f"""
         SELECT {KNOWN}, of_topic.*,
-               (SELECT count(*) FROM parked WHERE topic = $2 AND state = 'held') AS waiting,
-               EXISTS (SELECT FROM parked WHERE topic = $2 AND state IN ('refused', 'discarded')) AS was_refused,
-               EXISTS (SELECT FROM retractions JOIN courses ON courses.id = course_id WHERE partner = $1)
+               (SELECT count(*) FROM parked WHERE parked.topic = asked.topic AND state = 'held') AS waiting,
+               EXISTS (
+                   SELECT FROM parked WHERE parked.topic = asked.topic AND state IN ('refused', 'discarded')
+               ) AS was_refused,
+               EXISTS (SELECT FROM retractions JOIN courses ON courses.id = course_id WHERE courses.partner = slug)
                OR EXISTS (
                    SELECT FROM judgements JOIN offerings ON offerings.id = offering_id
-                   JOIN courses ON courses.id = course_id WHERE partner = $1 AND decision = 'too_few'
+                   JOIN courses ON courses.id = course_id WHERE courses.partner = slug AND decision = 'too_few'
                ) AS may_decide,
                coalesce((SELECT jsonb_object_agg(way, jsonb_build_object('day', day, 'week', week)) FROM (
                    SELECT way, count(*) FILTER (WHERE at > app_now() - interval '24 hours') AS day, count(*) AS week
-                   FROM intake WHERE partner = $1 AND at > app_now() - interval '7 days' GROUP BY way
+                   FROM intake WHERE intake.partner = slug AND at > app_now() - interval '7 days' GROUP BY way
                ) AS by_way), '{{}}') AS taken
-        FROM partners, (
+        FROM unnest($1::text[], $2::text[]) AS asked (partner, topic) JOIN partners ON slug = asked.partner, LATERAL (
             SELECT count(*) FILTER (WHERE refused AND parked_at > app_now() - interval '24 hours') AS refused_day,
                    count(*) FILTER (WHERE refused) AS refused_week,
                    count(*) FILTER (WHERE NOT refused AND parked_at > app_now() - interval '24 hours') AS parked_day,
                    count(*) FILTER (WHERE NOT refused) AS parked_week
             FROM (
                 SELECT parked_at, state IN ('refused', 'discarded') AS refused FROM parked
-                WHERE topic = $2 AND state <> 'redriven' AND parked_at > app_now() - interval '7 days'
+                WHERE parked.topic = asked.topic AND state <> 'redriven' AND parked_at > app_now() - interval '7 days'
             ) AS kept
         ) AS of_topic
-        WHERE slug = $1
         """,  # noqa: S608 - constants alone
-        partner,
-        topic,
+        list(asked),
+        list(asked.values()),
     )
 
 

@@ -342,21 +342,6 @@ async def own_enrolment(conn: Connection, enrolment_id: UUID, issuer: str, subje
     return enrolment(row) if row else None
 
 
-async def own_in(conn: Connection, offering_id: UUID, issuer: str, subject: str) -> Enrolment | None:
-    """This login's enrolment that lives in this offering, of which there is one at most."""
-    row = await conn.fetchrow(
-        f"""
-        {_SHOWN} JOIN learners l ON l.id = e.learner_id
-        WHERE l.issuer = $2 AND l.subject = $3 AND e.offering_id = $1
-          AND e.state NOT IN ('denied', 'cancelled', 'finished')
-        """,
-        offering_id,
-        issuer,
-        subject,
-    )
-    return enrolment(row) if row else None
-
-
 async def own_enrolments(
     conn: Connection, issuer: str, subject: str, before: UUID | None, most: int
 ) -> list[Enrolment]:
@@ -375,18 +360,31 @@ async def own_enrolments(
     return [enrolment(row) for row in rows]
 
 
-async def roster(conn: Connection, offering_id: UUID, after: UUID | None, most: int) -> list[Enrolment]:
-    """Who has a seat, waits for approval or stands in line, in the order of asking, after the enrolment `after`."""
+async def rosters(conn: Connection, asked: Sequence[tuple[UUID, UUID | None, int]]) -> Sequence[list[Enrolment]]:
+    """For each (run, after, most): who has a seat, waits for approval or stands in line, in the order of asking, after
+    the enrolment `after`."""
     rows = await conn.fetch(
         f"""
-        {COLUMNS} {FROM}
-        WHERE e.offering_id = $1 AND e.state <> 'cancelled' AND ($2::uuid IS NULL OR e.id > $2) ORDER BY e.id LIMIT $3
-        """,
-        offering_id,
-        after,
-        most,
+        SELECT shown.*, asked.number
+        FROM unnest($1::uuid[], $2::uuid[], $3::int[]) WITH ORDINALITY AS asked (offering_id, after, most, number),
+        LATERAL (
+            {COLUMNS} {FROM}
+            WHERE e.offering_id = asked.offering_id AND e.state <> 'cancelled'
+              AND (asked.after IS NULL OR e.id > asked.after)
+            ORDER BY e.id LIMIT asked.most
+        ) AS shown ORDER BY asked.number, shown.id
+        """,  # noqa: S608 - constants alone
+        *map(list, zip(*asked, strict=True)),
     )
-    return [enrolment(row) for row in rows]
+    found: list[list[Enrolment]] = [[] for _ in asked]
+    for row in rows:
+        found[row["number"] - 1].append(enrolment(row))
+    return found
+
+
+async def roster(conn: Connection, offering_id: UUID, after: UUID | None, most: int) -> list[Enrolment]:
+    """One of these."""
+    return (await rosters(conn, [(offering_id, after, most)]))[0]
 
 
 async def pending(conn: Connection, offering_id: UUID, most: int) -> list[Enrolment]:

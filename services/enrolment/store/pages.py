@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from uuid import UUID
 
 import asyncpg
@@ -35,29 +36,57 @@ class Whole:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """A run, how many of its enrolments are in which state, and some of them in the order of asking."""
+
+    whole: Whole
+    counts: Counter[str]
+    enrolments: list[Enrolment]
+
+
+Asked = tuple[UUID, tuple[str, str] | None]  # a run, and the issuer and subject of a login
+Seen = tuple[Whole | None, Enrolment | None]
+Listed = tuple[str, str, UUID | None, int]
+
 _OWN = f"""
     {enrolments.SHOWN_COLUMNS}, {courses.COLUMNS}, app_now() AS now
     {enrolments.FROM} JOIN learners l ON l.id = e.learner_id
     JOIN ({courses.FROM}) ON run.id = e.offering_id
-    WHERE l.issuer = $1 AND l.subject = $2
+"""
+_ALL_OWN = f"""
+    SELECT own.*, asked.number
+    FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int[]) WITH ORDINALITY
+        AS asked (issuer, subject, before, most, number),
+    LATERAL (
+        {_OWN} WHERE l.issuer = asked.issuer AND l.subject = asked.subject
+            AND (asked.before IS NULL OR e.id < asked.before)
+        ORDER BY e.id DESC LIMIT asked.most
+    ) AS own ORDER BY asked.number, own.id DESC
+"""  # noqa: S608 - constants alone
+_OWN_IN = f"""
+    {enrolments.SHOWN_COLUMNS}, l.issuer, l.subject {enrolments.FROM} JOIN learners l ON l.id = e.learner_id
+    JOIN unnest($1::uuid[], $2::text[], $3::text[]) AS asked (offering_id, issuer, subject)
+        ON l.issuer = asked.issuer AND l.subject = asked.subject AND e.offering_id = asked.offering_id
+    WHERE e.state NOT IN ('denied', 'cancelled', 'finished')
 """
 
 
-def _run(counts: str) -> str:
-    """A run with its places, a row each. `counts`: how many of its enrolments are in which state."""
+def _runs(counts: str) -> str:
+    """Runs with their places, a row each. `counts`: how many of the enrolments are in which state."""
     return f"""
         SELECT {courses.COLUMNS}, run.course_id, run.version, run.rules, run.warned_for, run.judged_for,
                run.tell_line_at, run.over_since, app_now() AS now, {counts} AS counts,
                places.arena, places.capacity, places.taken, places.open, places.queued, places.wanted_capacity
         FROM {courses.FROM} LEFT JOIN places ON places.offering_id = run.id
-        WHERE run.id = $1 ORDER BY places.number, places.arena
+        WHERE run.id = ANY ($1) ORDER BY run.id, places.number, places.arena
     """  # noqa: S608 - constants alone
 
 
-_WHOLE = _run("NULL")
-_COUNTED = _run("""(
+_WHOLE = _runs("NULL")
+_COUNTED = _runs("""(
     SELECT jsonb_object_agg(state, many)
-    FROM (SELECT state, count(*) AS many FROM enrolments WHERE offering_id = $1 GROUP BY state) AS by_state
+    FROM (SELECT state, count(*) AS many FROM enrolments WHERE offering_id = run.id GROUP BY state) AS by_state
 )""")
 
 
@@ -67,28 +96,45 @@ def _own(row: asyncpg.Record) -> Own:
 
 async def own(conn: Connection, issuer: str, subject: str, enrolment_id: UUID) -> Own | None:
     """The enrolment when it is this login's, else none: others need not learn that it exists."""
-    row = await conn.fetchrow(f"{_OWN} AND e.id = $3", issuer, subject, enrolment_id)
+    row = await conn.fetchrow(
+        f"{_OWN} WHERE l.issuer = $1 AND l.subject = $2 AND e.id = $3", issuer, subject, enrolment_id
+    )
     return _own(row) if row else None
 
 
-async def all_own(conn: Connection, issuer: str, subject: str, before: UUID | None, most: int) -> list[Own]:
-    """This login's enrolments, newest first, older than `before`."""
-    rows = await conn.fetch(
-        f"{_OWN} AND ($3::uuid IS NULL OR e.id < $3) ORDER BY e.id DESC LIMIT $4", issuer, subject, before, most
-    )
-    return [_own(row) for row in rows]
+async def all_own(conn: Connection, asked: Sequence[Listed]) -> Sequence[list[Own]]:
+    """For each (issuer, subject, before, most): the login's enrolments, newest first, older than `before`."""
+    rows = await conn.fetch(_ALL_OWN, *map(list, zip(*asked, strict=True)))
+    found: list[list[Own]] = [[] for _ in asked]
+    for row in rows:
+        found[row["number"] - 1].append(_own(row))
+    return found
 
 
-async def whole(conn: Connection, offering_id: UUID) -> Whole | None:
-    """None when there is no such run."""
-    rows = await conn.fetch(_WHOLE, offering_id)
-    return _of(rows) if rows else None
+async def seen(conn: Connection, asked: Sequence[Asked]) -> Sequence[Seen]:
+    """For each (run, login or none), all of one moment: the run, and what the login has there; none for a strange run.
+
+    For `Running.together`: when seats change, every open page of a run asks for them at once.
+    """
+    by_run = groupby(await conn.fetch(_WHOLE, list({run for run, _ in asked})), key=lambda row: row["run_id"])
+    runs = {run: _of(list(rows)) for run, rows in by_run}
+    own: dict[Asked, Enrolment] = {}
+    if logins := [(run, *login) for run, login in asked if login is not None]:
+        for row in await conn.fetch(_OWN_IN, *map(list, zip(*logins, strict=True))):
+            own[row["offering_id"], (row["issuer"], row["subject"])] = enrolments.enrolment(row)
+    return [(runs.get(run), own.get((run, login))) for run, login in asked]
 
 
-async def counted(conn: Connection, offering_id: UUID) -> tuple[Whole, Counter[str]] | None:
-    """The same with how many of its enrolments are in which state."""
-    rows = await conn.fetch(_COUNTED, offering_id)
-    return (_of(rows), Counter(json.loads(rows[0]["counts"] or "{}"))) if rows else None
+async def attended(conn: Connection, asked: Sequence[tuple[UUID, UUID | None, int]]) -> Sequence[Attended | None]:
+    """For each (run, after, most), as `enrolments.rosters` takes it; none where there is no such run."""
+    runs = {}
+    for run, each in groupby(
+        await conn.fetch(_COUNTED, list({run for run, *_ in asked})), key=lambda row: row["run_id"]
+    ):
+        rows = list(each)
+        runs[run] = _of(rows), Counter[str](json.loads(rows[0]["counts"] or "{}"))
+    listed = await enrolments.rosters(conn, asked)
+    return [Attended(*runs[run], some) if run in runs else None for (run, *_), some in zip(asked, listed, strict=True)]
 
 
 def _of(rows: Sequence[asyncpg.Record]) -> Whole:

@@ -58,25 +58,32 @@ _WANTED = f"""
 """
 
 
-async def page(conn: Connection, login: str, before: UUID | None, limit: int) -> list[Shown]:
-    """A person's notices, newest first; `before` is the last id of the page before."""
+async def pages(conn: Connection, asked: Sequence[tuple[str, UUID | None, int]]) -> Sequence[list[Shown]]:
+    """For each (login, before, limit): a person's notices, newest first; `before` is the last id of the page before."""
     rows = await conn.fetch(
         f"""
-        SELECT seen.id, seen.template, seen.about, offering_id, seen.created_at, seen.read_at, seen.place,
-               seen.place_in_line, seen.facts, seen.expires_at, seen.name, seen.language, seen.title, seen.starts_at,
-               seen.ends_at, seen.alternatives, seen.cancelled_because, coalesce(run.sessions, '[]') AS sessions,
-               provider.name AS provider, provider.contact AS provider_contact
-        FROM seen JOIN offerings AS run USING (offering_id) JOIN courses AS course USING (course_id)
-        LEFT JOIN providers AS provider USING (partner)  -- may be heard of later
-        WHERE seen.login = $1 AND {_WANTED} AND ($2::uuid IS NULL OR seen.id < $2)
-        ORDER BY seen.id DESC LIMIT $3
+        SELECT page.*, asked.number
+        FROM unnest($1::text[], $2::uuid[], $3::int[]) WITH ORDINALITY AS asked (login, before, most, number),
+        LATERAL (
+            SELECT seen.id, seen.template, seen.about, offering_id, seen.created_at, seen.read_at, seen.place,
+                   seen.place_in_line, seen.facts, seen.expires_at, seen.name, seen.language, seen.title,
+                   seen.starts_at, seen.ends_at, seen.alternatives, seen.cancelled_because,
+                   coalesce(run.sessions, '[]') AS sessions, provider.name AS provider,
+                   provider.contact AS provider_contact
+            FROM seen JOIN offerings AS run USING (offering_id) JOIN courses AS course USING (course_id)
+            LEFT JOIN providers AS provider USING (partner)  -- may be heard of later
+            WHERE seen.login = asked.login AND {_WANTED} AND (asked.before IS NULL OR seen.id < asked.before)
+            ORDER BY seen.id DESC LIMIT asked.most
+        ) AS page ORDER BY asked.number, page.id DESC
         """,  # noqa: S608 - constants alone
-        login,
-        before,
-        limit,
+        *map(list, zip(*asked, strict=True)),
     )
     spelled = ("title", "facts", "alternatives", "sessions")
-    return [Shown(**{**dict(row), **{name: json.loads(row[name]) for name in spelled}}) for row in rows]
+    found: list[list[Shown]] = [[] for _ in asked]
+    for row in rows:
+        one = {**dict(row), **{name: json.loads(row[name]) for name in spelled}}
+        found[one.pop("number") - 1].append(Shown(**one))
+    return found
 
 
 async def read(conn: Connection, login: str, notice_id: UUID) -> bool:
