@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from stdnum.no import orgnr as organisation
 
+from contracts.arenas import NAMES, place_name
 from contracts.fields import NOT_A_SLUG, Line
 from contracts.topics import SERVICES
 from kit.database import Connection
@@ -86,6 +87,16 @@ def wrong(slug: str, name: object, orgnr: object, arenas: object, contact: objec
         if not isinstance(one, str) or not SLUG.fullmatch(one)
     ]
     return found
+
+
+def misspelt(slug: str, arenas: Sequence[str]) -> list[str]:
+    """A sentence for each arena that is all but one that has a name. It may be a new one, and so is not wrong."""
+    near = {one: difflib.get_close_matches(one, [*NAMES, "online"], 1, 0.8) for one in arenas}
+    return [
+        f"{slug} has {one}, which people will read as {place_name(one, 'nb')}: is {found[0]} meant?"
+        for one, found in near.items()
+        if found and found[0] != one
+    ]
 
 
 def _is_line(text: object) -> bool:

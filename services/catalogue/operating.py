@@ -61,6 +61,8 @@ def operators(app: cyclopts.App) -> None:
         office = offices.office(mail, mail_language)
         name, contact = clean(name), contact and clean(contact)
         made = end(add(read(CatalogueSettings), slug, name, orgnr, arena, office, contact), f"{slug} was not added")
+        for words in members.misspelt(slug, arena):
+            print(words, file=sys.stderr)
         if as_json:
             print(json.dumps(made))
             return
@@ -163,6 +165,8 @@ def operators(app: cyclopts.App) -> None:
         except NotValid as error:
             sys.exit("\n".join([*error.mistakes, f"Nothing was done: mend these in {file}, and run it again."]))
         steps, absent = end(synced(read(CatalogueSettings), wanted, dry_run), "Nothing was done")
+        for words in (words for one in wanted for words in members.misspelt(one.slug, one.arenas)):
+            print(words, file=sys.stderr)
         if as_json:
             told = [asdict(one) for one in steps]
             print(json.dumps({"dry_run": dry_run, "partners": told, "not_in_file": absent}, ensure_ascii=False))

@@ -131,6 +131,9 @@ async def test_the_command_tells_the_line_that_is_wrong_and_ends_with_1(servers:
         told = json.loads(out)
         assert (code, told["not_in_file"]) == (0, [here.partner])
         assert told["partners"][0]["key"].startswith(f"kn_{name}_")
+        code, out, err = await sync(f'[{name}]\nname = "Ny"\narenas = ["mosjon", "sjona"]\n', "--dry-run", "--json")
+        assert err == f"{name} has mosjon, which people will read as Mosjon: is mosjoen meant?\n", "sjona may be new"
+        assert (code, json.loads(out)["partners"][0]["outcome"]) == (0, "changed")
         code, out, _ = await sync(f'[{name}]\nname = "Nyere"\narenas = ["online"]\n', "--dry-run")
         assert "Ny  ->  Nyere" in out
         assert "0 would be added, 1 would be changed, 0 as they were." in out

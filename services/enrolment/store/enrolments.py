@@ -383,7 +383,7 @@ async def rosters(conn: Connection, asked: Sequence[tuple[UUID, UUID | None, int
 
 
 async def roster(conn: Connection, offering_id: UUID, after: UUID | None, most: int) -> list[Enrolment]:
-    """One of these."""
+    """The same of one run."""
     return (await rosters(conn, [(offering_id, after, most)]))[0]
 
 

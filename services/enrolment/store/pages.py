@@ -72,22 +72,27 @@ _OWN_IN = f"""
 """
 
 
-def _runs(counts: str) -> str:
-    """Runs with their places, a row each. `counts`: how many of the enrolments are in which state."""
+def _runs(counts: str, counted: str) -> str:
+    """Runs with their places, a row each. `counts`: what `counted` gives of how many enrolments are in which state."""
     return f"""
         SELECT {courses.COLUMNS}, run.course_id, run.version, run.rules, run.warned_for, run.judged_for,
                run.tell_line_at, run.over_since, app_now() AS now, {counts} AS counts,
                places.arena, places.capacity, places.taken, places.open, places.queued, places.wanted_capacity
-        FROM {courses.FROM} LEFT JOIN places ON places.offering_id = run.id
+        FROM {courses.FROM} LEFT JOIN places ON places.offering_id = run.id {counted}
         WHERE run.id = ANY ($1) ORDER BY run.id, places.number, places.arena
     """  # noqa: S608 - constants alone
 
 
-_WHOLE = _runs("NULL")
-_COUNTED = _runs("""(
-    SELECT jsonb_object_agg(state, many)
-    FROM (SELECT state, count(*) AS many FROM enrolments WHERE offering_id = run.id GROUP BY state) AS by_state
-)""")
+_WHOLE = _runs("NULL", "")
+_COUNTED = _runs(
+    "counts",
+    """LEFT JOIN (
+        SELECT offering_id, jsonb_object_agg(state, many) AS counts FROM (
+            SELECT offering_id, state, count(*) AS many FROM enrolments WHERE offering_id = ANY ($1)
+            GROUP BY offering_id, state
+        ) AS by_state GROUP BY offering_id
+    ) AS counted ON counted.offering_id = run.id""",
+)
 
 
 def _own(row: asyncpg.Record) -> Own:
