@@ -177,5 +177,8 @@ class GroupRead(GroupCommit[C, R]):
         super().__init__(database, look, "together")
 
     async def _together(self, commands: Sequence[C], lock_timeout: str | None) -> Sequence[R | Exception]:
-        async with self._database.reading(self._purpose) as conn:
-            return await self._commit(conn, commands)
+        try:
+            async with self._database.reading(self._purpose) as conn:
+                return await self._commit(conn, commands)
+        except (TimeoutError, asyncpg.QueryCanceledError) as error:  # for all: one by one each would take as long
+            raise Busy("the database is too slow at the moment") from error

@@ -76,6 +76,22 @@ async def test_who_asks_while_others_are_answered_is_answered_by_what_is_there_s
     assert looks == [["a", "b"], ["c"]]
 
 
+async def test_a_look_that_takes_too_long_ends_for_all_who_share_it(till: Till) -> None:
+    """One by one, each would wait for the time of all those before it."""
+    looks: list[list[str]] = []
+
+    async def look(conn: Connection, asked: Sequence[str]) -> list[int]:
+        looks.append(list(asked))
+        await conn.execute("SET statement_timeout = '50ms'")
+        await conn.execute("SELECT pg_sleep(5)")
+        return [0] * len(asked)
+
+    reading: GroupRead[str, int] = GroupRead(till.database, look)
+    found = await asyncio.gather(*(reading.submit(name) for name in ("a", "b", "c")), return_exceptions=True)
+    assert [type(one) for one in found] == [Busy] * 3
+    assert looks == [["a", "b", "c"]]
+
+
 async def test_where_nobody_waits_a_batch_gathers_after_the_one_before_it(till: Till) -> None:
     """Red control: without `gather_s`, as above, what comes one after the other is committed one by one."""
     desk: GroupCommit[int, int] = GroupCommit(till.database, till.commit, gather_s=0.5)
