@@ -18,7 +18,7 @@ from tests.journeys.web import Web
 from tests.visiting import Person
 
 CONNECTIONS = 32
-ROUNDS = 3
+ROUNDS = 5  # in the first the services open their connections, and PostgreSQL plans
 REQUESTS = 4_000  # of each page in a round: of a thousand, those that open the 32 connections alone are the slowest
 LEARNERS = 16  # log in, each with a seat
 
