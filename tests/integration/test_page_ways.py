@@ -51,6 +51,21 @@ async def crowd(
         assert (told(answer), answer.text) == alone[who], (asked.path, who)
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that went to the database since it was cleared."""
+    found: list[str] = []
+    execute = Connection._do_execute  # type: ignore[attr-defined]
+
+    async def noting(self: Any, query: str, *more: Any, **named: Any) -> Any:
+        if "typeinfo_tree" not in query and "set_config('jit'" not in query:  # asyncpg's, of a connection's first time
+            found.append(query)
+        return await execute(self, query, *more, **named)
+
+    monkeypatch.setattr(Connection, "_do_execute", noting)
+    return found
+
+
 @pytest.mark.parametrize("service", PAGES)
 async def test_both_ways_answer_alike(servers: Servers, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An address with a query goes the whole way."""
@@ -78,50 +93,29 @@ async def test_both_ways_answer_alike(servers: Servers, service: str, monkeypatc
 
 @pytest.mark.parametrize("service", PAGES)
 async def test_a_page_goes_to_the_database_no_more_than_so_often(
-    servers: Servers, service: str, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, service: str, asked: list[str]
 ) -> None:
-    asked: list[str] = []
-    execute = Connection._do_execute  # type: ignore[attr-defined]
-
-    async def noting(self: Any, query: str, *more: Any, **named: Any) -> Any:
-        if "typeinfo_tree" not in query and "set_config('jit'" not in query:  # asyncpg's, of a connection's first time
-            asked.append(query)
-        return await execute(self, query, *more, **named)
-
     async with OPENED[service](servers) as here:
         for path, (who, most) in PAGES[service].items():
             named = await here.given(row(service, path))
             await here.ask(row(service, path), named, here.visit(who))  # what is kept is kept then
-            with monkeypatch.context() as patched:
-                patched.setattr(Connection, "_do_execute", noting)
-                asked.clear()
-                assert told(await here.ask(row(service, path), named, here.visit(who))) == "200"
+            asked.clear()
+            assert told(await here.ask(row(service, path), named, here.visit(who))) == "200"
             assert len(asked) == most, (path, asked)
 
 
 @pytest.mark.parametrize("service", PAGES)
 async def test_those_who_ask_at_the_same_time_share_a_look_and_each_sees_their_own(
-    servers: Servers, service: str, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, service: str, asked: list[str]
 ) -> None:
-    asked: list[str] = []
-    execute = Connection._do_execute  # type: ignore[attr-defined]
-
-    async def noting(self: Any, query: str, *more: Any, **named: Any) -> Any:
-        if "typeinfo_tree" not in query and "set_config('jit'" not in query:  # asyncpg's, of a connection's first time
-            asked.append(query)
-        return await execute(self, query, *more, **named)
-
     async with OPENED[service](servers) as here:
         for path, (visitor, most) in PAGES[service].items():
             named = await here.given(row(service, path))
             alone = await answers(here, row(service, path), named)
-
-            with monkeypatch.context() as patched:
-                patched.setattr(Connection, "_do_execute", noting)
-                asked.clear()
-                await crowd(here, row(service, path), named, [visitor] * 10, alone)
-                assert len(asked) <= 2 * most, (path, asked)  # who asks just behind the others is in the next look
-                await crowd(here, row(service, path), named, [who for who in WHO for _ in range(3)], alone)
+            asked.clear()
+            await crowd(here, row(service, path), named, [visitor] * 10, alone)
+            assert len(asked) <= 2 * most, (path, asked)  # who asks just behind the others is in the next look
+            await crowd(here, row(service, path), named, [who for who in WHO for _ in range(3)], alone)
 
 
 @pytest.mark.parametrize("service", PAGES)

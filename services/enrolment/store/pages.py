@@ -46,7 +46,6 @@ class Attended:
 
 
 Asked = tuple[UUID, tuple[str, str] | None]  # a run, and the issuer and subject of a login
-Seen = tuple[Whole | None, Enrolment | None]
 Listed = tuple[str, str, UUID | None, int]
 
 _OWN = f"""
@@ -116,7 +115,7 @@ async def all_own(conn: Connection, asked: Sequence[Listed]) -> Sequence[list[Ow
     return found
 
 
-async def seen(conn: Connection, asked: Sequence[Asked]) -> Sequence[Seen]:
+async def seen(conn: Connection, asked: Sequence[Asked]) -> Sequence[tuple[Whole | None, Enrolment | None]]:
     """For each (run, login or none), all of one moment: the run, and what the login has there; none for a strange run.
 
     For `Running.together`: when seats change, every open page of a run asks for them at once.
